@@ -1,0 +1,17 @@
+"""``cloudlet completion``: the shell's completion script."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import get_completion_class
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def command(shell: str) -> None:
+    """Print the completion script: eval "$(cloudlet completion bash)"."""
+    from cloudlet.cli.main import main
+
+    found = get_completion_class(shell)
+    assert found is not None
+    click.echo(found(main, {}, "cloudlet", "_CLOUDLET_COMPLETE").source())

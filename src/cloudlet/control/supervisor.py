@@ -1,0 +1,207 @@
+"""Child processes: every one is accounted for, ends with the cloud, and is adopted, not doubled, after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+# Every child carries these in its environment: a child is found again by what it is, not by a file that may be stale.
+CLOUD_VARIABLE = "CLOUDLET_CLOUD_ID"
+NAME_VARIABLE = "CLOUDLET_PROCESS"
+
+
+@dataclass(slots=True)
+class Child:
+    """A running child process. ``adopted`` says that an earlier run of the cloud started it."""
+
+    name: str
+    pid: int
+    created: float
+    adopted: bool
+    process: subprocess.Popen[bytes] | None = None
+    exit_code: int | None = None  # known only for a child that this run started
+
+    @property
+    def stdout(self) -> IO[bytes] | None:
+        """The child's standard output where it was asked for as a pipe."""
+        return self.process.stdout if self.process else None
+
+
+class Supervisor:
+    """Starts, watches and ends the children of one cloud.
+
+    Exits are noticed through a pidfd, without polling. ``lasting`` children survive a crash of the control plane and
+    are adopted by ``start`` with the same name; all others are killed by the kernel when the control plane dies, and
+    by ``sweep`` where the system cannot do that.
+    """
+
+    def __init__(self, cloud_id: str) -> None:
+        self._cloud_id = cloud_id
+        self._children: dict[str, Child] = {}
+        self._leftovers: dict[str, psutil.Process] = {}
+        self._exits: dict[str, Callable[[Child], object]] = {}
+
+    @property
+    def children(self) -> list[Child]:
+        """The children that run now."""
+        return list(self._children.values())
+
+    def find_leftovers(self) -> None:
+        """Look for children of an earlier run of this cloud. Reads /proc once; call off the event loop."""
+        for process in psutil.process_iter():
+            try:
+                environment = process.environ()
+            except (psutil.Error, OSError):
+                continue
+            name = environment.get(NAME_VARIABLE)
+            # Grandchildren inherit the variables: only the top of a family stands for the name.
+            if environment.get(CLOUD_VARIABLE) == self._cloud_id and name and process.pid != os.getpid():
+                known = self._leftovers.get(name)
+                if known is None or process.create_time() < known.create_time():
+                    self._leftovers[name] = process
+
+    def sweep(self) -> int:
+        """Kill the leftovers that nobody adopted, and return how many there were."""
+        count = len(self._leftovers)
+        for process in self._leftovers.values():
+            _kill_family(process, signal.SIGKILL)
+        self._leftovers.clear()
+        return count
+
+    def start(
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path | None = None,
+        lasting: bool = False,
+        on_exit: Callable[[Child], object] | None = None,
+        stdin: int | None = subprocess.DEVNULL,
+        stdout: int | IO[bytes] | None = subprocess.DEVNULL,
+        stderr: int | IO[bytes] | None = subprocess.STDOUT,
+        pass_fds: Sequence[int] = (),
+    ) -> Child:
+        """Start a child, or adopt the lasting one of that name. Raises OSError when it cannot be started.
+
+        ``env`` is its whole environment. ``on_exit`` is called on the event loop once it has ended,
+        also when it was stopped.
+        """
+        if name in self._children:
+            raise ValueError(f"a child named {name} runs already")
+        leftover = self._leftovers.pop(name, None)
+        if leftover is not None and lasting and leftover.is_running():
+            child = Child(name, leftover.pid, leftover.create_time(), adopted=True)
+        else:
+            if leftover is not None:
+                _kill_family(leftover, signal.SIGKILL)
+            process = subprocess.Popen(
+                argv,
+                env={**env, CLOUD_VARIABLE: self._cloud_id, NAME_VARIABLE: name},
+                cwd=cwd,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                pass_fds=pass_fds,
+                start_new_session=True,
+                preexec_fn=None if lasting else _die_with_parent(),
+            )
+            child = Child(name, process.pid, psutil.Process(process.pid).create_time(), adopted=False, process=process)
+        self._children[name] = child
+        if on_exit is not None:
+            self._exits[name] = on_exit
+        self._watch(child)
+        return child
+
+    def stop(self, name: str, grace: float = 2.0) -> asyncio.Future[None]:
+        """Ask a child to end, kill its family after ``grace`` seconds, and resolve once it is gone."""
+        return asyncio.ensure_future(self._stop(name, grace))
+
+    async def stop_all(self, grace: float = 2.0) -> None:
+        """Stop every child, all at once."""
+        await asyncio.gather(*(self._stop(name, grace) for name in list(self._children)))
+
+    async def _stop(self, name: str, grace: float) -> None:
+        child = self._children.get(name)
+        if child is None:
+            return
+        try:
+            process = psutil.Process(child.pid)
+        except psutil.NoSuchProcess:
+            return
+        loop = asyncio.get_running_loop()
+        gone = loop.create_future()
+        previous = self._exits.get(name)
+
+        def ended(child: Child) -> None:
+            if previous is not None:
+                previous(child)
+            if not gone.done():
+                gone.set_result(None)
+
+        self._exits[name] = ended
+        if grace > 0:
+            _kill_family(process, signal.SIGTERM)
+            try:
+                await asyncio.wait_for(asyncio.shield(gone), grace)
+                return
+            except TimeoutError:
+                pass
+        _kill_family(process, signal.SIGKILL)
+        await gone
+
+    def _watch(self, child: Child) -> None:
+        loop = asyncio.get_running_loop()
+        descriptor = os.pidfd_open(child.pid)
+
+        def ended() -> None:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+            if child.process is not None:
+                child.exit_code = child.process.wait()
+            self._children.pop(child.name, None)
+            if on_exit := self._exits.pop(child.name, None):
+                on_exit(child)
+
+        loop.add_reader(descriptor, ended)
+
+
+def new_cloud_id() -> str:
+    """A name for one data directory's cloud, unique on this machine."""
+    return secrets.token_hex(8)
+
+
+def _kill_family(process: psutil.Process, number: int) -> None:
+    """Signal a process and its descendants, the parent first so that it starts no more of them."""
+    try:
+        family = [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    for member in family:
+        try:
+            member.send_signal(number)
+        except psutil.NoSuchProcess:
+            pass
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    try:
+        import ctypes
+
+        prctl = ctypes.CDLL(None).prctl
+    except (OSError, AttributeError):
+        return None
+
+    def set_death_signal() -> None:
+        prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, prctl(2)
+
+    return set_death_signal

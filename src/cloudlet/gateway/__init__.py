@@ -1,0 +1,1 @@
+"""The pipeline of a request: route, authenticate, authorize, limit, fault, call, record."""

@@ -1,0 +1,48 @@
+"""Data planes by host name: ``<label>.<door>[.<region>].localhost``, or by path: ``/_cloudlet/<door>/<label>/...``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cloudlet.http import Request
+
+# The door's name in a host name -> the service that answers there.
+DOORS = {
+    "execute-api": "apigateway",
+    "lambda-url": "lambda",
+    "s3-website": "s3",
+    "cloudformation": "cloudformation",
+    "sns": "sns",
+}
+_BY_HOST = frozenset(("execute-api", "lambda-url", "s3-website"))
+_BY_PATH = "/_cloudlet/"
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Which service answers, and for which of its resources."""
+
+    service: str
+    label: str
+
+
+def find(request: Request) -> Door | None:
+    """The front door that a request asks for, or None: it is an AWS API's. A door in the path is cut off the path."""
+    if request.path.startswith(_BY_PATH):
+        name, _, rest = request.path[len(_BY_PATH) :].partition("/")
+        if name not in DOORS:
+            return None
+        label, slash, path = rest.partition("/")
+        request.path = slash + path or "/"
+        return Door(DOORS[name], label)
+    host = request.host
+    if host.count(".") < 2 or host[0].isdigit():
+        return None
+    label, name, *rest_of_host = host.split(".")
+    if name.startswith("s3-website-"):
+        name = "s3-website"
+    if name in _BY_HOST and rest_of_host[-1] in ("localhost", "com", "aws", "on"):
+        if name == "execute-api" and request.path.split("/", 3)[2:3] == ["@connections"]:
+            return None
+        return Door(DOORS[name], label)
+    return None

@@ -1,0 +1,114 @@
+"""An HTTP request and its answer, as the gateway hands them to the wire and to a service's front door."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+from urllib.parse import parse_qsl
+
+# A body that is sent as it comes: nothing of it is kept in memory.
+Stream = AsyncIterator[bytes]
+
+
+class Request:
+    """One HTTP request. Header names are lower case; a header sent twice is joined by a comma.
+
+    ``path`` is still percent-encoded, ``query`` is the raw query string. ``body`` is filled by ``read``; an operation
+    with a streaming body takes ``stream()`` instead, once.
+    """
+
+    __slots__ = ("_receive", "body", "client", "headers", "method", "path", "query", "raw_headers", "scheme")
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        query: str = "",
+        headers: dict[str, str] | None = None,
+        body: bytes | None = None,
+        *,
+        scheme: str = "http",
+        client: str = "127.0.0.1",
+        raw_headers: list[tuple[bytes, bytes]] | None = None,
+        receive: Callable[[], Any] | None = None,
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.query = query
+        self.headers: dict[str, str] = headers if headers is not None else {}
+        self.body = body
+        self.scheme = scheme
+        self.client = client
+        self.raw_headers = raw_headers or []
+        self._receive = receive
+
+    @property
+    def host(self) -> str:
+        """The Host header without its port, lower case."""
+        return self.headers.get("host", "").rsplit(":", 1)[0].lower()
+
+    def params(self) -> list[tuple[str, str]]:
+        """The decoded query parameters in their order, blank ones kept."""
+        return parse_qsl(self.query, keep_blank_values=True)
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body. Raises ``BodyTooLarge`` beyond ``limit`` bytes and ``ClientGone`` when it is cut off."""
+        if self.body is None:
+            if self._receive is None:
+                self.body = b""
+                return self.body
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            body: bytes = message.get("body", b"")
+            if message.get("more_body"):
+                chunks = [body]
+                size = len(body)
+                async for chunk in self._rest():
+                    size += len(chunk)
+                    if size > limit:
+                        raise BodyTooLarge
+                    chunks.append(chunk)
+                body = b"".join(chunks)
+            if len(body) > limit:
+                raise BodyTooLarge
+            self.body = body
+        return self.body
+
+    async def stream(self) -> Stream:
+        """The body, chunk by chunk as it arrives. Raises ``ClientGone`` when it is cut off."""
+        if self.body is not None or self._receive is None:
+            yield self.body or b""
+            return
+        async for chunk in self._rest():
+            yield chunk
+
+    async def _rest(self) -> Stream:
+        assert self._receive is not None
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            if chunk := message.get("body", b""):
+                yield chunk
+            if not message.get("more_body"):
+                return
+
+
+class Response:
+    """One HTTP answer. ``body`` is bytes or a stream; the gateway adds Content-Length for bytes."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status: int = 200, headers: dict[str, str] | None = None, body: bytes | Stream = b"") -> None:
+        self.status = status
+        self.headers: dict[str, str] = headers if headers is not None else {}
+        self.body = body
+
+
+class BodyTooLarge(Exception):
+    """The body is larger than this request may carry."""
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its request was complete."""

@@ -1,0 +1,1 @@
+"""What happened: calls, metrics, log lines, spans."""

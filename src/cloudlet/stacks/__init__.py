@@ -1,0 +1,1 @@
+"""CloudFormation and SAM: template -> plan -> steps -> state."""

@@ -1,0 +1,78 @@
+"""The contract between the deployment engine and a service's ``resources.py``.
+
+A service lists its CloudFormation types in ``TYPES``; the engine finds them by the type's middle word
+(``AWS::SQS::Queue`` is in ``services/sqs/resources.py``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+Properties = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Physical:
+    """What was made: its physical id, what ``Ref`` gives (else the id) and what ``Fn::GetAtt`` gives."""
+
+    id: str
+    attributes: dict[str, Any] = field(default_factory=dict)
+    ref: str | None = None
+
+
+class Deployment(Protocol):
+    """One resource's step of a deployment, as its type sees it."""
+
+    account: str
+    region: str
+    stack_name: str
+    stack_id: str
+    logical_id: str
+    tags: dict[str, str]  # the stack's own tags and aws:cloudformation:*, to be given to what is made
+
+    async def call(self, service: str, operation: str, input: Properties) -> dict[str, Any]:
+        """Call an operation as the stack's owner. Raises AwsError; its message becomes the status reason."""
+        ...
+
+    def name(self, longest: int = 64, lower: bool = False, suffix: str = "") -> str:
+        """A physical name as CloudFormation makes it: stack, logical id, and a random part kept for this resource."""
+        ...
+
+    def local_path(self, uri: str) -> str | None:
+        """The absolute path that a local ``CodeUri`` and its like names, or None when it is not a local path."""
+        ...
+
+
+class ResourceType:
+    """One CloudFormation resource type. Every method is idempotent: after a crash it is called again."""
+
+    type: ClassVar[str]
+    required: ClassVar[frozenset[str]] = frozenset()  # properties without which a template is refused
+    replaces: ClassVar[frozenset[str]] = frozenset()  # properties whose change makes a new resource
+    ignored: ClassVar[frozenset[str]] = frozenset()  # properties that have no meaning on one machine; docs list them
+
+    async def create(self, do: Deployment, properties: Properties) -> Physical:
+        """Make it and return when it is usable."""
+        raise NotImplementedError
+
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        """Change it in place; called only when no property of ``replaces`` differs."""
+        raise NotImplementedError
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        """Delete it; that it is gone already is no error."""
+        raise NotImplementedError
+
+
+def changed(old: Properties, new: Properties, *names: str) -> bool:
+    """Whether any of the named properties differs."""
+    return any(old.get(name) != new.get(name) for name in names)
+
+
+def tags_of(do: Deployment, properties: Properties) -> dict[str, str]:
+    """The resource's own tags over the stack's. ``Tags`` may be a list of Key and Value or a map."""
+    own = properties.get("Tags") or {}
+    if isinstance(own, list):
+        own = {tag["Key"]: tag["Value"] for tag in own}
+    return {**do.tags, **own}

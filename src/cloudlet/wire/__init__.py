@@ -1,0 +1,1 @@
+"""AWS's protocols: bytes <-> typed operations, compiled from botocore's models. Knows no service by name."""
