@@ -96,14 +96,18 @@ class Request:
 
 
 class Response:
-    """One HTTP answer. ``body`` is bytes or a stream; the gateway adds Content-Length for bytes."""
+    """One HTTP answer. ``body`` is bytes or a stream; the gateway adds Content-Length for bytes.
 
-    __slots__ = ("body", "headers", "status")
+    ``cookies`` are Set-Cookie headers, the only ones that cannot be joined into one.
+    """
+
+    __slots__ = ("body", "cookies", "headers", "status")
 
     def __init__(self, status: int = 200, headers: dict[str, str] | None = None, body: bytes | Stream = b"") -> None:
         self.status = status
         self.headers: dict[str, str] = headers if headers is not None else {}
         self.body = body
+        self.cookies: list[str] = []
 
 
 class BodyTooLarge(Exception):

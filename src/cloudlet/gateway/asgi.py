@@ -48,6 +48,8 @@ class Application:
 async def _send(response: Response, method: str, send: Send) -> None:
     body, headers = response.body, response.headers
     raw = [(name.lower().encode("latin-1"), str(value).encode("utf-8")) for name, value in headers.items()]
+    for cookie in response.cookies:
+        raw.append((b"set-cookie", cookie.encode("utf-8")))
     if isinstance(body, bytes):
         if response.status not in (204, 304) and "content-length" not in headers and "Content-Length" not in headers:
             raw.append((b"content-length", str(len(body)).encode()))

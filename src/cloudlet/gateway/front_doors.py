@@ -8,7 +8,7 @@ from cloudlet.http import Request
 
 # The door's name in a host name -> the service that answers there.
 DOORS = {
-    "execute-api": "apigateway",
+    "execute-api": "apigatewayv2",
     "lambda-url": "lambda",
     "s3-website": "s3",
     "cloudformation": "cloudformation",

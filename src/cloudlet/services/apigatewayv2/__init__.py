@@ -1,0 +1,1 @@
+"""API Gateway's HTTP APIs, and the front door that HTTP and REST APIs share."""

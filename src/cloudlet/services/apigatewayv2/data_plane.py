@@ -1,0 +1,142 @@
+"""A request to an HTTP API: stage, CORS, route, authorizer, integration, answer."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import msgspec
+
+from cloudlet.errors import AwsError
+from cloudlet.http import Request, Response
+from cloudlet.services.apigatewayv2 import access, cors, events, integrations
+from cloudlet.services.apigatewayv2.records import Api, Deployment
+from cloudlet.services.apigatewayv2.routes import Router
+from cloudlet.store import Record
+
+if TYPE_CHECKING:
+    from cloudlet.services.apigatewayv2.service import Service
+
+LARGEST_BODY = 10 * 1024 * 1024
+_FUNCTION = re.compile(r"arn:[^:]+:lambda:[^/]+?(?=/invocations|$)")
+
+
+@dataclass(slots=True)
+class Published:
+    """A stage's state, compiled once for each change in the store."""
+
+    stage: dict[str, Any]
+    router: Router
+    integrations: dict[str, dict[str, Any]]
+    authorizers: dict[str, dict[str, Any]]
+
+
+class DataPlane:
+    """Answers the requests to all HTTP APIs."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._cloud = service.cloud
+        self._published: dict[tuple[str, str, str], Published | None] = {}
+        self._revision = -1
+
+    async def answer(self, request: Request, record: Record[Api]) -> Response:
+        """Answer one request; every error is an answer in API Gateway's own words."""
+        api = record.value.members
+        published, path = self._stage(record, unquote(request.path))
+        if published is None:
+            return message(404, "Not Found")
+        configuration = api.get("CorsConfiguration")
+        if configuration is not None and cors.is_preflight(request):
+            return cors.preflight(request, configuration)
+        response = await self._route(request, record, published, path)
+        if configuration is not None:
+            cors.add_headers(request, response, configuration)
+        return response
+
+    async def _route(self, request: Request, record: Record[Api], published: Published, path: str) -> Response:
+        match = published.router.match(request.method, path)
+        if match is None:
+            return message(404, "Not Found")
+        integration = published.integrations.get(match.route.get("Target", "").removeprefix("integrations/"))
+        if integration is None:
+            return message(500, "Internal Server Error")
+        body = await request.read(LARGEST_BODY)
+        account, region = record.scope.split("/", 1)
+        context = events.Context(
+            request, body, record.name, account, region, published.stage, match, path, self._cloud.clock.now()
+        )
+        authorized, refusal = await access.authorize(self._cloud, context, published.authorizers)
+        if refusal is not None:
+            return refusal
+        context.authorizer = authorized
+        try:
+            if integration["IntegrationType"] == "HTTP_PROXY":
+                return await integrations.forward(context, integration)
+            if "IntegrationSubtype" in integration:
+                return await integrations.call_service(self._cloud, context, integration)
+            return await self._invoke(context, integration)
+        except AwsError:
+            return message(500, "Internal Server Error")
+
+    async def _invoke(self, context: events.Context, integration: dict[str, Any]) -> Response:
+        """Invoke a function and read its answer as the payload format says."""
+        found = _FUNCTION.search(integration["IntegrationUri"])
+        if found is None:
+            return message(500, "Internal Server Error")
+        newer = integration.get("PayloadFormatVersion") == "2.0"
+        event = events.version_2(context) if newer else events.version_1(context)
+        result = await self._cloud.call(
+            "lambda",
+            "Invoke",
+            {"FunctionName": found[0], "Payload": msgspec.json.encode(event)},
+            account=context.account,
+            region=context.region,
+            principal="apigateway.amazonaws.com",
+        )
+        if "FunctionError" in result:
+            return message(500, "Internal Server Error")
+        return events.read_answer(await integrations.whole(result.get("Payload", b"")), newer)
+
+    def _stage(self, record: Record[Api], path: str) -> tuple[Published | None, str]:
+        """The stage that a path asks for, and the path as its routes know it."""
+        if self._revision != self._service.db.revision:
+            self._revision = self._service.db.revision
+            self._published.clear()
+        name, _, _ = path[1:].partition("/")
+        if name and (published := self._publish(record, name)) is not None:
+            return published, path[len(name) + 1 :] or "/"
+        return self._publish(record, "$default"), path
+
+    def _publish(self, record: Record[Api], name: str) -> Published | None:
+        key = (record.scope, record.name, name)
+        if key not in self._published:
+            self._published[key] = self._compile(record, name)
+        return self._published[key]
+
+    def _compile(self, record: Record[Api], name: str) -> Published | None:
+        kinds = self._service.kinds
+        stage = kinds["Stage"].get(record.scope, f"{record.name}/{name}")
+        if stage is None:
+            return None
+        members = stage.value.members
+        if members.get("AutoDeploy"):
+            snapshot = self._service.snapshot(record.scope, record.name)
+        else:
+            deployment: Record[Deployment] | None = kinds["Deployment"].get(
+                record.scope, f"{record.name}/{members.get('DeploymentId', '')}"
+            )
+            snapshot = deployment.value.snapshot if deployment is not None else {}
+        return Published(
+            members,
+            Router(snapshot.get("Route", [])),
+            {integration["IntegrationId"]: integration for integration in snapshot.get("Integration", [])},
+            {authorizer["AuthorizerId"]: authorizer for authorizer in snapshot.get("Authorizer", [])},
+        )
+
+
+def message(status: int, text: str) -> Response:
+    """API Gateway's own answer."""
+    return Response(status, {"content-type": "application/json"}, msgspec.json.encode({"message": text}))

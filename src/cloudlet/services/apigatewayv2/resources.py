@@ -1,0 +1,188 @@
+"""CloudFormation's types of HTTP APIs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cloudlet.errors import AwsError, not_implemented
+from cloudlet.stacks.api import Deployment, Physical, Properties, ResourceType, tags_of
+
+_FROM_DEFINITION = ("Body", "BodyS3Location", "BasePath", "FailOnWarnings", "DisableSchemaValidation")
+
+
+class Api(ResourceType):
+    """An HTTP API, from its properties or from an OpenAPI document."""
+
+    type = "AWS::ApiGatewayV2::Api"
+    replaces = frozenset(("ProtocolType",))
+
+    async def create(self, do: Deployment, properties: Properties) -> Physical:
+        if "Body" in properties or "BodyS3Location" in properties:
+            made = await do.call("apigatewayv2", "ImportApi", {"Body": await _body(do, properties)})
+            await self._set(do, made["ApiId"], properties)
+        else:
+            made = await do.call("apigatewayv2", "CreateApi", {**properties, "Tags": tags_of(do, properties)})
+        return _api(made)
+
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        if "Body" in new or "BodyS3Location" in new:
+            await do.call("apigatewayv2", "ReimportApi", {"ApiId": physical.id, "Body": await _body(do, new)})
+        if "CorsConfiguration" in old and "CorsConfiguration" not in new and "Body" not in new:
+            await do.call("apigatewayv2", "DeleteCorsConfiguration", {"ApiId": physical.id})
+        await self._set(do, physical.id, new)
+        return physical
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        await _gone(do, "DeleteApi", {"ApiId": physical.id})
+
+    async def _set(self, do: Deployment, api_id: str, properties: Properties) -> None:
+        """What stands beside a definition counts over it."""
+        beside = {
+            key: value
+            for key, value in properties.items()
+            if key not in (*_FROM_DEFINITION, "ProtocolType", "Tags", "Target", "CredentialsArn", "RouteKey")
+        }
+        if beside:
+            await do.call("apigatewayv2", "UpdateApi", {"ApiId": api_id, **beside})
+        if tags := tags_of(do, properties):
+            arn = f"arn:aws:apigateway:{do.region}::/apis/{api_id}"
+            await do.call("apigatewayv2", "TagResource", {"ResourceArn": arn, "Tags": tags})
+
+
+def _api(made: dict[str, Any]) -> Physical:
+    return Physical(made["ApiId"], {"ApiId": made["ApiId"], "ApiEndpoint": made["ApiEndpoint"]})
+
+
+async def _body(do: Deployment, properties: Properties) -> str:
+    import json
+
+    if "Body" in properties:
+        return json.dumps(properties["Body"])
+    place = properties["BodyS3Location"]
+    found = await do.call("s3", "GetObject", {"Bucket": place["Bucket"], "Key": place["Key"]})
+    body = found["Body"]
+    return (body if isinstance(body, bytes) else b"".join([chunk async for chunk in body])).decode()
+
+
+class _Part(ResourceType):
+    """A part of an API: created, updated and deleted by the operations of its kind."""
+
+    kind: str
+    key: str
+    replaces = frozenset(("ApiId",))
+
+    async def create(self, do: Deployment, properties: Properties) -> Physical:
+        made = await do.call("apigatewayv2", f"Create{self.kind}", self._input(do, properties))
+        return self._physical(made)
+
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        input = {key: value for key, value in self._input(do, new).items() if key != "Tags"}
+        made = await do.call("apigatewayv2", f"Update{self.kind}", {**input, self.key: physical.id})
+        return self._physical(made)
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        await _gone(do, f"Delete{self.kind}", {"ApiId": properties["ApiId"], self.key: physical.id})
+
+    def _input(self, do: Deployment, properties: Properties) -> Properties:
+        return properties
+
+    def _physical(self, made: dict[str, Any]) -> Physical:
+        return Physical(made[self.key], {self.key: made[self.key]})
+
+
+class Route(_Part):
+    type = "AWS::ApiGatewayV2::Route"
+    required = frozenset(("ApiId", "RouteKey"))
+    kind, key = "Route", "RouteId"
+
+
+class Integration(_Part):
+    type = "AWS::ApiGatewayV2::Integration"
+    required = frozenset(("ApiId", "IntegrationType"))
+    replaces = frozenset(("ApiId", "IntegrationType"))
+    kind, key = "Integration", "IntegrationId"
+
+    def _input(self, do: Deployment, properties: Properties) -> Properties:
+        number = properties.get("TimeoutInMillis")
+        return {**properties, **({"TimeoutInMillis": int(number)} if number is not None else {})}
+
+
+class Authorizer(_Part):
+    type = "AWS::ApiGatewayV2::Authorizer"
+    required = frozenset(("ApiId", "AuthorizerType", "Name"))
+    kind, key = "Authorizer", "AuthorizerId"
+
+
+class Deployed(_Part):
+    type = "AWS::ApiGatewayV2::Deployment"
+    required = frozenset(("ApiId",))
+    replaces = frozenset(("ApiId", "StageName"))
+    kind, key = "Deployment", "DeploymentId"
+
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        raise not_implemented("AWS::ApiGatewayV2::Deployment with a changed Description")
+
+
+class Stage(_Part):
+    type = "AWS::ApiGatewayV2::Stage"
+    required = frozenset(("ApiId", "StageName"))
+    replaces = frozenset(("ApiId", "StageName"))
+    kind, key = "Stage", "StageName"
+
+    def _input(self, do: Deployment, properties: Properties) -> Properties:
+        return {**properties, "Tags": tags_of(do, properties)}
+
+    def _physical(self, made: dict[str, Any]) -> Physical:
+        return Physical(made["StageName"])
+
+
+class DomainName(ResourceType):
+    type = "AWS::ApiGatewayV2::DomainName"
+    required = frozenset(("DomainName",))
+    replaces = frozenset(("DomainName",))
+
+    async def create(self, do: Deployment, properties: Properties) -> Physical:
+        input = {**properties, "Tags": tags_of(do, properties)}
+        made = await do.call("apigatewayv2", "CreateDomainName", input)
+        configuration = (made.get("DomainNameConfigurations") or [{}])[0]
+        attributes = {
+            "DomainName": made["DomainName"],
+            "RegionalDomainName": configuration.get("ApiGatewayDomainName", ""),
+            "RegionalHostedZoneId": configuration.get("HostedZoneId", ""),
+        }
+        return Physical(made["DomainName"], attributes)
+
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        raise not_implemented("AWS::ApiGatewayV2::DomainName with changed properties")
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        await _gone(do, "DeleteDomainName", {"DomainName": physical.id})
+
+
+class ApiMapping(ResourceType):
+    type = "AWS::ApiGatewayV2::ApiMapping"
+    required = frozenset(("DomainName", "ApiId", "Stage"))
+    replaces = frozenset(("DomainName",))
+
+    async def create(self, do: Deployment, properties: Properties) -> Physical:
+        made = await do.call("apigatewayv2", "CreateApiMapping", properties)
+        return Physical(made["ApiMappingId"], {"ApiMappingId": made["ApiMappingId"]})
+
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        await do.call("apigatewayv2", "UpdateApiMapping", {**new, "ApiMappingId": physical.id})
+        return physical
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        input = {"DomainName": properties["DomainName"], "ApiMappingId": physical.id}
+        await _gone(do, "DeleteApiMapping", input)
+
+
+async def _gone(do: Deployment, operation: str, input: Properties) -> None:
+    try:
+        await do.call("apigatewayv2", operation, input)
+    except AwsError as error:
+        if error.code != "NotFoundException":
+            raise
+
+
+TYPES = [Api, Route, Integration, Authorizer, Deployed, Stage, DomainName, ApiMapping]
