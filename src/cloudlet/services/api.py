@@ -62,6 +62,11 @@ class Cloud(Protocol):
         """The URL of the one endpoint, without a slash at the end, as clients and child processes reach it."""
         ...
 
+    def door(self, name: str, label: str) -> str:
+        """The URL of a data plane's front door (``execute-api``, ``lambda-url``, ...) for one resource, without a slash
+        at the end: by host name where this machine resolves ``*.localhost``, else by path."""
+        ...
+
     async def call(
         self, service: str, operation: str, input: Input, *, account: str, region: str, principal: str = ""
     ) -> Output:
