@@ -17,7 +17,18 @@ class Request:
     with a streaming body takes ``stream()`` instead, once.
     """
 
-    __slots__ = ("_receive", "body", "client", "headers", "method", "path", "query", "raw_headers", "scheme")
+    __slots__ = (
+        "_receive",
+        "_replaced",
+        "body",
+        "client",
+        "headers",
+        "method",
+        "path",
+        "query",
+        "raw_headers",
+        "scheme",
+    )
 
     def __init__(
         self,
@@ -41,6 +52,7 @@ class Request:
         self.client = client
         self.raw_headers = raw_headers or []
         self._receive = receive
+        self._replaced: Stream | None = None
 
     @property
     def host(self) -> str:
@@ -51,9 +63,17 @@ class Request:
         """The decoded query parameters in their order, blank ones kept."""
         return parse_qsl(self.query, keep_blank_values=True)
 
+    def replace_stream(self, stream: Stream) -> None:
+        """Put a decoded form of the body in its place, before anybody has read it."""
+        self.body = None
+        self._replaced = stream
+
     async def read(self, limit: int) -> bytes:
         """The whole body. Raises ``BodyTooLarge`` beyond ``limit`` bytes and ``ClientGone`` when it is cut off."""
         if self.body is None:
+            if self._replaced is not None:
+                self.body = await self._gather(self._replaced, [], 0, limit)
+                return self.body
             if self._receive is None:
                 self.body = b""
                 return self.body
@@ -62,14 +82,7 @@ class Request:
                 raise ClientGone
             body: bytes = message.get("body", b"")
             if message.get("more_body"):
-                chunks = [body]
-                size = len(body)
-                async for chunk in self._rest():
-                    size += len(chunk)
-                    if size > limit:
-                        raise BodyTooLarge
-                    chunks.append(chunk)
-                body = b"".join(chunks)
+                body = await self._gather(self._rest(), [body], len(body), limit)
             if len(body) > limit:
                 raise BodyTooLarge
             self.body = body
@@ -77,11 +90,24 @@ class Request:
 
     async def stream(self) -> Stream:
         """The body, chunk by chunk as it arrives. Raises ``ClientGone`` when it is cut off."""
-        if self.body is not None or self._receive is None:
+        if self._replaced is not None and self.body is None:
+            source, self._replaced = self._replaced, None
+            async for chunk in source:
+                yield chunk
+        elif self.body is not None or self._receive is None:
             yield self.body or b""
-            return
-        async for chunk in self._rest():
-            yield chunk
+        else:
+            async for chunk in self._rest():
+                yield chunk
+
+    @staticmethod
+    async def _gather(source: Stream, chunks: list[bytes], size: int, limit: int) -> bytes:
+        async for chunk in source:
+            size += len(chunk)
+            if size > limit:
+                raise BodyTooLarge
+            chunks.append(chunk)
+        return b"".join(chunks)
 
     async def _rest(self) -> Stream:
         assert self._receive is not None

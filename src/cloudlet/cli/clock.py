@@ -13,7 +13,7 @@ from cloudlet.cli.remote import Remote, of_a_running_cloud, show
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[float]):
     """Seconds, or a number with s, m, h or d behind it."""
 
     name = "duration"

@@ -56,6 +56,8 @@ class Authenticator:
             "content-encoding", ""
         ):
             signature.unchunk(request, signed, credential if self._enforce else None)
+        elif self._enforce:
+            signature.check_stream(request)
 
     def check_body(self, request: Request) -> None:
         """Hold a signed body against the hash that was signed; only where signatures are verified."""

@@ -113,13 +113,16 @@ class Gateway:
         """A browser's question whether it may: buckets answer with their own rules."""
         if "access-control-request-method" not in request.headers:
             return None
-        return await (await self._cloud.service("s3")).preflight(self._wire.to_path_style(request))
+        buckets = await self._cloud.service("s3")
+        answer: Response | None = await buckets.preflight(self._wire.to_path_style(request))
+        return answer
 
     async def _enter(self, door: front_doors.Door, request: Request) -> Response:
         """A data plane's front door: an API, a function URL, a website."""
         try:
             service = await self._cloud.service(door.service)
-            return await service.serve(request, door.label)
+            answer: Response = await service.serve(request, door.label)
+            return answer
         except AwsError as error:
             return Response(error.status or 400, {"content-type": "text/plain"}, f"{error}\n".encode())
         except (BodyTooLarge, ClientGone):

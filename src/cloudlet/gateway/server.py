@@ -53,7 +53,7 @@ class Server:
         self._config.load()
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: HttpToolsProtocol(config=self._config, server_state=self._state, app_state={}),  # type: ignore[arg-type]
+            lambda: HttpToolsProtocol(config=self._config, server_state=self._state, app_state={}),
             sock=self._listener,
         )
 

@@ -108,12 +108,12 @@ class Database(Protocol):
         """Run a longer read off the event loop, in one snapshot."""
         ...
 
-    def write(self, fn: Callable[[Tx], T]) -> Awaitable[T]:
+    def write(self, fn: Callable[[Tx], T], long: bool = False) -> Awaitable[T]:
         """Run ``fn`` in a transaction and return its result after the commit.
 
-        ``fn`` runs off the event loop, together with others in one group commit. It touches its ``tx`` and its own
-        arguments, nothing else, and may be long only where its statement is. When it raises, its changes are undone
-        alone and its error is raised here.
+        ``fn`` runs together with others in one group commit, perhaps in another thread; it touches its ``tx`` and its
+        own arguments, nothing else. It takes a few microseconds; one that may take longer says so (``long``) and does
+        not hold up the event loop. When it raises, its changes are undone alone and its error is raised here.
         """
         ...
 

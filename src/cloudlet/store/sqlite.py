@@ -1,4 +1,8 @@
-"""The store on SQLite: one file for each service, in WAL mode, one writer thread with group commit."""
+"""The store on SQLite: one file for each service, in WAL mode, with group commit.
+
+A commit that does not wait for the disk costs less than handing it to a thread does, so it is made on the event loop at
+the end of the turn; long writes, commits that wait for the disk (``full``) and checkpoints have a thread (ADR 4).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,6 @@ import asyncio
 import builtins
 import queue
 import sqlite3
-import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +23,12 @@ from cloudlet.store.api import Change, Compacted, Conflict, Database, Record, Re
 T = TypeVar("T")
 R = TypeVar("R", bound=msgspec.Struct)
 
+_Write = tuple[Callable[[Tx], Any], asyncio.Future[Any]]
+
 _CHANGES_KEPT = 1024  # for watchers that come back; an older revision must list again
+_LOOK_AT_THE_LOG = 256  # commits between two looks at the write-ahead log's size
+_LOG_IS_LONG = 4 * 1024 * 1024  # bytes after which it is copied into the database, beside the writers
+_LOG_IS_TOO_LONG = 32 * 1024 * 1024  # bytes after which writers wait for that, so that it ends at all
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS resource (
     kind TEXT NOT NULL, scope TEXT NOT NULL, name TEXT NOT NULL, revision INTEGER NOT NULL, value BLOB NOT NULL,
@@ -79,10 +87,11 @@ class _Tx:
 
 
 class SqliteDatabase:
-    """One file. Reads run on the event loop, scans on a few threads, writes on one thread that commits in groups."""
+    """One file. Reads and short writes run on the event loop, scans on a few threads, long writes on one."""
 
     def __init__(self, path: Path, sync: str, migrations: Sequence[str]) -> None:
         self._path = path
+        self._log_file = path.with_name(f"{path.name}-wal")
         self._sync = sync
         self._loop = asyncio.get_running_loop()
         self._writer = self._connect()
@@ -97,16 +106,16 @@ class SqliteDatabase:
         self._scan_threads: ThreadPoolExecutor | None = None
         self._kinds: dict[str, _Kind[Any]] = {}
         self._revision = int(self._writer.execute("SELECT value FROM meta WHERE key = 'revision'").fetchone()[0])
-        self._log: deque[tuple[str, Change[Any]]] = deque(maxlen=_CHANGES_KEPT)
-        self._log_starts_after = self._revision
-        self._pending: list[tuple[Callable[[Tx], Any], asyncio.Future[Any]]] = []
-        self._busy = False
+        self._latest: deque[tuple[str, Change[Any]]] = deque(maxlen=_CHANGES_KEPT)
+        self._latest_after = self._revision
+        self._pending: list[_Write] = []
+        self._long: list[_Write] = []
+        self._scheduled = False
+        self._in_thread = False
+        self._checkpointing = False
+        self._commits = 0
         self._closed = False
-        self._batches: queue.SimpleQueue[list[tuple[Callable[[Tx], Any], asyncio.Future[Any]]] | None] = (
-            queue.SimpleQueue()
-        )
-        self._thread = threading.Thread(target=self._write_batches, name=f"store-{path.stem}", daemon=True)
-        self._thread.start()
+        self._thread: ThreadPoolExecutor | None = None
 
     @property
     def revision(self) -> int:
@@ -140,28 +149,71 @@ class SqliteDatabase:
         finally:
             self._scanners.put(connection)
 
-    def write(self, fn: Callable[[Tx], T]) -> asyncio.Future[T]:
+    def write(self, fn: Callable[[Tx], T], long: bool = False) -> asyncio.Future[T]:
         if self._closed:
             raise RuntimeError(f"{self._path.name} is closed")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._pending.append((fn, future))
-        if not self._busy:
-            # Wait for the end of this turn of the loop: all requests that arrived together share one commit.
-            self._busy = True
-            self._loop.call_soon(self._send)
+        (self._long if long or self._sync == "full" else self._pending).append((fn, future))
+        self._schedule()
         return future
 
-    def _send(self) -> None:
-        batch, self._pending = self._pending, []
-        self._batches.put(batch)
+    def _schedule(self) -> None:
+        if not self._scheduled and not self._in_thread:
+            # Wait for the end of this turn of the loop: all requests that arrived together share one commit.
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
 
-    def _write_batches(self) -> None:
-        while (batch := self._batches.get()) is not None:
-            outcome = self._write_batch(batch)
-            self._loop.call_soon_threadsafe(self._committed, *outcome)
+    def _turn(self) -> None:
+        """Commit what has come in this turn: here, or in the thread when something long is among it."""
+        self._scheduled = False
+        if self._in_thread:
+            return
+        if self._long:
+            batch, self._pending, self._long = self._pending + self._long, [], []
+            self._run_in_thread(lambda: self._write_batch(batch), lambda outcome: self._committed(*outcome))
+        elif self._pending:
+            batch, self._pending = self._pending, []
+            self._committed(*self._write_batch(batch))
+
+    def _run_in_thread(self, work: Callable[[], Any], then: Callable[[Any], object]) -> None:
+        """Give the writer's connection to the thread until ``work`` is done."""
+        self._in_thread = True
+
+        def done(finished: asyncio.Future[Any]) -> None:
+            self._in_thread = False
+            then(finished.result())
+            if self._pending or self._long:
+                self._schedule()
+
+        self._loop.run_in_executor(self._own_thread(), work).add_done_callback(done)
+
+    def _own_thread(self) -> ThreadPoolExecutor:
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"store-{self._path.stem}")
+        return self._thread
+
+    def _look_at_the_log(self) -> None:
+        """Copy a long write-ahead log into the database; only when it will not end do writers wait for it."""
+        size = self._log_file.stat().st_size
+        if size > _LOG_IS_TOO_LONG and not self._checkpointing:
+            self._run_in_thread(
+                lambda: self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone(), lambda _: None
+            )
+        elif size > _LOG_IS_LONG and not self._checkpointing:
+            self._checkpointing = True
+            self._loop.run_in_executor(self._own_thread(), self._checkpoint).add_done_callback(self._checkpointed)
+
+    def _checkpoint(self) -> None:
+        connection = self._connect()
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        connection.close()
+
+    def _checkpointed(self, finished: asyncio.Future[None]) -> None:
+        self._checkpointing = False
+        finished.result()
 
     def _write_batch(
-        self, batch: list[tuple[Callable[[Tx], Any], asyncio.Future[Any]]]
+        self, batch: list[_Write]
     ) -> tuple[list[tuple[asyncio.Future[Any], Any, BaseException | None]], _Tx | None]:
         """Run a batch in one transaction, each function in a savepoint of its own."""
         connection = self._writer
@@ -169,6 +221,15 @@ class SqliteDatabase:
         results: list[tuple[asyncio.Future[Any], Any, BaseException | None]] = []
         try:
             connection.execute("BEGIN IMMEDIATE")
+            if len(batch) == 1:
+                # Alone in its transaction a write needs no savepoint: what fails takes everything with it.
+                fn, future = batch[0]
+                try:
+                    results.append((future, fn(cast("Tx", tx)), None))
+                except Exception as error:
+                    connection.execute("ROLLBACK")
+                    return [(future, None, error)], None
+                batch = []
             for fn, future in batch:
                 mark, revision = len(tx.changes), tx.revision
                 connection.execute("SAVEPOINT one")
@@ -193,9 +254,9 @@ class SqliteDatabase:
         if tx is not None and tx.changes:
             self._revision = tx.revision
             for kind, change in tx.changes:
-                if len(self._log) == _CHANGES_KEPT:
-                    self._log_starts_after = self._log[0][1].revision
-                self._log.append((kind, change))
+                if len(self._latest) == _CHANGES_KEPT:
+                    self._latest_after = self._latest[0][1].revision
+                self._latest.append((kind, change))
                 if kind in self._kinds:
                     self._kinds[kind].committed(change)
         for future, result, error in results:
@@ -205,18 +266,16 @@ class SqliteDatabase:
                 future.set_result(result)
             else:
                 future.set_exception(error)
-        if self._pending:
-            self._send()
-        else:
-            self._busy = False
+        self._commits += 1
+        if self._commits % _LOOK_AT_THE_LOG == 0:
+            self._look_at_the_log()
 
     async def close(self) -> None:
-        while self._busy:
+        while self._scheduled or self._in_thread or self._checkpointing or self._pending or self._long:
             await asyncio.wait([self.write(lambda tx: None)])
-            await asyncio.sleep(0)
         self._closed = True
-        self._batches.put(None)
-        await self._loop.run_in_executor(None, self._thread.join)
+        if self._thread is not None:
+            self._thread.shutdown()
         if self._scan_threads is not None:
             self._scan_threads.shutdown()
         while not self._scanners.empty():
@@ -233,6 +292,7 @@ class SqliteDatabase:
             connection.execute("PRAGMA query_only = 1")
         else:
             connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA wal_autocheckpoint = 0")
         return connection
 
     def _migrate(self, migrations: Sequence[str]) -> None:
@@ -309,10 +369,10 @@ class _Kind(Generic[R]):
         return current
 
     async def watch(self, since: int = 0) -> AsyncIterator[Change[R]]:
-        if since < self._database._log_starts_after:
+        if since < self._database._latest_after:
             raise Compacted(since)
         changes: asyncio.Queue[Change[R]] = asyncio.Queue()
-        for kind, change in self._database._log:
+        for kind, change in self._database._latest:
             if kind == self._kind and change.revision > since:
                 changes.put_nowait(change)
         self._watchers.add(changes)

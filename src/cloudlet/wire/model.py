@@ -36,6 +36,11 @@ class Ref(msgspec.Struct, rename="camel", omit_defaults=True):
     result_wrapper: str = ""
     idempotency_token: bool = False
 
+    @property
+    def bound(self) -> bool:
+        """Whether an output's member is outside of the body; only inputs have paths and queries."""
+        return self.location in ("header", "headers", "statusCode")
+
 
 class ErrorTrait(msgspec.Struct, rename="camel"):
     """What an exception shape says of itself."""
@@ -132,6 +137,8 @@ class Model(msgspec.Struct, dict=True):
     def __post_init__(self) -> None:
         for name, shape in self.shapes.items():
             shape.name = name
+        for name, operation in self.operations.items():
+            operation.name = name  # what clients call it; CloudFront's own names end in a date
 
     @cached_property
     def errors(self) -> dict[str, Shape]:
@@ -144,6 +151,16 @@ class Model(msgspec.Struct, dict=True):
             if shape.error is not None and shape.error.code:
                 found.setdefault(shape.error.code, shape)
         return found
+
+
+def streams_body(model: Model, holder: Ref | None) -> bool:
+    """Whether an input or output is carried by a stream of bytes."""
+    shape = model.shapes[holder.shape] if holder is not None else None
+    if shape is None or not shape.payload:
+        return False
+    ref = shape.members[shape.payload]
+    target = model.shapes[ref.shape]
+    return target.type == "blob" and (ref.streaming or target.streaming)
 
 
 _MODEL = msgspec.json.Decoder(Model)
@@ -198,7 +215,7 @@ class Library:
         for version in versions:
             for name, opener in (("service-2.json.gz", gzip.open), ("service-2.json", open)):
                 try:
-                    with opener(folder / version / name, "rb") as file:  # type: ignore[operator]
+                    with opener(folder / version / name, "rb") as file:
                         data: bytes = file.read(size)
                         return data
                 except FileNotFoundError:

@@ -1,0 +1,1 @@
+"""Measures Cloudlet beside its peers, in one run."""

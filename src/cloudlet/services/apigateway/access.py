@@ -1,0 +1,89 @@
+"""Who may call a method: Lambda authorizers of REST APIs."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from cloudlet.errors import AwsError
+from cloudlet.services.api import Cloud
+from cloudlet.services.apigateway import events
+from cloudlet.services.apigateway.events import Context
+from cloudlet.services.apigateway.refusals import Refused
+from cloudlet.services.apigatewayv2 import integrations
+
+_FUNCTION = re.compile(r"arn:[^:]+:lambda:[^/]+?(?=/invocations|$)")
+
+
+async def authorize(cloud: Cloud, context: Context, authorizers: dict[str, dict[str, Any]]) -> None:
+    """Ask the method's authorizer and keep what it says of the caller. Raises Refused."""
+    assert context.method is not None
+    kind = context.method.get("authorizationType", "NONE")
+    if kind == "AWS_IAM":
+        if "authorization" not in context.request.headers and "X-Amz-Signature" not in context.request.query:
+            raise Refused("MISSING_AUTHENTICATION_TOKEN")
+        return
+    if kind == "NONE":
+        return
+    authorizer = authorizers.get(context.method.get("authorizerId", ""))
+    if authorizer is None:
+        raise Refused("AUTHORIZER_CONFIGURATION_ERROR")
+    decision = await _ask(cloud, context, authorizer)
+    if not _allows(decision.get("policyDocument") or {}, _method_arn(context)):
+        raise Refused("ACCESS_DENIED")
+    said = {"principalId": decision.get("principalId"), **(decision.get("context") or {})}
+    context.authorizer = {**said, "integrationLatency": 0}
+
+
+async def _ask(cloud: Cloud, context: Context, authorizer: dict[str, Any]) -> dict[str, Any]:
+    sources = [source.strip() for source in (authorizer.get("identitySource") or "").split(",") if source.strip()]
+    identity = [context.value(source) for source in sources]
+    if any(value in (None, "") for value in identity):
+        raise Refused("UNAUTHORIZED")
+    if authorizer["type"] == "TOKEN":
+        pattern = authorizer.get("identityValidationExpression")
+        if pattern and not re.match(pattern, identity[0] or ""):
+            raise Refused("UNAUTHORIZED")
+        event = {"type": "TOKEN", "methodArn": _method_arn(context), "authorizationToken": identity[0]}
+    else:
+        event = {**events.proxy(context, []), "type": "REQUEST", "methodArn": _method_arn(context)}
+        event.pop("body", None)
+        event.pop("isBase64Encoded", None)
+    function = _FUNCTION.search(authorizer["authorizerUri"])
+    try:
+        result = await cloud.call(
+            "lambda",
+            "Invoke",
+            {"FunctionName": function[0] if function else "", "Payload": msgspec.json.encode(event)},
+            account=context.account,
+            region=context.region,
+            principal="apigateway.amazonaws.com",
+        )
+        decision = msgspec.json.decode(await integrations.whole(result.get("Payload", b"")))
+    except (AwsError, msgspec.DecodeError):
+        raise Refused("AUTHORIZER_FAILURE") from None
+    if not isinstance(decision, dict):
+        raise Refused("AUTHORIZER_CONFIGURATION_ERROR")
+    if "FunctionError" in result:
+        raise Refused("UNAUTHORIZED" if decision.get("errorMessage") == "Unauthorized" else "AUTHORIZER_FAILURE")
+    return decision
+
+
+def _allows(policy: dict[str, Any], wanted: str) -> bool:
+    """Whether an authorizer's policy allows the method; a denial wins."""
+    allowed = False
+    for statement in policy.get("Statement") or []:
+        resources = statement.get("Resource") or []
+        patterns = [resources] if isinstance(resources, str) else resources
+        if any(re.fullmatch(re.escape(p).replace(r"\*", ".*").replace(r"\?", "."), wanted) for p in patterns):
+            if statement.get("Effect") == "Deny":
+                return False
+            allowed = allowed or statement.get("Effect") == "Allow"
+    return allowed
+
+
+def _method_arn(context: Context) -> str:
+    where = f"{context.region}:{context.account}:{context.api_id}/{context.stage['stageName']}"
+    return f"arn:aws:execute-api:{where}/{context.request.method}{context.path}"

@@ -1,0 +1,226 @@
+"""A request to a REST API: stage, resource, key, authorizer, validation, integration, answer."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cloudlet.errors import AwsError
+from cloudlet.http import Request, Response
+from cloudlet.services.apigateway import access, events, refusals
+from cloudlet.services.apigateway.events import Context
+from cloudlet.services.apigateway.tree import Tree
+from cloudlet.services.apigatewayv2 import integrations
+from cloudlet.store import Record
+
+if TYPE_CHECKING:
+    from cloudlet.services.apigateway.records import RestApi
+    from cloudlet.services.apigateway.service import Service
+
+LARGEST_BODY = 10 * 1024 * 1024
+_FUNCTION = re.compile(r"arn:[^:]+:lambda:[^/]+?(?=/invocations|$)")
+_STATUS = re.compile(r"[\"']?statusCode[\"']?\s*:\s*[\"']?(\d{3})")
+
+
+@dataclass(slots=True)
+class Published:
+    """A stage and its deployment, compiled once for each change in the store."""
+
+    api: dict[str, Any]
+    stage: dict[str, Any]
+    tree: Tree
+    authorizers: dict[str, dict[str, Any]]
+    models: dict[str, str]
+    validators: dict[str, dict[str, Any]]
+    responses: dict[str, dict[str, Any]]
+
+
+class DataPlane:
+    """Answers the requests to all REST APIs."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._cloud = service.cloud
+        self._published: dict[tuple[str, str], Published | None] = {}
+        self._revision = -1
+
+    async def answer(self, request: Request, api_id: str) -> Response:
+        """Answer one request; every refusal is in API Gateway's own words, or in the API's."""
+        record = next((record for record in self._service.apis.all() if record.name == api_id), None)
+        if record is None:
+            return refusals.plain(404, "Not Found")
+        stage, _, rest = request.path[1:].partition("/")
+        published = self._stage(record, stage)
+        if published is None or record.value.members.get("disableExecuteApiEndpoint"):
+            return refusals.plain(403, "Forbidden")
+        path = "/" + rest
+        body = await request.read(LARGEST_BODY)
+        account, region = record.scope.split("/", 1)
+        context = Context(request, body, api_id, account, region, published.stage, path, self._cloud.clock.now())
+        try:
+            found = published.tree.match(request.method, path)
+            if found is None:
+                raise refusals.Refused("MISSING_AUTHENTICATION_TOKEN")
+            context.resource, context.method, context.parameters = found
+            if context.method.get("apiKeyRequired"):
+                self._check_key(context, record.scope)
+            await access.authorize(self._cloud, context, published.authorizers)
+            self._validate(context, published)
+            response = await self._integrate(context, published)
+        except refusals.Refused as refused:
+            response = refusals.answer(refused, published.responses, context)
+        response.headers["x-amzn-requestid"] = context.request_id
+        response.headers["x-amz-apigw-id"] = context.extended_id
+        return response
+
+    async def _integrate(self, context: Context, published: Published) -> Response:
+        integration = (context.method or {}).get("methodIntegration") or {}
+        kind = integration.get("type")
+        if kind == "AWS_PROXY":
+            return await self._invoke(context, integration, published)
+        if kind == "HTTP_PROXY":
+            return await self._forward(context, integration)
+        return _mock(context, integration)
+
+    async def _invoke(self, context: Context, integration: dict[str, Any], published: Published) -> Response:
+        """Invoke a function with the whole request and read its answer."""
+        uri = context.fill(integration["uri"])
+        function = _FUNCTION.search(uri)
+        if function is None:
+            raise refusals.Refused("INTEGRATION_FAILURE")
+        event = events.proxy(context, published.api.get("binaryMediaTypes") or [])
+        try:
+            result = await self._cloud.call(
+                "lambda",
+                "Invoke",
+                {"FunctionName": function[0], "Payload": msgspec.json.encode(event)},
+                account=context.account,
+                region=context.region,
+                principal="apigateway.amazonaws.com",
+            )
+        except AwsError as error:
+            raise refusals.Refused("INTEGRATION_FAILURE") from error
+        payload = await integrations.whole(result.get("Payload", b""))
+        if "FunctionError" in result:
+            raise refusals.Refused("INTEGRATION_FAILURE", status=502)
+        return events.read_answer(payload)
+
+    async def _forward(self, context: Context, integration: dict[str, Any]) -> Response:
+        """Pass the request on to another HTTP server."""
+        proxied = {
+            "IntegrationUri": context.fill(integration["uri"]),
+            "IntegrationMethod": integration["httpMethod"],
+            "TimeoutInMillis": integration.get("timeoutInMillis", 29000),
+            "RequestParameters": {
+                f"overwrite:{target.removeprefix('integration.request.')}": value
+                for target, source in (integration.get("requestParameters") or {}).items()
+                if (value := context.value(source)) and not target.startswith("integration.request.path.")
+            },
+        }
+        for target, source in (integration.get("requestParameters") or {}).items():
+            if target.startswith("integration.request.path."):
+                name, value = target.removeprefix("integration.request.path."), context.value(source) or ""
+                for variable in ("{" + name + "}", "{" + name + "+}"):
+                    proxied["IntegrationUri"] = proxied["IntegrationUri"].replace(variable, value)
+        response = await integrations.forward(events.as_http(context), proxied)
+        if response.status == 504:
+            raise refusals.Refused("INTEGRATION_TIMEOUT")
+        if response.status == 503 and response.body == b'{"message":"Service Unavailable"}':
+            raise refusals.Refused("INTEGRATION_FAILURE")
+        return response
+
+    def _check_key(self, context: Context, scope: str) -> None:
+        value = context.request.headers.get("x-api-key")
+        context.api_key_id = self._service.may_use(scope, context.api_id, context.stage["stageName"], value)
+        context.api_key = value
+        if context.api_key_id is None:
+            raise refusals.Refused("INVALID_API_KEY")
+
+    def _validate(self, context: Context, published: Published) -> None:
+        """Hold the request against the method's required parameters and body model, where a validator says so."""
+        assert context.method is not None
+        validator = published.validators.get(context.method.get("requestValidatorId", ""))
+        if validator is None:
+            return
+        if validator.get("validateRequestParameters"):
+            missing = [
+                source.removeprefix("method.request.").partition(".")[2]
+                for source, required in (context.method.get("requestParameters") or {}).items()
+                if required and context.value(source) is None
+            ]
+            if missing:
+                raise refusals.Refused(
+                    "BAD_REQUEST_PARAMETERS", f"Missing required request parameters: [{', '.join(missing)}]"
+                )
+        models = context.method.get("requestModels") or {}
+        kind = context.request.headers.get("content-type", "application/json").split(";")[0]
+        name = models.get(kind) or models.get("$default")
+        if validator.get("validateRequestBody") and name is not None and name in published.models:
+            _validate_body(context.body, published.models[name], published.models)
+
+    def _stage(self, record: Record[RestApi], name: str) -> Published | None:
+        if self._revision != self._service.db.revision:
+            self._revision = self._service.db.revision
+            self._published.clear()
+        key = (record.name, name)
+        if key not in self._published:
+            self._published[key] = self._compile(record, name)
+        return self._published[key]
+
+    def _compile(self, record: Record[RestApi], name: str) -> Published | None:
+        stage = self._service.stages.get(record.scope, f"{record.name}/{name}")
+        if stage is None:
+            return None
+        deployment = self._service.deployments.get(record.scope, f"{record.name}/{stage.value.members['deploymentId']}")
+        snapshot = deployment.value.snapshot if deployment is not None else {}
+        return Published(
+            record.value.members,
+            stage.value.members,
+            Tree(snapshot.get("resources", [])),
+            {authorizer["id"]: authorizer for authorizer in snapshot.get("authorizers", [])},
+            {model["name"]: model.get("schema", "{}") for model in snapshot.get("models", [])},
+            {validator["id"]: validator for validator in snapshot.get("validators", [])},
+            {response["responseType"]: response for response in snapshot.get("responses", [])},
+        )
+
+
+def _validate_body(body: bytes, schema: str, models: dict[str, str]) -> None:
+    import jsonschema
+
+    definitions = {name: json.loads(text) for name, text in models.items()}
+    # Swagger's models refer to each other as #/definitions/Name, OpenAPI's as #/components/schemas/Name.
+    whole = {**json.loads(schema), "definitions": definitions, "components": {"schemas": definitions}}
+    try:
+        jsonschema.Draft4Validator(whole).validate(json.loads(body or b"{}"))
+    except (ValueError, jsonschema.ValidationError):
+        raise refusals.Refused("BAD_REQUEST_BODY") from None
+
+
+def _mock(context: Context, integration: dict[str, Any]) -> Response:
+    """An answer without a backend: the request template names a status, its response says the rest."""
+    kind = context.request.headers.get("content-type", "application/json").split(";")[0]
+    templates = integration.get("requestTemplates") or {}
+    template = templates.get(kind)
+    if template is None and integration.get("passthroughBehavior") != "WHEN_NO_MATCH" and templates:
+        raise refusals.Refused("UNSUPPORTED_MEDIA_TYPE")
+    found = _STATUS.search(template if template is not None else next(iter(templates.values()), ""))
+    status = found[1] if found else "200"
+    responses = integration.get("integrationResponses") or {}
+    response = next(
+        (one for one in responses.values() if re.fullmatch(one.get("selectionPattern") or "(?!)", status)),
+        None,
+    ) or next((one for one in responses.values() if not one.get("selectionPattern")), None)
+    if response is None:
+        raise refusals.Refused("API_CONFIGURATION_ERROR")
+    headers = {}
+    for target, value in (response.get("responseParameters") or {}).items():
+        if target.startswith("method.response.header."):
+            text = value[1:-1] if value.startswith("'") else context.value(value) or ""
+            headers[target.removeprefix("method.response.header.").lower()] = text
+    body = (response.get("responseTemplates") or {}).get("application/json") or ""
+    headers.setdefault("content-type", "application/json")
+    return Response(int(response["statusCode"]), headers, body.encode())

@@ -1,0 +1,279 @@
+"""The tree of an API: resources, their methods, integrations and responses."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from cloudlet.errors import AwsError, not_implemented
+from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.apigateway import patch
+from cloudlet.services.apigateway.parts import Shared, new_id
+from cloudlet.services.apigateway.records import Resource
+from cloudlet.services.apigateway.tree import PATH_PART
+from cloudlet.store import Tx
+
+_TYPES = ("AWS_PROXY", "HTTP_PROXY", "MOCK")
+_OWN = ("restApiId", "resourceId", "httpMethod", "statusCode")
+
+
+class Methods(Shared):
+    """The operations on resources, methods, integrations and their responses."""
+
+    async def CreateResource(self, call: Call, input: Input) -> Output:
+        api_id, part = input["restApiId"], input["pathPart"]
+        parent = self._resource(call, api_id, input["parentId"])
+        if not PATH_PART.fullmatch(part):
+            raise AwsError(
+                "BadRequestException",
+                "Resource's path part only allow a-zA-Z0-9._-: or a valid greedy path variable and curly braces at the "
+                "beginning and the end.",
+            )
+        if parent["path"].endswith("+}"):
+            raise AwsError(
+                "BadRequestException",
+                f"Cannot create a child of a resource with a greedy path variable: {parent['path']}",
+            )
+        path = f"{parent['path'].rstrip('/')}/{part}"
+        for record in self.tree.list(call.scope, f"{api_id}/"):
+            if record.value.members["path"] == path:
+                raise AwsError(
+                    "ConflictException", f"Another resource with the same parent already has this name: {part}"
+                )
+        members = {"id": new_id(6), "parentId": parent["id"], "pathPart": part, "path": path}
+        await self.db.write(lambda tx: self.tree.put(tx, call.scope, f"{api_id}/{members['id']}", Resource(members)))
+        return members
+
+    async def GetResource(self, call: Call, input: Input) -> Output:
+        return _shown(self._resource(call, input["restApiId"], input["resourceId"]), input)
+
+    async def GetResources(self, call: Call, input: Input) -> Output:
+        self.api(call, input["restApiId"])
+        listed = self.tree.list(call.scope, f"{input['restApiId']}/")
+        return self.page([_shown(record.value.members, input) for record in listed], input)
+
+    async def UpdateResource(self, call: Call, input: Input) -> Output:
+        current = self._resource(call, input["restApiId"], input["resourceId"])
+        members = patch.apply(current, input.get("patchOperations"))
+        listed = [record.value.members for record in self.tree.list(call.scope, f"{input['restApiId']}/")]
+        parent = next((resource for resource in listed if resource["id"] == members.get("parentId")), None)
+        if parent is None:
+            raise AwsError("NotFoundException", "Invalid Resource identifier specified")
+        members["path"] = f"{parent['path'].rstrip('/')}/{members['pathPart']}"
+        old, new = current["path"] + "/", members["path"] + "/"
+
+        def work(tx: Tx) -> None:
+            self._put(tx, call, input["restApiId"], members)
+            for resource in listed:
+                if resource["path"].startswith(old):
+                    self._put(tx, call, input["restApiId"], {**resource, "path": new + resource["path"][len(old) :]})
+
+        await self.db.write(work)
+        return members
+
+    async def DeleteResource(self, call: Call, input: Input) -> Output:
+        api_id = input["restApiId"]
+        resource = self._resource(call, api_id, input["resourceId"])
+        if resource["path"] == "/":
+            raise AwsError("BadRequestException", "Cannot delete root resource")
+        below = resource["path"] + "/"
+
+        def work(tx: Tx) -> None:
+            for record in self.tree.list(call.scope, f"{api_id}/", tx):
+                if record.value.members["id"] == resource["id"] or record.value.members["path"].startswith(below):
+                    self.tree.delete(tx, call.scope, record.name)
+
+        await self.db.write(work)
+        return {}
+
+    # Methods
+
+    async def PutMethod(self, call: Call, input: Input) -> Output:
+        resource = copy.deepcopy(self._resource(call, input["restApiId"], input["resourceId"]))
+        verb = input["httpMethod"].upper()
+        if verb in (resource.get("resourceMethods") or {}):
+            raise AwsError("ConflictException", "Method already exists for this resource")
+        if input["authorizationType"] == "CUSTOM":
+            self.found(self.authorizers, call, input["restApiId"], input.get("authorizerId", ""), "Authorizer")
+        elif input["authorizationType"] == "COGNITO_USER_POOLS":
+            raise not_implemented("PutMethod with authorizationType COGNITO_USER_POOLS")
+        method = {"apiKeyRequired": False, **{k: v for k, v in input.items() if k not in _OWN}, "httpMethod": verb}
+        resource.setdefault("resourceMethods", {})[verb] = method
+        await self.db.write(lambda tx: self._put(tx, call, input["restApiId"], resource))
+        return method
+
+    async def GetMethod(self, call: Call, input: Input) -> Output:
+        return self._method(call, input)[1]
+
+    async def UpdateMethod(self, call: Call, input: Input) -> Output:
+        resource, method = self._method(call, input)
+        changed = patch.apply(method, input.get("patchOperations"))
+        resource["resourceMethods"][method["httpMethod"]] = changed
+        await self.db.write(lambda tx: self._put(tx, call, input["restApiId"], resource))
+        return changed
+
+    async def DeleteMethod(self, call: Call, input: Input) -> Output:
+        resource, method = self._method(call, input)
+        del resource["resourceMethods"][method["httpMethod"]]
+        await self.db.write(lambda tx: self._put(tx, call, input["restApiId"], resource))
+        return {}
+
+    async def PutMethodResponse(self, call: Call, input: Input) -> Output:
+        resource, method = self._method(call, input)
+        response = {**{k: v for k, v in input.items() if k not in _OWN}, "statusCode": input["statusCode"]}
+        if input["statusCode"] in method.get("methodResponses", {}):
+            raise AwsError("ConflictException", "Response already exists for this resource")
+        method.setdefault("methodResponses", {})[input["statusCode"]] = response
+        await self.db.write(lambda tx: self._put(tx, call, input["restApiId"], resource))
+        return response
+
+    async def GetMethodResponse(self, call: Call, input: Input) -> Output:
+        return _response(self._method(call, input)[1].get("methodResponses"), input)
+
+    async def UpdateMethodResponse(self, call: Call, input: Input) -> Output:
+        resource, method = self._method(call, input)
+        changed = patch.apply(_response(method.get("methodResponses"), input), input.get("patchOperations"))
+        method["methodResponses"][input["statusCode"]] = changed
+        await self.db.write(lambda tx: self._put(tx, call, input["restApiId"], resource))
+        return changed
+
+    async def DeleteMethodResponse(self, call: Call, input: Input) -> Output:
+        resource, method = self._method(call, input)
+        _response(method.get("methodResponses"), input)
+        del method["methodResponses"][input["statusCode"]]
+        await self.db.write(lambda tx: self._put(tx, call, input["restApiId"], resource))
+        return {}
+
+    # Integrations
+
+    async def PutIntegration(self, call: Call, input: Input) -> Output:
+        resource, method = self._method(call, input)
+        kept = {key: value for key, value in input.items() if key not in (*_OWN, "integrationHttpMethod")}
+        if "integrationHttpMethod" in input:
+            kept["httpMethod"] = input["integrationHttpMethod"]
+        integration = self.check_integration(kept, resource["id"])
+        if responses := (method.get("methodIntegration") or {}).get("integrationResponses"):
+            integration["integrationResponses"] = responses
+        method["methodIntegration"] = integration
+        await self.db.write(lambda tx: self._put(tx, call, input["restApiId"], resource))
+        return integration
+
+    async def GetIntegration(self, call: Call, input: Input) -> Output:
+        return self._integration(call, input)[1]
+
+    async def UpdateIntegration(self, call: Call, input: Input) -> Output:
+        resource, integration = self._integration(call, input)
+        changed = self.check_integration(patch.apply(integration, input.get("patchOperations")), resource["id"])
+        resource["resourceMethods"][input["httpMethod"].upper()]["methodIntegration"] = changed
+        await self.db.write(lambda tx: self._put(tx, call, input["restApiId"], resource))
+        return changed
+
+    async def DeleteIntegration(self, call: Call, input: Input) -> Output:
+        resource, _ = self._integration(call, input)
+        del resource["resourceMethods"][input["httpMethod"].upper()]["methodIntegration"]
+        await self.db.write(lambda tx: self._put(tx, call, input["restApiId"], resource))
+        return {}
+
+    async def PutIntegrationResponse(self, call: Call, input: Input) -> Output:
+        resource, integration = self._integration(call, input)
+        response = {**{k: v for k, v in input.items() if k not in _OWN}, "statusCode": input["statusCode"]}
+        integration.setdefault("integrationResponses", {})[input["statusCode"]] = response
+        self.check_integration(integration, resource["id"])
+        await self.db.write(lambda tx: self._put(tx, call, input["restApiId"], resource))
+        return response
+
+    async def GetIntegrationResponse(self, call: Call, input: Input) -> Output:
+        return _response(self._integration(call, input)[1].get("integrationResponses"), input)
+
+    async def UpdateIntegrationResponse(self, call: Call, input: Input) -> Output:
+        resource, integration = self._integration(call, input)
+        changed = patch.apply(_response(integration.get("integrationResponses"), input), input.get("patchOperations"))
+        integration["integrationResponses"][input["statusCode"]] = changed
+        await self.db.write(lambda tx: self._put(tx, call, input["restApiId"], resource))
+        return changed
+
+    async def DeleteIntegrationResponse(self, call: Call, input: Input) -> Output:
+        resource, integration = self._integration(call, input)
+        _response(integration.get("integrationResponses"), input)
+        del integration["integrationResponses"][input["statusCode"]]
+        await self.db.write(lambda tx: self._put(tx, call, input["restApiId"], resource))
+        return {}
+
+    def check_integration(self, integration: dict[str, Any], resource_id: str) -> dict[str, Any]:
+        """An integration with its defaults. Raises BadRequestException or, for what is not carried out, NotImplemented."""
+        kind = integration.get("type")
+        if kind not in _TYPES:
+            raise not_implemented(f"REST API integrations of type {kind}")
+        if integration.get("connectionType", "INTERNET") != "INTERNET":
+            raise not_implemented("REST API integrations with connectionType VPC_LINK")
+        if kind != "MOCK" and not integration.get("uri"):
+            raise AwsError("BadRequestException", "Invalid HTTP endpoint specified for URI")
+        if kind == "AWS_PROXY" and ":lambda:" not in integration["uri"]:
+            raise not_implemented("REST API integrations of type AWS_PROXY with another service than Lambda")
+        if kind != "MOCK" and not integration.get("httpMethod"):
+            raise AwsError("BadRequestException", "Enumeration value for HttpMethod must be non-empty")
+        templates = list((integration.get("requestTemplates") or {}).values())
+        for response in (integration.get("integrationResponses") or {}).values():
+            templates += (response.get("responseTemplates") or {}).values()
+        if any("#" in template or "$" in template for template in templates if template) and kind == "MOCK":
+            raise not_implemented("mapping templates with Velocity expressions")
+        return {
+            "passthroughBehavior": "WHEN_NO_MATCH",
+            "timeoutInMillis": 29000,
+            "cacheNamespace": resource_id,
+            "cacheKeyParameters": [],
+            **integration,
+        }
+
+    def resource_at(self, tx: Tx, call: Call, api: dict[str, Any], path: str) -> dict[str, Any]:
+        """The resource of a path, made with its parents where they are missing."""
+        listed = self.tree.list(call.scope, f"{api['id']}/", tx)
+        known = {record.value.members["path"]: record.value.members for record in listed}
+        current = known["/"]
+        for part in [part for part in path.split("/") if part]:
+            below = f"{current['path'].rstrip('/')}/{part}"
+            if below not in known:
+                known[below] = {"id": new_id(6), "parentId": current["id"], "pathPart": part, "path": below}
+                self._put(tx, call, api["id"], known[below])
+            current = known[below]
+        return current
+
+    def _put(self, tx: Tx, call: Call, api_id: str, resource: dict[str, Any]) -> None:
+        self.tree.put(tx, call.scope, f"{api_id}/{resource['id']}", Resource(resource))
+
+    def _resource(self, call: Call, api_id: str, resource_id: str) -> dict[str, Any]:
+        return self.found(self.tree, call, api_id, resource_id, "Resource")
+
+    def _method(self, call: Call, input: Input) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A copy of a resource, and the method in it."""
+        resource = copy.deepcopy(self._resource(call, input["restApiId"], input["resourceId"]))
+        method = (resource.get("resourceMethods") or {}).get(input["httpMethod"].upper())
+        if method is None:
+            raise AwsError("NotFoundException", "Invalid Method identifier specified")
+        return resource, method
+
+    def _integration(self, call: Call, input: Input) -> tuple[dict[str, Any], dict[str, Any]]:
+        resource, method = self._method(call, input)
+        integration = method.get("methodIntegration")
+        if integration is None:
+            raise AwsError("NotFoundException", "Invalid Integration identifier specified")
+        return resource, integration
+
+
+def _response(responses: dict[str, Any] | None, input: Input) -> dict[str, Any]:
+    found: dict[str, Any] | None = (responses or {}).get(input["statusCode"])
+    if found is None:
+        raise AwsError("NotFoundException", "Invalid Response status code specified")
+    return found
+
+
+def _shown(resource: dict[str, Any], input: Input) -> dict[str, Any]:
+    """A resource as it is listed: its methods' names, or all of them where ``embed=methods`` asks for it."""
+    methods = resource.get("resourceMethods")
+    if not methods:
+        return {key: value for key, value in resource.items() if key != "resourceMethods"}
+    return (
+        resource
+        if "methods" in (input.get("embed") or [])
+        else {**resource, "resourceMethods": {verb: {} for verb in methods}}
+    )

@@ -1,0 +1,535 @@
+"""CloudFormation's types of REST APIs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from cloudlet.errors import AwsError, not_implemented
+from cloudlet.stacks.api import Deployment as Deploying
+from cloudlet.stacks.api import Physical, Properties, ResourceType, tags_of
+
+_DEFINITION = ("Body", "BodyS3Location", "Parameters", "Mode", "FailOnWarnings")
+
+
+class _Type(ResourceType):
+    """What all types here share: a call, and a deletion that does not mind when it is done already."""
+
+    async def _call(self, do: Deploying, operation: str, **input: Any) -> dict[str, Any]:
+        given = {key: value for key, value in input.items() if value is not None}
+        return await do.call("apigateway", operation, given)
+
+    async def _gone(self, do: Deploying, operation: str, **input: Any) -> None:
+        try:
+            await do.call("apigateway", operation, input)
+        except AwsError as error:
+            if error.code != "NotFoundException":
+                raise
+
+
+class RestApi(_Type):
+    type = "AWS::ApiGateway::RestApi"
+
+    async def create(self, do: Deploying, properties: Properties) -> Physical:
+        body = await _body(do, properties)
+        if body is not None:
+            parameters = properties.get("Parameters")
+            made = await self._call(do, "ImportRestApi", body=body, parameters=parameters)
+            await self._set(do, made["id"], properties)
+            if tags := tags_of(do, properties):
+                arn = f"arn:aws:apigateway:{do.region}::/restapis/{made['id']}"
+                await self._call(do, "TagResource", resourceArn=arn, tags=tags)
+        else:
+            given = {lower(key): value for key, value in properties.items() if key not in (*_DEFINITION, "Tags")}
+            if "policy" in given and not isinstance(given["policy"], str):
+                given["policy"] = json.dumps(given["policy"])
+            if "endpointConfiguration" in given:
+                given["endpointConfiguration"] = _lowered(given["endpointConfiguration"])
+            given.setdefault("name", do.name(128))
+            made = await self._call(do, "CreateRestApi", **given, tags=tags_of(do, properties))
+        return Physical(made["id"], {"RestApiId": made["id"], "RootResourceId": made["rootResourceId"]})
+
+    async def update(self, do: Deploying, physical: Physical, old: Properties, new: Properties) -> Physical:
+        body = await _body(do, new)
+        if body is not None:
+            mode = new.get("Mode", "overwrite")
+            await self._call(do, "PutRestApi", restApiId=physical.id, body=body, mode=mode)
+        await self._set(do, physical.id, new)
+        return physical
+
+    async def delete(self, do: Deploying, physical: Physical, properties: Properties) -> None:
+        await self._gone(do, "DeleteRestApi", restApiId=physical.id)
+
+    async def _set(self, do: Deploying, api_id: str, properties: Properties) -> None:
+        """What stands beside a definition counts over it."""
+        operations = []
+        for key in ("Name", "Description", "ApiKeySourceType", "DisableExecuteApiEndpoint", "MinimumCompressionSize"):
+            if key in properties:
+                path = "apiKeySource" if key == "ApiKeySourceType" else lower(key)
+                operations.append({"op": "replace", "path": f"/{path}", "value": _text(properties[key])})
+        if "Policy" in properties:
+            policy = properties["Policy"]
+            text = policy if isinstance(policy, str) else json.dumps(policy)
+            operations.append({"op": "replace", "path": "/policy", "value": text})
+        for kind in properties.get("BinaryMediaTypes") or []:
+            path = "/binaryMediaTypes/" + kind.replace("/", "~1")
+            operations.append({"op": "add", "path": path})
+        for kind in (properties.get("EndpointConfiguration") or {}).get("Types") or []:
+            operations.append({"op": "replace", "path": "/endpointConfiguration/types/EDGE", "value": kind})
+        if operations:
+            await self._call(do, "UpdateRestApi", restApiId=api_id, patchOperations=operations)
+
+
+class Resource(_Type):
+    type = "AWS::ApiGateway::Resource"
+    required = frozenset(("RestApiId", "ParentId", "PathPart"))
+    replaces = frozenset(("RestApiId", "ParentId", "PathPart"))
+
+    async def create(self, do: Deploying, properties: Properties) -> Physical:
+        made = await self._call(do, "CreateResource", **{lower(key): value for key, value in properties.items()})
+        return Physical(made["id"], {"ResourceId": made["id"]})
+
+    async def delete(self, do: Deploying, physical: Physical, properties: Properties) -> None:
+        await self._gone(do, "DeleteResource", restApiId=properties["RestApiId"], resourceId=physical.id)
+
+
+class Method(_Type):
+    type = "AWS::ApiGateway::Method"
+    required = frozenset(("RestApiId", "ResourceId", "HttpMethod"))
+    replaces = frozenset(("RestApiId", "ResourceId", "HttpMethod"))
+
+    async def create(self, do: Deploying, properties: Properties) -> Physical:
+        where = _where(properties)
+        own = {
+            lower(key): value
+            for key, value in properties.items()
+            if key not in ("RestApiId", "ResourceId", "HttpMethod", "Integration", "MethodResponses")
+        }
+        own.setdefault("authorizationType", "NONE")
+        if "requestParameters" in own:
+            own["requestParameters"] = {key: _bool(value) for key, value in own["requestParameters"].items()}
+        await self._call(do, "PutMethod", **where, **own)
+        for response in properties.get("MethodResponses") or []:
+            given = {lower(key): value for key, value in response.items()}
+            if "responseParameters" in given:
+                given["responseParameters"] = {key: _bool(value) for key, value in given["responseParameters"].items()}
+            await self._call(do, "PutMethodResponse", **where, **{**given, "statusCode": str(given["statusCode"])})
+        if integration := properties.get("Integration"):
+            given = {lower(key): value for key, value in integration.items() if key != "IntegrationResponses"}
+            if "timeoutInMillis" in given:
+                given["timeoutInMillis"] = int(given["timeoutInMillis"])
+            await self._call(do, "PutIntegration", **where, **given)
+            for response in integration.get("IntegrationResponses") or []:
+                given = {lower(key): value for key, value in response.items()}
+                await self._call(
+                    do, "PutIntegrationResponse", **where, **{**given, "statusCode": str(given["statusCode"])}
+                )
+        return Physical(f"{properties['RestApiId']}-{properties['ResourceId']}-{properties['HttpMethod']}")
+
+    async def update(self, do: Deploying, physical: Physical, old: Properties, new: Properties) -> Physical:
+        await self.delete(do, physical, old)
+        return await self.create(do, new)
+
+    async def delete(self, do: Deploying, physical: Physical, properties: Properties) -> None:
+        await self._gone(do, "DeleteMethod", **_where(properties))
+
+
+class Deployment(_Type):
+    type = "AWS::ApiGateway::Deployment"
+    required = frozenset(("RestApiId",))
+    replaces = frozenset(("RestApiId", "DeploymentCanarySettings"))
+
+    async def create(self, do: Deploying, properties: Properties) -> Physical:
+        description = properties.get("StageDescription") or {}
+        made = await self._call(
+            do,
+            "CreateDeployment",
+            restApiId=properties["RestApiId"],
+            stageName=properties.get("StageName"),
+            description=properties.get("Description"),
+            stageDescription=description.get("Description"),
+            variables=description.get("Variables"),
+        )
+        return Physical(made["id"], {"DeploymentId": made["id"]})
+
+    async def update(self, do: Deploying, physical: Physical, old: Properties, new: Properties) -> Physical:
+        operation = {"op": "replace", "path": "/description", "value": new.get("Description", "")}
+        await self._call(
+            do, "UpdateDeployment", restApiId=new["RestApiId"], deploymentId=physical.id, patchOperations=[operation]
+        )
+        return physical
+
+    async def delete(self, do: Deploying, physical: Physical, properties: Properties) -> None:
+        if name := properties.get("StageName"):
+            await self._gone(do, "DeleteStage", restApiId=properties["RestApiId"], stageName=name)
+        await self._gone(do, "DeleteDeployment", restApiId=properties["RestApiId"], deploymentId=physical.id)
+
+
+class Stage(_Type):
+    type = "AWS::ApiGateway::Stage"
+    required = frozenset(("RestApiId",))
+    replaces = frozenset(("RestApiId", "StageName"))
+
+    async def create(self, do: Deploying, properties: Properties) -> Physical:
+        name = properties.get("StageName") or do.name(64)
+        given = {
+            lower(key): value
+            for key, value in properties.items()
+            if key not in ("MethodSettings", "AccessLogSetting", "ClientCertificateId", "Tags", "StageName")
+        }
+        await self._call(do, "CreateStage", **given, stageName=name, tags=tags_of(do, properties))
+        await self._settings(do, name, properties)
+        return Physical(name)
+
+    async def update(self, do: Deploying, physical: Physical, old: Properties, new: Properties) -> Physical:
+        operations = []
+        for key in ("DeploymentId", "Description", "TracingEnabled", "CacheClusterEnabled", "CacheClusterSize"):
+            if old.get(key) != new.get(key) and key in new:
+                operations.append({"op": "replace", "path": f"/{lower(key)}", "value": _text(new[key])})
+        for name, value in (new.get("Variables") or {}).items():
+            operations.append({"op": "replace", "path": f"/variables/{name}", "value": value})
+        for name in set(old.get("Variables") or {}) - set(new.get("Variables") or {}):
+            operations.append({"op": "remove", "path": f"/variables/{name}"})
+        await self._patch(do, physical.id, new, operations)
+        await self._settings(do, physical.id, new)
+        return physical
+
+    async def delete(self, do: Deploying, physical: Physical, properties: Properties) -> None:
+        await self._gone(do, "DeleteStage", restApiId=properties["RestApiId"], stageName=physical.id)
+
+    async def _settings(self, do: Deploying, name: str, properties: Properties) -> None:
+        operations = []
+        names = {
+            "LoggingLevel": "logging/loglevel",
+            "DataTraceEnabled": "logging/dataTrace",
+            "MetricsEnabled": "metrics/enabled",
+            "ThrottlingBurstLimit": "throttling/burstLimit",
+            "ThrottlingRateLimit": "throttling/rateLimit",
+            "CachingEnabled": "caching/enabled",
+            "CacheTtlInSeconds": "caching/ttlInSeconds",
+            "CacheDataEncrypted": "caching/dataEncrypted",
+        }
+        for setting in properties.get("MethodSettings") or []:
+            where = f"/{setting.get('ResourcePath', '/*').replace('/', '~1')}/{setting.get('HttpMethod', '*')}"
+            for key, path in names.items():
+                if key in setting:
+                    operations.append({"op": "replace", "path": f"{where}/{path}", "value": _text(setting[key])})
+        for key, value in (properties.get("AccessLogSetting") or {}).items():
+            operations.append({"op": "replace", "path": f"/accessLogSettings/{lower(key)}", "value": value})
+        await self._patch(do, name, properties, operations)
+
+    async def _patch(self, do: Deploying, name: str, properties: Properties, operations: list[dict[str, Any]]) -> None:
+        if operations:
+            where = {"restApiId": properties["RestApiId"], "stageName": name}
+            await self._call(do, "UpdateStage", **where, patchOperations=operations)
+
+
+class Authorizer(_Type):
+    type = "AWS::ApiGateway::Authorizer"
+    required = frozenset(("RestApiId", "Name", "Type"))
+    replaces = frozenset(("RestApiId",))
+
+    async def create(self, do: Deploying, properties: Properties) -> Physical:
+        given = {lower(key): value for key, value in properties.items()}
+        if "authorizerResultTtlInSeconds" in given:
+            given["authorizerResultTtlInSeconds"] = int(given["authorizerResultTtlInSeconds"])
+        made = await self._call(do, "CreateAuthorizer", **given)
+        return Physical(made["id"], {"AuthorizerId": made["id"]})
+
+    async def update(self, do: Deploying, physical: Physical, old: Properties, new: Properties) -> Physical:
+        operations = [
+            {"op": "replace", "path": f"/{lower(key)}", "value": _text(value)}
+            for key, value in new.items()
+            if key != "RestApiId" and old.get(key) != value
+        ]
+        where = {"restApiId": new["RestApiId"], "authorizerId": physical.id}
+        await self._call(do, "UpdateAuthorizer", **where, patchOperations=operations)
+        return physical
+
+    async def delete(self, do: Deploying, physical: Physical, properties: Properties) -> None:
+        await self._gone(do, "DeleteAuthorizer", restApiId=properties["RestApiId"], authorizerId=physical.id)
+
+
+class Model(_Type):
+    type = "AWS::ApiGateway::Model"
+    required = frozenset(("RestApiId",))
+    replaces = frozenset(("RestApiId", "Name", "ContentType"))
+
+    async def create(self, do: Deploying, properties: Properties) -> Physical:
+        given = {lower(key): value for key, value in properties.items()}
+        given.setdefault("name", do.name(64).replace("-", ""))
+        given.setdefault("contentType", "application/json")
+        given["schema"] = _schema(properties)
+        made = await self._call(do, "CreateModel", **given)
+        return Physical(made["name"])
+
+    async def update(self, do: Deploying, physical: Physical, old: Properties, new: Properties) -> Physical:
+        operations = [{"op": "replace", "path": "/schema", "value": _schema(new)}]
+        if "Description" in new:
+            operations.append({"op": "replace", "path": "/description", "value": new["Description"]})
+        where = {"restApiId": new["RestApiId"], "modelName": physical.id}
+        await self._call(do, "UpdateModel", **where, patchOperations=operations)
+        return physical
+
+    async def delete(self, do: Deploying, physical: Physical, properties: Properties) -> None:
+        await self._gone(do, "DeleteModel", restApiId=properties["RestApiId"], modelName=physical.id)
+
+
+class RequestValidator(_Type):
+    type = "AWS::ApiGateway::RequestValidator"
+    required = frozenset(("RestApiId",))
+    replaces = frozenset(("RestApiId", "Name"))
+
+    async def create(self, do: Deploying, properties: Properties) -> Physical:
+        made = await self._call(do, "CreateRequestValidator", **self._given(properties))
+        return Physical(made["id"], {"RequestValidatorId": made["id"]})
+
+    async def update(self, do: Deploying, physical: Physical, old: Properties, new: Properties) -> Physical:
+        operations = [
+            {"op": "replace", "path": f"/{key}", "value": _text(value)}
+            for key, value in self._given(new).items()
+            if key.startswith("validate")
+        ]
+        where = {"restApiId": new["RestApiId"], "requestValidatorId": physical.id}
+        await self._call(do, "UpdateRequestValidator", **where, patchOperations=operations)
+        return physical
+
+    async def delete(self, do: Deploying, physical: Physical, properties: Properties) -> None:
+        where = {"restApiId": properties["RestApiId"], "requestValidatorId": physical.id}
+        await self._gone(do, "DeleteRequestValidator", **where)
+
+    def _given(self, properties: Properties) -> Properties:
+        return {lower(key): _bool(value) if key.startswith("Validate") else value for key, value in properties.items()}
+
+
+class GatewayResponse(_Type):
+    type = "AWS::ApiGateway::GatewayResponse"
+    required = frozenset(("RestApiId", "ResponseType"))
+    replaces = frozenset(("RestApiId", "ResponseType"))
+
+    async def create(self, do: Deploying, properties: Properties) -> Physical:
+        given = {lower(key): value for key, value in properties.items()}
+        if "statusCode" in given:
+            given["statusCode"] = str(given["statusCode"])
+        await self._call(do, "PutGatewayResponse", **given)
+        return Physical(f"{properties['RestApiId']}|{properties['ResponseType']}")
+
+    async def update(self, do: Deploying, physical: Physical, old: Properties, new: Properties) -> Physical:
+        return await self.create(do, new)
+
+    async def delete(self, do: Deploying, physical: Physical, properties: Properties) -> None:
+        where = {"restApiId": properties["RestApiId"], "responseType": properties["ResponseType"]}
+        await self._gone(do, "DeleteGatewayResponse", **where)
+
+
+class ApiKey(_Type):
+    type = "AWS::ApiGateway::ApiKey"
+    replaces = frozenset(("Name", "Value", "GenerateDistinctId"))
+
+    async def create(self, do: Deploying, properties: Properties) -> Physical:
+        given = {lower(key): value for key, value in properties.items() if key not in ("Tags", "StageKeys")}
+        given.setdefault("name", do.name(64))
+        if "enabled" in given:
+            given["enabled"] = _bool(given["enabled"])
+        made = await self._call(do, "CreateApiKey", **given, tags=tags_of(do, properties))
+        return Physical(made["id"], {"APIKeyId": made["id"]})
+
+    async def update(self, do: Deploying, physical: Physical, old: Properties, new: Properties) -> Physical:
+        operations = [
+            {"op": "replace", "path": f"/{lower(key)}", "value": _text(new[key])}
+            for key in ("Enabled", "Description", "CustomerId")
+            if key in new and old.get(key) != new[key]
+        ]
+        await self._call(do, "UpdateApiKey", apiKey=physical.id, patchOperations=operations)
+        return physical
+
+    async def delete(self, do: Deploying, physical: Physical, properties: Properties) -> None:
+        await self._gone(do, "DeleteApiKey", apiKey=physical.id)
+
+
+class UsagePlan(_Type):
+    type = "AWS::ApiGateway::UsagePlan"
+
+    async def create(self, do: Deploying, properties: Properties) -> Physical:
+        made = await self._call(
+            do,
+            "CreateUsagePlan",
+            name=properties.get("UsagePlanName") or do.name(64),
+            description=properties.get("Description"),
+            apiStages=[_lowered(stage) for stage in properties.get("ApiStages") or []],
+            throttle=_numbers(properties.get("Throttle")),
+            quota=_numbers(properties.get("Quota")),
+            tags=tags_of(do, properties),
+        )
+        return Physical(made["id"], {"Id": made["id"]})
+
+    async def update(self, do: Deploying, physical: Physical, old: Properties, new: Properties) -> Physical:
+        operations: list[dict[str, Any]] = []
+        before = {f"{stage['ApiId']}:{stage['Stage']}" for stage in old.get("ApiStages") or []}
+        after = {f"{stage['ApiId']}:{stage['Stage']}" for stage in new.get("ApiStages") or []}
+        operations += [{"op": "remove", "path": "/apiStages", "value": stage} for stage in sorted(before - after)]
+        operations += [{"op": "add", "path": "/apiStages", "value": stage} for stage in sorted(after - before)]
+        for key, path in (("UsagePlanName", "name"), ("Description", "description")):
+            if key in new:
+                operations.append({"op": "replace", "path": f"/{path}", "value": new[key]})
+        for group in ("Throttle", "Quota"):
+            for key, value in (new.get(group) or {}).items():
+                operations.append({"op": "replace", "path": f"/{lower(group)}/{lower(key)}", "value": _text(value)})
+        await self._call(do, "UpdateUsagePlan", usagePlanId=physical.id, patchOperations=operations)
+        return physical
+
+    async def delete(self, do: Deploying, physical: Physical, properties: Properties) -> None:
+        operations = [
+            {"op": "remove", "path": "/apiStages", "value": f"{stage['ApiId']}:{stage['Stage']}"}
+            for stage in properties.get("ApiStages") or []
+        ]
+        try:
+            await self._call(do, "UpdateUsagePlan", usagePlanId=physical.id, patchOperations=operations)
+        except AwsError as error:
+            if error.code != "NotFoundException":
+                raise
+        await self._gone(do, "DeleteUsagePlan", usagePlanId=physical.id)
+
+
+class UsagePlanKey(_Type):
+    type = "AWS::ApiGateway::UsagePlanKey"
+    required = frozenset(("KeyId", "KeyType", "UsagePlanId"))
+    replaces = frozenset(("KeyId", "KeyType", "UsagePlanId"))
+
+    async def create(self, do: Deploying, properties: Properties) -> Physical:
+        given = {lower(key): value for key, value in properties.items()}
+        try:
+            await self._call(do, "CreateUsagePlanKey", **given)
+        except AwsError as error:
+            if error.code != "ConflictException":
+                raise
+        return Physical(f"{properties['KeyId']}:{properties['UsagePlanId']}")
+
+    async def delete(self, do: Deploying, physical: Physical, properties: Properties) -> None:
+        where = {"usagePlanId": properties["UsagePlanId"], "keyId": properties["KeyId"]}
+        await self._gone(do, "DeleteUsagePlanKey", **where)
+
+
+class DomainName(_Type):
+    type = "AWS::ApiGateway::DomainName"
+    required = frozenset(("DomainName",))
+    replaces = frozenset(("DomainName",))
+
+    async def create(self, do: Deploying, properties: Properties) -> Physical:
+        given = {lower(key): value for key, value in properties.items() if key != "Tags"}
+        if "endpointConfiguration" in given:
+            given["endpointConfiguration"] = _lowered(given["endpointConfiguration"])
+        made = await self._call(do, "CreateDomainName", **given, tags=tags_of(do, properties))
+        attributes = {
+            "RegionalDomainName": made.get("regionalDomainName", ""),
+            "RegionalHostedZoneId": made.get("regionalHostedZoneId", ""),
+        }
+        return Physical(made["domainName"], attributes)
+
+    async def update(self, do: Deploying, physical: Physical, old: Properties, new: Properties) -> Physical:
+        raise not_implemented("AWS::ApiGateway::DomainName with changed properties")
+
+    async def delete(self, do: Deploying, physical: Physical, properties: Properties) -> None:
+        await self._gone(do, "DeleteDomainName", domainName=physical.id)
+
+
+class BasePathMapping(_Type):
+    type = "AWS::ApiGateway::BasePathMapping"
+    required = frozenset(("DomainName",))
+    replaces = frozenset(("DomainName", "BasePath", "RestApiId", "Stage"))
+
+    async def create(self, do: Deploying, properties: Properties) -> Physical:
+        given = {lower(key): value for key, value in properties.items() if key != "Id"}
+        await self._call(do, "CreateBasePathMapping", **given)
+        return Physical(f"{properties['DomainName']}|{properties.get('BasePath') or '(none)'}")
+
+    async def delete(self, do: Deploying, physical: Physical, properties: Properties) -> None:
+        path = properties.get("BasePath") or "(none)"
+        await self._gone(do, "DeleteBasePathMapping", domainName=properties["DomainName"], basePath=path)
+
+
+class Account(_Type):
+    """The account's settings; there is one account, so that deleting this leaves it as it is."""
+
+    type = "AWS::ApiGateway::Account"
+
+    async def create(self, do: Deploying, properties: Properties) -> Physical:
+        if role := properties.get("CloudWatchRoleArn"):
+            operation = {"op": "replace", "path": "/cloudwatchRoleArn", "value": role}
+            await self._call(do, "UpdateAccount", patchOperations=[operation])
+        return Physical(do.name(64), {"Id": do.name(64)})
+
+    async def update(self, do: Deploying, physical: Physical, old: Properties, new: Properties) -> Physical:
+        await self.create(do, new)
+        return physical
+
+    async def delete(self, do: Deploying, physical: Physical, properties: Properties) -> None:
+        return None
+
+
+def lower(name: str) -> str:
+    """CloudFormation's name of a property as the API's name of it."""
+    return name[:1].lower() + name[1:]
+
+
+def _lowered(value: Any) -> Any:
+    return {lower(key): item for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def _numbers(value: dict[str, Any] | None) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    kinds = {"BurstLimit": int, "Limit": int, "Offset": int, "RateLimit": float}
+    return {lower(key): kinds.get(key, str)(item) for key, item in value.items()}
+
+
+def _where(properties: Properties) -> dict[str, str]:
+    return {
+        "restApiId": properties["RestApiId"],
+        "resourceId": properties["ResourceId"],
+        "httpMethod": properties["HttpMethod"],
+    }
+
+
+def _bool(value: Any) -> bool:
+    return value if isinstance(value, bool) else str(value).lower() == "true"
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _schema(properties: Properties) -> str:
+    schema = properties.get("Schema", {})
+    return schema if isinstance(schema, str) else json.dumps(schema)
+
+
+async def _body(do: Deploying, properties: Properties) -> bytes | None:
+    if "Body" in properties:
+        body = properties["Body"]
+        return body.encode() if isinstance(body, str) else json.dumps(body).encode()
+    if "BodyS3Location" in properties:
+        place = properties["BodyS3Location"]
+        found = await do.call("s3", "GetObject", {"Bucket": place["Bucket"], "Key": place["Key"]})
+        content = found["Body"]
+        return content if isinstance(content, bytes) else b"".join([chunk async for chunk in content])
+    return None
+
+
+TYPES = [
+    RestApi,
+    Resource,
+    Method,
+    Deployment,
+    Stage,
+    Authorizer,
+    Model,
+    RequestValidator,
+    GatewayResponse,
+    ApiKey,
+    UsagePlan,
+    UsagePlanKey,
+    DomainName,
+    BasePathMapping,
+    Account,
+]

@@ -1,0 +1,154 @@
+"""Deployments and stages: what of an API is published."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cloudlet.errors import AwsError
+from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.apigateway import patch
+from cloudlet.services.apigateway.parts import Shared, new_id
+from cloudlet.services.apigateway.records import Deployment, Stage
+from cloudlet.store import Tx
+
+_SETTINGS = {
+    "logging/loglevel": "loggingLevel",
+    "logging/dataTrace": "dataTraceEnabled",
+    "metrics/enabled": "metricsEnabled",
+    "throttling/burstLimit": "throttlingBurstLimit",
+    "throttling/rateLimit": "throttlingRateLimit",
+    "caching/enabled": "cachingEnabled",
+    "caching/ttlInSeconds": "cacheTtlInSeconds",
+    "caching/dataEncrypted": "cacheDataEncrypted",
+}
+
+
+class Stages(Shared):
+    """The operations on deployments and stages."""
+
+    async def CreateDeployment(self, call: Call, input: Input) -> Output:
+        api_id = input["restApiId"]
+        self.api(call, api_id)
+        resources = [record.value.members for record in self.tree.list(call.scope, f"{api_id}/")]
+        methods = [method for resource in resources for method in (resource.get("resourceMethods") or {}).values()]
+        if not methods:
+            raise AwsError("BadRequestException", "The REST API doesn't contain any methods")
+        if any("methodIntegration" not in method for method in methods):
+            raise AwsError("BadRequestException", "No integration defined for method")
+        members: dict[str, Any] = {"id": new_id(6), "createdDate": self.cloud.clock.now()}
+        if "description" in input:
+            members["description"] = input["description"]
+        snapshot = {
+            "resources": resources,
+            **{
+                name: [record.value.members for record in kept.list(call.scope, f"{api_id}/")]
+                for name, kept in (
+                    ("authorizers", self.authorizers),
+                    ("models", self.models),
+                    ("validators", self.validators),
+                    ("responses", self.responses),
+                )
+            },
+        }
+
+        def work(tx: Tx) -> None:
+            self.deployments.put(tx, call.scope, f"{api_id}/{members['id']}", Deployment(members, snapshot))
+            if name := input.get("stageName"):
+                current = self.stages.get(call.scope, f"{api_id}/{name}", tx)
+                stage = current.value.members if current else self._new_stage(name)
+                changes = {
+                    key: input[source]
+                    for source, key in (
+                        ("stageDescription", "description"),
+                        ("variables", "variables"),
+                        ("tracingEnabled", "tracingEnabled"),
+                    )
+                    if source in input
+                }
+                changed = {**stage, **changes, "deploymentId": members["id"], "lastUpdatedDate": self.cloud.clock.now()}
+                self.stages.put(tx, call.scope, f"{api_id}/{name}", Stage(changed))
+
+        await self.db.write(work)
+        return members
+
+    async def GetDeployment(self, call: Call, input: Input) -> Output:
+        return self.found(self.deployments, call, input["restApiId"], input["deploymentId"], "Deployment")
+
+    async def GetDeployments(self, call: Call, input: Input) -> Output:
+        self.api(call, input["restApiId"])
+        listed = self.deployments.list(call.scope, f"{input['restApiId']}/")
+        return self.page([record.value.members for record in listed], input)
+
+    async def UpdateDeployment(self, call: Call, input: Input) -> Output:
+        members = patch.apply(await self.GetDeployment(call, input), input.get("patchOperations"))
+        name = f"{input['restApiId']}/{input['deploymentId']}"
+        record = self.deployments.get(call.scope, name)
+        assert record is not None
+        changed = Deployment(members, record.value.snapshot)
+        await self.db.write(lambda tx: self.deployments.put(tx, call.scope, name, changed))
+        return members
+
+    async def DeleteDeployment(self, call: Call, input: Input) -> Output:
+        await self.GetDeployment(call, input)
+        for record in self.stages.list(call.scope, f"{input['restApiId']}/"):
+            if record.value.members["deploymentId"] == input["deploymentId"]:
+                raise AwsError(
+                    "BadRequestException",
+                    "Active stages pointing to this deployment must be moved or deleted",
+                )
+        name = f"{input['restApiId']}/{input['deploymentId']}"
+        await self.db.write(lambda tx: self.deployments.delete(tx, call.scope, name))
+        return {}
+
+    async def CreateStage(self, call: Call, input: Input) -> Output:
+        api_id, name = input["restApiId"], input["stageName"]
+        self.found(self.deployments, call, api_id, input["deploymentId"], "Deployment")
+        if self.stages.get(call.scope, f"{api_id}/{name}") is not None:
+            raise AwsError("ConflictException", "Stage already exists")
+        members = {**self._new_stage(name), **{key: value for key, value in input.items() if key != "restApiId"}}
+        await self.db.write(lambda tx: self.stages.put(tx, call.scope, f"{api_id}/{name}", Stage(members)))
+        return members
+
+    async def GetStage(self, call: Call, input: Input) -> Output:
+        return self.found(self.stages, call, input["restApiId"], input["stageName"], "Stage")
+
+    async def GetStages(self, call: Call, input: Input) -> Output:
+        self.api(call, input["restApiId"])
+        listed = [record.value.members for record in self.stages.list(call.scope, f"{input['restApiId']}/")]
+        wanted = input.get("deploymentId")
+        return {"item": [stage for stage in listed if wanted in (None, stage["deploymentId"])]}
+
+    async def UpdateStage(self, call: Call, input: Input) -> Output:
+        members = patch.apply(await self.GetStage(call, input), input.get("patchOperations"), _where)
+        self.found(self.deployments, call, input["restApiId"], members["deploymentId"], "Deployment")
+        members["lastUpdatedDate"] = self.cloud.clock.now()
+        name = f"{input['restApiId']}/{input['stageName']}"
+        await self.db.write(lambda tx: self.stages.put(tx, call.scope, name, Stage(members)))
+        return members
+
+    async def DeleteStage(self, call: Call, input: Input) -> Output:
+        await self.GetStage(call, input)
+        name = f"{input['restApiId']}/{input['stageName']}"
+        await self.db.write(lambda tx: self.stages.delete(tx, call.scope, name))
+        return {}
+
+    def _new_stage(self, name: str) -> dict[str, Any]:
+        now = self.cloud.clock.now()
+        return {
+            "stageName": name,
+            "cacheClusterEnabled": False,
+            "cacheClusterStatus": "NOT_AVAILABLE",
+            "methodSettings": {},
+            "tracingEnabled": False,
+            "tags": {},
+            "createdDate": now,
+            "lastUpdatedDate": now,
+        }
+
+
+def _where(path: list[str]) -> list[str]:
+    """Where a patch of ``/<resource path>/<method>/logging/loglevel`` goes: a method's settings are kept together."""
+    setting = _SETTINGS.get("/".join(path[-2:]))
+    if setting is not None and len(path) >= 4:
+        return ["methodSettings", f"{'/'.join(path[:-3])}/{path[-3]}".lstrip("/"), setting]
+    return path
