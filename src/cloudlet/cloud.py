@@ -32,7 +32,7 @@ from cloudlet.wire import Wire
 
 log = logging.getLogger("cloudlet")
 
-_SERVICES = Path(__file__).parent / "services"
+SERVICES = Path(__file__).parent / "services"
 
 
 class DataDirInUse(Exception):
@@ -55,7 +55,7 @@ class Cloud:
         self.clock = Clock()
         self.store: Store
         self.supervisor: Supervisor
-        self._known = {_service_name(entry.name): entry.name for entry in os.scandir(_SERVICES) if _is_service(entry)}
+        self._known = services()
         self._services: dict[str, Service] = {}
         self._starting: dict[str, asyncio.Future[Service]] = {}
         self._operations: dict[tuple[str, str], Any] = {}
@@ -275,8 +275,14 @@ def _localhost_names_resolve() -> bool:
     return "myhostname" in hosts or "resolve" in hosts
 
 
-def _is_service(entry: os.DirEntry[str]) -> bool:
-    return entry.is_dir() and os.path.exists(os.path.join(entry.path, "service.py"))
+def services() -> dict[str, str]:
+    """The services that there are, each with its folder: whatever has a ``service.py``."""
+    folders = (entry for entry in os.scandir(SERVICES) if entry.is_dir())
+    return {
+        _service_name(entry.name): entry.name
+        for entry in folders
+        if os.path.exists(os.path.join(entry.path, "service.py"))
+    }
 
 
 def _service_name(folder: str) -> str:

@@ -45,6 +45,7 @@ class Amendment:
 
 
 _SQS = Amendment(
+    constraints=False,
     namespace="http://queue.amazonaws.com/doc/2012-11-05/",
     codes={
         "BatchEntryIdsNotDistinct": "AWS.SimpleQueueService.BatchEntryIdsNotDistinct",

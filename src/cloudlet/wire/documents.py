@@ -84,12 +84,16 @@ class Documents:
     """How one model's shapes look as JSON or CBOR.
 
     ``named``: members go by their locationName, as rest-json has it. ``strict``: the types carry the constraints.
+    ``required``: the types insist on required members.
     """
 
-    def __init__(self, model: Model, *, named: bool = False, strict: bool = True, cbor: bool = False) -> None:
+    def __init__(
+        self, model: Model, *, named: bool = False, strict: bool = True, required: bool = True, cbor: bool = False
+    ) -> None:
         self._shapes = model.shapes
         self._named = named
         self._strict = strict
+        self._required = required
         self._cbor = cbor
         self._types: dict[str, Any] = {}
         self._inward: dict[str, Fix] = {}
@@ -118,7 +122,7 @@ class Documents:
         optional: dict[str, Any] = {}
         for name, ref in shape.members.items():
             if not ref.location:
-                kind = required if self._strict and name in shape.required else optional
+                kind = required if self._required and name in shape.required else optional
                 kind[self._wire_name(name, ref)] = self.type_of(ref)
         made.__annotations__ = {**required, **optional}
         made.__required_keys__ = frozenset(required)

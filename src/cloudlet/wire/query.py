@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl
@@ -22,6 +23,8 @@ Read = Callable[[Any], Any]
 
 DEEPEST = 64
 
+_ACTION = re.compile(rb"(?:^|&)Action=(\w+)(?:&|$)", re.ASCII)
+
 
 def malformed(message: str) -> AwsError:
     """The error for a form that does not fit the operation."""
@@ -38,9 +41,11 @@ def form_of(request: Request) -> list[tuple[str, str]]:
         raise AwsError("MalformedQueryString", "The query string contains a syntax error.", status=400) from None
 
 
-def action_of(form: list[tuple[str, str]]) -> str | None:
-    """The operation that a form asks for."""
-    return next((value for name, value in form if name == "Action"), None)
+def action_of(request: Request) -> str | None:
+    """The operation that a form asks for. Raises AwsError MalformedQueryString."""
+    if request.body and (found := _ACTION.search(request.body)):
+        return found.group(1).decode()
+    return next((value for name, value in form_of(request) if name == "Action"), None)
 
 
 def tree_of(form: list[tuple[str, str]]) -> Tree:

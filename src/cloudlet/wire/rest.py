@@ -89,6 +89,7 @@ class RestProtocol:
         binds: list[Bind] = []
         labels: dict[str, tuple[str, Callable[[str], Any]]] = {}
         queries: list[tuple[str, str, Ref]] = []
+        headers: list[tuple[str, str, Ref]] = []
         for name, ref in shape.members.items():
             wire = ref.location_name or name
             match ref.location:
@@ -97,9 +98,11 @@ class RestProtocol:
                 case "querystring":
                     queries.append((name, wire, ref))
                 case "header":
-                    binds.append(self._bind_header(name, wire.lower(), ref))
+                    headers.append((name, wire.lower(), ref))
                 case "headers":
-                    binds.append(_bind_headers(name, (ref.location_name or "").lower()))
+                    binds.append(_bind_prefixed(name, (ref.location_name or "").lower()))
+        if headers:
+            binds.append(self._bind_headers(headers))
         if labels:
             binds.insert(0, self._bind_labels(operation, labels))
         if queries:
@@ -132,35 +135,39 @@ class RestProtocol:
                 raise self._text_error("path", request.path)
             for target, text in zip(bound, found.groups(), strict=True):
                 if target is not None:
-                    input[target[0]] = target[1](unquote(text, errors="surrogateescape") if "%" in text else text)
+                    input[target[0]] = target[1](self._unquoted(text) if "%" in text else text)
 
         return bind
 
-    def _bind_header(self, name: str, wire: str, ref: Ref) -> Bind:
-        shape = self._shapes[ref.shape]
-        if shape.type == "list":
-            assert shape.member is not None
-            member = self._shapes[shape.member.shape]
-            read_item = self._reader(shape.member, "header", wire)
-            split = _split_dates if member.type == "timestamp" else _split_list
+    def _unquoted(self, text: str) -> str:
+        try:
+            return unquote(text, errors="strict")
+        except UnicodeDecodeError:
+            raise self._text_error("path", text) from None
 
-            def bind_list(request: Request, input: dict[str, Any]) -> None:
-                if (text := request.headers.get(wire)) is not None:
-                    input[name] = [read_item(item) for item in split(text)] if text.strip() else []
-
-            return bind_list
-        read = self._reader(ref, "header", wire)
-        if shape.type == "string":
-
-            def bind_text(request: Request, input: dict[str, Any]) -> None:
-                if (text := request.headers.get(wire)) is not None:
-                    input[name] = read(text)
-
-            return bind_text
+    def _bind_headers(self, bound: list[tuple[str, str, Ref]]) -> Bind:
+        texts: dict[str, str] = {}
+        others: dict[str, tuple[str, Callable[[str], Any], bool]] = {}
+        for name, wire, ref in bound:
+            shape = self._shapes[ref.shape]
+            if shape.type == "string" and not ref.jsonvalue:
+                texts[wire] = name
+            elif shape.type == "list":
+                assert shape.member is not None
+                dated = self._shapes[shape.member.shape].type == "timestamp"
+                read_item = self._reader(shape.member, "header", wire)
+                others[wire] = (name, _list_reader(read_item, _split_dates if dated else _split_list), True)
+            else:
+                others[wire] = (name, self._reader(ref, "header", wire), False)
 
         def bind(request: Request, input: dict[str, Any]) -> None:
-            if text := request.headers.get(wire):
-                input[name] = read(text)
+            for header, value in request.headers.items():
+                if header in texts:
+                    input[texts[header]] = value
+                elif header in others:
+                    name, read, empty = others[header]
+                    if value or empty:
+                        input[name] = read(value)
 
         return bind
 
@@ -379,7 +386,7 @@ class RestJsonProtocol(RestProtocol):
 
     def __init__(self, model: Model, amendment: Amendment) -> None:
         super().__init__(model, amendment, Checks(model, required_only=not amendment.constraints))
-        self._documents = Documents(model, named=True, strict=False)
+        self._documents = Documents(model, named=True, strict=False, required=False)
 
     def _read_document(self, ref: Ref) -> Body:
         shape = self._shapes[ref.shape]
@@ -501,6 +508,8 @@ class RestXmlProtocol(RestProtocol):
         return malformed()
 
     def _text_error(self, where: str, name: str) -> AwsError:
+        if where == "path" and self._amendment.bare_errors:
+            return AwsError("InvalidURI", "Couldn't parse the specified URI.", status=400)
         return AwsError("InvalidArgument", f"The {where} parameter {name} is not valid.", status=400)
 
     def _request_id(self, request_id: str) -> dict[str, str]:
@@ -551,7 +560,14 @@ def _read_encoded(text: str) -> str:
     return scalars.read_blob(text).decode()
 
 
-def _bind_headers(name: str, prefix: str) -> Bind:
+def _list_reader(read: Callable[[str], Any], split: Callable[[str], list[str]]) -> Callable[[str], list[Any]]:
+    def read_list(text: str) -> list[Any]:
+        return [read(item) for item in split(text)] if text.strip() else []
+
+    return read_list
+
+
+def _bind_prefixed(name: str, prefix: str) -> Bind:
     def bind(request: Request, input: dict[str, Any]) -> None:
         found = {header[len(prefix) :]: value for header, value in request.headers.items() if header.startswith(prefix)}
         if found:

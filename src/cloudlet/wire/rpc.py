@@ -9,18 +9,21 @@ import msgspec
 
 from cloudlet.errors import AwsError
 from cloudlet.http import Request, Response
-from cloudlet.wire import cbor
+from cloudlet.wire import cbor, events
 from cloudlet.wire.amendments import Amendment
 from cloudlet.wire.documents import Documents, convert, unreadable
 from cloudlet.wire.encodings import inflated
 from cloudlet.wire.faults import Fault, look_up, ref_of
-from cloudlet.wire.model import Model, OperationSpec
+from cloudlet.wire.model import Model, OperationSpec, Ref, Shape
 from cloudlet.wire.validate import Checks, refusal
 
 _SERIALIZATION = frozenset(("SerializationException", "UnknownOperationException"))
 
 
 class _Rpc:
+    _content_type: str
+    _encode: Callable[[Any], bytes]
+
     def __init__(self, model: Model, amendment: Amendment, *, cbor: bool) -> None:
         self._model = model
         self._amendment = amendment
@@ -38,6 +41,31 @@ class _Rpc:
         if check is not None and (problems := check(input)):
             raise refusal(self._model, operation, problems, "json")
         return input
+
+    def _event_stream(self, operation: OperationSpec) -> Callable[[dict[str, Any], str], Response] | None:
+        """The encoder of an output that is a stream of events, or None."""
+        shape = self._model.shapes[operation.output.shape] if operation.output is not None else None
+        if shape is None:
+            return None
+        name = next((name for name, ref in shape.members.items() if self._model.shapes[ref.shape].eventstream), None)
+        if name is None:
+            return None
+        write = events.writer(self._model, self._model.shapes[shape.members[name].shape], self._document)
+        content_type, document = self._content_type, self._document(shape)
+        start = {":message-type": "event", ":event-type": "initial-response", ":content-type": content_type}
+
+        def encode(output: dict[str, Any], request_id: str) -> Response:
+            rest = {key: value for key, value in output.items() if key != name}
+            first = events.message(start, document(rest)[1])
+            headers = {"content-type": "application/vnd.amazon.eventstream", "x-amzn-requestid": request_id}
+            return Response(200, headers, events.stream(output[name], write, first))
+
+        return encode
+
+    def _document(self, shape: Shape) -> Callable[[dict[str, Any]], tuple[str, bytes]]:
+        change = self._documents.outward(Ref(shape.name))
+        content_type, encode = self._content_type, self._encode
+        return lambda value: (content_type, encode(value if change is None else change(value)))
 
     def _fault(self, error: AwsError) -> Fault:
         return look_up(self._model, error, self._amendment.codes, self._amendment.statuses)
@@ -62,6 +90,7 @@ class JsonProtocol(_Rpc):
         super().__init__(model, amendment, cbor=False)
         self._version = version
         self._content_type = f"application/x-amz-json-{version}"
+        self._encode = msgspec.json.encode
 
     def decoder(self, operation: OperationSpec) -> Callable[[Request], dict[str, Any]]:
         """Compile an operation's input."""
@@ -93,6 +122,8 @@ class JsonProtocol(_Rpc):
                 return Response(200, {"content-type": content_type, "x-amzn-requestid": request_id}, b"{}")
 
             return encode_nothing
+        if (streaming := self._event_stream(operation)) is not None:
+            return streaming
         change = self._documents.outward(operation.output)
         encode_body = msgspec.json.Encoder().encode
 
@@ -136,6 +167,8 @@ class CborProtocol(_Rpc):
 
     def __init__(self, model: Model, amendment: Amendment) -> None:
         super().__init__(model, amendment, cbor=True)
+        self._content_type = "application/cbor"
+        self._encode = cbor.encode
 
     def decoder(self, operation: OperationSpec) -> Callable[[Request], dict[str, Any]]:
         """Compile an operation's input."""
@@ -156,6 +189,8 @@ class CborProtocol(_Rpc):
 
     def encoder(self, operation: OperationSpec) -> Callable[[dict[str, Any], str], Response]:
         """Compile an operation's output."""
+        if (streaming := self._event_stream(operation)) is not None:
+            return streaming
         change = self._documents.outward(operation.output) if operation.output is not None else None
 
         def encode(output: dict[str, Any], request_id: str) -> Response:

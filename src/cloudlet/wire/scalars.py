@@ -7,8 +7,7 @@ import binascii
 import math
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -20,7 +19,13 @@ _ISO = re.compile(
     re.ASCII,
 )
 _SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_HTTP_DATE = re.compile(
+    r"(?:[A-Za-z]{3,9},\s*)?(\d{1,2})[ -]([A-Za-z]{3})[ -](\d{4})\s+(\d\d):(\d\d):(\d\d)(\.\d+)?"
+    r"\s*(?:GMT|UTC|[+-]0000)\Z",
+    re.ASCII,
+)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_START = datetime(1970, 1, 1)  # noqa: DTZ001 - always UTC here, and faster to print without a zone
 
 INTEGER_RANGE = (-(2**31), 2**31 - 1)
 LONG_RANGE = (-(2**63), 2**63 - 1)
@@ -92,36 +97,28 @@ def read_timestamp(text: str) -> float:
             offset = int(digits[:2]) * 3600 + int(digits[2:]) * 60
             value -= offset if zone[0] == "+" else -offset
         return value + float(f"0.{fraction}") if fraction else value
-    if not text[:1].isalpha() or len(text) > 64:
-        raise ValueError(text)
-    # Some clients write fractions of a second into HTTP dates.
-    whole, fraction = re.subn(r"(:\d\d)\.(\d+)", r"\1", text), re.search(r":\d\d(\.\d+)", text)
-    try:
-        moment = parsedate_to_datetime(whole[0])
-    except (TypeError, IndexError, OverflowError):
-        raise ValueError(text) from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return (moment - _EPOCH).total_seconds() + (float(fraction.group(1)) if fraction else 0.0)
+    if found := _HTTP_DATE.match(text):
+        day, name, year, hour, minute, second, fraction = found.groups()
+        moment = datetime(int(year), _MONTHS.index(name.capitalize()) + 1, int(day), int(hour), int(minute), tzinfo=UTC)
+        return (moment - _EPOCH).total_seconds() + int(second) + float(fraction or 0)
+    raise ValueError(text)
 
 
 def write_iso(value: Any) -> str:
     """``2015-01-01T00:00:00Z``, with milliseconds when there are any."""
-    seconds, millis = _split(value)
-    moment = _moment(seconds)
-    head = f"{moment.year:04}-{moment.month:02}-{moment.day:02}T{moment.hour:02}:{moment.minute:02}:{moment.second:02}"
-    return f"{head}.{millis:03}Z" if millis else f"{head}Z"
+    millis = round(value * 1000)
+    moment = _START + timedelta(milliseconds=millis)
+    return f"{moment.isoformat(timespec='milliseconds' if millis % 1000 else 'seconds')}Z"
 
 
 def write_iso_millis(value: Any) -> str:
-    """``2015-01-01T00:00:00.000Z``, as S3 writes it."""
-    text = write_iso(value)
-    return text if "." in text else f"{text[:-1]}.000Z"
+    """``2015-01-01T00:00:00.000Z``, as S3 and the query services write it."""
+    return f"{(_START + timedelta(milliseconds=round(value * 1000))).isoformat(timespec='milliseconds')}Z"
 
 
 def write_http_date(value: Any) -> str:
     """``Thu, 01 Jan 2015 00:00:00 GMT``."""
-    moment = _moment(_split(value)[0])
+    moment = _START + timedelta(seconds=int(value // 1))
     return (
         f"{_DAYS[moment.weekday()]}, {moment.day:02} {_MONTHS[moment.month - 1]} {moment.year:04} "
         f"{moment.hour:02}:{moment.minute:02}:{moment.second:02} GMT"
@@ -130,17 +127,8 @@ def write_http_date(value: Any) -> str:
 
 def write_epoch(value: Any) -> str:
     """Epoch seconds, with milliseconds when there are any."""
-    seconds, millis = _split(value)
-    return f"{(seconds * 1000 + millis) / 1000:.3f}".rstrip("0") if millis else str(seconds)
-
-
-def _split(value: Any) -> tuple[int, int]:
-    seconds, millis = divmod(round(float(value) * 1000), 1000)
-    return seconds, millis
-
-
-def _moment(seconds: int) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
+    seconds, millis = divmod(round(value * 1000), 1000)
+    return f"{seconds + millis / 1000:.3f}".rstrip("0") if millis else str(seconds)
 
 
 def write_float(value: Any) -> str:

@@ -190,9 +190,9 @@ def _rpc_name(request: Request, protocol: str) -> str | None:
     if protocol == "smithy-rpc-v2-cbor":
         head, separator, name = request.path.rpartition("/operation/")
         return name if separator and "/service/" in head else None
-    from cloudlet.wire.query import action_of, form_of
+    from cloudlet.wire.query import action_of
 
-    return action_of(form_of(request))
+    return action_of(request)
 
 
 def _unnamed(protocol: str) -> AwsError:

@@ -1,4 +1,4 @@
-"""Every operation of every service that Cloudlet speaks: what botocore sends is found and read, what we answer is read."""
+"""Every operation of every service: what botocore sends is identified and read, what we answer is read by it."""
 
 from __future__ import annotations
 
