@@ -63,10 +63,11 @@ class Request:
         """The decoded query parameters in their order, blank ones kept."""
         return parse_qsl(self.query, keep_blank_values=True)
 
-    def replace_stream(self, stream: Stream) -> None:
-        """Put a decoded form of the body in its place, before anybody has read it."""
-        self.body = None
-        self._replaced = stream
+    def decode_body(self, decode: Callable[[Stream], Stream]) -> None:
+        """Let the body pass through ``decode`` on its way to whoever reads it."""
+        source = Request("", "", body=self.body, receive=self._receive)
+        source._replaced = self._replaced
+        self.body, self._replaced = None, decode(source.stream())
 
     async def read(self, limit: int) -> bytes:
         """The whole body. Raises ``BodyTooLarge`` beyond ``limit`` bytes and ``ClientGone`` when it is cut off."""

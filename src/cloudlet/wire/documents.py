@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+import warnings
 from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypedDict
@@ -69,10 +70,12 @@ def to_double(value: Any) -> float:
 def full_match(pattern: str) -> str | None:
     """A model's pattern as Python's anchored one; None when Python does not know its syntax."""
     anchored = rf"^(?:{pattern})\Z"
-    try:
-        re.compile(anchored)
-    except (re.error, OverflowError, RecursionError):
-        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # what Python finds doubtful, Java means differently
+        try:
+            re.compile(anchored)
+        except (re.error, OverflowError, RecursionError, Warning):
+            return None
     return anchored
 
 
@@ -95,6 +98,7 @@ class Documents:
         self._strict = strict
         self._required = required
         self._cbor = cbor
+        self._first_words = not named and not cbor and model.metadata.json_version == "1.0"
         self._types: dict[str, Any] = {}
         self._inward: dict[str, Fix] = {}
         self._outward: dict[str, Fix] = {}
@@ -187,7 +191,7 @@ class Documents:
             return value
         if kind == "structure":
             if not isinstance(value, dict):
-                raise _misplaced(value, "Structure")
+                raise _misplaced(value, "Structure", self._first_words)
             members = self._members(shape.name)
             return {
                 members[key][0]: self._read(members[key][1], item)
@@ -197,7 +201,7 @@ class Documents:
         if kind == "list":
             assert shape.member is not None
             if not isinstance(value, list | tuple):
-                raise _misplaced(value, "List")
+                raise _misplaced(value, "List", self._first_words)
             return [
                 None if item is None else self._read(shape.member, item)
                 for item in value
@@ -206,7 +210,7 @@ class Documents:
         if kind == "map":
             assert shape.value is not None
             if not isinstance(value, dict):
-                raise _misplaced(value, "Map")
+                raise _misplaced(value, "Map", self._first_words)
             if not all(isinstance(key, str) for key in value):
                 raise unreadable("A key of a map is not a string.")
             return {
@@ -237,7 +241,7 @@ class Documents:
                     return bytes(value)
         except (ValueError, OverflowError):
             pass
-        raise _misplaced(value, kind.capitalize())
+        raise _misplaced(value, kind.capitalize(), self._first_words)
 
     @functools.cached_property
     def _members(self) -> Callable[[str], dict[str, tuple[str, Ref]]]:
@@ -375,15 +379,23 @@ def unreadable(message: str) -> AwsError:
     return AwsError("SerializationException", message, status=400)
 
 
-def _misplaced(value: Any, wanted: str) -> AwsError:
+def _misplaced(value: Any, wanted: str, first_words: bool) -> AwsError:
+    """AWS's words for a value of a wrong type; ``first_words`` are those of its first JSON services."""
+    holder = wanted in ("Structure", "List", "Map")
     if isinstance(value, dict):
-        return unreadable("Start of structure or map found where not expected.")
+        return unreadable("Start of structure or map found where not expected" + ("" if first_words else "."))
     if isinstance(value, list | tuple):
+        if first_words and not holder:
+            return unreadable(f"Unrecognized collection type class java.lang.{wanted}")
         return unreadable("Start of list found where not expected")
+    if holder:
+        return unreadable("Unexpected value type in payload" if first_words else "Unexpected field type")
     if isinstance(value, bool):
         found = "TRUE_VALUE" if value else "FALSE_VALUE"
+    elif isinstance(value, float) and first_words:
+        found = "DECIMAL_VALUE"
     else:
         found = "NUMBER_VALUE" if isinstance(value, int | float) else "STRING_VALUE"
-    if wanted in ("Structure", "List", "Map"):
-        return unreadable("Unexpected field type")
-    return unreadable(f"{found} can not be converted to {wanted}")
+    if first_words:
+        return unreadable(f"{found} cannot be converted to {wanted}")
+    return unreadable(f"{found} can not be converted to {'an' if wanted[0] in 'AEIOU' else 'a'} {wanted}")

@@ -24,9 +24,18 @@ def bucket_of(request: Request) -> str | None:
     if ".s3" in host and (found := _BUCKET.match(host)):
         return found.group("bucket") or found.group("short")
     # With an endpoint of http://localhost an SDK puts the bucket right before it.
-    if host.endswith(".localhost") and not host.startswith(_OWN) and scope_of(request) == "s3":
+    if host.endswith(".localhost") and not host.startswith(_OWN) and _is_for_bucket(request):
         return host.removesuffix(".localhost")
     return None
+
+
+def _is_for_bucket(request: Request) -> bool:
+    headers = request.headers
+    if "x-amz-account-id" in headers:  # S3 Control puts an account there
+        return False
+    if request.method == "POST" and headers.get("content-type", "").startswith("multipart/form-data"):
+        return True  # a browser's upload, whose signature is in the form
+    return scope_of(request) == "s3"
 
 
 def to_path_style(request: Request) -> Request:

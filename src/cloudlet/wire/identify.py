@@ -143,10 +143,12 @@ class Identifier:
             return None
         labels = host.split(".")
         for index in self._nearest_first():
-            for start in range(len(labels) - 1):
-                for end in (start + 2, start + 1):
-                    if found := index.hosts.get(".".join(labels[start:end])):
-                        return self._choose(found, request)[0]
+            # From the right, since what is on the left may be a bucket's name.
+            for start in range(len(labels) - 2, -1, -1):
+                if labels[start] in index.hosts or ".".join(labels[start : start + 2]) in index.hosts:
+                    longer = ".".join(labels[max(0, start - 1) : start + 1])
+                    own = labels[start] if labels[start] in index.hosts else ".".join(labels[start : start + 2])
+                    return self._choose(index.hosts.get(longer) or index.hosts[own], request)[0]
         return None
 
     def _by_version(self, request: Request) -> str | None:

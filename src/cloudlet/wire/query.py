@@ -194,7 +194,7 @@ class QueryProtocol:
         self._ec2 = ec2
         self._readers = _Readers(model, ec2)
         self._writers = XmlWriters(model, scalars.write_iso_millis)
-        self._checks = Checks(model)
+        self._checks = Checks(model, required_only=ec2)
         metadata = model.metadata
         self._namespace = amendment.namespace or metadata.namespace
         if not self._namespace and metadata.endpoint_prefix:

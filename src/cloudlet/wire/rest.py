@@ -1,4 +1,4 @@
-"""The REST protocols: members bound to the path, the query, headers and the status; the rest in a JSON or XML body."""
+"""What the REST protocols share: members bound to the path, the query, headers and the status. Bodies come apart."""
 
 from __future__ import annotations
 
@@ -7,20 +7,15 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.parse import unquote
 
-import msgspec
-
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.http import Request, Response
 from cloudlet.wire import events, scalars
 from cloudlet.wire.amendments import Amendment
-from cloudlet.wire.documents import Documents, convert, unreadable
 from cloudlet.wire.encodings import inflated
-from cloudlet.wire.faults import Fault, look_up, message_of, ref_of
+from cloudlet.wire.faults import Fault, look_up
 from cloudlet.wire.model import Model, OperationSpec, Ref, Shape, streams_body
 from cloudlet.wire.routes import Template
-from cloudlet.wire.rpc import plain_json
 from cloudlet.wire.validate import Checks, refusal
-from cloudlet.wire.xml import XmlReaders, XmlWriters, element_name, escape, malformed, parse
 
 Bind = Callable[[Request, dict[str, Any]], None]
 Body = Callable[[bytes], Any]
@@ -286,13 +281,13 @@ class RestProtocol:
             status = declared
             if status_member is not None and status_member in output:
                 status = int(output[status_member])
-            elif "Content-Range" in given and status == 200:
+            elif "content-range" in given and status == 200:
                 status = 206
             if content is None or status in _NO_BODY:
                 return Response(status, given)
             content_type, body = content(output)
             if content_type:
-                given.setdefault("Content-Type", content_type)
+                given.setdefault("content-type", content_type)
             return Response(status, given, body)
 
         return encode
@@ -302,7 +297,7 @@ class RestProtocol:
         for name, ref in shape.members.items():
             wire = ref.location_name or name
             if ref.location == "header":
-                writers.append(_write_header(name, _canonical(wire), self._header_text(ref)))
+                writers.append(_write_header(name, wire.lower(), self._header_text(ref)))
             elif ref.location == "headers":
                 writers.append(_write_headers(name, ref.location_name or ""))
         return writers
@@ -374,186 +369,11 @@ class RestProtocol:
         if fault.status in _NO_BODY or (operation is not None and operation.http.method == "HEAD"):
             return Response(fault.status, headers)
         content_type, body = self._body_fault(fault, request_id)
-        headers["Content-Type"] = content_type
+        headers["content-type"] = content_type
         return Response(fault.status, headers, body)
 
     def _mark(self, fault: Fault, headers: dict[str, str]) -> None:
         """Say the error in a header, where the protocol does."""
-
-
-class RestJsonProtocol(RestProtocol):
-    """Bodies in JSON."""
-
-    def __init__(self, model: Model, amendment: Amendment) -> None:
-        super().__init__(model, amendment, Checks(model, required_only=not amendment.constraints))
-        self._documents = Documents(model, named=True, strict=False, required=False)
-
-    def _read_document(self, ref: Ref) -> Body:
-        shape = self._shapes[ref.shape]
-        if shape.document:
-            return plain_json
-        decode = msgspec.json.Decoder(self._documents.type_of(ref), dec_hook=convert).decode
-        rename = self._documents.inward(ref)
-        documents = self._documents
-
-        def read(body: bytes) -> Any:
-            try:
-                value = decode(body)
-                return value if rename is None else rename(value)
-            except msgspec.ValidationError:
-                pass
-            except (msgspec.DecodeError, RecursionError, ValueError):
-                raise unreadable("") from None
-            plain = plain_json(body)
-            return {} if plain is None else documents.read(ref, plain)
-
-        return read
-
-    def _write_document(self, ref: Ref, operation: OperationSpec, member: str) -> Callable[[Any], Content]:
-        shape = self._shapes[ref.shape]
-        change = self._documents.outward(ref)
-        encode = msgspec.json.Encoder().encode
-        bound = [name for name, held in shape.members.items() if held.bound]
-
-        def write(value: Any) -> Content:
-            if bound and any(name in value for name in bound):
-                value = {name: item for name, item in value.items() if name not in bound}
-            return "application/json", encode(value if change is None else change(value))
-
-        return write
-
-    def _event_document(self, shape: Shape) -> Callable[[dict[str, Any]], Content]:
-        return self._write_document(Ref(shape.name), OperationSpec("", None), "")  # type: ignore[arg-type]
-
-    def _empty_payload(self) -> Content:
-        return "application/json", b"{}"
-
-    def _text_error(self, where: str, name: str) -> AwsError:
-        return unreadable(f"The {where} parameter {name} can not be read.")
-
-    def _mark(self, fault: Fault, headers: dict[str, str]) -> None:
-        headers["x-amzn-errortype"] = fault.name
-
-    def _body_fault(self, fault: Fault, request_id: str) -> Content:
-        members = fault.members
-        if (ref := ref_of(fault)) is not None:
-            shape = self._shapes[ref.shape]
-            members = {
-                name: value
-                for name, value in members.items()
-                if name not in shape.members or not shape.members[name].location
-            }
-            if (change := self._documents.outward(ref)) is not None:
-                members = {**change(members), **{k: v for k, v in members.items() if k not in shape.members}}
-        return "application/json", msgspec.json.encode(members)
-
-
-class RestXmlProtocol(RestProtocol):
-    """Bodies in XML."""
-
-    def __init__(self, model: Model, amendment: Amendment) -> None:
-        super().__init__(model, amendment, Checks(model, required_only=True))
-        self._readers = XmlReaders(model)
-        self._writers = XmlWriters(model, scalars.write_iso_millis)
-        self._namespace = amendment.namespace or model.metadata.namespace or _request_namespace(model)
-
-    def _read_document(self, ref: Ref) -> Body:
-        read = self._readers.of(ref)
-        return lambda body: read(parse(body))
-
-    def _write_document(self, ref: Ref, operation: OperationSpec, member: str) -> Callable[[Any], Content]:
-        shape = self._shapes[ref.shape]
-        space = f' xmlns="{self._namespace}"' if self._namespace else ""
-        if (inner := self._amendment.unwrapped.get(operation.name)) is not None:
-
-            def write_text(value: Any) -> Content:
-                text = f"<{inner}{space}>{escape(str(value.get(inner, '')))}</{inner}>"
-                return "application/xml", _document(text)
-
-            return write_text
-        root = self._amendment.roots.get(operation.name) or ref.location_name or shape.location_name
-        root = root or shape.name
-        if self._namespace and not (member and (ref.xml_namespace or shape.xml_namespace)):
-            ref = msgspec.structs.replace(ref, xml_namespace=self._namespace)
-        write_element = self._writers.element(root, ref)
-
-        def write(value: Any) -> Content:
-            out: list[str] = []
-            write_element(out, value)
-            return "application/xml", _document("".join(out))
-
-        return write
-
-    def _event_document(self, shape: Shape) -> Callable[[dict[str, Any]], Content]:
-        write_members = self._writers.element(shape.name, Ref(shape.name))
-
-        def write(value: dict[str, Any]) -> Content:
-            out: list[str] = []
-            write_members(out, value)
-            return "text/xml", "".join(out).encode()
-
-        return write
-
-    def _refuse(self, operation: OperationSpec, problems: list[Any]) -> AwsError:
-        if self._amendment.bare_errors:
-            return malformed()
-        error = super()._refuse(operation, problems)
-        declared = {ref.shape for ref in operation.errors}
-        code = next((code for code in ("InvalidInput", "InvalidArgument") if code in declared), "MalformedXML")
-        return AwsError(code, error.message, status=400)
-
-    def _missing_payload(self) -> AwsError | None:
-        if self._amendment.bare_errors:
-            return AwsError("MissingRequestBodyError", "Request Body is empty", status=400)
-        return malformed()
-
-    def _text_error(self, where: str, name: str) -> AwsError:
-        if where == "path" and self._amendment.bare_errors:
-            return AwsError("InvalidURI", "Couldn't parse the specified URI.", status=400)
-        return AwsError("InvalidArgument", f"The {where} parameter {name} is not valid.", status=400)
-
-    def _request_id(self, request_id: str) -> dict[str, str]:
-        if self._amendment.bare_errors:
-            return {"x-amz-request-id": request_id, "x-amz-id-2": request_id}
-        return {"x-amzn-requestid": request_id}
-
-    def _body_fault(self, fault: Fault, request_id: str) -> Content:
-        out: list[str] = []
-        shape_members = fault.shape.members if fault.shape is not None else {}
-        for name, value in fault.members.items():
-            if name.lower() in ("message", "code") or value is None:
-                continue
-            if name in shape_members:
-                ref = shape_members[name]
-                if not ref.location:
-                    self._writers.element(element_name(self._shapes, name, ref), ref)(out, value)
-            elif self._amendment.bare_errors:
-                out.append(f"<{name}>{escape(str(value))}</{name}>")
-        details = "".join(out)
-        code, message = escape(fault.code), escape(message_of(fault))
-        if self._amendment.bare_errors:
-            return "application/xml", _document(
-                f"<Error><Code>{code}</Code><Message>{message}</Message>{details}"
-                f"<RequestId>{request_id}</RequestId><HostId>{request_id}</HostId></Error>"
-            )
-        space = f' xmlns="{self._namespace}"' if self._namespace else ""
-        kind = "Sender" if fault.sender else "Receiver"
-        return "text/xml", _document(
-            f"<ErrorResponse{space}><Error><Type>{kind}</Type><Code>{code}</Code><Message>{message}</Message>"
-            f"{details}</Error><RequestId>{request_id}</RequestId></ErrorResponse>"
-        )
-
-
-def _document(text: str) -> bytes:
-    return b'<?xml version="1.0" encoding="UTF-8"?>\n' + text.encode("utf-8", "replace")
-
-
-def _request_namespace(model: Model) -> str:
-    """The namespace that a service's requests carry: its answers do too."""
-    for operation in model.operations.values():
-        if operation.input is not None and (space := operation.input.xml_namespace):
-            return space if isinstance(space, str) else space.get("uri", "")
-    return ""
 
 
 def _read_encoded(text: str) -> str:
@@ -587,13 +407,9 @@ def _write_header(name: str, wire: str, text: Callable[[Any], str]) -> Callable[
 def _write_headers(name: str, prefix: str) -> Callable[[dict[str, Any], dict[str, str]], None]:
     def write(output: dict[str, Any], headers: dict[str, str]) -> None:
         for key, value in (output.get(name) or {}).items():
-            headers[f"{prefix}{key}"] = str(value)
+            headers[f"{prefix}{key}".lower()] = str(value)
 
     return write
-
-
-def _canonical(header: str) -> str:
-    return "Content-Type" if header.lower() == "content-type" else header
 
 
 _ITEM = re.compile(r'\s*(?:"((?:[^"\\]|\\.)*)"|([^,]*))\s*(?:,|\Z)', re.DOTALL)

@@ -32,7 +32,7 @@ class Template:
         pieces.append(re.escape(self.path[last:].rstrip("/") if last else self.path.rstrip("/")))
         # Before a path that starts with @ a client may have put a stage.
         start = "" if self.path.startswith("/@") else r"\A"
-        self.regex = re.compile(start + "".join(pieces) + r"/?\Z", re.DOTALL)
+        self.regex = re.compile(start + "".join(pieces).replace("@", "(?:@|%40)") + r"/?\Z", re.DOTALL)
 
 
 class Choice:
@@ -95,8 +95,10 @@ class Routes:
     def find(self, request: Request) -> tuple[str, int] | None:
         """The operation's name, and how many of the path's segments are literally its own; None when there is none."""
         path = request.path
-        if self._first and (start := path.find(self._first)) > 0:
-            path = path[start:]
+        if self._first:
+            path = path.replace("%40", "@", 1)
+            if (start := path.find(self._first)) > 0:
+                path = path[start:]
         segments = path.split("/")[1:]
         params: dict[str, str] | None = None
         for node, literals in _walk(self._root, segments, 0, 0):

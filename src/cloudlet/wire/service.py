@@ -173,11 +173,11 @@ def _codec(model: Model, amendment: Amendment, protocol: str) -> Codec:
 
             return QueryProtocol(model, amendment, ec2=protocol == "ec2")
         case "rest-json":
-            from cloudlet.wire.rest import RestJsonProtocol
+            from cloudlet.wire.rest_json import RestJsonProtocol
 
             return RestJsonProtocol(model, amendment)
         case "rest-xml":
-            from cloudlet.wire.rest import RestXmlProtocol
+            from cloudlet.wire.rest_xml import RestXmlProtocol
 
             return RestXmlProtocol(model, amendment)
     raise ValueError(f"{protocol!r} is not a protocol of AWS")

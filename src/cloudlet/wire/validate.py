@@ -91,11 +91,14 @@ class Checks:
         size = None if self._required_only else _length(shape)
         if member is None:
             return size
+        words = _words(self._shapes[shape.member.shape])
 
         def check_list(value: Any) -> list[Problem] | None:
             found = size(value) if size is not None else None
             for number, item in enumerate(value, 1):
                 if item is not None and (below := member(item)):
+                    if words:
+                        return [*(found or ()), _problem(shape, value, f"Member must satisfy constraint: [{words}]")]
                     found = (found or []) + _under(f"{number}.member", below)
             return found
 
@@ -108,16 +111,18 @@ class Checks:
         size = None if self._required_only else _length(shape)
         if member is None and key is None:
             return size
+        key_words, words = _words(self._shapes[shape.key.shape]), _words(self._shapes[shape.value.shape])
 
         def check_map(value: Any) -> list[Problem] | None:
-            found = size(value) if size is not None else None
+            found = list(size(value) or ()) if size is not None else []
+            if key is not None and any(map(key, value)):
+                found.append(_problem(shape, value, f"Map keys must satisfy constraint: [{key_words}]"))
             for name, item in value.items():
-                if key is not None and (wrong := key(name)):
-                    words = ", ".join(problem.constraint for problem in wrong)
-                    found = found or []
-                    found.append(Problem(f"'{_shown(value)}' ", "", f"Map keys must satisfy constraint: [{words}]"))
                 if member is not None and item is not None and (below := member(item)):
-                    found = (found or []) + _under(f"{name}.member", below)
+                    if words:
+                        found.append(_problem(shape, value, f"Map value must satisfy constraint: [{words}]"))
+                        break
+                    found += _under(f"{name}.member", below)
             return found
 
         return check_map
@@ -145,6 +150,23 @@ def _shown(value: Any) -> str:
 
 def _problem(shape: Shape, value: Any, constraint: str) -> Problem:
     return Problem("" if shape.sensitive else f"'{_shown(value)}' ", "", constraint)
+
+
+def _words(shape: Shape) -> str:
+    """All constraints of a scalar, as AWS lists them for the members of a list or map; empty for anything else."""
+    if shape.type in ("structure", "list", "map"):
+        return ""
+    kind = "value" if shape.type in ("integer", "long", "float", "double") else "length"
+    words = []
+    if shape.max is not None:
+        words.append(f"Member must have {kind} less than or equal to {shape.max:.0f}")
+    if shape.min is not None:
+        words.append(f"Member must have {kind} greater than or equal to {shape.min:.0f}")
+    if shape.pattern:
+        words.append(f"Member must satisfy regular expression pattern: {shape.pattern}")
+    if shape.enum:
+        words.append(f"Member must satisfy enum value set: [{', '.join(shape.enum)}]")
+    return ", ".join(words)
 
 
 def _length(shape: Shape) -> Check | None:
@@ -218,8 +240,8 @@ def refusal(model: Model, operation: OperationSpec, problems: list[Problem], pro
     """The error that a service of this kind sends for broken constraints."""
     declared = {ref.shape for ref in operation.errors}
     missing = next((problem for problem in problems if problem.constraint == NOT_NULL), None)
-    if missing is not None or protocol == "ec2":
-        parameter = _declared_name(model, operation, (missing or problems[0]).path)
+    if missing is not None:
+        parameter = _declared_name(model, operation, missing.path)
         if protocol == "query" and "InvalidParameterException" in declared:
             words = f"Invalid parameter: {parameter} Reason: no value for required parameter"
             return AwsError("InvalidParameter", words, status=400)

@@ -1,20 +1,21 @@
-"""Signature Version 4, from the server's side.
+"""Signatures: who signed a request, and whether it was really them."""
 
-https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv.html
-"""
-
-from cloudlet.gateway.signature.chunked import check_stream, unchunk
-from cloudlet.gateway.signature.credentials import Credential, unknown_key
-from cloudlet.gateway.signature.signed import Signed, read
-from cloudlet.gateway.signature.verify import check_body, check_expiry, verify
+from cloudlet.gateway.signature.chunks import unchunk
+from cloudlet.gateway.signature.forms import check_form, read_form
+from cloudlet.gateway.signature.read import Signed, read
+from cloudlet.gateway.signature.refusals import unknown_key
+from cloudlet.gateway.signature.verify import check_body, check_expiry, check_stream, verify
+from cloudlet.services.iam.credentials import Credential
 
 __all__ = [
     "Credential",
     "Signed",
     "check_body",
     "check_expiry",
+    "check_form",
     "check_stream",
     "read",
+    "read_form",
     "unchunk",
     "unknown_key",
     "verify",

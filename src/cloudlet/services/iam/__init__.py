@@ -1,0 +1,1 @@
+"""IAM: identities, policies and the keys that signatures are verified with."""

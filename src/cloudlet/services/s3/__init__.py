@@ -1,0 +1,1 @@
+"""S3: buckets and objects, small ones in the database and large ones in files."""

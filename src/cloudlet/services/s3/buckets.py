@@ -1,0 +1,321 @@
+"""Buckets: their making and finding, and who may use them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from cloudlet.control.outbox import Outbox
+from cloudlet.errors import AwsError, not_implemented
+from cloudlet.services import api
+from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.s3 import contents, cors, policy, records
+from cloudlet.services.s3.contents import Contents
+from cloudlet.services.s3.records import EVERYWHERE, Bucket
+from cloudlet.store import Database, Tx
+from cloudlet.store.api import Resources
+
+_NAME = re.compile(r"(?!xn--|sthree-|amzn-s3-demo-)[a-z0-9](?:[a-z0-9.-]{1,61})[a-z0-9]\Z")
+_ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+\Z")
+_RESERVED_ENDS = ("-s3alias", "--ol-s3", "--x-s3", "--table-s3", ".mrap")
+_MOST_LISTED = 10_000
+_REGION = re.compile(r"(?:af|ap|ca|cn|eu|il|me|mx|sa|us)(?:-gov)?-[a-z]+-\d\Z")
+
+
+class Buckets(api.Service):
+    """The operations on buckets themselves, and what every other part of S3 stands on."""
+
+    name = "s3"
+    db: Database
+    contents: Contents
+    outbox: Outbox
+    buckets: Resources[Bucket]
+
+    def find(self, call: Call, input: Input, action: str = "") -> Bucket:
+        """The bucket that a request names. Raises NoSuchBucket, and AccessDenied where it is not the caller's to use.
+
+        ``action`` is what a caller without credentials would need to be allowed.
+        """
+        name = input["Bucket"]
+        record = self.buckets.get(EVERYWHERE, name)
+        if record is None:
+            raise no_such_bucket(name)
+        bucket = record.value
+        request = call.request
+        if request is not None:
+            if "origin" in request.headers and "cors" in bucket.settings:
+                call.headers.update(cors.answer(bucket.settings["cors"]["CORSRules"], request))
+            if not call.access_key:
+                if self.cloud.config.auth == "enforce" and not self._is_public(bucket, name, action, input):
+                    raise access_denied()
+            elif bucket.account != call.account and "policy" not in bucket.settings:
+                raise access_denied()
+        if (owner := input.get("ExpectedBucketOwner")) is not None and owner != bucket.account:
+            raise access_denied()
+        return bucket
+
+    def _is_public(self, bucket: Bucket, name: str, action: str, input: Input) -> bool:
+        """Whether anyone may do this. Objects that are public by their own ACL are seen to where they are read."""
+        if action == "s3:PostObject":
+            return True  # the form carries its own signature
+        return policy.allows_anyone(bucket, action, f"arn:aws:s3:::{name}/{input.get('Key', '')}")
+
+    def still(self, tx: Tx, name: str, bucket: Bucket) -> Bucket:
+        """The bucket as a transaction finds it. Raises NoSuchBucket when it was deleted in the meantime."""
+        record = self.buckets.get(EVERYWHERE, name, tx)
+        if record is None or record.value.id != bucket.id:
+            raise no_such_bucket(name)
+        return record.value
+
+    async def change_bucket(self, call: Call, input: Input, change: Callable[[Bucket], Bucket]) -> None:
+        """Replace a bucket's record by what ``change`` makes of it."""
+        found = self.find(call, input)
+        name = input["Bucket"]
+
+        def put(tx: Tx) -> None:
+            self.buckets.put(tx, EVERYWHERE, name, change(self.still(tx, name, found)))
+
+        await self.db.write(put)
+
+    async def set(self, call: Call, input: Input, kind: str, members: dict[str, Any] | None) -> None:
+        """Keep one kind of configuration, or forget it."""
+
+        def change(bucket: Bucket) -> Bucket:
+            settings = {known: value for known, value in bucket.settings.items() if known != kind}
+            if members is not None:
+                settings[kind] = members
+            return replace(bucket, settings=settings)
+
+        await self.change_bucket(call, input, change)
+
+    async def CreateBucket(self, call: Call, input: Input) -> Output:
+        """Make a bucket; making one's own again succeeds only in us-east-1, as AWS has it."""
+        name = input["Bucket"]
+        _check_name(name)
+        asked = input.get("CreateBucketConfiguration") or {}
+        if "Bucket" in asked or "Location" in asked:
+            raise not_implemented("CreateBucket of a directory bucket")
+        if input.get("BucketNamespace", "global") != "global":
+            raise not_implemented("CreateBucket with BucketNamespace")
+        region = _region(call.region, asked.get("LocationConstraint"))
+        ownership = input.get("ObjectOwnership", "BucketOwnerEnforced")
+        if ownership not in ("BucketOwnerEnforced", "BucketOwnerPreferred", "ObjectWriter"):
+            raise AwsError("InvalidArgument", "Invalid x-amz-object-ownership header: " + ownership)
+        settings: dict[str, Any] = {
+            "ownership": {"OwnershipControls": {"Rules": [{"ObjectOwnership": ownership}]}},
+            "public_access_block": {
+                "PublicAccessBlockConfiguration": {
+                    "BlockPublicAcls": True,
+                    "IgnorePublicAcls": True,
+                    "BlockPublicPolicy": True,
+                    "RestrictPublicBuckets": True,
+                }
+            },
+        }
+        if input.get("ACL", "private") != "private" or any(member.startswith("Grant") for member in input):
+            if ownership == "BucketOwnerEnforced":
+                raise AwsError(
+                    "InvalidBucketAclWithObjectOwnership",
+                    "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting",
+                )
+            raise AwsError(
+                "InvalidBucketAclWithBlockPublicAccessError", "Bucket cannot have public ACLs set with BlockPublicAccess enabled"
+            )
+        if input.get("ObjectLockEnabledForBucket"):
+            settings["object_lock"] = {"ObjectLockConfiguration": {"ObjectLockEnabled": "Enabled"}}
+        made = Bucket(
+            0,
+            call.account,
+            region,
+            int(self.clock.now()),
+            "Enabled" if input.get("ObjectLockEnabledForBucket") else "",
+            bool(input.get("ObjectLockEnabledForBucket")),
+            asked.get("Tags", []),
+            settings,
+        )
+
+        def put(tx: Tx) -> None:
+            if (known := self.buckets.get(EVERYWHERE, name, tx)) is not None:
+                if known.value.account != call.account:
+                    raise AwsError(
+                        "BucketAlreadyExists",
+                        "The requested bucket name is not available. The bucket namespace is shared by all users of "
+                        "the system. Please select a different name and try again.",
+                        BucketName=name,
+                    )
+                if call.region != "us-east-1" or known.value.region != "us-east-1":
+                    raise AwsError(
+                        "BucketAlreadyOwnedByYou",
+                        "Your previous request to create the named bucket succeeded and you already own it.",
+                        BucketName=name,
+                    )
+                return
+            # A revision is never given twice, so that it makes a good id: rows of a former bucket are never seen again.
+            id = self.buckets.put(tx, EVERYWHERE, name, made).revision
+            self.buckets.put(tx, EVERYWHERE, name, replace(made, id=id))
+
+        await self.db.write(put)
+        location = f"/{name}" if region == "us-east-1" else f"http://{name}.s3.amazonaws.com/"
+        return {"Location": location, "BucketArn": f"arn:aws:s3:::{name}"}
+
+    async def DeleteBucket(self, call: Call, input: Input) -> Output:
+        """Delete an empty bucket, and with it the uploads that nobody finished."""
+        found = self.find(call, input)
+        name = input["Bucket"]
+
+        def delete(tx: Tx) -> contents.Files:
+            bucket = self.still(tx, name, found)
+            if records.has_any(tx, bucket.id):
+                versions = " You must delete all versions in the bucket." if bucket.versioning else ""
+                raise AwsError(
+                    "BucketNotEmpty", f"The bucket you tried to delete is not empty.{versions}", BucketName=name
+                )
+            freed: contents.Files = []
+            for (upload,) in tx.execute("DELETE FROM upload WHERE bucket = ? RETURNING id", (bucket.id,)).fetchall():
+                freed += tx.execute("DELETE FROM part WHERE upload = ? RETURNING file, size", (upload,)).fetchall()
+            contents.release(tx, freed)
+            self.buckets.delete(tx, EVERYWHERE, name)
+            return freed
+
+        self.contents.discard(await self.db.write(delete, long=True))
+        return {}
+
+    async def HeadBucket(self, call: Call, input: Input) -> Output:
+        bucket = self.find(call, input)
+        return {
+            "BucketRegion": bucket.region,
+            "BucketArn": f"arn:aws:s3:::{input['Bucket']}",
+            "AccessPointAlias": False,
+        }
+
+    async def GetBucketLocation(self, call: Call, input: Input) -> Output:
+        bucket = self.find(call, input)
+        return {} if bucket.region == "us-east-1" else {"LocationConstraint": bucket.region}
+
+    async def ListBuckets(self, call: Call, input: Input) -> Output:
+        """The caller's own buckets, of all regions."""
+        prefix, region = input.get("Prefix", ""), input.get("BucketRegion")
+        after = input.get("ContinuationToken", "")
+        most = input.get("MaxBuckets", _MOST_LISTED)
+        if not 1 <= most <= _MOST_LISTED:
+            raise AwsError("InvalidArgument", f"Argument max-buckets must be an integer between 1 and {_MOST_LISTED}")
+        found = [
+            record
+            for record in self.buckets.list(EVERYWHERE, prefix)
+            if record.value.account == call.account and record.name > after and region in (None, record.value.region)
+        ]
+        output: Output = {
+            "Buckets": [
+                {
+                    "Name": record.name,
+                    "CreationDate": record.value.created,
+                    "BucketRegion": record.value.region,
+                    "BucketArn": f"arn:aws:s3:::{record.name}",
+                }
+                for record in found[:most]
+            ],
+            "Owner": owner(call.account),
+        }
+        if "Prefix" in input:
+            output["Prefix"] = prefix
+        if len(found) > most:
+            output["ContinuationToken"] = found[most - 1].name
+        return output
+
+    async def GetBucketVersioning(self, call: Call, input: Input) -> Output:
+        bucket = self.find(call, input)
+        return {"Status": bucket.versioning} if bucket.versioning else {}
+
+    async def PutBucketVersioning(self, call: Call, input: Input) -> Output:
+        asked = input["VersioningConfiguration"]
+        status = asked.get("Status")
+        if asked.get("MFADelete") == "Enabled":
+            raise not_implemented("PutBucketVersioning with MFADelete")
+        if status is None:
+            raise AwsError(
+                "IllegalVersioningConfigurationException",
+                "The Versioning configuration specified in the request is invalid: the Status element is missing.",
+            )
+        if status not in ("Enabled", "Suspended"):
+            raise malformed_xml()
+
+        def change(bucket: Bucket) -> Bucket:
+            if bucket.object_lock and status != "Enabled":
+                raise AwsError(
+                    "InvalidBucketState",
+                    "An Object Lock configuration is present on this bucket, so the versioning state cannot be changed.",
+                )
+            return replace(bucket, versioning=status)
+
+        await self.change_bucket(call, input, change)
+        return {}
+
+    def resources_of(self, account: str, region: str) -> list[dict[str, str]]:
+        return [
+            {
+                "type": "bucket",
+                "name": record.name,
+                "arn": f"arn:aws:s3:::{record.name}",
+                "endpoint": f"{self.cloud.endpoint}/{record.name}",
+            }
+            for record in self.buckets.list(EVERYWHERE)
+            if record.value.account == account and record.value.region == region
+        ]
+
+
+def _check_name(name: str) -> None:
+    if _NAME.match(name) is None or ".." in name or _ADDRESS.match(name) or name.endswith(_RESERVED_ENDS):
+        raise AwsError("InvalidBucketName", "The specified bucket is not valid.", BucketName=name)
+
+
+def _region(here: str, constraint: str | None) -> str:
+    """Where a bucket is to be made."""
+    if not constraint:
+        if here != "us-east-1":
+            raise AwsError(
+                "IllegalLocationConstraintException",
+                "The unspecified location constraint is incompatible for the region specific endpoint this request was "
+                "sent to.",
+            )
+        return here
+    if constraint == "EU":
+        constraint = "eu-west-1"
+    if constraint == "us-east-1" or _REGION.match(constraint) is None:
+        raise AwsError(
+            "InvalidLocationConstraint",
+            "The specified location-constraint is not valid",
+            LocationConstraint=constraint,
+        )
+    if here not in ("us-east-1", constraint):
+        raise AwsError(
+            "IllegalLocationConstraintException",
+            f"The {constraint} location constraint is incompatible for the region specific endpoint this request was "
+            "sent to.",
+        )
+    return constraint
+
+
+def owner(account: str) -> dict[str, str]:
+    """An account as S3 shows it: by its canonical id."""
+    return {"ID": hashlib.sha256(account.encode()).hexdigest()}
+
+
+def no_such_bucket(name: str) -> AwsError:
+    """The error for a bucket that is not there."""
+    return AwsError("NoSuchBucket", "The specified bucket does not exist", status=404, BucketName=name)
+
+
+def access_denied(message: str = "Access Denied") -> AwsError:
+    """The error for what is not the caller's to do."""
+    return AwsError("AccessDenied", message, status=403)
+
+
+def malformed_xml() -> AwsError:
+    """The error for a document that says what the schema does not allow."""
+    return AwsError(
+        "MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema"
+    )

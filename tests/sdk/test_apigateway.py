@@ -1,0 +1,179 @@
+"""REST APIs: the tree, methods and integrations, deployments, keys, validation, functions, definitions."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from test_apigatewayv2 import HANDLER, ask, function
+
+from cloudlet.testing import LocalCloud
+
+
+def deployed(cloud: LocalCloud, api: Any, api_id: str, stage: str = "prod") -> str:
+    """Publish an API as it is now; returns its URL."""
+    api.create_deployment(restApiId=api_id, stageName=stage)
+    return f"{cloud.endpoint}/_cloudlet/execute-api/{api_id}/{stage}"
+
+
+def uri(arn: str) -> str:
+    """How an integration names a function."""
+    return f"arn:aws:apigateway:us-east-1:lambda:path/2015-03-31/functions/{arn}/invocations"
+
+
+def mock(api: Any, api_id: str, resource_id: str, method: str, **settings: Any) -> None:
+    """A method that answers by itself, with the method's name in a header."""
+    where = {"restApiId": api_id, "resourceId": resource_id, "httpMethod": method}
+    api.put_method(**where, authorizationType="NONE", **settings)
+    api.put_method_response(**where, statusCode="200", responseParameters={"method.response.header.x-method": False})
+    api.put_integration(**where, type="MOCK", requestTemplates={"application/json": '{"statusCode": 200}'})
+    api.put_integration_response(
+        **where, statusCode="200", responseParameters={"method.response.header.x-method": f"'{method}'"}
+    )
+
+
+def test_a_tree_of_methods_is_published_by_deployments(cloud: LocalCloud) -> None:
+    api = cloud.client("apigateway")
+    made = api.create_rest_api(name="tree", endpointConfiguration={"types": ["REGIONAL"]})
+    api_id, root = made["id"], made["rootResourceId"]
+    with pytest.raises(api.exceptions.BadRequestException, match="doesn't contain any methods"):
+        api.create_deployment(restApiId=api_id)
+    users = api.create_resource(restApiId=api_id, parentId=root, pathPart="users")
+    one = api.create_resource(restApiId=api_id, parentId=users["id"], pathPart="{id}")
+    assert one["path"] == "/users/{id}"
+    with pytest.raises(api.exceptions.ConflictException):
+        api.create_resource(restApiId=api_id, parentId=root, pathPart="users")
+    with pytest.raises(api.exceptions.NotFoundException):
+        api.create_resource(restApiId=api_id, parentId="nowhere", pathPart="x")
+    mock(api, api_id, one["id"], "GET")
+    mock(api, api_id, users["id"], "ANY")
+    url = deployed(cloud, api, api_id)
+    status, headers, _ = ask(f"{url}/users/7")
+    assert (status, headers["x-method"]) == (200, "GET")
+    assert ask(f"{url}/users", "PUT", b"{}", content_type="application/json")[1]["x-method"] == "ANY"
+    status, headers, body = ask(f"{url}/nothing")
+    assert (status, headers["x-amzn-errortype"]) == (403, "MissingAuthenticationTokenException")
+    assert json.loads(body) == {"message": "Missing Authentication Token"}
+    assert ask(url.replace("prod", "dev") + "/users")[0] == 403
+
+    mock(api, api_id, one["id"], "DELETE")
+    assert ask(f"{url}/users/7", "DELETE")[0] == 403, "a change is not public before it is deployed"
+    deployed(cloud, api, api_id)
+    assert ask(f"{url}/users/7", "DELETE")[0] == 200
+
+    api.update_stage(
+        restApiId=api_id,
+        stageName="prod",
+        patchOperations=[
+            {"op": "replace", "path": "/*/*/logging/loglevel", "value": "INFO"},
+            {"op": "replace", "path": "/variables/colour", "value": "red"},
+        ],
+    )
+    stage = api.get_stage(restApiId=api_id, stageName="prod")
+    assert stage["variables"] == {"colour": "red"}
+    assert stage["methodSettings"]["*/*"]["loggingLevel"] == "INFO"
+    cloud.kill()
+    cloud.start()
+    assert ask(f"{url}/users/7")[0] == 200
+    assert len(api.get_resources(restApiId=api_id, embed=["methods"])["items"]) == 3
+    api.delete_rest_api(restApiId=api_id)
+    assert ask(f"{url}/users/7")[0] == 404
+
+
+def test_a_function_behind_a_method(cloud: LocalCloud) -> None:
+    api = cloud.client("apigateway")
+    arn = function(cloud, "echo", HANDLER)
+    made = api.create_rest_api(name="echo")
+    api_id = made["id"]
+    proxy = api.create_resource(restApiId=api_id, parentId=made["rootResourceId"], pathPart="{proxy+}")
+    where = {"restApiId": api_id, "resourceId": proxy["id"], "httpMethod": "ANY"}
+    api.put_method(**where, authorizationType="NONE")
+    api.put_integration(**where, type="AWS_PROXY", integrationHttpMethod="POST", uri=uri(arn))
+    url = deployed(cloud, api, api_id)
+    status, _, body = ask(f"{url}/a/b%20c?q=1&q=2", "POST", b"text", content_type="text/plain")
+    event = json.loads(body)
+    assert status == 200
+    assert (event["resource"], event["path"], event["httpMethod"]) == ("/{proxy+}", "/a/b c", "POST")
+    assert event["pathParameters"] == {"proxy": "a/b c"}
+    assert event["multiValueQueryStringParameters"] == {"q": ["1", "2"]}
+    assert event["requestContext"]["stage"] == "prod"
+    assert (event["body"], event["isBase64Encoded"]) == ("text", False)
+
+    function(cloud, "wrong", "def handler(event, context):\n    return {'unexpected': 1}\n")
+    api.update_integration(
+        **where, patchOperations=[{"op": "replace", "path": "/uri", "value": uri(arn.replace("echo", "wrong"))}]
+    )
+    deployed(cloud, api, api_id)
+    status, _, body = ask(f"{url}/x")
+    assert (status, json.loads(body)) == (502, {"message": "Internal server error"})
+
+
+def test_keys_and_validation_refuse_with_the_apis_own_words(cloud: LocalCloud) -> None:
+    api = cloud.client("apigateway")
+    made = api.create_rest_api(name="guarded")
+    api_id, root = made["id"], made["rootResourceId"]
+    validator = api.create_request_validator(
+        restApiId=api_id, name="all", validateRequestBody=True, validateRequestParameters=True
+    )["id"]
+    schema = {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}
+    api.create_model(restApiId=api_id, name="User", contentType="application/json", schema=json.dumps(schema))
+    mock(
+        api,
+        api_id,
+        root,
+        "POST",
+        apiKeyRequired=True,
+        requestValidatorId=validator,
+        requestModels={"application/json": "User"},
+        requestParameters={"method.request.querystring.page": True},
+    )
+    api.put_gateway_response(
+        restApiId=api_id,
+        responseType="BAD_REQUEST_BODY",
+        statusCode="422",
+        responseParameters={"gatewayresponse.header.x-why": "'body'"},
+        responseTemplates={"application/json": '{"error": $context.error.messageString}'},
+    )
+    url = deployed(cloud, api, api_id)
+    key = api.create_api_key(name="client", enabled=True)
+    plan = api.create_usage_plan(name="plan", apiStages=[{"apiId": api_id, "stage": "prod"}])
+    assert ask(f"{url}?page=1", "POST", b'{"name": "ada"}', x_api_key=key["value"])[0] == 403
+    api.create_usage_plan_key(usagePlanId=plan["id"], keyId=key["id"], keyType="API_KEY")
+    json_body = {"content_type": "application/json", "x_api_key": key["value"]}
+    assert ask(f"{url}?page=1", "POST", b'{"name": "ada"}', **json_body)[0] == 200
+    assert ask(f"{url}?page=1", "POST", b'{"name": "ada"}')[0] == 403
+    status, _, body = ask(url, "POST", b'{"name": "ada"}', **json_body)
+    assert (status, json.loads(body)["message"]) == (400, "Missing required request parameters: [page]")
+    status, headers, body = ask(f"{url}?page=1", "POST", b'{"name": 7}', **json_body)
+    assert (status, headers["x-why"], json.loads(body)) == (422, "body", {"error": "Invalid request body"})
+
+
+def test_an_api_from_its_definition(cloud: LocalCloud) -> None:
+    api = cloud.client("apigateway")
+    arn = function(cloud, "echo", HANDLER)
+    definition = {
+        "swagger": "2.0",
+        "info": {"title": "defined", "version": "1"},
+        "x-amazon-apigateway-binary-media-types": ["image/*"],
+        "paths": {
+            "/items/{id}": {
+                "get": {"x-amazon-apigateway-integration": {"type": "aws_proxy", "httpMethod": "POST", "uri": uri(arn)}}
+            }
+        },
+    }
+    made = api.import_rest_api(body=json.dumps(definition).encode())
+    assert made["name"] == "defined"
+    url = deployed(cloud, api, made["id"])
+    assert json.loads(ask(f"{url}/items/5")[2])["pathParameters"] == {"id": "5"}
+    definition["paths"]["/more"] = definition["paths"].pop("/items/{id}")  # type: ignore[index]
+    api.put_rest_api(restApiId=made["id"], mode="overwrite", body=json.dumps(definition).encode())
+    deployed(cloud, api, made["id"])
+    assert ask(f"{url}/more")[0] == 200
+    assert ask(f"{url}/items/5")[0] == 403
+    with pytest.raises(api.exceptions.BadRequestException):
+        api.import_rest_api(body=b"[]")
+    resource = next(item for item in api.get_resources(restApiId=made["id"])["items"] if item["path"] == "/more")
+    where = {"restApiId": made["id"], "resourceId": resource["id"], "httpMethod": "GET"}
+    with pytest.raises(api.exceptions.ClientError, match="integrations of type AWS"):
+        api.put_integration(**where, type="AWS", integrationHttpMethod="POST", uri="x")
