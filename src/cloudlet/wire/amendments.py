@@ -14,6 +14,7 @@ class Amendment:
 
     namespace: str = ""  # of XML answers
     bare_errors: bool = False  # rest-xml errors without <ErrorResponse>
+    names_missing: bool = False  # a missing parameter is a MissingParameter, not a validation error
     constraints: bool = True  # False: the service judges lengths, patterns and enums by itself
     codes: dict[str, str] = field(default_factory=dict)  # exception shape -> code that query clients know
     statuses: dict[str, int] = field(default_factory=dict)  # exception shape or code -> status
@@ -45,6 +46,7 @@ class Amendment:
 
 
 _SQS = Amendment(
+    names_missing=True,
     constraints=False,
     namespace="http://queue.amazonaws.com/doc/2012-11-05/",
     codes={
@@ -222,5 +224,5 @@ _S3 = Amendment(
     },
 )
 
-AMENDMENTS: dict[str, Amendment] = {"sqs": _SQS, "s3": _S3, "s3control": Amendment()}
+AMENDMENTS: dict[str, Amendment] = {"sqs": _SQS, "s3": _S3, "rds": Amendment(names_missing=True)}
 NONE = Amendment()

@@ -81,10 +81,10 @@ class Identifier:
             prefix = target.rpartition(".")[0]
             if (sole := self._sole.get(prefix)) is not None:
                 return sole
-            if (found := self._by_target(prefix, request)) is not None:
+            if (found := self._by_target(prefix)) is not None:
                 return found
         if request.path.startswith("/service/") and "smithy-protocol" in headers:
-            found = self._by_target(request.path.split("/", 3)[2], request)
+            found = self._by_target(request.path.split("/", 3)[2])
             if found is not None:
                 return found
         scope = scope_of(request)
@@ -92,7 +92,7 @@ class Identifier:
             return self._by_scope(scope, request)
         return self._by_host(request) or self._by_version(request) or self._unsigned(request)
 
-    def _by_target(self, prefix: str, request: Request) -> str | None:
+    def _by_target(self, prefix: str) -> str | None:
         for index in self._nearest_first():
             found = index.targets.get(prefix)
             if found:

@@ -206,12 +206,12 @@ class QueryProtocol:
             return lambda request: {}
         read = self._readers.of(operation.input)
         check = self._checks.of(operation.input)
-        model, protocol = self._model, "ec2" if self._ec2 else "query"
+        model, names_missing = self._model, self._ec2 or self._amendment.names_missing
 
         def decode(request: Request) -> dict[str, Any]:
             input: dict[str, Any] = read(tree_of(form_of(request)))
             if check is not None and (problems := check(input)):
-                raise refusal(model, operation, problems, protocol)
+                raise refusal(model, operation, problems, "query", names_missing=names_missing)
             return input
 
         return decode

@@ -39,7 +39,7 @@ class _Rpc:
         input: dict[str, Any] = self._documents.read(operation.input, plain)
         check = self._checks.of(operation.input)
         if check is not None and (problems := check(input)):
-            raise refusal(self._model, operation, problems, "json")
+            raise refusal(self._model, operation, problems, "json", names_missing=self._amendment.names_missing)
         return input
 
     def _event_stream(self, operation: OperationSpec) -> Callable[[dict[str, Any], str], Response] | None:

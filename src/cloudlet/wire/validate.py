@@ -236,8 +236,13 @@ def _string(shape: Shape) -> Check | None:
     return check_string
 
 
-def refusal(model: Model, operation: OperationSpec, problems: list[Problem], protocol: str) -> AwsError:
-    """The error that a service of this kind sends for broken constraints."""
+def refusal(
+    model: Model, operation: OperationSpec, problems: list[Problem], protocol: str, *, names_missing: bool = False
+) -> AwsError:
+    """The error that a service of this kind sends for broken constraints.
+
+    ``names_missing``: the service answers for a missing parameter in the words of AWS's first services.
+    """
     declared = {ref.shape for ref in operation.errors}
     missing = next((problem for problem in problems if problem.constraint == NOT_NULL), None)
     if missing is not None:
@@ -245,7 +250,7 @@ def refusal(model: Model, operation: OperationSpec, problems: list[Problem], pro
         if protocol == "query" and "InvalidParameterException" in declared:
             words = f"Invalid parameter: {parameter} Reason: no value for required parameter"
             return AwsError("InvalidParameter", words, status=400)
-        if protocol == "ec2" or (protocol in ("query", "json") and not _constrains(model)):
+        if names_missing:
             return AwsError("MissingParameter", f"The request must contain the parameter {parameter}.", status=400)
     count = len(problems)
     words = "; ".join(
@@ -259,7 +264,7 @@ def refusal(model: Model, operation: OperationSpec, problems: list[Problem], pro
 def _code(declared: set[str], protocol: str) -> str:
     if protocol == "query":
         return "ValidationError"
-    for code in ("ValidationException", "InvalidParameterException"):
+    for code in ("ValidationException", "InvalidParameterException", "BadRequestException"):
         if code in declared:
             return code
     return "ValidationException"
@@ -270,14 +275,3 @@ def _declared_name(model: Model, operation: OperationSpec, path: str) -> str:
     head = path.split(".", 1)[0]
     members = model.shapes[operation.input.shape].members if operation.input is not None else {}
     return next((name for name in members if _coral(name) == head), head)
-
-
-def _constrains(model: Model) -> bool:
-    """Whether a model carries constraints at all: services without them answer in older words."""
-    known = model.__dict__.get("_constrains")
-    if known is None:
-        found = sum(
-            1 for shape in model.shapes.values() if shape.type == "string" and (shape.pattern or shape.max is not None)
-        )
-        known = model.__dict__["_constrains"] = found > 2
-    return bool(known)

@@ -100,7 +100,7 @@ async def _refused(request: Request, credential: signature.Credential = KEY, now
 
 def _post(target: str = "Service.Operation") -> AWSRequest:
     headers = {"X-Amz-Target": target, "Content-Type": "application/x-amz-json-1.0"}
-    return AWSRequest("POST", "http://127.0.0.1:4566/a%20b//c/../d?q=%2B1&q=a b&e", headers, b'{"a": 1}')
+    return AWSRequest("POST", "http://127.0.0.1:4566/a%20b//c/../d?q=%2B1&q=a%20b&e", headers, b'{"a": 1}')
 
 
 async def test_headers_of_any_service() -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.gateway.signature.read import Signed
 from cloudlet.gateway.signature.refusals import refuse
 from cloudlet.gateway.signature.verify import scope_of, sign, signing_key, timestamp_of
+from cloudlet.gateway.signature.version2 import equal
 from cloudlet.http import Request, Stream
 from cloudlet.services.iam.credentials import Credential
 
 _LONGEST_LINE = 16 * 1024
+_MOST_TRAILERS = 32
 _NOTHING = hashlib.sha256(b"").hexdigest()
 _SIGNED = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
 
@@ -66,7 +67,7 @@ class _Chain:
         self._check(signature, f"AWS4-HMAC-SHA256-TRAILER\n{self._scope}\n{self._previous}\n{digest}")
 
     def _check(self, signature: str, text: str) -> None:
-        if not hmac.compare_digest(sign(self._key, text), signature):
+        if not equal(sign(self._key, text), signature):
             raise refuse("s3", "mismatch")
         self._previous = signature
 
@@ -154,7 +155,7 @@ async def _take_trailers(reader: _Reader, request: Request, chain: _Chain | None
                 break
             continue
         name, colon, value = line.decode("latin-1").partition(":")
-        if not colon:
+        if not colon or len(trailers) == _MOST_TRAILERS:
             raise _bad_trailer()
         if (name := name.strip().lower()) == "x-amz-trailer-signature":
             signature = value.strip()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hmac
 import json
 from collections.abc import Mapping
 from datetime import datetime
@@ -49,7 +48,7 @@ def check_form(
             computed = version2.sign(credential.secret, encoded)
         else:
             computed = sign(signing_key(credential.secret, signed.date, signed.region, signed.service), encoded)
-        if not hmac.compare_digest(computed, signed.signature):
+        if not version2.equal(computed, signed.signature):
             raise refuse("s3", "mismatch", "", AWSAccessKeyId=signed.access_key)
     try:
         policy = json.loads(base64.b64decode(encoded, validate=True))

@@ -127,7 +127,7 @@ def _read_query(query: str) -> Signed:
 def _read_query_2(query: str) -> Signed:
     members = dict(parse_qsl(query, keep_blank_values=True))
     expires = members.get("Expires", "")
-    if not expires.isdigit():
+    if not expires.isdigit() or not members.get("AWSAccessKeyId") or not members.get("Signature"):
         raise AwsError(
             "AccessDenied",
             "Query-string authentication requires the Signature, Expires and AWSAccessKeyId parameters",

@@ -8,7 +8,32 @@ from cloudlet.errors import AwsError
 S3_NAMES = frozenset(("s3", "s3express", "s3-object-lambda", "s3-outposts"))
 # Services whose errors carry the codes of the query protocol; all others have those of JSON.
 _QUERY = frozenset(
-    ["autoscaling", "cloudformation", "cloudfront", "cloudsearch", "cloudwatch", "docdb", "elasticache", "elasticbeanstalk", "elb", "elbv2", "elasticloadbalancing", "iam", "importexport", "monitoring", "neptune", "rds", "redshift", "route53", "sdb", "ses", "email", "sns", "sqs", "sts"]
+    (
+        "autoscaling",
+        "cloudformation",
+        "cloudfront",
+        "cloudsearch",
+        "cloudwatch",
+        "docdb",
+        "elasticache",
+        "elasticbeanstalk",
+        "elb",
+        "elbv2",
+        "elasticloadbalancing",
+        "iam",
+        "importexport",
+        "monitoring",
+        "neptune",
+        "rds",
+        "redshift",
+        "route53",
+        "sdb",
+        "ses",
+        "email",
+        "sns",
+        "sqs",
+        "sts",
+    )
 )
 
 _NOT_MATCHING = (

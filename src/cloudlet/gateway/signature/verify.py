@@ -15,6 +15,7 @@ from cloudlet.errors import AwsError
 from cloudlet.gateway.signature import version2
 from cloudlet.gateway.signature.read import ALGORITHM, Signed
 from cloudlet.gateway.signature.refusals import S3_NAMES, refuse
+from cloudlet.gateway.signature.version2 import equal
 from cloudlet.http import Request, Stream
 from cloudlet.services.iam.credentials import Credential
 from cloudlet.wire.hosts import bucket_of
@@ -61,7 +62,7 @@ async def verify(request: Request, signed: Signed, credential: Credential, now: 
         )
     payload = await _payload_hash(request, signed)
     text = canonical_request(request, signed, names, payload)
-    if not hmac.compare_digest(signature_of(credential.secret, signed, timestamp, text), signed.signature):
+    if not equal(signature_of(credential.secret, signed, timestamp, text), signed.signature):
         raise refuse(signed.service, "mismatch", "", AWSAccessKeyId=signed.access_key)
     if signed.service in S3_NAMES:
         unsigned = [
@@ -80,7 +81,7 @@ async def verify(request: Request, signed: Signed, credential: Credential, now: 
 
 def check_token(service: str, credential: Credential, token: str, now: float) -> None:
     """Hold a session token against the session's. Raises the service's errors for an invalid or an expired one."""
-    if not hmac.compare_digest(token.encode(), credential.session_token.encode()):
+    if not equal(credential.session_token, token):
         raise refuse(service, "token")
     if credential.expires and now >= credential.expires:
         raise refuse(service, "expired")
@@ -170,7 +171,7 @@ def original_path(request: Request) -> str:
 
 def signature_of(secret: str, signed: Signed, timestamp: str, canonical: str) -> str:
     """The signature of a canonical request, in hexadecimal."""
-    digest = hashlib.sha256(canonical.encode("latin-1")).hexdigest()
+    digest = hashlib.sha256(canonical.encode("latin-1", "replace")).hexdigest()
     text = f"{ALGORITHM}\n{timestamp}\n{scope_of(signed)}\n{digest}"
     return sign(signing_key(secret, signed.date, signed.region, signed.service), text)
 

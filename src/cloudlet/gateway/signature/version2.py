@@ -14,14 +14,56 @@ from cloudlet.wire.hosts import bucket_of
 
 # The parameters that name what is asked for, and so are signed.
 _SIGNED = frozenset(
-    ["accelerate", "acl", "analytics", "cors", "defaultObjectAcl", "delete", "inventory", "lifecycle", "location", "logging", "metrics", "notification", "object-lock", "partNumber", "policy", "replication", "requestPayment", "response-cache-control", "response-content-disposition", "response-content-encoding", "response-content-language", "response-content-", "type", "response-expires", "restore", "select", "select-type", "storageClass", "tagging", "torrent", "uploadId", "uploads", "versionId", "versioning", "versions", "website"]
+    (
+        "accelerate",
+        "acl",
+        "analytics",
+        "cors",
+        "defaultObjectAcl",
+        "delete",
+        "inventory",
+        "lifecycle",
+        "location",
+        "logging",
+        "metrics",
+        "notification",
+        "object-lock",
+        "partNumber",
+        "policy",
+        "replication",
+        "requestPayment",
+        "response-cache-control",
+        "response-content-disposition",
+        "response-content-encoding",
+        "response-content-language",
+        "response-content-",
+        "type",
+        "response-expires",
+        "restore",
+        "select",
+        "select-type",
+        "storageClass",
+        "tagging",
+        "torrent",
+        "uploadId",
+        "uploads",
+        "versionId",
+        "versioning",
+        "versions",
+        "website",
+    )
 )
 
 
 def verify(request: Request, signed: Signed, credential: Credential, path: str) -> None:
     """Hold a presigned request against its signature. Raises SignatureDoesNotMatch."""
-    if not hmac.compare_digest(sign(credential.secret, _text(request, signed, path)), signed.signature):
+    if not equal(sign(credential.secret, _text(request, signed, path)), signed.signature):
         raise refuse("s3", "mismatch", "", AWSAccessKeyId=signed.access_key)
+
+
+def equal(ours: str, theirs: str) -> bool:
+    """Compare in a time that tells nothing of where they differ."""
+    return hmac.compare_digest(ours.encode(), theirs.encode("utf-8", "replace"))
 
 
 def sign(secret: str, text: str) -> str:
