@@ -166,7 +166,7 @@ def test_no_child_is_orphaned_or_doubled(cloud: LocalCloud, tmp_path: Path) -> N
         children = family(cloud)
         counts.add(len(children))
         cloud.kill()
-        gone, alive = psutil.wait_procs(children, timeout=5)
+        _, alive = psutil.wait_procs(children, timeout=5)
         assert not alive, f"still there after the kill: {alive}"
         cloud.start()
     assert len(counts) == 1, f"a restart made more processes: {counts}"

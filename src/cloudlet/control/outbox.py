@@ -180,6 +180,8 @@ class Outbox:
     def _take(self, row: tuple[int, str, bytes, int, float, str, float, str], now: float) -> None:
         """A new row: into the queue of its line, or left in the table when it isn't due or the queue is full."""
         line = self._line(row[7])
+        if row[0] in line.held:
+            return
         if row[6] > now:
             line.stored = True
             if not line.queue and not line.busy:

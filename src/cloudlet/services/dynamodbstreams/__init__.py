@@ -1,0 +1,1 @@
+"""DynamoDB Streams: the reading side of DynamoDB's stream engine."""
