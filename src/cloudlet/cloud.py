@@ -133,6 +133,10 @@ class Cloud:
         finally:
             self._calls.record(call, (error.status or 400) if error else 200, error, started)
 
+    def conform(self, service: str, operation: str, input: Input) -> Input:
+        """Loosely typed input, as a template has it, in an operation's own types. Raises AwsError."""
+        return self._wire.model(service).conform(operation, input)
+
     async def service(self, name: str) -> Any:
         """A service, started. Raises AwsError NotImplemented when there is none of that name."""
         if (running := self._services.get(name)) is not None:

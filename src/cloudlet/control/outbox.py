@@ -1,7 +1,7 @@
-"""Deliveries between services: written in the transaction of their cause, then made at least once, until they succeed.
+"""Deliveries between services: written in the transaction of their cause, then made at least once.
 
-A delivery's row is only needed after a crash, or while its next try is in the future; what can be delivered now waits in
-memory, a little of it for each target, so that neither a long backlog nor a target that fails holds up the others.
+A delivery's row is only needed after a crash, or while its next try is in the future; what can be delivered now waits
+in memory, a little of it for each target, so that neither a long backlog nor a failing target holds up the others.
 """
 
 from __future__ import annotations
@@ -132,6 +132,7 @@ class Outbox:
             line = self._line(key)
             line.stored = True
             await self._refill(line)
+            self._turn(line)
         self._pump()
 
     async def stop(self) -> None:

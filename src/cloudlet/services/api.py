@@ -73,6 +73,10 @@ class Cloud(Protocol):
         """Call another service's operation in this process. Raises AwsError as a client would see it."""
         ...
 
+    def conform(self, service: str, operation: str, input: Input) -> Input:
+        """Loosely typed input, as a template has it, in an operation's own types and constraints. Raises AwsError."""
+        ...
+
     async def service(self, name: str) -> Service:
         """Another service, started. For its data plane; operations go through ``call``."""
         ...

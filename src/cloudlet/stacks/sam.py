@@ -46,6 +46,7 @@ def translate(
         except InvalidDocumentException as error:
             raise invalid(f"Transform {NAME} failed with: {_words(error)}") from None
         finally:
+            translator.metrics.publish()
             ArnGenerator.BOTO_SESSION_REGION_NAME = None
     translated.pop("Transform", None)
     if others := _others(declared):

@@ -12,6 +12,7 @@ from cloudlet.wire import model as models
 from cloudlet.wire.amendments import AMENDMENTS, NONE, Amendment
 from cloudlet.wire.model import Model, OperationSpec, streams_body
 from cloudlet.wire.routes import Routes
+from cloudlet.wire.validate import Checks
 
 
 class Codec(Protocol):
@@ -127,6 +128,18 @@ class ServiceModel:
         if "query" in protocols and "/operation/" not in request.path:
             return "query"
         return self.protocol if self.protocol in protocols else protocols[0]
+
+    def conform(self, operation: str, input: dict[str, Any]) -> dict[str, Any]:
+        """Loosely typed input, as templates have it, as an operation's. Raises AwsError."""
+        from cloudlet.wire.conform import conform
+
+        if operation not in self.model.operations:
+            raise _unknown(self.protocol, operation)
+        return conform(self.model, self._checks, self.model.operations[operation], input)
+
+    @cached_property
+    def _checks(self) -> Checks:
+        return Checks(self.model, required_only=not self._amendment.constraints)
 
     def encode_error(self, request: Request, error: AwsError, request_id: str) -> Response:
         """An error for a request whose operation is not known."""

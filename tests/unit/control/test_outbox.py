@@ -107,9 +107,7 @@ async def test_failures_are_retried_at_their_time_then_given_up(db: Database) ->
     async def given_up(delivery: Delivery, error: Exception) -> None:
         dead.append((delivery.target, delivery.attempt, str(error)))
 
-    outbox = Outbox(
-        db, clock, deliver, retries=lambda attempt, _: [1.0, 3600.0, None][attempt - 1], given_up=given_up
-    )
+    outbox = Outbox(db, clock, deliver, retries=lambda attempt, _: [1.0, 3600.0, None][attempt - 1], given_up=given_up)
     await outbox.start()
     await db.write(lambda tx: [outbox.add(tx, target, b"") for target in ("down", "gone")])
     outbox.wake()

@@ -134,11 +134,11 @@ def latest(tx: Tx, bucket: int, key: str) -> Stored | None:
     return Stored._make(row) if row is not None else None
 
 
-def versioned(tx: Tx, bucket: int, key: str, version: str) -> Stored | None:
-    """One version of a key with its bytes, current or not."""
+def versioned(tx: Tx, bucket: int, key: str, version: str, *, whole: bool = False) -> Stored | None:
+    """One version of a key, current or not; ``whole`` with its bytes."""
     for table in ("object", "version"):
         row = tx.execute(
-            f"SELECT {_COLUMNS} FROM {table} WHERE bucket = ? AND key = ? AND version = ?", (bucket, key, version)
+            f"SELECT {_COLUMNS if whole else HEAD} FROM {table} WHERE bucket = ? AND key = ? AND version = ?", (bucket, key, version)
         ).fetchone()
         if row is not None:
             return Stored._make(row)

@@ -1,0 +1,1 @@
+"""CloudFormation: stacks, change sets, and the run of each deployment."""

@@ -1,0 +1,168 @@
+"""FIFO queues: message groups, deduplication, and receive attempts.
+
+A message group that has messages is a row in ``lane``. Its ``ready_at`` is when its first message may be received: the end
+of the longest visibility timeout while any of its messages is in flight, else when the first becomes visible. A receive takes
+a few messages from the head of a ready lane and makes the lane wait for them, so those in flight are always the first ones.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from cloudlet.services.sqs.records import (
+    INSERT,
+    OF_LANE,
+    Queue,
+    Stored,
+    Taken,
+    cutoff,
+    flight,
+    give_up,
+    hide,
+    newest_of,
+    show,
+    worn_out,
+)
+from cloudlet.store import Tx
+
+WINDOW = 300.0  # seconds in which a deduplication id or a receive attempt is remembered
+_BATCH = 10  # the most messages that one receive takes, so the most that are in flight in one lane
+
+
+def sequence_number(id: int) -> str:
+    """A message's sequence number: 20 digits that grow."""
+    return f"{id:020d}"
+
+
+def send(
+    tx: Tx, queue: Queue, row: tuple[int, int, float, str, str, str, str, bytes | None, str], key: str, now: float
+) -> tuple[int, str]:
+    """Store a message unless its deduplication id is known; the id and message id under which it is stored."""
+    number, id, visible_at, message_id, _, _, lane, _, _ = row
+    scope = lane if queue.deduplication_scope == "messageGroup" else ""
+    # Only what is past the window is deleted here, each row once.
+    tx.execute("DELETE FROM sent WHERE sent_at <= ?", (now - WINDOW,))
+    known = tx.execute(
+        "SELECT id, message_id FROM sent WHERE queue = ? AND scope = ? AND deduplication_id = ?",
+        (queue.identity, scope, key),
+    ).fetchone()
+    if known is not None:
+        return known[0], known[1]
+    tx.execute("INSERT INTO sent VALUES (?, ?, ?, ?, ?, ?)", (queue.identity, scope, key, id, message_id, now))
+    tx.execute(INSERT, row)
+    join(tx, number, lane, visible_at)
+    return id, message_id
+
+
+def join(tx: Tx, number: int, lane: str, ready_at: float) -> None:
+    """Let a lane begin with its first message; one that has messages stays as it is."""
+    tx.execute("INSERT INTO lane VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (number, lane, ready_at))
+
+
+def settle(tx: Tx, number: int, lane: str, now: float) -> None:
+    """Find out anew when a lane is ready, after one of its messages has changed."""
+    head = tx.execute(
+        "SELECT visible_at, receives, received_at FROM message WHERE queue = ? AND lane = ? ORDER BY id LIMIT ?",
+        (number, lane, _BATCH),
+    ).fetchall()
+    if not head:
+        tx.execute("DELETE FROM lane WHERE queue = ? AND name = ?", (number, lane))
+        return
+    in_flight = [visible_at for visible_at, receives, received_at in head if received_at and visible_at > now]
+    ready_at = max(in_flight) if in_flight else head[0][0]
+    tx.execute("UPDATE lane SET ready_at = ? WHERE queue = ? AND name = ?", (ready_at, number, lane))
+
+
+def take(
+    tx: Tx,
+    queue: Queue,
+    dead_letter: Queue | None,
+    now: float,
+    limit: int,
+    until: float,
+    attempt: str = "",
+    new_id: int = 0,
+) -> Taken:
+    """Receive from a FIFO queue; ``attempt`` repeats what it received before. ``new_id`` is for those given up."""
+    if attempt:
+        tx.execute("DELETE FROM attempt WHERE made_at <= ?", (now - WINDOW,))
+        if repeated := _repeat(tx, queue, attempt, now, until):
+            return Taken(repeated)
+    found: list[Stored] = []
+    dead_lettered = False
+    oldest = cutoff(queue, now)
+    while len(found) < limit:
+        lanes = tx.execute(
+            "SELECT name FROM lane WHERE queue = ? AND ready_at <= ? ORDER BY ready_at LIMIT ?",
+            (queue.number, now, limit - len(found)),
+        ).fetchall()
+        gave_up = False
+        for (lane,) in lanes:
+            rows = tx.execute(OF_LANE, (queue.number, lane, limit - len(found))).fetchall()
+            taken: list[Stored] = []
+            for *columns, visible_at in rows:
+                row = Stored(*columns)
+                if row.id < oldest:
+                    if not (found or dead_lettered):
+                        return Taken(stale=True)
+                    break
+                if visible_at > now:
+                    break
+                if dead_letter is not None and worn_out(queue, row):
+                    if taken:
+                        break
+                    new_id = max(new_id + 1, newest_of(tx, dead_letter.number) + 1)
+                    give_up(tx, queue, dead_letter, row, now, new_id)
+                    join(tx, dead_letter.number, lane, now)
+                    dead_lettered = gave_up = True
+                    continue
+                taken.append(row)
+            if taken:
+                hide(tx, queue.number, taken, now, until)
+                found += taken
+            settle(tx, queue.number, lane, now)
+            if len(found) == limit:
+                break
+        if not gave_up:
+            break
+    if not found:
+        row = tx.execute("SELECT min(ready_at) FROM lane WHERE queue = ? AND ready_at > ?", (queue.number, now)).fetchone()
+        return Taken(next_at=row[0], dead_lettered=dead_lettered)
+    found.sort()
+    if attempt:
+        receipts = msgspec.msgpack.encode([(row.id, row.receives + 1) for row in found])
+        tx.execute(
+            "INSERT INTO attempt VALUES (?, ?, ?, ?, ?) ON CONFLICT (queue, name) DO UPDATE SET "
+            "made_at = excluded.made_at, visible_at = excluded.visible_at, receipts = excluded.receipts",
+            (queue.number, attempt, now, until, receipts),
+        )
+    return Taken(found, dead_lettered=dead_lettered)
+
+
+def _repeat(tx: Tx, queue: Queue, attempt: str, now: float, until: float) -> list[Stored]:
+    """What an attempt received, if it is all still as it was; its visibility timeout begins anew."""
+    made = tx.execute(
+        "SELECT visible_at, receipts FROM attempt WHERE queue = ? AND name = ?", (queue.number, attempt)
+    ).fetchone()
+    if made is None or made[0] <= now:
+        return []
+    again: list[Stored] = []
+    for id, receives in msgspec.msgpack.decode(made[1]):
+        state = flight(tx, queue.number, id)
+        if state is None or state.receives != receives or state.visible_at != made[0]:
+            return []
+        row = tx.execute(
+            "SELECT id, receives - 1, first_received_at, message_id, md5, sender, lane, extra, body "
+            "FROM message WHERE queue = ? AND id = ?",
+            (queue.number, id),
+        ).fetchone()
+        again.append(Stored(*row))
+    for row in again:
+        show(tx, queue.number, row.id, until, now)
+    for lane in {row.lane for row in again}:
+        assert lane is not None
+        settle(tx, queue.number, lane, now)
+    tx.execute(
+        "UPDATE attempt SET visible_at = ? WHERE queue = ? AND name = ?", (until, queue.number, attempt)
+    )
+    return again
