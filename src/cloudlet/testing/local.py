@@ -30,6 +30,7 @@ class LocalCloud:
 
     def start(self) -> LocalCloud:
         """Start, or start again on the same data and port. Raises RuntimeError with what Cloudlet printed."""
+        self.data_dir.mkdir(parents=True, exist_ok=True)
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "cloudlet", "serve", "--json", "--port", str(self._port)),

@@ -13,8 +13,9 @@ from typing import Any
 from cloudlet.errors import AwsError
 from cloudlet.stacks.errors import invalid
 from cloudlet.stacks.intrinsics import text_of
+from cloudlet.wire.amendments import AMENDMENTS, NONE
 from cloudlet.wire.model import Library, Model, Ref, UnknownService
-from cloudlet.wire.scalars import read_blob, read_timestamp
+from cloudlet.wire.scalars import read_timestamp
 from cloudlet.wire.validate import Checks, refusal
 
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
@@ -42,7 +43,7 @@ class Inputs:
         given = _value(model, spec.input, input, operation)
         check = checks.of(spec.input)
         if check is not None and (problems := check(given)):
-            raise invalid(refusal(problems).message if not isinstance(refusal(problems), str) else "")
+            raise refusal(model, spec, problems, model.metadata.protocol)
         return given  # type: ignore[no-any-return]
 
     def _load(self, service: str) -> tuple[Model, Checks] | None:
@@ -50,7 +51,9 @@ class Inputs:
             model = self._library.load(service)
         except UnknownService:
             return None
-        return model, Checks(model, required_only=service in ("sqs", "s3"))
+        amendment = AMENDMENTS.get(service, NONE)
+        amendment.amend(model)
+        return model, Checks(model, required_only=not amendment.constraints)
 
 
 def _value(model: Model, ref: Ref, value: Any, path: str) -> Any:

@@ -7,6 +7,8 @@ a few messages from the head of a ready lane and makes the lane wait for them, s
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
 from cloudlet.services.sqs.records import (
@@ -19,7 +21,6 @@ from cloudlet.services.sqs.records import (
     flight,
     give_up,
     hide,
-    newest_of,
     show,
     worn_out,
 )
@@ -80,56 +81,45 @@ def take(
     now: float,
     limit: int,
     until: float,
+    new_ids: Iterator[int],
     attempt: str = "",
-    new_id: int = 0,
 ) -> Taken:
-    """Receive from a FIFO queue; ``attempt`` repeats what it received before. ``new_id`` is for those given up."""
+    """Receive from a FIFO queue; ``attempt`` repeats what it received before. Those given up are sent anew."""
     if attempt:
         tx.execute("DELETE FROM attempt WHERE made_at <= ?", (now - WINDOW,))
         if repeated := _repeat(tx, queue, attempt, now, until):
             return Taken(repeated)
+    lanes = tx.execute(
+        "SELECT name FROM lane WHERE queue = ? AND ready_at <= ? ORDER BY ready_at LIMIT ?", (queue.number, now, limit)
+    ).fetchall()
+    if not lanes:
+        row = tx.execute("SELECT min(ready_at) FROM lane WHERE queue = ? AND ready_at > ?", (queue.number, now)).fetchone()
+        return Taken(next_at=row[0])
+    heads = {lane: tx.execute(OF_LANE, (queue.number, lane, limit)).fetchall() for (lane,) in lanes}
+    oldest = cutoff(queue, now)
+    if any(row[0] < oldest for head in heads.values() for row in head):
+        return Taken(stale=True)
     found: list[Stored] = []
     dead_lettered = False
-    oldest = cutoff(queue, now)
-    while len(found) < limit:
-        lanes = tx.execute(
-            "SELECT name FROM lane WHERE queue = ? AND ready_at <= ? ORDER BY ready_at LIMIT ?",
-            (queue.number, now, limit - len(found)),
-        ).fetchall()
-        gave_up = False
-        for (lane,) in lanes:
-            rows = tx.execute(OF_LANE, (queue.number, lane, limit - len(found))).fetchall()
-            taken: list[Stored] = []
-            for *columns, visible_at in rows:
-                row = Stored(*columns)
-                if row.id < oldest:
-                    if not (found or dead_lettered):
-                        return Taken(stale=True)
-                    break
-                if visible_at > now:
-                    break
-                if dead_letter is not None and worn_out(queue, row):
-                    if taken:
-                        break
-                    new_id = max(new_id + 1, newest_of(tx, dead_letter.number) + 1)
-                    give_up(tx, queue, dead_letter, row, now, new_id)
-                    join(tx, dead_letter.number, lane, now)
-                    dead_lettered = gave_up = True
-                    continue
-                taken.append(row)
-            if taken:
-                hide(tx, queue.number, taken, now, until)
-                found += taken
-            settle(tx, queue.number, lane, now)
-            if len(found) == limit:
-                break
-        if not gave_up:
+    for lane, head in heads.items():
+        if len(found) == limit:
             break
-    if not found:
-        row = tx.execute("SELECT min(ready_at) FROM lane WHERE queue = ? AND ready_at > ?", (queue.number, now)).fetchone()
-        return Taken(next_at=row[0], dead_lettered=dead_lettered)
+        taken: list[Stored] = []
+        for *columns, visible_at in head[: limit - len(found)]:
+            row = Stored(*columns)
+            if visible_at > now:
+                break
+            if dead_letter is not None and worn_out(queue, row):
+                give_up(tx, queue, dead_letter, row, now, next(new_ids))
+                join(tx, dead_letter.number, lane, now)
+                dead_lettered = True
+            else:
+                taken.append(row)
+        hide(tx, queue.number, taken, now, until)
+        settle(tx, queue.number, lane, now)
+        found += taken
     found.sort()
-    if attempt:
+    if attempt and found:
         receipts = msgspec.msgpack.encode([(row.id, row.receives + 1) for row in found])
         tx.execute(
             "INSERT INTO attempt VALUES (?, ?, ?, ?, ?) ON CONFLICT (queue, name) DO UPDATE SET "

@@ -133,7 +133,7 @@ class Stored(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What a receive found. ``next_at``: when to look again after finding nothing. ``stale``: expire messages first."""
+    """What a receive found, or when to look again. ``stale``: nothing was done, messages have to expire first."""
 
     messages: list[Stored] = []
     next_at: float | None = None
@@ -176,32 +176,24 @@ def cutoff(queue: Queue, now: float) -> int:
 
 
 def take(tx: Tx, queue: Queue, dead_letter: Queue | None, now: float, limit: int, until: float) -> Taken:
-    """Receive from a standard queue: hide what is visible until ``until``, giving up what was received too often."""
-    found: list[Stored] = []
-    dead_lettered = False
+    """Receive from a standard queue: hide what is visible until ``until``, and give up what was received too often."""
+    rows = [Stored(*row) for row in tx.execute(_VISIBLE, (queue.number, now, limit))]
+    if not rows:
+        return Taken(next_at=_next_visible(tx, queue.number, now))
     oldest = cutoff(queue, now)
-    while True:
-        rows = [Stored(*row) for row in tx.execute(_VISIBLE, (queue.number, now, limit - len(found)))]
-        for row in rows:
-            if row.id < oldest:
-                if found or dead_lettered:
-                    break
-                return Taken(stale=True)
+    if any(row.id < oldest for row in rows):
+        return Taken(stale=True)
+    if dead_letter is None or not any(worn_out(queue, row) for row in rows):
+        hide(tx, queue.number, rows, now, until)
+        return Taken(rows)
+    kept: list[Stored] = []
+    for row in rows:
+        if worn_out(queue, row):
+            give_up(tx, queue, dead_letter, row, now)
         else:
-            given_up = [row for row in rows if worn_out(queue, row)] if dead_letter is not None else []
-            kept = [row for row in rows if row not in given_up] if given_up else rows
-            if kept:
-                hide(tx, queue.number, kept, now, until)
-                found += kept
-            for row in given_up:
-                assert dead_letter is not None
-                give_up(tx, queue, dead_letter, row, now)
-                dead_lettered = True
-            if given_up and len(found) < limit:
-                continue
-        if found:
-            return Taken(found, dead_lettered=dead_lettered)
-        return Taken(next_at=_next_visible(tx, queue.number, now), dead_lettered=dead_lettered)
+            kept.append(row)
+    hide(tx, queue.number, kept, now, until)
+    return Taken(kept, dead_lettered=True)
 
 
 def worn_out(queue: Queue, row: Stored) -> bool:
