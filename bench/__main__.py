@@ -88,7 +88,8 @@ def measure(row: Row, connections: int, seconds: float, makers: dict[str, Callab
             print(json.dumps(line), flush=True)
             continue
         print(
-            f"{row.name:26}{connections:>6}{name:>22}{result.rate:>12.0f}{result.p50 * 1e3:>9.2f}{result.p99 * 1e3:>9.2f}"
+            f"{row.name:26}{connections:>6}{name:>22}"
+            f"{result.rate:>12.0f}{result.p50 * 1e3:>9.2f}{result.p99 * 1e3:>9.2f}"
             f"{'' if name == 'cloudlet' else f'{ratio:>8.2f}':>8}  {goal}"
             + (f"  {result.errors} errors: {result.first_error}" if result.errors else ""),
             flush=True,

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Any
 
 import uvloop
 
 from cloudlet.gateway.server import Server, listen
+from cloudlet.http import Request, Response
 
 
-async def application(scope: Any, receive: Any, send: Any) -> None:
+async def answer(request: Request) -> Response:
     """Read the body, answer, nothing else."""
-    while (await receive()).get("more_body"):
-        pass
-    size = next((int(value) for name, value in scope["headers"] if name == b"x-answer-size"), 2)
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(size).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": b"x" * size})
+    await request.read(1 << 20)
+    return Response(200, {"content-type": "application/json"}, b"x" * int(request.headers.get("x-answer-size", 2)))
 
 
 async def main() -> None:
     """Serve until killed."""
-    server = Server(application, listen("127.0.0.1", int(sys.argv[1])))  # type: ignore[arg-type]
+    server = Server(answer, listen("127.0.0.1", int(sys.argv[1])))
     await server.start()
     await asyncio.Event().wait()
 

@@ -20,7 +20,6 @@ from cloudlet.config import Config
 from cloudlet.control.clock import Clock
 from cloudlet.control.supervisor import Supervisor, new_cloud_id
 from cloudlet.errors import AwsError, not_implemented
-from cloudlet.gateway.asgi import Application
 from cloudlet.gateway.faults import Faults
 from cloudlet.gateway.pipeline import Gateway
 from cloudlet.gateway.server import Server, listen
@@ -77,7 +76,7 @@ class Cloud:
         self._faults = Faults(self.clock)
         self._calls = Calls(self.clock.now)
         gateway = Gateway(self, self._wire, self._faults, self._calls)
-        self._server = Server(Application(gateway), listener)
+        self._server = Server(gateway.handle, listener)
         await self._server.start()
         if self.store.names():
             await asyncio.to_thread(self.supervisor.find_leftovers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.parse import parse_qsl
@@ -100,6 +101,13 @@ class Request:
         else:
             async for chunk in self._rest():
                 yield chunk
+
+    async def gone(self) -> None:
+        """Return when the client has closed the connection. For waiting after the body was read."""
+        while self._receive is not None:
+            if (await self._receive())["type"] == "http.disconnect":
+                return
+        await asyncio.Event().wait()
 
     @staticmethod
     async def _gather(source: Stream, chunks: list[bytes], size: int, limit: int) -> bytes:

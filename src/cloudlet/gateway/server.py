@@ -1,15 +1,11 @@
-"""The HTTP server: uvicorn's protocol on uvloop, without uvicorn's ten ticks a second."""
+"""The server: a listening socket and the connections that it accepts."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 
-from uvicorn.config import Config as UvicornConfig
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.server import ServerState
-
-from cloudlet.gateway.asgi import Application
+from cloudlet.gateway.http1 import Connection, Connections, Handler
 
 _BACKLOG = 2048
 
@@ -29,32 +25,18 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class Server:
-    """Serves an application on a bound socket until ``close``."""
+    """Serves a handler on a bound socket until ``close``."""
 
-    def __init__(self, application: Application, listener: socket.socket) -> None:
-        self._config = UvicornConfig(
-            application,
-            http=HttpToolsProtocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            date_header=False,
-            timeout_keep_alive=75,
-        )
-        self._state = ServerState()
+    def __init__(self, handle: Handler, listener: socket.socket) -> None:
+        self._connections = Connections(handle)
         self._listener = listener
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
         """Accept connections from now on."""
-        self._config.load()
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: HttpToolsProtocol(config=self._config, server_state=self._state, app_state={}),
-            sock=self._listener,
+            lambda: Connection(self._connections, loop), sock=self._listener, backlog=_BACKLOG
         )
 
     async def close(self, grace: float = 2.0) -> None:
@@ -62,9 +44,11 @@ class Server:
         if self._server is None:
             return
         self._server.close()
-        for connection in list(self._state.connections):
-            connection.shutdown()
-        if self._state.tasks:
-            _, late = await asyncio.wait(list(self._state.tasks), timeout=grace)
+        for connection in list(self._connections.open):
+            connection.close_when_idle()
+        if self._connections.tasks:
+            _, late = await asyncio.wait(list(self._connections.tasks), timeout=grace)
             for task in late:
                 task.cancel()
+        for connection in list(self._connections.open):
+            connection.close()

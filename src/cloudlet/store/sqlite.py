@@ -11,7 +11,7 @@ import builtins
 import queue
 import sqlite3
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -23,7 +23,34 @@ from cloudlet.store.api import Change, Compacted, Conflict, Database, Record, Re
 T = TypeVar("T")
 R = TypeVar("R", bound=msgspec.Struct)
 
-_Write = tuple[Callable[[Tx], Any], asyncio.Future[Any]]
+
+class _Outcome:
+    """A future whose result is there before anybody waits for it."""
+
+    __slots__ = ("_error", "_result")
+
+    def __init__(self) -> None:
+        self._result: Any = None
+        self._error: BaseException | None = None
+
+    def cancelled(self) -> bool:
+        return False
+
+    def set_result(self, result: Any) -> None:
+        self._result = result
+
+    def set_exception(self, error: BaseException) -> None:
+        self._error = error
+
+    def __await__(self) -> Generator[None, None, Any]:
+        if self._error is not None:
+            raise self._error
+        return self._result
+        yield
+
+
+_Promise = asyncio.Future[Any] | _Outcome
+_Write = tuple[Callable[[Tx], Any], _Promise]
 
 _CHANGES_KEPT = 1024  # for watchers that come back; an older revision must list again
 _LOOK_AT_THE_LOG = 256  # commits between two looks at the write-ahead log's size
@@ -149,13 +176,22 @@ class SqliteDatabase:
         finally:
             self._scanners.put(connection)
 
-    def write(self, fn: Callable[[Tx], T], long: bool = False) -> asyncio.Future[T]:
+    def write(self, fn: Callable[[Tx], T], long: bool = False) -> Awaitable[T]:
         if self._closed:
             raise RuntimeError(f"{self._path.name} is closed")
+        if not (self._scheduled or self._in_thread or long or self._sync == "full"):
+            return self._write_at_once(fn)
         future: asyncio.Future[T] = self._loop.create_future()
         (self._long if long or self._sync == "full" else self._pending).append((fn, future))
         self._schedule()
         return future
+
+    def _write_at_once(self, fn: Callable[[Tx], T]) -> Awaitable[T]:
+        """Commit the first write of a turn right away; those that come in the same turn share the next commit."""
+        self._schedule()
+        outcome = _Outcome()
+        self._committed(*self._write_batch([(fn, outcome)]))
+        return outcome
 
     def _schedule(self) -> None:
         if not self._scheduled and not self._in_thread:
@@ -212,13 +248,11 @@ class SqliteDatabase:
         self._checkpointing = False
         finished.result()
 
-    def _write_batch(
-        self, batch: list[_Write]
-    ) -> tuple[list[tuple[asyncio.Future[Any], Any, BaseException | None]], _Tx | None]:
+    def _write_batch(self, batch: list[_Write]) -> tuple[list[tuple[_Promise, Any, BaseException | None]], _Tx | None]:
         """Run a batch in one transaction, each function in a savepoint of its own."""
         connection = self._writer
         tx = _Tx(connection, self._revision)
-        results: list[tuple[asyncio.Future[Any], Any, BaseException | None]] = []
+        results: list[tuple[_Promise, Any, BaseException | None]] = []
         try:
             connection.execute("BEGIN IMMEDIATE")
             if len(batch) == 1:
@@ -250,7 +284,7 @@ class SqliteDatabase:
             return [(future, None, error) for _, future in batch], None
         return results, tx
 
-    def _committed(self, results: list[tuple[asyncio.Future[Any], Any, BaseException | None]], tx: _Tx | None) -> None:
+    def _committed(self, results: list[tuple[_Promise, Any, BaseException | None]], tx: _Tx | None) -> None:
         if tx is not None and tx.changes:
             self._revision = tx.revision
             for kind, change in tx.changes:
@@ -272,7 +306,7 @@ class SqliteDatabase:
 
     async def close(self) -> None:
         while self._scheduled or self._in_thread or self._checkpointing or self._pending or self._long:
-            await asyncio.wait([self.write(lambda tx: None)])
+            await self.write(lambda tx: None, long=True)
         self._closed = True
         if self._thread is not None:
             self._thread.shutdown()

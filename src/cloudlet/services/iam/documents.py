@@ -101,7 +101,9 @@ def _check_actions(statement: dict[str, Any]) -> None:
             vendor, _, name = action.partition(":")
             if not re.fullmatch(r"[A-Za-z0-9-]+", vendor):
                 raise malformed(f"Vendor {vendor} is not valid")
-            raise malformed("Actions/Condition can contain only one colon." if ":" in name else "Syntax errors in policy.")
+            raise malformed(
+                "Actions/Condition can contain only one colon." if ":" in name else "Syntax errors in policy."
+            )
 
 
 def _check_resource(resource: str) -> None:
@@ -111,7 +113,9 @@ def _check_resource(resource: str) -> None:
     if parts[0] != "arn" or len(parts) < 2:
         raise malformed(f'Resource {resource} must be in ARN format or "*".')
     if parts[1] not in _PARTITIONS:
-        raise malformed(f'Partition "{parts[1]}" is not valid for resource "{":".join([*parts, "*", "*", "*", "*"][:6])}".')
+        raise malformed(
+            f'Partition "{parts[1]}" is not valid for resource "{":".join([*parts, "*", "*", "*", "*"][:6])}".'
+        )
     if len(parts) < 6:
         raise malformed("The policy failed legacy parsing")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -118,10 +119,11 @@ def document(arn: str) -> str | None:
 @functools.cache
 def names() -> frozenset[str]:
     """The names of all managed policies with their paths; the SAM translator brings the list."""
-    from samtranslator import internal
-
-    file = Path(internal.__file__ or "").parent / "data" / "aws_managed_policies.json"
-    listed = json.loads(file.read_text())["aws"]
+    spec = importlib.util.find_spec("samtranslator")
+    listed: dict[str, str] = {}
+    if spec is not None and spec.submodule_search_locations:
+        file = Path(spec.submodule_search_locations[0]) / "internal" / "data" / "aws_managed_policies.json"
+        listed = json.loads(file.read_text())["aws"]
     return frozenset((*(arn.removeprefix(PREFIX) for arn in listed.values()), *_ALLOWS))
 
 

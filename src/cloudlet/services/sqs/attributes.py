@@ -43,6 +43,7 @@ _READ_ONLY = (
     "QueueArn",
 )
 COUNTS = frozenset(_READ_ONLY[:3])
+_KNOWN = frozenset(("All", *_READ_ONLY, *_NUMBERS, *_FLAGS, *_CHOICES, *_TEXTS))
 _ARN = re.compile(r"arn:[^:]+:sqs:([^:]+):(\d{12}):([^:]+)")
 
 
@@ -52,7 +53,9 @@ def fields_of(attributes: dict[str, str], *, fifo: bool) -> dict[str, Any]:
     for name, value in attributes.items():
         if name in _FIFO_ONLY and not fifo:
             if name in _CHOICES:
-                raise AwsError("InvalidAttributeName", f"You can specify the {name} only when FifoQueue is set to true.")
+                raise AwsError(
+                    "InvalidAttributeName", f"You can specify the {name} only when FifoQueue is set to true."
+                )
             raise unknown(name)
         if name in _NUMBERS:
             field, least, greatest = _NUMBERS[name]
@@ -171,9 +174,8 @@ def differing(queue: Queue, fields: dict[str, Any]) -> str | None:
 def check_names(names: list[str]) -> None:
     """Raises InvalidAttributeName for one that does not exist."""
     for name in names:
-        if not (name == "All" or name in _NUMBERS or name in _FLAGS or name in _CHOICES or name in _TEXTS):
-            if name not in _READ_ONLY:
-                raise unknown(name)
+        if name not in _KNOWN:
+            raise unknown(name)
 
 
 def shown(queue: Queue, counts: Counts | None, names: list[str]) -> dict[str, str]:

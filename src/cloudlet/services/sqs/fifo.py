@@ -1,8 +1,9 @@
 """FIFO queues: message groups, deduplication, and receive attempts.
 
-A message group that has messages is a row in ``lane``. Its ``ready_at`` is when its first message may be received: the end
-of the longest visibility timeout while any of its messages is in flight, else when the first becomes visible. A receive takes
-a few messages from the head of a ready lane and makes the lane wait for them, so those in flight are always the first ones.
+A message group that has messages is a row in ``lane``. Its ``ready_at`` is when its first message may be received: the
+end of the longest visibility timeout while any of its messages is in flight, else when the first becomes visible. A
+receive takes a few messages from the head of a ready lane and makes the lane wait for them, so those in flight are
+always the first ones.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from collections.abc import Iterator
 import msgspec
 
 from cloudlet.services.sqs.records import (
+    IN_LANE,
     INSERT,
     OF_LANE,
     Queue,
+    Row,
     Stored,
     Taken,
     cutoff,
@@ -35,11 +38,10 @@ def sequence_number(id: int) -> str:
     return f"{id:020d}"
 
 
-def send(
-    tx: Tx, queue: Queue, row: tuple[int, int, float, str, str, str, str, bytes | None, str], key: str, now: float
-) -> tuple[int, str]:
+def send(tx: Tx, queue: Queue, row: Row, key: str, now: float) -> tuple[int, str]:
     """Store a message unless its deduplication id is known; the id and message id under which it is stored."""
     number, id, visible_at, message_id, _, _, lane, _, _ = row
+    assert lane is not None
     scope = lane if queue.deduplication_scope == "messageGroup" else ""
     # Only what is past the window is deleted here, each row once.
     tx.execute("DELETE FROM sent WHERE sent_at <= ?", (now - WINDOW,))
@@ -62,14 +64,11 @@ def join(tx: Tx, number: int, lane: str, ready_at: float) -> None:
 
 def settle(tx: Tx, number: int, lane: str, now: float) -> None:
     """Find out anew when a lane is ready, after one of its messages has changed."""
-    head = tx.execute(
-        "SELECT visible_at, receives, received_at FROM message WHERE queue = ? AND lane = ? ORDER BY id LIMIT ?",
-        (number, lane, _BATCH),
-    ).fetchall()
+    head = tx.execute(f"SELECT visible_at, received_at {IN_LANE}", (number, lane, lane, _BATCH)).fetchall()
     if not head:
         tx.execute("DELETE FROM lane WHERE queue = ? AND name = ?", (number, lane))
         return
-    in_flight = [visible_at for visible_at, receives, received_at in head if received_at and visible_at > now]
+    in_flight = [visible_at for visible_at, received_at in head if received_at and visible_at > now]
     ready_at = max(in_flight) if in_flight else head[0][0]
     tx.execute("UPDATE lane SET ready_at = ? WHERE queue = ? AND name = ?", (ready_at, number, lane))
 
@@ -93,9 +92,11 @@ def take(
         "SELECT name FROM lane WHERE queue = ? AND ready_at <= ? ORDER BY ready_at LIMIT ?", (queue.number, now, limit)
     ).fetchall()
     if not lanes:
-        row = tx.execute("SELECT min(ready_at) FROM lane WHERE queue = ? AND ready_at > ?", (queue.number, now)).fetchone()
+        row = tx.execute(
+            "SELECT min(ready_at) FROM lane WHERE queue = ? AND ready_at > ?", (queue.number, now)
+        ).fetchone()
         return Taken(next_at=row[0])
-    heads = {lane: tx.execute(OF_LANE, (queue.number, lane, limit)).fetchall() for (lane,) in lanes}
+    heads = {lane: tx.execute(OF_LANE, (queue.number, lane, lane, limit)).fetchall() for (lane,) in lanes}
     oldest = cutoff(queue, now)
     if any(row[0] < oldest for head in heads.values() for row in head):
         return Taken(stale=True)
@@ -152,7 +153,5 @@ def _repeat(tx: Tx, queue: Queue, attempt: str, now: float, until: float) -> lis
     for lane in {row.lane for row in again}:
         assert lane is not None
         settle(tx, queue.number, lane, now)
-    tx.execute(
-        "UPDATE attempt SET visible_at = ? WHERE queue = ? AND name = ?", (until, queue.number, attempt)
-    )
+    tx.execute("UPDATE attempt SET visible_at = ? WHERE queue = ? AND name = ?", (until, queue.number, attempt))
     return again

@@ -7,6 +7,7 @@ from hashlib import md5, sha256
 from typing import Any, NamedTuple
 
 from cloudlet.errors import AwsError
+from cloudlet.services.sqs.attributes import unknown
 from cloudlet.services.sqs.fifo import sequence_number
 from cloudlet.services.sqs.records import Extra, Queue, Stored, receipt, unpack
 
@@ -17,6 +18,20 @@ _NAME = re.compile(r"(?!\.)(?!.*\.\.)[A-Za-z0-9_.-]{1,256}(?<!\.)")
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 _TOKEN = re.compile(r"[!-~]{1,128}")
 _ATTRIBUTES_AT_MOST = 10
+_SYSTEM = frozenset(
+    (
+        "All",
+        "SenderId",
+        "SentTimestamp",
+        "ApproximateReceiveCount",
+        "ApproximateFirstReceiveTimestamp",
+        "SequenceNumber",
+        "MessageDeduplicationId",
+        "MessageGroupId",
+        "AWSTraceHeader",
+        "DeadLetterQueueSourceArn",
+    )
+)
 
 
 class Draft(NamedTuple):
@@ -52,7 +67,9 @@ def read(queue: Queue, input: dict[str, Any]) -> Draft:
         raw = body.encode()
     except UnicodeEncodeError:
         raise _not_text() from None
-    if raw.translate(None, _CONTROL) != raw or (len(raw) != len(body) and any(bad in raw for bad in _NONCHARACTERS)):
+    if len(raw.translate(None, _CONTROL)) != len(raw) or (
+        len(raw) != len(body) and any(bad in raw for bad in _NONCHARACTERS)
+    ):
         raise _not_text()
     size, attributes_md5, trace_md5, extra = len(raw), "", "", None
     if attributes := input.get("MessageAttributes"):
@@ -187,11 +204,13 @@ class View:
         self._queue = queue
         self._system = {*input.get("AttributeNames", ()), *input.get("MessageSystemAttributeNames", ())}
         self._all_system = "All" in self._system
+        if unheard_of := self._system - _SYSTEM:
+            raise unknown(min(unheard_of))
         self._attributes = input.get("MessageAttributeNames", ())
         self._prefixes = tuple(name[:-2] for name in self._attributes if name.endswith(".*"))
 
-    def show(self, row: Stored) -> dict[str, Any]:
-        """A message as ReceiveMessage returns it."""
+    def show(self, row: Stored, now: float) -> dict[str, Any]:
+        """A message, received now, as ReceiveMessage returns it."""
         message: dict[str, Any] = {
             "MessageId": row.message_id,
             "ReceiptHandle": receipt(self._queue, row.id, row.receives + 1),
@@ -202,7 +221,7 @@ class View:
             return message
         extra = unpack(row.extra) if row.extra else None
         if self._system:
-            message["Attributes"] = self._of_system(row, extra or Extra())
+            message["Attributes"] = self._of_system(row, extra or Extra(), now)
         if self._attributes and extra is not None and extra.attributes:
             wanted = {name: value for name, value in extra.attributes.items() if self._wants(name)}
             if wanted:
@@ -213,12 +232,12 @@ class View:
     def _wants(self, name: str) -> bool:
         return "All" in self._attributes or name in self._attributes or name.startswith(self._prefixes)
 
-    def _of_system(self, row: Stored, extra: Extra) -> dict[str, str]:
+    def _of_system(self, row: Stored, extra: Extra, now: float) -> dict[str, str]:
         values = {
             "SenderId": row.sender,
             "SentTimestamp": str(row.id // 1000),
             "ApproximateReceiveCount": str(row.receives + 1),
-            "ApproximateFirstReceiveTimestamp": str(int(row.first_received_at * 1000)),
+            "ApproximateFirstReceiveTimestamp": str(int((row.first_received_at or now) * 1000)),
             "SequenceNumber": sequence_number(row.id) if self._queue.fifo else None,
             "MessageGroupId": row.lane or extra.group,
             "MessageDeduplicationId": extra.deduplication_id,

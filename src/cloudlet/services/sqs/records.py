@@ -1,14 +1,16 @@
 """What SQS keeps: queues and move tasks as resources, messages in a table, and every statement on messages.
 
-A message's ``id`` is the microsecond in which it was sent, made unique, so that the primary key is a queue's messages in
-the order of their sending: what is past its retention is the key's first part. The index by visibility is a queue's
+A message's ``id`` is the microsecond in which it was sent, made unique, so that the primary key is a queue's messages
+in the order of their sending: what is past its retention is the key's first part. The index by visibility is a queue's
 messages in the order in which they may be received: one in flight lies at the end of its visibility timeout, a delayed
-one at the end of its delay. So nothing has to happen when time passes, and no statement looks at more rows than it returns.
+one at the end of its delay. So nothing has to happen when time passes, and no statement looks at more rows than it
+returns.
 """
 
 from __future__ import annotations
 
 import struct
+import uuid
 from binascii import Error as NotBase64
 from binascii import a2b_base64, b2a_base64, crc32
 from typing import Any, NamedTuple
@@ -118,6 +120,10 @@ pack = msgspec.msgpack.Encoder().encode
 unpack = msgspec.msgpack.Decoder(Extra).decode
 
 
+# A new message: queue, id, visible at, message id, md5, sender, lane, extra, body.
+Row = tuple[int, int, float, str, str, str, str | None, bytes | None, str]
+
+
 class Stored(NamedTuple):
     """A message as it is received."""
 
@@ -144,7 +150,9 @@ class Taken(NamedTuple):
 _COLUMNS = "id, receives, first_received_at, message_id, md5, sender, lane, extra, body"
 INSERT = "INSERT INTO message VALUES (?, ?, ?, 0, 0.0, 0.0, ?, ?, ?, ?, ?, ?)"
 _VISIBLE = f"SELECT {_COLUMNS} FROM message WHERE queue = ? AND visible_at <= ? ORDER BY visible_at LIMIT ?"
-OF_LANE = f"SELECT {_COLUMNS}, visible_at FROM message WHERE queue = ? AND lane = ? ORDER BY id LIMIT ?"
+# BETWEEN a lane and itself: asked for ``lane = ?``, SQLite would rather walk the whole queue in the order of ids.
+IN_LANE = "FROM message WHERE queue = ? AND lane BETWEEN ? AND ? ORDER BY lane, id LIMIT ?"
+OF_LANE = f"SELECT {_COLUMNS}, visible_at {IN_LANE}"
 _HIDE = (
     "UPDATE message SET visible_at = ?, receives = ?, received_at = ?, first_received_at = ? WHERE queue = ? AND id = ?"
 )
@@ -161,13 +169,19 @@ def numbers(tx: Tx) -> list[int]:
 
 
 def newest(tx: Tx) -> int:
-    """The highest id of all messages, or 0."""
-    return max((newest_of(tx, number) for number in numbers(tx)), default=0)
+    """The highest id that is known, also of FIFO messages that are gone; 0 when there is none."""
+    of_queue = "SELECT max(id) FROM message WHERE queue = ?"
+    found = [tx.execute(of_queue, (number,)).fetchone()[0] for number in numbers(tx)]
+    (sent,) = tx.execute("SELECT max(id) FROM sent WHERE sent_at = (SELECT max(sent_at) FROM sent)").fetchone()
+    return max((id for id in (*found, sent) if id is not None), default=0)
 
 
-def newest_of(tx: Tx, number: int) -> int:
-    """The highest id in a queue, or 0."""
-    return int(tx.execute("SELECT max(id) FROM message WHERE queue = ?", (number,)).fetchone()[0] or 0)
+def insert(tx: Tx, rows: list[Row]) -> None:
+    """Store messages of a standard queue."""
+    if len(rows) == 1:
+        tx.execute(INSERT, rows[0])
+    else:
+        tx.executemany(INSERT, rows)
 
 
 def cutoff(queue: Queue, now: float) -> int:
@@ -211,6 +225,17 @@ def give_up(tx: Tx, queue: Queue, dead_letter: Queue, row: Stored, now: float, n
     tx.execute(
         "UPDATE message SET queue = ?, id = ?, visible_at = ?, received_at = 0.0, extra = ? WHERE queue = ? AND id = ?",
         (dead_letter.number, new_id or row.id, now, pack(extra), queue.number, row.id),
+    )
+
+
+def send_again(tx: Tx, source: Queue, target: Queue, row: Stored, new_id: int, now: float) -> None:
+    """Move a message to another queue as a new one: nothing is left of its past but what its sender gave it."""
+    extra = unpack(row.extra) if row.extra else Extra()
+    extra.source_arn, extra.receives_before = None, 0
+    tx.execute(
+        "UPDATE message SET queue = ?, id = ?, visible_at = ?, receives = 0, received_at = 0.0, "
+        "first_received_at = 0.0, message_id = ?, extra = ? WHERE queue = ? AND id = ?",
+        (target.number, new_id, now, str(uuid.uuid4()), pack(extra), source.number, row.id),
     )
 
 
@@ -269,9 +294,7 @@ def drop_older(tx: Tx, number: int, than: int, limit: int) -> list[str | None]:
         "SELECT id, lane FROM message WHERE queue = ? AND id < ? ORDER BY id LIMIT ?", (number, than, limit)
     ).fetchall()
     if rows:
-        tx.execute(
-            "DELETE FROM message WHERE queue = ? AND id BETWEEN ? AND ?", (number, rows[0][0], rows[-1][0])
-        )
+        tx.execute("DELETE FROM message WHERE queue = ? AND id BETWEEN ? AND ?", (number, rows[0][0], rows[-1][0]))
     return [lane for _, lane in rows]
 
 
@@ -295,12 +318,18 @@ def total(tx: Tx, number: int) -> int:
     return row[0] if row is not None else 0
 
 
-def counts(tx: Tx, number: int, now: float) -> Counts:
-    """How many messages are in which state; costs with those in flight and delayed, not with those that wait."""
+def counts(tx: Tx, number: int, now: float, at_most: int = -1) -> Counts | None:
+    """How many messages are in which state, or None when more than ``at_most`` are in flight or delayed.
+
+    Costs with those, not with the messages that wait to be received.
+    """
     hidden, delayed = tx.execute(
-        "SELECT count(*), coalesce(sum(receives = 0), 0) FROM message WHERE queue = ? AND visible_at > ?",
-        (number, now),
+        "SELECT count(*), coalesce(sum(receives = 0), 0) FROM "
+        "(SELECT receives FROM message WHERE queue = ? AND visible_at > ? LIMIT ?) AS hidden",
+        (number, now, at_most + 1 if at_most >= 0 else 2**62),
     ).fetchone()
+    if 0 <= at_most < hidden:
+        return None
     return Counts(total(tx, number) - hidden, hidden - delayed, delayed)
 
 

@@ -1,0 +1,197 @@
+"""A table's keys and indexes, made ready for items: which bytes a key is sorted by, and which indexes an item is in."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+from cloudlet.services.dynamodb import numbers
+from cloudlet.services.dynamodb.errors import bad_parameter, invalid, wrong_key
+from cloudlet.services.dynamodb.records import Index, Table
+from cloudlet.services.dynamodb.values import Item, Value, encode, item_size, kind_of
+from cloudlet.store.api import Record
+
+_LONGEST_HASH = 2048
+_LONGEST_RANGE = 1024
+
+_ENCODERS: dict[str, Callable[[Any], bytes]] = {"S": str.encode, "N": numbers.sort_key, "B": bytes}
+
+
+class KeyPart:
+    """One attribute of a key."""
+
+    __slots__ = ("encode", "is_hash", "kind", "name")
+
+    def __init__(self, name: str, kind: str, is_hash: bool) -> None:
+        self.name = name
+        self.kind = kind
+        self.is_hash = is_hash
+        self.encode = _ENCODERS[kind]
+
+    def encode_hash(self, content: Any) -> bytes:
+        """The key as it is stored: a checksum spreads the items evenly over the segments of a scan."""
+        key = self.encode(content)
+        return (zlib.crc32(key) & 0xFFFF).to_bytes(2) + key
+
+    def check_size(self, key: bytes) -> None:
+        """Raises ValidationException for a key that is too long."""
+        if self.is_hash:
+            if len(key) > _LONGEST_HASH + 2:
+                raise bad_parameter("Size of hashkey has exceeded the maximum size limit of2048 bytes")
+        elif len(key) > _LONGEST_RANGE:
+            raise bad_parameter("Aggregated size of all range keys has exceeded the size limit of 1024 bytes")
+
+    def of_item(self, item: Item) -> bytes:
+        """The encoded key of an item that is to be written. Raises ValidationException."""
+        value = item.get(self.name)
+        if value is None:
+            raise bad_parameter(f"Missing the key {self.name} in the item")
+        content = value.get(self.kind)
+        if content is None:
+            raise bad_parameter(
+                f"Type mismatch for key {self.name} expected: {self.kind} actual: {kind_of(value)}"
+            )
+        return self._encoded(content)
+
+    def of_key(self, key: Item) -> bytes:
+        """The encoded key of a request's key. Raises ValidationException."""
+        value = key.get(self.name)
+        if value is None or (content := value.get(self.kind)) is None:
+            raise wrong_key()
+        return self._encoded(content)
+
+    def _encoded(self, content: Any) -> bytes:
+        if not content:
+            word = "string" if self.kind == "S" else "binary"
+            raise invalid(
+                "One or more parameter values are not valid. The AttributeValue for a key attribute cannot contain "
+                f"an empty {word} value. Key: {self.name}"
+            )
+        key = self.encode_hash(content) if self.is_hash else self.encode(content)
+        if len(key) > _LONGEST_RANGE:
+            self.check_size(key)
+        return key
+
+
+class Keys:
+    """The hash part and perhaps the range part of a table or an index."""
+
+    __slots__ = ("hash", "names", "range")
+
+    def __init__(self, keys: list[dict[str, str]], definitions: dict[str, str]) -> None:
+        parts = [KeyPart(key["AttributeName"], definitions[key["AttributeName"]], not at) for at, key in enumerate(keys)]
+        self.hash = parts[0]
+        self.range = parts[1] if len(parts) > 1 else None
+        self.names = tuple(part.name for part in parts)
+
+
+class IndexPlan:
+    """A secondary index, ready for items."""
+
+    __slots__ = ("id", "index", "keys", "names", "projected")
+
+    def __init__(self, index: Index, table: Table) -> None:
+        self.index = index
+        self.id = index.id
+        self.keys = Keys(index.keys, table.definitions)
+        self.names = self.keys.names
+        kind = index.projection["ProjectionType"]
+        # What an entry holds, None for everything.
+        self.projected: frozenset[str] | None = None
+        if kind != "ALL":
+            own = {key["AttributeName"] for key in (*table.keys, *index.keys)}
+            self.projected = frozenset(own | set(index.projection.get("NonKeyAttributes", ())))
+
+    def place(self, item: Item) -> tuple[bytes, bytes] | None:
+        """Where an item stands in the index; None when it lacks a key. Raises ValidationException."""
+        hash_key = self._part(self.keys.hash, item)
+        if self.keys.range is None:
+            return None if hash_key is None else (hash_key, b"")
+        range_key = self._part(self.keys.range, item)
+        return None if hash_key is None or range_key is None else (hash_key, range_key)
+
+    def _part(self, part: KeyPart, item: Item) -> bytes | None:
+        value = item.get(part.name)
+        if value is None:
+            return None
+        content = value.get(part.kind)
+        if content is None:
+            raise bad_parameter(
+                f"Type mismatch for Index Key {part.name} Expected: {part.kind} Actual: {kind_of(value)} "
+                f"IndexName: {self.index.name}"
+            )
+        if not content:
+            word = "string" if part.kind == "S" else "binary"
+            raise invalid(
+                "One or more parameter values are not valid. A value specified for a secondary index key is not "
+                "supported. The AttributeValue for a key attribute cannot contain an empty "
+                f"{word} value. IndexName: {self.index.name}, IndexKey: {part.name}"
+            )
+        key = part.encode_hash(content) if part.is_hash else part.encode(content)
+        part.check_size(key)
+        return key
+
+    def entry(self, item: Item, size: int, body: bytes) -> tuple[int, bytes]:
+        """The size and the stored form of what the index keeps of an item."""
+        if self.projected is None:
+            return size, body
+        kept = self.project(item)
+        return item_size(kept), encode(kept)
+
+    def project(self, item: Item) -> Item:
+        """What the index keeps of an item."""
+        projected = self.projected
+        return item if projected is None else {name: value for name, value in item.items() if name in projected}
+
+
+class Plan:
+    """A table, ready for items. It is made anew when the table changes."""
+
+    __slots__ = ("arn", "id", "indexes", "keys", "plain", "record", "scope", "table")
+
+    def __init__(self, record: Record[Table]) -> None:
+        table = record.value
+        self.record = record
+        self.scope = record.scope
+        self.table = table
+        self.id = table.id
+        self.keys = Keys(table.keys, table.definitions)
+        self.indexes = tuple(IndexPlan(index, table) for index in table.indexes)
+        self.plain = not (table.indexes or table.stream_view or table.ttl)
+        self.arn = table_arn(record.scope, table.name)
+
+    def place(self, item: Item) -> tuple[bytes, bytes]:
+        """Where an item that is to be written belongs. Raises ValidationException."""
+        keys = self.keys
+        return keys.hash.of_item(item), b"" if keys.range is None else keys.range.of_item(item)
+
+    def find(self, key: Item) -> tuple[bytes, bytes]:
+        """Where the item with a request's key is. Raises ValidationException."""
+        keys = self.keys
+        if len(key) != len(keys.names):
+            raise wrong_key()
+        return keys.hash.of_key(key), b"" if keys.range is None else keys.range.of_key(key)
+
+    def key_of(self, item: Item) -> Item:
+        """An item's key attributes."""
+        return {name: item[name] for name in self.keys.names}
+
+    def index(self, name: str) -> IndexPlan:
+        """The index of a name. Raises ValidationException."""
+        for plan in self.indexes:
+            if plan.index.name == name:
+                return plan
+        raise invalid(f"The table does not have the specified index: {name}")
+
+    def expiry(self, item: Item) -> int | None:
+        """When an item is to go, in epoch seconds."""
+        value: Value | None = item.get(self.table.ttl)
+        number = None if value is None else value.get("N")
+        return None if number is None or len(number) > 18 else int(number.partition(".")[0] or 0)
+
+
+def table_arn(scope: str, name: str) -> str:
+    """A table's ARN from the scope it is stored in."""
+    account, _, region = scope.partition("/")
+    return f"arn:aws:dynamodb:{region}:{account}:table/{name}"
