@@ -1,6 +1,7 @@
 """HTTP/1.1 on a socket: httptools parses, the gateway answers, one request of a connection after the other.
 
-A general server would do; this one exists because of what it costs beside an answer of ours (ADR 5). ``asgi.py`` puts the same gateway behind any ASGI server.
+A general server would do; this one exists because of what that costs beside an answer of ours (ADR 5). ``asgi.py`` puts
+the same gateway behind any ASGI server.
 """
 
 from __future__ import annotations
