@@ -104,9 +104,11 @@ class Request:
 
     async def gone(self) -> None:
         """Return when the client has closed the connection. For waiting after the body was read."""
-        while self._receive is not None:
-            if (await self._receive())["type"] == "http.disconnect":
-                return
+        if self._receive is not None:
+            # A server may say once more that the body is complete, and is then silent until the client goes.
+            for _ in range(2):
+                if (await self._receive())["type"] == "http.disconnect":
+                    return
         await asyncio.Event().wait()
 
     @staticmethod

@@ -1,0 +1,49 @@
+"""The seam: what a function is to the engine that runs it, and what an invocation comes to."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# Takes a function's log lines: the log stream's name, and (milliseconds since the epoch, text) for each.
+LogSink = Callable[["Function", str, list[tuple[int, str]]], None]
+
+
+@dataclass(frozen=True)
+class Function:
+    """One version of a function, ready to run. Two equal ones share their sandboxes."""
+
+    key: str  # changes with everything that a running sandbox cannot take over
+    name: str
+    arn: str
+    version: str
+    runtime: str
+    handler: str
+    code: Path
+    memory: int = 128  # MB
+    timeout: float = 3.0  # seconds
+    environment: dict[str, str] = field(default_factory=dict, hash=False)
+    layers: tuple[Path, ...] = ()
+    log_group: str = ""
+    reserved: int | None = None  # how many invocations may run at once
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What an invocation came to. ``error`` is empty, ``Handled`` or ``Unhandled``; ``log`` is what it printed."""
+
+    payload: bytes
+    error: str = ""
+    log: str = ""
+    seconds: float = 0.0
+    stream: AsyncIterator[bytes] | None = None  # in place of the payload, where the runtime streams its result
+    content_type: str = "application/json"
+
+
+class FunctionFailed(Exception):
+    """The function cannot be run at all: its runtime is not there, its code cannot be started."""
+
+
+class Throttled(Exception):
+    """As many invocations run as may."""

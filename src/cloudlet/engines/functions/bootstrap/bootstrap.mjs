@@ -1,0 +1,155 @@
+// The Node.js runtime: loads the handler and speaks Lambda's Runtime API. Runs in the sandbox, without packages.
+import fs from "node:fs";
+import http from "node:http";
+import { createRequire } from "node:module";
+import path from "node:path";
+import { PassThrough } from "node:stream";
+import { pathToFileURL } from "node:url";
+
+const [host, port] = process.env.AWS_LAMBDA_RUNTIME_API.split(":");
+const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+const STREAMING = Symbol.for("aws.lambda.runtime.handler.streaming");
+
+function ask(method, where, body, headers = {}) {
+  return new Promise((resolve, reject) => {
+    const options = { host, port, method, agent, path: "/2018-06-01/runtime" + where, headers };
+    if (body !== undefined && !body.pipe) options.headers["content-length"] = Buffer.byteLength(body);
+    const request = http.request(options, (answer) => {
+      const pieces = [];
+      answer.on("data", (piece) => pieces.push(piece));
+      answer.on("end", () => resolve([answer.headers, Buffer.concat(pieces).toString()]));
+    });
+    request.setNoDelay(true);
+    // The cloud is gone, and this sandbox with it.
+    request.on("error", () => process.exit(0));
+    if (body?.pipe) body.pipe(request);
+    else request.end(body);
+  });
+}
+
+function failure(error) {
+  if (!(error instanceof Error)) return { errorType: typeof error, errorMessage: String(error), trace: [] };
+  return { errorType: error.name, errorMessage: error.message, trace: (error.stack || "").split("\n") };
+}
+
+async function load() {
+  const root = process.env.LAMBDA_TASK_ROOT || "/var/task";
+  const handler = process.env._HANDLER;
+  const at = handler.indexOf(".", handler.lastIndexOf("/") + 1);
+  if (at < 0) throw named("Runtime.MalformedHandlerName", "Bad handler");
+  const file = path.resolve(root, handler.slice(0, at));
+  const found = [file + ".js", file + ".mjs", file + ".cjs"].find((name) => fs.existsSync(name));
+  if (!found) throw named("Runtime.ImportModuleError", `Error: Cannot find module '${handler.slice(0, at)}'`);
+  let module;
+  if (found.endsWith(".mjs") || (found.endsWith(".js") && isModule(path.dirname(found), root))) module = await import(pathToFileURL(found));
+  else module = createRequire(found)(found);
+  let target = module;
+  for (const name of handler.slice(at + 1).split(".")) target = target?.[name] ?? target?.default?.[name];
+  if (typeof target !== "function") throw named("Runtime.HandlerNotFound", `${handler} is undefined or not exported`);
+  return target;
+}
+
+function isModule(folder, root) {
+  for (let current = folder; ; current = path.dirname(current)) {
+    const file = path.join(current, "package.json");
+    if (fs.existsSync(file)) return JSON.parse(fs.readFileSync(file)).type === "module";
+    if (current === root || current === path.dirname(current)) return false;
+  }
+}
+
+function named(name, message) {
+  const error = new Error(message);
+  error.name = name;
+  return error;
+}
+
+function contextOf(headers, done) {
+  const deadline = Number(headers["lambda-runtime-deadline-ms"]);
+  return {
+    awsRequestId: headers["lambda-runtime-aws-request-id"],
+    invokedFunctionArn: headers["lambda-runtime-invoked-function-arn"],
+    functionName: process.env.AWS_LAMBDA_FUNCTION_NAME,
+    functionVersion: process.env.AWS_LAMBDA_FUNCTION_VERSION,
+    memoryLimitInMB: process.env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE,
+    logGroupName: process.env.AWS_LAMBDA_LOG_GROUP_NAME,
+    logStreamName: process.env.AWS_LAMBDA_LOG_STREAM_NAME,
+    clientContext: headers["lambda-runtime-client-context"] && JSON.parse(headers["lambda-runtime-client-context"]),
+    callbackWaitsForEmptyEventLoop: true,
+    getRemainingTimeInMillis: () => Math.max(0, deadline - Date.now()),
+    done: (error, result) => done(error, result),
+    fail: (error) => done(error),
+    succeed: (result) => done(null, result),
+  };
+}
+
+function call(handler, event, headers) {
+  return new Promise((resolve, reject) => {
+    const done = (error, result) => (error ? reject(error) : resolve(result));
+    const result = handler(event, contextOf(headers, done), done);
+    if (typeof result?.then === "function") result.then(resolve, reject);
+    else if (result !== undefined && handler.length < 3) resolve(result);
+  });
+}
+
+async function stream(handler, event, headers, request) {
+  const output = new PassThrough();
+  output.setContentType = (kind) => (output.contentType = kind);
+  const sent = ask("POST", `/invocation/${request}/response`, output, {
+    "lambda-runtime-function-response-mode": "streaming",
+    "transfer-encoding": "chunked",
+    "content-type": "application/octet-stream",
+  });
+  await handler(event, output, contextOf(headers, () => output.end()));
+  if (!output.writableEnded) output.end();
+  await sent;
+}
+
+globalThis.awslambda = {
+  streamifyResponse: (handler) => Object.assign(handler, { [STREAMING]: "response" }),
+  HttpResponseStream: {
+    from: (output, prelude) => {
+      output.write(JSON.stringify(prelude));
+      output.write(new Uint8Array(8));
+      return output;
+    },
+  },
+};
+
+let current;
+async function fail(error, where) {
+  const told = failure(error);
+  console.error(JSON.stringify({ errorType: told.errorType, errorMessage: told.errorMessage, stack: told.trace }));
+  await ask("POST", where, JSON.stringify(told), {
+    "content-type": "application/json",
+    "lambda-runtime-function-error-type": told.errorType,
+  });
+}
+for (const kind of ["uncaughtException", "unhandledRejection"])
+  process.on(kind, async (error) => {
+    if (current) await fail(error, `/invocation/${current}/error`);
+    process.exit(1);
+  });
+
+let handler;
+try {
+  handler = await load();
+} catch (error) {
+  await fail(error, "/init/error");
+  process.exit(1);
+}
+for (;;) {
+  const [headers, event] = await ask("GET", "/invocation/next");
+  current = headers["lambda-runtime-aws-request-id"];
+  process.env._X_AMZN_TRACE_ID = headers["lambda-runtime-trace-id"] || "";
+  try {
+    if (handler[STREAMING]) await stream(handler, JSON.parse(event), headers, current);
+    else {
+      const result = await call(handler, JSON.parse(event), headers);
+      const body = JSON.stringify(result === undefined ? null : result);
+      await ask("POST", `/invocation/${current}/response`, body, { "content-type": "application/json" });
+    }
+  } catch (error) {
+    await fail(error, `/invocation/${current}/error`);
+  }
+  current = undefined;
+}

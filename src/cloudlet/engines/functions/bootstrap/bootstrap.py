@@ -1,0 +1,182 @@
+"""The Python runtime: loads the handler and speaks Lambda's Runtime API. Runs in the sandbox, with the standard library only."""
+
+import importlib
+import json
+import os
+import socket
+import sys
+import time
+import traceback
+
+HOST, PORT = os.environ["AWS_LAMBDA_RUNTIME_API"].split(":")
+PREFIX = "/2018-06-01/runtime"
+
+
+class Api:
+    """A connection that is kept; requests and answers are small, so that this is a few system calls."""
+
+    def __init__(self):
+        self.socket = socket.create_connection((HOST, int(PORT)))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.buffer = b""
+
+    def ask(self, method, path, body=b"", headers=""):
+        head = "%s %s%s HTTP/1.1\r\nhost: %s\r\ncontent-length: %d\r\n%s\r\n" % (
+            method,
+            PREFIX,
+            path,
+            HOST,
+            len(body),
+            headers,
+        )
+        self.socket.sendall(head.encode() + body)
+        return self.read()
+
+    def read(self):
+        while b"\r\n\r\n" not in self.buffer:
+            self.more()
+        head, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
+        headers = {}
+        for line in head.decode("latin-1").split("\r\n")[1:]:
+            name, _, value = line.partition(":")
+            headers[name.lower()] = value.strip()
+        size = int(headers.get("content-length", 0))
+        while len(self.buffer) < size:
+            self.more()
+        body, self.buffer = self.buffer[:size], self.buffer[size:]
+        return headers, body
+
+    def more(self):
+        data = self.socket.recv(262144)
+        if not data:
+            # The cloud is gone, and this sandbox with it.
+            os._exit(0)
+        self.buffer += data
+
+
+class Identity:
+    """Who invoked through Cognito; nobody here."""
+
+    cognito_identity_id = None
+    cognito_identity_pool_id = None
+
+
+class Context:
+    """What a handler is told of its invocation."""
+
+    def __init__(self, headers):
+        self.aws_request_id = headers["lambda-runtime-aws-request-id"]
+        self.invoked_function_arn = headers.get("lambda-runtime-invoked-function-arn", "")
+        self._deadline = int(headers.get("lambda-runtime-deadline-ms", 0))
+        self.function_name = os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "")
+        self.function_version = os.environ.get("AWS_LAMBDA_FUNCTION_VERSION", "")
+        self.memory_limit_in_mb = os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
+        self.log_group_name = os.environ.get("AWS_LAMBDA_LOG_GROUP_NAME", "")
+        self.log_stream_name = os.environ.get("AWS_LAMBDA_LOG_STREAM_NAME", "")
+        self.identity = Identity()
+        self.client_context = None
+        if headers.get("lambda-runtime-client-context"):
+            given = json.loads(headers["lambda-runtime-client-context"])
+            self.client_context = type("ClientContext", (), {"client": None, **given})()
+
+    def get_remaining_time_in_millis(self):
+        return max(0, self._deadline - int(time.time() * 1000))
+
+    def log(self, message):
+        sys.stdout.write(str(message))
+
+
+def failure(error):
+    """An exception as Lambda shows it."""
+    kind = type(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    shown = [frame for frame in frames if frame.filename != __file__ and "importlib" not in frame.filename]
+    return {
+        "errorMessage": str(error),
+        "errorType": kind.__name__,
+        "requestId": "",
+        "stackTrace": traceback.format_list(shown),
+    }
+
+
+def load():
+    """The handler that _HANDLER names: module.function, the module's path with slashes or dots."""
+    name, _, function = os.environ["_HANDLER"].rpartition(".")
+    if not name:
+        raise RuntimeError("Bad handler '%s': not enough values to unpack (expected 2, got 1)" % os.environ["_HANDLER"])
+    try:
+        module = importlib.import_module(name.replace("/", "."))
+    except ModuleNotFoundError as error:
+        if error.name and (name.replace("/", ".") + ".").startswith(error.name + "."):
+            raise ImportError("Unable to import module '%s': %s" % (name, error)) from error
+        raise
+    if not hasattr(module, function):
+        raise AttributeError("Handler '%s' missing on module '%s'" % (function, name))
+    return getattr(module, function)
+
+
+def default(value):
+    import decimal
+
+    if isinstance(value, decimal.Decimal):
+        return float(value)
+    raise TypeError("Object of type %s is not JSON serializable" % type(value).__name__)
+
+
+def main():
+    task = os.environ.get("LAMBDA_TASK_ROOT", "/var/task")
+    sys.path[0] = task
+    if packages := os.environ.pop("CLOUDLET_PACKAGES", ""):
+        sys.path.append(packages)
+    sys.stdout.reconfigure(line_buffering=True)
+    api = Api()
+    try:
+        handler = load()
+    except BaseException as error:
+        told = failure(error)
+        kind = "Runtime." + (
+            "ImportModuleError"
+            if isinstance(error, ImportError)
+            else "HandlerNotFound"
+            if isinstance(error, AttributeError)
+            else "UserCodeSyntaxError"
+            if isinstance(error, SyntaxError)
+            else "Unknown"
+        )
+        told["errorType"] = kind if not kind.endswith("Unknown") else type(error).__name__
+        print("[ERROR] %s: %s" % (told["errorType"], told["errorMessage"]), flush=True)
+        api.ask(
+            "POST",
+            "/init/error",
+            json.dumps(told).encode(),
+            "lambda-runtime-function-error-type: %s\r\n" % told["errorType"],
+        )
+        sys.exit(1)
+    while True:
+        headers, event = api.ask("GET", "/invocation/next")
+        request = headers["lambda-runtime-aws-request-id"]
+        trace = headers.get("lambda-runtime-trace-id")
+        if trace:
+            os.environ["_X_AMZN_TRACE_ID"] = trace
+        try:
+            result = json.dumps(handler(json.loads(event), Context(headers)), default=default, ensure_ascii=False)
+            body, path, extra = result.encode("utf-8", "surrogatepass"), "response", ""
+        except Exception as error:
+            told = {**failure(error), "requestId": request}
+            if isinstance(error, TypeError) and "JSON serializable" in str(error):
+                told["errorType"] = "Runtime.MarshalError"
+                told["errorMessage"] = "Unable to marshal response: " + str(error)
+            print(
+                "[ERROR] %s: %s\nTraceback (most recent call last):\n%s"
+                % (told["errorType"], told["errorMessage"], "".join(told["stackTrace"])),
+                end="",
+                flush=True,
+            )
+            body, path = json.dumps(told).encode(), "error"
+            extra = "lambda-runtime-function-error-type: %s\r\n" % told["errorType"]
+        sys.stdout.flush()
+        sys.stderr.flush()
+        api.ask("POST", "/invocation/%s/%s" % (request, path), body, "content-type: application/json\r\n" + extra)
+
+
+main()

@@ -1,0 +1,323 @@
+"""The functions that run: warm sandboxes for each version, more when more is asked for at once, fewer when quiet."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import secrets
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+
+from cloudlet.control.clock import Clock, Timer
+from cloudlet.control.supervisor import Supervisor
+from cloudlet.engines.functions import isolation
+from cloudlet.engines.functions.api import Function, FunctionFailed, LogSink, Outcome, Throttled
+from cloudlet.engines.functions.runtimes import start_of
+from cloudlet.engines.functions.sandbox import Sandbox, StartFailed
+
+_QUIET = 600.0  # seconds after which an idle sandbox ends
+_START = 10.0  # seconds that a sandbox may take to start, as on Lambda
+_AT_ONCE = 16 * (os.cpu_count() or 2)  # sandboxes of all functions: what one machine bears
+_MOMENT = 0.1  # seconds
+_WAIT_FOR_ROOM = 60.0  # seconds that an invocation waits for a sandbox to become free
+
+
+class _Pool:
+    """The sandboxes of one version."""
+
+    def __init__(self) -> None:
+        self.idle: list[Sandbox] = []
+        self.all: set[Sandbox] = set()
+        self.under_way = 0
+        self.waiters: deque[asyncio.Future[Sandbox]] = deque()
+
+
+class Engine:
+    """Runs functions in sandboxes of this machine."""
+
+    def __init__(
+        self, supervisor: Supervisor, clock: Clock, endpoint: str, cache_dir: Path, isolate: bool, log: LogSink
+    ) -> None:
+        self._supervisor = supervisor
+        self._clock = clock
+        self._endpoint = endpoint
+        self._cache_dir = cache_dir
+        self._isolate = isolate
+        self._log = log
+        self._pools: dict[str, _Pool] = {}
+        self._numbers = itertools.count(1)
+        self._room: deque[asyncio.Future[None]] = deque()
+        self._count = 0
+        self._reaper: Timer | None = None
+
+    async def invoke(
+        self,
+        function: Function,
+        event: bytes,
+        *,
+        request_id: str = "",
+        client_context: str = "",
+        trace: str = "",
+    ) -> Outcome:
+        """Run a function once. Raises Throttled, and FunctionFailed when it cannot be run on this machine."""
+        pool = self._pools.setdefault(function.key, _Pool())
+        if function.reserved is not None and pool.under_way >= function.reserved:
+            raise Throttled
+        pool.under_way += 1
+        try:
+            sandbox = pool.idle.pop() if pool.idle else await self._about_to_be_idle(pool)
+            init = 0.0
+            if sandbox is None:
+                began = asyncio.get_running_loop().time()
+                try:
+                    sandbox = await self._start(function, pool)
+                except StartFailed as failed:
+                    return Outcome(failed.body, "Unhandled")
+                init = asyncio.get_running_loop().time() - began
+            request_id = request_id or str(uuid.uuid4())
+            deadline = int((self._clock.now() - self._clock.offset + function.timeout) * 1000)
+            headers = (
+                f"Lambda-Runtime-Aws-Request-Id: {request_id}\r\nLambda-Runtime-Deadline-Ms: {deadline}\r\n"
+                f"Lambda-Runtime-Invoked-Function-Arn: {function.arn}\r\n"
+                f"Lambda-Runtime-Trace-Id: {trace or _trace()}\r\n"
+            )
+            if client_context:
+                headers += f"Lambda-Runtime-Client-Context: {client_context}\r\n"
+            outcome = await sandbox.invoke(request_id, event, headers.encode("latin-1", "replace"))
+            if outcome.stream is not None:
+                outcome.stream = self._streaming(outcome.stream, sandbox, request_id, init)
+            else:
+                outcome.log += self._report(sandbox, request_id, outcome.seconds, init)
+            return outcome
+        finally:
+            pool.under_way -= 1
+
+    async def prepare(self, function: Function, count: int) -> None:
+        """Have that many sandboxes ready before anybody asks. Raises FunctionFailed."""
+        pool = self._pools.setdefault(function.key, _Pool())
+        for _ in range(count - len(pool.all)):
+            sandbox = await self._start(function, pool, take=False)
+            if not sandbox.dead and sandbox not in pool.idle:
+                pool.idle.append(sandbox)
+
+    def retire(self, key: str) -> None:
+        """End a version's sandboxes, each after its invocation: what is invoked next starts anew."""
+        pool = self._pools.pop(key, None)
+        if pool is None:
+            return
+        for sandbox in list(pool.all):
+            sandbox.retired = True
+            if sandbox in pool.idle:
+                self._stop(sandbox)
+        pool.idle.clear()
+
+    async def stop(self) -> None:
+        """End all sandboxes."""
+        if self._reaper is not None:
+            self._reaper.cancel()
+        stops = [sandbox.stop() for pool in self._pools.values() for sandbox in pool.all]
+        self._pools.clear()
+        if stops:
+            await asyncio.wait(stops)
+
+    async def _about_to_be_idle(self, pool: _Pool) -> Sandbox | None:
+        """One that has answered and is a moment away from its next event: waiting for it beats a cold start."""
+        if sum(sandbox.finishing for sandbox in pool.all) <= len(pool.waiters):
+            return None
+        waiter: asyncio.Future[Sandbox] = asyncio.get_running_loop().create_future()
+        pool.waiters.append(waiter)
+        try:
+            return await asyncio.wait_for(waiter, _MOMENT)
+        except TimeoutError:
+            return None
+
+    async def _start(self, function: Function, pool: _Pool, take: bool = True) -> Sandbox:
+        """A sandbox that has just become ready."""
+        await self._make_room()
+        self._count += 1
+        try:
+            argv, environment, cwd, note = await asyncio.to_thread(self._command, function)
+        except BaseException:
+            self._gone()
+            raise
+        now = datetime.fromtimestamp(self._clock.now(), UTC).strftime("%Y/%m/%d")
+        stream = f"{now}/[{function.version}]{secrets.token_hex(16)}"
+        environment["AWS_LAMBDA_LOG_STREAM_NAME"] = stream
+
+        def log(text: str) -> None:
+            self._log(function, stream, [(int(self._clock.now() * 1000), text)])
+
+        sandbox = Sandbox(
+            function, self._supervisor, f"function-{function.name}-{next(self._numbers)}", log, self._changed
+        )
+        pool.all.add(sandbox)
+        if note:
+            log(note + "\n")
+        log(f"INIT_START Runtime: {function.runtime}\n")
+        try:
+            await sandbox.start(argv, environment, cwd)
+        except OSError as error:
+            pool.all.discard(sandbox)
+            self._gone()
+            raise FunctionFailed(f"{argv[0]} cannot be started: {error.strerror}") from None
+        try:
+            # A slow start counts against the function's own time too, as on Lambda.
+            await sandbox.wait_ready(max(_START, function.timeout))
+        except StartFailed:
+            self._stop(sandbox)
+            raise
+        if take and sandbox in pool.idle:
+            pool.idle.remove(sandbox)
+        return sandbox
+
+    def _command(self, function: Function) -> tuple[list[str], dict[str, str], Path | None, str]:
+        """What to run for a function, with which environment, and where."""
+        opt = function.layers[0] if function.layers else None
+        bwrap = isolation.bubblewrap() if self._isolate else None
+        task_root, opt_root = ("/var/task", "/opt") if bwrap else (str(function.code), str(opt or "/opt"))
+        start = start_of(function, self._cache_dir, task_root, opt_root)
+        home = "/tmp"
+        environment = {
+            "PATH": "/usr/local/bin:/usr/bin:/bin:/opt/bin",
+            "LANG": "en_US.UTF-8",
+            "TZ": ":UTC",
+            "HOME": home,
+            "LD_LIBRARY_PATH": f"{task_root}:{task_root}/lib:{opt_root}/lib",
+            "LAMBDA_TASK_ROOT": task_root,
+            "LAMBDA_RUNTIME_DIR": "/var/runtime",
+            "_HANDLER": function.handler,
+            "AWS_EXECUTION_ENV": f"AWS_Lambda_{function.runtime}",
+            "AWS_LAMBDA_FUNCTION_NAME": function.name,
+            "AWS_LAMBDA_FUNCTION_VERSION": function.version,
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory),
+            "AWS_LAMBDA_LOG_GROUP_NAME": function.log_group,
+            "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+            "AWS_ENDPOINT_URL": self._endpoint,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": self._endpoint,
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            **start.environment,
+            **function.environment,
+        }
+        argv = list(start.argv)
+        if function.runtime.startswith("python"):
+            # Node and Java are held by their own heap limits: they reserve far more than they use.
+            limit = (function.memory + 64) * 1024
+            argv = ["/bin/sh", "-c", f'ulimit -d {limit} 2>/dev/null; exec "$@"', "sh", *argv]
+        if bwrap:
+            return isolation.wrap(bwrap, argv, function.code, opt, start.needs), environment, None, start.note
+        return argv, environment, function.code, start.note
+
+    def _changed(self, sandbox: Sandbox) -> None:
+        """A sandbox became idle or is dead."""
+        pool = self._pools.get(sandbox.function.key)
+        if sandbox.dead:
+            if pool is not None and sandbox in pool.all:
+                pool.all.discard(sandbox)
+                if sandbox in pool.idle:
+                    pool.idle.remove(sandbox)
+            self._gone()
+        elif sandbox.retired or pool is None or sandbox not in pool.all:
+            self._stop(sandbox)
+        else:
+            sandbox.idle_since = self._clock.now()
+            while pool.waiters:
+                waiter = pool.waiters.popleft()
+                if not waiter.done():
+                    waiter.set_result(sandbox)
+                    return
+            pool.idle.append(sandbox)
+            self._reap_later()
+            self._offer_room()
+
+    def _stop(self, sandbox: Sandbox) -> None:
+        pool = self._pools.get(sandbox.function.key)
+        if pool is not None:
+            pool.all.discard(sandbox)
+            if sandbox in pool.idle:
+                pool.idle.remove(sandbox)
+        if not sandbox.dead:
+            sandbox.stop()
+
+    async def _make_room(self) -> None:
+        """Wait until another sandbox may be started; idle ones of other functions make place."""
+        while self._count >= _AT_ONCE:
+            idle = [sandbox for pool in self._pools.values() for sandbox in pool.idle]
+            if idle:
+                self._stop(min(idle, key=lambda sandbox: sandbox.idle_since))
+            room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._room.append(room)
+            try:
+                await asyncio.wait_for(room, _WAIT_FOR_ROOM)
+            except TimeoutError:
+                raise Throttled from None
+
+    def _gone(self) -> None:
+        self._count -= 1
+        self._offer_room()
+
+    def _offer_room(self) -> None:
+        while self._room:
+            waiter = self._room.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    def _reap_later(self) -> None:
+        if self._reaper is None:
+            self._reaper = self._clock.call_later(_QUIET, self._reap)
+
+    def _reap(self) -> None:
+        """End what has been idle for long; one timer for all of them, and none when nothing is warm."""
+        self._reaper = None
+        idle = [sandbox for pool in self._pools.values() for sandbox in pool.idle]
+        now = self._clock.now()
+        for sandbox in idle:
+            if now - sandbox.idle_since >= _QUIET:
+                self._stop(sandbox)
+        left = [sandbox.idle_since for pool in self._pools.values() for sandbox in pool.idle]
+        if left:
+            self._reaper = self._clock.call_at(min(left) + _QUIET, self._reap)
+
+    def _report(self, sandbox: Sandbox, request_id: str, seconds: float, init: float) -> str:
+        """The last lines of an invocation's log."""
+        milliseconds = seconds * 1000
+        used = _memory(sandbox, init)
+        report = (
+            f"END RequestId: {request_id}\n"
+            f"REPORT RequestId: {request_id}\tDuration: {milliseconds:.2f} ms\t"
+            f"Billed Duration: {int(milliseconds) + 1} ms\t"
+            f"Memory Size: {sandbox.function.memory} MB\tMax Memory Used: {used} MB\t"
+            + (f"Init Duration: {init * 1000:.2f} ms\t" if init else "")
+            + "\n"
+        )
+        sandbox.finished(report)
+        return report
+
+    async def _streaming(
+        self, stream: AsyncIterator[bytes], sandbox: Sandbox, request_id: str, init: float
+    ) -> AsyncIterator[bytes]:
+        async for piece in stream:
+            yield piece
+        self._report(sandbox, request_id, 0.0, init)
+
+
+def _memory(sandbox: Sandbox, init: float) -> int:
+    """Megabytes that the function's process holds; looked up after a start, then kept."""
+    if init or sandbox.memory == 0:
+        try:
+            child = next(child for child in sandbox.children() if child.is_running())
+            sandbox.memory = max(1, child.memory_info().rss // 1_000_000)
+        except (psutil.Error, StopIteration):
+            sandbox.memory = sandbox.memory or 1
+    return sandbox.memory
+
+
+def _trace() -> str:
+    return f"Root=1-{secrets.token_hex(4)}-{secrets.token_hex(12)};Parent={secrets.token_hex(8)};Sampled=0"

@@ -1,0 +1,47 @@
+"""What a function's process may see: by bubblewrap its code, its layers, a runtime, and nothing else of the machine."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+# Of /etc only what programs need to resolve names, to trust certificates and to find their libraries.
+_ETC = (
+    *("alternatives", "ca-certificates", "crypto-policies", "group", "host.conf", "hosts", "ld.so.cache", "ld.so.conf"),
+    *("ld.so.conf.d", "localtime", "nsswitch.conf", "passwd", "pki", "resolv.conf", "ssl"),
+    *("java-11-openjdk", "java-17-openjdk", "java-21-openjdk", "java-25-openjdk"),
+)
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
+
+
+@cache
+def bubblewrap() -> str | None:
+    """The program, if there is one and it may make sandboxes here."""
+    program = shutil.which("bwrap")
+    if program is None:
+        return None
+    tried = subprocess.run(
+        [program, "--ro-bind", "/", "/", "--unshare-pid", "--proc", "/proc", "--dev", "/dev", "true"],
+        capture_output=True,
+        timeout=10,
+    )
+    return program if tried.returncode == 0 else None
+
+
+def wrap(program: str, argv: Sequence[str], code: Path, opt: Path | None, needs: Sequence[Path]) -> list[str]:
+    """The command that runs ``argv`` in a sandbox with its code at /var/task and its layers at /opt."""
+    command = [program, "--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
+    for folder in _SYSTEM:
+        command += ["--ro-bind-try", folder, folder]
+    for name in _ETC:
+        command += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+    command += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
+    for path in dict.fromkeys(str(need) for need in needs):
+        if path != "/usr" and not path.startswith(("/usr/", "/bin/", "/lib/")):
+            command += ["--ro-bind", path, path]
+    command += ["--ro-bind", str(code), "/var/task"]
+    command += ["--ro-bind", str(opt), "/opt"] if opt is not None else ["--dir", "/opt"]
+    return [*command, "--chdir", "/var/task", *argv]

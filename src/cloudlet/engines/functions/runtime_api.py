@@ -1,0 +1,181 @@
+"""Lambda's Runtime API, one server for each sandbox: the runtime asks for the next event and posts what came of it.
+
+https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+import httptools
+
+_PREFIX = b"/2018-06-01/runtime/"
+_ACCEPTED = b'HTTP/1.1 202 Accepted\r\ncontent-type: application/json\r\ncontent-length: 16\r\n\r\n{"status":"OK"}\n'
+_REFUSED = b"HTTP/1.1 %d Refused\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+
+
+class Listener(Protocol):
+    """What a sandbox hears from its runtime."""
+
+    def ready(self) -> None:
+        """The runtime waits for an event."""
+
+    def answered(self, request_id: str, body: bytes | AsyncIterator[bytes], content_type: str) -> bool:
+        """A result; False when nobody waits for that one."""
+
+    def failed(self, request_id: str, body: bytes) -> bool:
+        """An error of an invocation, or with an empty id of the start."""
+
+
+class RuntimeApi:
+    """The server of one sandbox."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+        self.waiting: Connection | None = None
+        self._server: asyncio.Server | None = None
+        self._connections: set[Connection] = set()
+        self.address = ""
+
+    async def start(self) -> None:
+        """Listen on a port of its own: that is what tells sandboxes apart."""
+        loop = asyncio.get_running_loop()
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{listener.getsockname()[1]}"
+        self._server = await loop.create_server(lambda: Connection(self), sock=listener)
+
+    def send(self, headers: bytes, event: bytes) -> None:
+        """Give the waiting runtime its next event."""
+        connection, self.waiting = self.waiting, None
+        assert connection is not None
+        # One write, with a content type: the official clients depend on both.
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%b\r\n" % (
+            len(event),
+            headers,
+        )
+        connection.write(head + event)
+
+    def close(self) -> None:
+        """End it, and every connection."""
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            connection.abort()
+
+
+class Connection(asyncio.Protocol):
+    """One connection of a runtime."""
+
+    def __init__(self, api: RuntimeApi) -> None:
+        self._api = api
+        self._transport: Any = None
+        self._parser: Any = None
+        self._url = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._body: list[bytes] = []
+        self._stream: Stream | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        self._parser = httptools.HttpRequestParser(self)
+        self._api._connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._api._connections.discard(self)
+        if self._api.waiting is self:
+            self._api.waiting = None
+        if self._stream is not None:
+            self._stream.end()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._transport.close()
+
+    def write(self, data: bytes) -> None:
+        """Send to the runtime."""
+        self._transport.write(data)
+
+    def abort(self) -> None:
+        """Cut it off."""
+        self._transport.abort()
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        if self._headers.get(b"lambda-runtime-function-response-mode", b"").lower() == b"streaming":
+            parts = self._url.split(b"?")[0].removeprefix(_PREFIX).split(b"/")
+            if len(parts) == 3:
+                self._stream = Stream()
+                kind = self._headers.get(b"content-type", b"application/octet-stream").decode("latin-1")
+                self._api.listener.answered(parts[1].decode(), self._stream.pieces(), kind)
+
+    def on_body(self, data: bytes) -> None:
+        if self._stream is not None:
+            self._stream.feed(data)
+        else:
+            self._body.append(data)
+
+    def on_message_complete(self) -> None:
+        url, self._url = self._url.split(b"?")[0], b""
+        headers, self._headers = self._headers, {}
+        body = b"".join(self._body)
+        self._body.clear()
+        if self._stream is not None:
+            self._stream.end()
+            self._stream = None
+            self.write(_ACCEPTED)
+            return
+        path = url.removeprefix(_PREFIX)
+        if path == b"invocation/next":
+            self._api.waiting = self
+            self._api.listener.ready()
+            return
+        parts = path.split(b"/")
+        known = True
+        if len(parts) == 3 and parts[0] == b"invocation" and parts[2] == b"response":
+            kind = headers.get(b"content-type", b"application/json").decode("latin-1")
+            known = self._api.listener.answered(parts[1].decode(), body, kind)
+        elif len(parts) == 3 and parts[0] == b"invocation" and parts[2] == b"error":
+            known = self._api.listener.failed(parts[1].decode(), body)
+        elif path == b"init/error":
+            self._api.listener.failed("", body)
+        else:
+            self._refuse(404, b'{"errorType":"NotFound","errorMessage":"There is no such path in the Runtime API."}')
+            return
+        if known:
+            self.write(_ACCEPTED)
+        else:
+            self._refuse(400, b'{"errorType":"InvalidRequestID","errorMessage":"Invalid request ID"}')
+
+    def _refuse(self, status: int, body: bytes) -> None:
+        self.write(_REFUSED % (status, len(body), body))
+
+
+class Stream:
+    """A result that comes piece by piece."""
+
+    def __init__(self) -> None:
+        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
+
+    def feed(self, data: bytes) -> None:
+        """A piece from the runtime."""
+        self._pieces.put_nowait(data)
+
+    def end(self) -> None:
+        """There is no more."""
+        self._pieces.put_nowait(None)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The result as it comes."""
+        while (piece := await self._pieces.get()) is not None:
+            yield piece

@@ -1,0 +1,233 @@
+"""One sandbox: a process with a function in it, one invocation at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from cloudlet.control.supervisor import Child, Supervisor
+from cloudlet.engines.functions.api import Function, Outcome
+from cloudlet.engines.functions.runtime_api import RuntimeApi
+
+_LONGEST_LINE = 256 * 1024
+_TAIL = 4096  # bytes of its log that an invocation gives back
+
+
+class Sandbox:
+    """Starting, then idle or busy until it is dead. ``changed`` is called when it becomes idle or dead."""
+
+    def __init__(
+        self,
+        function: Function,
+        supervisor: Supervisor,
+        name: str,
+        log: Callable[[str], None],
+        changed: Callable[[Sandbox], None],
+    ) -> None:
+        self.function = function
+        self.name = name
+        self.idle = False
+        self.dead = False
+        self.idle_since = 0.0
+        self.retired = False  # to be stopped when its invocation is over
+        self.finishing = False  # has answered and will ask for the next event in a moment
+        self._supervisor = supervisor
+        self._log = log
+        self._changed = changed
+        self._api = RuntimeApi(self)
+        self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._result: asyncio.Future[Outcome] | None = None
+        self._request_id = ""
+        self._failure = b""  # of the start
+        self._output = -1
+        self._partial = b""
+        self._tail = b""
+        self._started = 0.0
+        self.memory = 0  # megabytes, as last seen
+
+    def children(self) -> list[psutil.Process]:
+        """The sandbox's processes, the innermost first."""
+        child = next((one for one in self._supervisor.children if one.name == self.name), None)
+        if child is None:
+            return []
+        top = psutil.Process(child.pid)
+        return [*reversed(top.children(recursive=True)), top]
+
+    async def start(self, argv: list[str], environment: dict[str, str], cwd: Path | None) -> None:
+        """Start the process; ``wait_ready`` waits for its runtime. Raises OSError."""
+        await self._api.start()
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        self._output = reader
+        try:
+            self._supervisor.start(
+                self.name,
+                argv,
+                env={**environment, "AWS_LAMBDA_RUNTIME_API": self._api.address},
+                cwd=cwd,
+                stdout=writer,
+                stderr=writer,
+                on_exit=self._exited,
+            )
+        except BaseException:
+            os.close(reader)
+            self._output = -1
+            self._api.close()
+            raise
+        finally:
+            os.close(writer)
+        asyncio.get_running_loop().add_reader(reader, self._read_output)
+
+    async def wait_ready(self, seconds: float) -> None:
+        """Wait until the runtime asks for its first event. Raises StartFailed."""
+        try:
+            await asyncio.wait_for(asyncio.shield(self._ready), seconds)
+        except TimeoutError:
+            raise StartFailed(_error("Sandbox.Timedout", f"Init phase timed out after {seconds:.2f} seconds")) from None
+
+    async def invoke(self, request_id: str, event: bytes, headers: bytes) -> Outcome:
+        """Run one invocation; it is over when this returns, and the sandbox idle, stopping or dead."""
+        loop = asyncio.get_running_loop()
+        self.idle = False
+        self._request_id = request_id
+        self._tail = b""
+        self._result = loop.create_future()
+        self._log(f"START RequestId: {request_id} Version: {self.function.version}\n")
+        self._started = time.perf_counter()
+        self._api.send(headers, event)
+        timer = loop.call_later(self.function.timeout, self._timed_out)
+        try:
+            outcome = await self._result
+        finally:
+            timer.cancel()
+        outcome.seconds = time.perf_counter() - self._started
+        self._read_output()
+        outcome.log = self._tail.decode(errors="replace")
+        return outcome
+
+    def finished(self, line: str) -> None:
+        """Write the last lines of an invocation to the log."""
+        self._log(line)
+
+    def stop(self) -> asyncio.Future[None]:
+        """End it now."""
+        self.dead = True
+        self.idle = self.finishing = False
+        self._api.close()
+        return self._supervisor.stop(self.name, grace=0)
+
+    # What the runtime says
+
+    def ready(self) -> None:
+        """The runtime waits for an event."""
+        if not self._ready.done():
+            self._ready.set_result(None)
+        self.finishing = False
+        if not self.dead and self._result is None:
+            self.idle = True
+            self._changed(self)
+
+    def answered(self, request_id: str, body: bytes | AsyncIterator[bytes], content_type: str) -> bool:
+        """The invocation's result."""
+        if self._result is None or self._result.done() or request_id != self._request_id:
+            return False
+        outcome = Outcome(body if isinstance(body, bytes) else b"")
+        outcome.stream = None if isinstance(body, bytes) else body
+        outcome.content_type = content_type
+        self._settle(outcome)
+        return True
+
+    def failed(self, request_id: str, body: bytes) -> bool:
+        """The invocation's error, or the start's."""
+        if not request_id:
+            self._failure = body
+            return True
+        if self._result is None or self._result.done() or request_id != self._request_id:
+            return False
+        self._settle(Outcome(body, "Unhandled"))
+        return True
+
+    def _settle(self, outcome: Outcome) -> None:
+        assert self._result is not None
+        result, self._result = self._result, None
+        self.finishing = True
+        result.set_result(outcome)
+
+    def _timed_out(self) -> None:
+        if self._result is not None and not self._result.done():
+            words = f"Task timed out after {self.function.timeout:.2f} seconds"
+            self._log(f"{self._request_id} {words}\n\n")
+            self._settle(
+                Outcome(_error("Sandbox.Timedout", f"RequestId: {self._request_id} Error: {words}"), "Unhandled")
+            )
+            self.stop()
+
+    def _exited(self, child: Child) -> None:
+        self._read_output()
+        if self._output >= 0:
+            asyncio.get_running_loop().remove_reader(self._output)
+            os.close(self._output)
+            self._output = -1
+        if self._partial:
+            self._line(self._partial)
+            self._partial = b""
+        self.dead = True
+        self.idle = self.finishing = False
+        self._api.close()
+        code = child.exit_code or 0
+        how = f"signal: {-code}" if code < 0 else f"exit status {code}"
+        words = f"Runtime exited with error: {how}" if code else "Runtime exited without providing a reason"
+        if not self._ready.done():
+            self._ready.set_exception(StartFailed(self._failure or _error("Runtime.ExitError", words)))
+            # Nobody may wait for it.
+            self._ready.exception()
+        if self._result is not None and not self._result.done():
+            body = _error("Runtime.ExitError", f"RequestId: {self._request_id} Error: {words}")
+            self._settle(Outcome(body, "Unhandled"))
+        self._changed(self)
+
+    # What it prints
+
+    def _read_output(self) -> None:
+        if self._output < 0:
+            return
+        while True:
+            try:
+                data = os.read(self._output, 65536)
+            except BlockingIOError:
+                break
+            if not data:
+                asyncio.get_running_loop().remove_reader(self._output)
+                break
+            *lines, self._partial = (self._partial + data).split(b"\n")
+            for line in lines:
+                self._line(line)
+            if len(self._partial) > _LONGEST_LINE:
+                self._line(self._partial)
+                self._partial = b""
+            if len(data) < 65536:
+                break
+
+    def _line(self, line: bytes) -> None:
+        self._tail = (self._tail + line + b"\n")[-_TAIL:]
+        self._log(line.decode(errors="replace") + "\n")
+
+
+class StartFailed(Exception):
+    """A sandbox did not come up; ``body`` is the error as the function's invoker sees it."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(body.decode(errors="replace"))
+        self.body = body
+
+
+def _error(kind: str, words: str) -> bytes:
+    document: dict[str, Any] = {"errorType": kind, "errorMessage": words}
+    return json.dumps(document).encode()
