@@ -10,6 +10,7 @@ from cloudlet.http import Request
 DOORS = {
     "execute-api": "apigatewayv2",
     "lambda-url": "lambda",
+    "lambda-code": "lambda",
     "s3-website": "s3",
     "cloudformation": "cloudformation",
     "sns": "sns",

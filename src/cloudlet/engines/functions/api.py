@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 # Takes a function's log lines: the log stream's name, and (milliseconds since the epoch, text) for each.
 LogSink = Callable[["Function", str, list[tuple[int, str]]], None]
+
+# Gives the keys that a sandbox's function signs with, as environment variables, and until when they are good (epoch s).
+Credentials = Callable[["Function"], Awaitable[tuple[dict[str, str], float]]]
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Function:
     environment: dict[str, str] = field(default_factory=dict, hash=False)
     layers: tuple[Path, ...] = ()
     log_group: str = ""
+    role: str = ""
     reserved: int | None = None  # how many invocations may run at once
 
 

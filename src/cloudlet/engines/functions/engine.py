@@ -17,7 +17,7 @@ import psutil
 from cloudlet.control.clock import Clock, Timer
 from cloudlet.control.supervisor import Supervisor
 from cloudlet.engines.functions import isolation
-from cloudlet.engines.functions.api import Function, FunctionFailed, LogSink, Outcome, Throttled
+from cloudlet.engines.functions.api import Credentials, Function, FunctionFailed, LogSink, Outcome, Throttled
 from cloudlet.engines.functions.runtimes import start_of
 from cloudlet.engines.functions.sandbox import Sandbox, StartFailed
 
@@ -42,7 +42,14 @@ class Engine:
     """Runs functions in sandboxes of this machine."""
 
     def __init__(
-        self, supervisor: Supervisor, clock: Clock, endpoint: str, cache_dir: Path, isolate: bool, log: LogSink
+        self,
+        supervisor: Supervisor,
+        clock: Clock,
+        endpoint: str,
+        cache_dir: Path,
+        isolate: bool,
+        log: LogSink,
+        credentials: Credentials,
     ) -> None:
         self._supervisor = supervisor
         self._clock = clock
@@ -50,6 +57,7 @@ class Engine:
         self._cache_dir = cache_dir
         self._isolate = isolate
         self._log = log
+        self._credentials = credentials
         self._pools: dict[str, _Pool] = {}
         self._numbers = itertools.count(1)
         self._room: deque[asyncio.Future[None]] = deque()
@@ -71,7 +79,7 @@ class Engine:
             raise Throttled
         pool.under_way += 1
         try:
-            sandbox = pool.idle.pop() if pool.idle else await self._about_to_be_idle(pool)
+            sandbox = self._warm(pool) or await self._about_to_be_idle(pool)
             init = 0.0
             if sandbox is None:
                 began = asyncio.get_running_loop().time()
@@ -126,6 +134,15 @@ class Engine:
         if stops:
             await asyncio.wait(stops)
 
+    def _warm(self, pool: _Pool) -> Sandbox | None:
+        """An idle sandbox whose keys are still good."""
+        while pool.idle:
+            sandbox = pool.idle.pop()
+            if self._clock.now() < sandbox.good_until:
+                return sandbox
+            self._stop(sandbox)
+        return None
+
     async def _about_to_be_idle(self, pool: _Pool) -> Sandbox | None:
         """One that has answered and is a moment away from its next event: waiting for it beats a cold start."""
         if sum(sandbox.finishing for sandbox in pool.all) <= len(pool.waiters):
@@ -143,9 +160,11 @@ class Engine:
         self._count += 1
         try:
             argv, environment, cwd, note = await asyncio.to_thread(self._command, function)
+            keys, good_until = await self._credentials(function)
         except BaseException:
             self._gone()
             raise
+        environment.update(keys)
         now = datetime.fromtimestamp(self._clock.now(), UTC).strftime("%Y/%m/%d")
         stream = f"{now}/[{function.version}]{secrets.token_hex(16)}"
         environment["AWS_LAMBDA_LOG_STREAM_NAME"] = stream
@@ -156,6 +175,7 @@ class Engine:
         sandbox = Sandbox(
             function, self._supervisor, f"function-{function.name}-{next(self._numbers)}", log, self._changed
         )
+        sandbox.good_until = good_until
         pool.all.add(sandbox)
         if note:
             log(note + "\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import time
 from collections.abc import AsyncIterator, Callable
@@ -36,6 +37,7 @@ class Sandbox:
         self.idle = False
         self.dead = False
         self.idle_since = 0.0
+        self.good_until = math.inf  # epoch seconds: when the function's keys expire
         self.retired = False  # to be stopped when its invocation is over
         self.finishing = False  # has answered and will ask for the next event in a moment
         self._supervisor = supervisor

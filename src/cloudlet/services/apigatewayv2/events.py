@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
@@ -180,6 +180,11 @@ def read_answer(payload: bytes, newer: bool) -> Response:
     if cookies := result.get("cookies"):
         response.cookies = [str(cookie) for cookie in cookies]
     return response
+
+
+def unquoted(path: str) -> str:
+    """A path as events carry it."""
+    return unquote(path)
 
 
 def _header(value: Any) -> str:

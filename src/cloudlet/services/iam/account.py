@@ -243,6 +243,11 @@ class Accounts(Policies):
         provider = self._provider(scope_of(call), input["SAMLProviderArn"])
         return page("Tags", provider.members.get("Tags", []), input)
 
+    def client_ids(self, account: str, arn: str) -> list[str] | None:
+        """The audiences that an OpenID Connect provider of an account takes, None for no such provider."""
+        record = self.providers.get(f"{account}/global", arn)
+        return record.value.members["ClientIDList"] if record is not None else None
+
     async def _create_provider(self, call: Call, arn: str, members: dict[str, Any], input: Input) -> Output:
         scope = scope_of(call)
         tags = {"Tags": found} if (found := checked_tags(input.get("Tags", ()))) else {}

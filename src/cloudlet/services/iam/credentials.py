@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import secrets
-import string
 
 import msgspec
-
-_ID = string.ascii_uppercase + "234567"
-_SECRET = string.ascii_letters + string.digits + "+/"
 
 
 class Credential(msgspec.Struct, frozen=True):
@@ -24,9 +21,9 @@ class Credential(msgspec.Struct, frozen=True):
 
 def new_id(prefix: str) -> str:
     """A unique id as IAM makes them: AKIA, ASIA, AROA, AIDA, ... and 16 or 17 characters."""
-    return prefix + "".join(secrets.choice(_ID) for _ in range(16 if prefix in ("AKIA", "ASIA") else 17))
+    return prefix + base64.b32encode(secrets.token_bytes(11)).decode()[: 16 if prefix in ("AKIA", "ASIA") else 17]
 
 
 def new_secret() -> str:
     """A secret access key: 40 characters."""
-    return "".join(secrets.choice(_SECRET) for _ in range(40))
+    return base64.b64encode(secrets.token_bytes(30)).decode()

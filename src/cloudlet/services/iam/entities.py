@@ -52,7 +52,8 @@ class Entities:
 
     def of_kind(self, kind: str) -> Resources[Any]:
         """The resources of the kind that an operation's name carries: User, Group or Role."""
-        return {"User": self.users, "Group": self.groups, "Role": self.roles}[kind]
+        kinds: dict[str, Resources[Any]] = {"User": self.users, "Group": self.groups, "Role": self.roles}
+        return kinds[kind]
 
     def entity(self, kind: str, scope: str, name: str, tx: Tx | None = None) -> Any:
         """A user, group or role. Raises NoSuchEntity."""

@@ -74,7 +74,7 @@ class Roles(Users):
         return page("Roles", self._listed("Role", call, input), input)
 
     async def UpdateRole(self, call: Call, input: Input) -> Output:
-        changes = {name: input[name] for name in ("Description", "MaxSessionDuration") if name in input}
+        changes: dict[str, Any] = {name: input[name] for name in ("Description", "MaxSessionDuration") if name in input}
         await self._change_role(call, input["RoleName"], changes)
         return {}
 
@@ -105,6 +105,11 @@ class Roles(Users):
 
         await self.db.write(work)
         return {}
+
+    def find_role(self, arn: str) -> Role | None:
+        """The role with that ARN, in whichever account it is."""
+        record = self.roles.get(f"{arn.split(':', 5)[4]}/global", arn.rpartition("/")[2])
+        return record.value if record is not None and record.value.members["Arn"] == arn else None
 
     async def _put_role(self, call: Call, members: dict[str, Any], boundary: str | None = None) -> dict[str, Any]:
         scope, name = scope_of(call), members["RoleName"]

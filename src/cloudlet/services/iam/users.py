@@ -281,10 +281,19 @@ class Users(Entities):
 
     # What is the same for several kinds
 
+    def user_id(self, arn: str) -> str | None:
+        """The unique id of the user with that ARN."""
+        record = self.users.get(f"{arn.split(':', 5)[4]}/global", arn.rpartition("/")[2])
+        return record.value.members["UserId"] if record is not None else None
+
     def _caller(self, call: Call) -> str:
-        """The user who calls, empty for the root."""
+        """The user who calls, empty for the root. Raises ValidationError for a session of a role."""
         _, slash, name = call.principal.rpartition("/")
-        return name if slash and ":user/" in call.principal else ""
+        if slash and ":user/" in call.principal:
+            return name
+        if call.principal.startswith("arn:aws:sts:"):
+            raise AwsError("ValidationError", "Must specify userName when calling with non-User credentials")
+        return ""
 
     def _new(self, call: Call, word: str, kind: str, prefix: str, input: Input) -> dict[str, Any]:
         path, name = input.get("Path", "/"), input[f"{kind}Name"]
@@ -307,7 +316,8 @@ class Users(Entities):
     async def _rename(self, kind: str, word: str, call: Call, input: Input) -> None:
         """A new name or path; whatever refers to the old name is carried along."""
         scope, name = scope_of(call), input[f"{kind}Name"]
-        new_name, kinds = input.get(f"New{kind}Name", name), self.of_kind(kind)
+        new_name: str = input.get(f"New{kind}Name", name)
+        kinds = self.of_kind(kind)
 
         def work(tx: Tx) -> None:
             entity = self.entity(kind, scope, name, tx)

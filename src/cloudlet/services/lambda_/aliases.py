@@ -1,0 +1,243 @@
+"""Aliases, permissions, tags, concurrency: what belongs to a function beside its versions."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from cloudlet.errors import AwsError
+from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.lambda_.base import Base, new_revision, no_such
+from cloudlet.services.lambda_.code import invalid
+from cloudlet.services.lambda_.records import LATEST, Alias, Settings
+
+_UNRESERVED = 100  # of the account's thousand, what must stay for functions without a reservation
+_ACCOUNT = 1000
+
+
+class Aliases(Base):
+    """The operations on them."""
+
+    async def CreateAlias(self, call: Call, input: Input) -> Output:
+        scope, name, _ = self.function(call, input)
+        self._check_versions(scope, name, input)
+        key = f"{name}/{input['Name']}"
+        if self.aliases.get(scope, key) is not None:
+            arn = self.arn(scope, name, input["Name"])
+            raise AwsError("ResourceConflictException", f"Alias already exists: {arn}", status=409, Type="User")
+        kept: dict[str, Any] = {
+            k: input[k] for k in ("Name", "FunctionVersion", "Description", "RoutingConfig") if k in input
+        }
+        members = {
+            "Description": "",
+            **kept,
+            "AliasArn": self.arn(scope, name, input["Name"]),
+            "RevisionId": new_revision(),
+        }
+        await self.db.write(lambda tx: self.aliases.put(tx, scope, key, Alias(members)))
+        return members
+
+    async def GetAlias(self, call: Call, input: Input) -> Output:
+        scope, name, _ = self.function(call, input)
+        return self._alias(scope, name, input["Name"])
+
+    async def ListAliases(self, call: Call, input: Input) -> Output:
+        scope, name, _ = self.function(call, input)
+        found = [record.value.members for record in self.aliases.list(scope, f"{name}/")]
+        wanted = input.get("FunctionVersion")
+        return self.page("Aliases", [one for one in found if wanted in (None, one["FunctionVersion"])], input)
+
+    async def UpdateAlias(self, call: Call, input: Input) -> Output:
+        scope, name, _ = self.function(call, input)
+        current = self._alias(scope, name, input["Name"])
+        self._check_versions(scope, name, {**current, **input})
+        kept: dict[str, Any] = {k: input[k] for k in ("FunctionVersion", "Description", "RoutingConfig") if k in input}
+        members = {**current, **kept, "RevisionId": new_revision()}
+        await self.db.write(lambda tx: self.aliases.put(tx, scope, f"{name}/{input['Name']}", Alias(members)))
+        return members
+
+    async def DeleteAlias(self, call: Call, input: Input) -> Output:
+        scope, name, _ = self.function(call, input)
+        await self.db.write(lambda tx: self.aliases.delete(tx, scope, f"{name}/{input['Name']}"))
+        return {}
+
+    def _alias(self, scope: str, name: str, alias: str) -> dict[str, Any]:
+        record = self.aliases.get(scope, f"{name}/{alias}")
+        if record is None:
+            arn = self.arn(scope, name, alias)
+            raise AwsError("ResourceNotFoundException", f"Cannot find alias arn: {arn}", status=404, Type="User")
+        return record.value.members
+
+    def _check_versions(self, scope: str, name: str, input: Input) -> None:
+        weights = (input.get("RoutingConfig") or {}).get("AdditionalVersionWeights") or {}
+        for number in (input["FunctionVersion"], *weights):
+            if number != LATEST and not number.isdigit():
+                raise invalid(f"Function alias can only point to a version, not {number}.")
+            if self.versions.get(scope, f"{name}:{number}") is None:
+                raise no_such(self.arn(scope, name, number))
+        if weights and LATEST in (input["FunctionVersion"], *weights):
+            raise invalid("$LATEST is not supported for an alias pointing to more than 1 version")
+
+    # Permissions
+
+    async def AddPermission(self, call: Call, input: Input) -> Output:
+        scope, name, qualifier = self.named(call, input)
+        _, _, settings = self.function(call, input)
+        self.qualifier_exists(scope, name, qualifier)
+        statements = settings.statements.get(qualifier, [])
+        if any(statement["Sid"] == input["StatementId"] for statement in statements):
+            words = (
+                f"The statement id ({input['StatementId']}) provided already exists. Please provide a new statement "
+                "id, or remove the existing statement."
+            )
+            raise AwsError("ResourceConflictException", words, status=409, Type="User")
+        statement = _statement(input, self.arn(scope, name, qualifier))
+        changed = {**settings.statements, qualifier: [*statements, statement]}
+        await self._settings(scope, name, settings, statements=changed)
+        return {"Statement": json.dumps(statement)}
+
+    async def RemovePermission(self, call: Call, input: Input) -> Output:
+        scope, name, qualifier = self.named(call, input)
+        _, _, settings = self.function(call, input)
+        statements = settings.statements.get(qualifier, [])
+        kept = [statement for statement in statements if statement["Sid"] != input["StatementId"]]
+        if len(kept) == len(statements):
+            words = f"Statement {input['StatementId']} is not found in resource policy."
+            raise AwsError("ResourceNotFoundException", words, status=404, Type="User")
+        await self._settings(scope, name, settings, statements={**settings.statements, qualifier: kept})
+        return {}
+
+    async def GetPolicy(self, call: Call, input: Input) -> Output:
+        scope, name, qualifier = self.named(call, input)
+        _, _, settings = self.function(call, input)
+        statements = settings.statements.get(qualifier)
+        if not statements:
+            words = "The resource you requested does not exist."
+            raise AwsError("ResourceNotFoundException", words, status=404, Type="User")
+        policy = {"Version": "2012-10-17", "Id": "default", "Statement": statements}
+        return {
+            "Policy": json.dumps(policy),
+            "RevisionId": self.version(scope, name, qualifier).value.members["RevisionId"],
+        }
+
+    # Tags
+
+    async def TagResource(self, call: Call, input: Input) -> Output:
+        scope, name, settings = self.function(call, {"FunctionName": input["Resource"]})
+        await self._settings(scope, name, settings, tags={**settings.tags, **input["Tags"]})
+        return {}
+
+    async def UntagResource(self, call: Call, input: Input) -> Output:
+        scope, name, settings = self.function(call, {"FunctionName": input["Resource"]})
+        kept = {key: value for key, value in settings.tags.items() if key not in input["TagKeys"]}
+        await self._settings(scope, name, settings, tags=kept)
+        return {}
+
+    async def ListTags(self, call: Call, input: Input) -> Output:
+        if ":event-source-mapping:" in input["Resource"]:
+            record = self.mappings.get(call.scope, input["Resource"].rsplit(":", 1)[1])
+            return {"Tags": record.value.tags if record else {}}
+        return {"Tags": self.function(call, {"FunctionName": input["Resource"]})[2].tags}
+
+    # Concurrency
+
+    async def PutFunctionConcurrency(self, call: Call, input: Input) -> Output:
+        scope, name, settings = self.function(call, input)
+        wanted = input["ReservedConcurrentExecutions"]
+        taken = sum(record.value.reserved or 0 for record in self.settings.list(scope) if record.name != name)
+        if taken + wanted > _ACCOUNT - _UNRESERVED:
+            raise invalid(
+                "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution "
+                f"below its minimum value of [{_UNRESERVED}]."
+            )
+        await self._settings(scope, name, settings, reserved=wanted)
+        self.runnable.clear()
+        return {"ReservedConcurrentExecutions": wanted}
+
+    async def GetFunctionConcurrency(self, call: Call, input: Input) -> Output:
+        _, _, settings = self.function(call, input)
+        return {} if settings.reserved is None else {"ReservedConcurrentExecutions": settings.reserved}
+
+    async def DeleteFunctionConcurrency(self, call: Call, input: Input) -> Output:
+        scope, name, settings = self.function(call, input)
+        await self._settings(scope, name, settings, reserved=None)
+        self.runnable.clear()
+        return {}
+
+    async def GetAccountSettings(self, call: Call, input: Input) -> Output:
+        latest = [one for one in self.versions.list(call.scope) if one.value.members["Version"] == LATEST]
+        reserved = sum(record.value.reserved or 0 for record in self.settings.list(call.scope))
+        return {
+            "AccountLimit": {
+                "TotalCodeSize": 80530636800,
+                "CodeSizeUnzipped": 262144000,
+                "CodeSizeZipped": 52428800,
+                "ConcurrentExecutions": _ACCOUNT,
+                "UnreservedConcurrentExecutions": _ACCOUNT - reserved,
+            },
+            "AccountUsage": {
+                "TotalCodeSize": sum(one.value.members["CodeSize"] for one in latest),
+                "FunctionCount": len(latest),
+            },
+        }
+
+    # What functions have whether they use it or not
+
+    async def GetFunctionCodeSigningConfig(self, call: Call, input: Input) -> Output:
+        _, name, _ = self.function(call, input)
+        return {"FunctionName": name}
+
+    async def GetRuntimeManagementConfig(self, call: Call, input: Input) -> Output:
+        scope, name, qualifier = self.named(call, input)
+        _, _, settings = self.function(call, input)
+        return {
+            "UpdateRuntimeOn": "Auto",
+            **settings.runtime_management,
+            "FunctionArn": self.arn(scope, name, qualifier or LATEST),
+        }
+
+    async def PutRuntimeManagementConfig(self, call: Call, input: Input) -> Output:
+        scope, name, settings = self.function(call, input)
+        kept: dict[str, Any] = {key: input[key] for key in ("UpdateRuntimeOn", "RuntimeVersionArn") if key in input}
+        await self._settings(scope, name, settings, runtime_management=kept)
+        return {**kept, "FunctionArn": self.arn(scope, name, LATEST)}
+
+    async def GetFunctionRecursionConfig(self, call: Call, input: Input) -> Output:
+        return {"RecursiveLoop": self.function(call, input)[2].recursion}
+
+    async def PutFunctionRecursionConfig(self, call: Call, input: Input) -> Output:
+        scope, name, settings = self.function(call, input)
+        await self._settings(scope, name, settings, recursion=input["RecursiveLoop"])
+        return {"RecursiveLoop": input["RecursiveLoop"]}
+
+    async def _settings(self, scope: str, name: str, settings: Settings, **changes: Any) -> None:
+        changed = msgspec.structs.replace(settings, **changes)
+        await self.db.write(lambda tx: self.settings.put(tx, scope, name, changed))
+
+
+def _statement(input: Input, resource: str) -> dict[str, Any]:
+    principal = input["Principal"]
+    kind = "Service" if principal.endswith((".amazonaws.com", ".amazon.com")) else "AWS"
+    if kind == "AWS" and principal.isdigit():
+        principal = f"arn:aws:iam::{principal}:root"
+    conditions: dict[str, dict[str, Any]] = {}
+    if "SourceAccount" in input:
+        conditions.setdefault("StringEquals", {})["AWS:SourceAccount"] = input["SourceAccount"]
+    if "PrincipalOrgID" in input:
+        conditions.setdefault("StringEquals", {})["aws:PrincipalOrgID"] = input["PrincipalOrgID"]
+    if "EventSourceToken" in input:
+        conditions.setdefault("StringEquals", {})["lambda:EventSourceToken"] = input["EventSourceToken"]
+    if "FunctionUrlAuthType" in input:
+        conditions.setdefault("StringEquals", {})["lambda:FunctionUrlAuthType"] = input["FunctionUrlAuthType"]
+    if "SourceArn" in input:
+        conditions.setdefault("ArnLike", {})["AWS:SourceArn"] = input["SourceArn"]
+    return {
+        "Sid": input["StatementId"],
+        "Effect": "Allow",
+        "Principal": "*" if principal == "*" else {kind: principal},
+        "Action": input["Action"],
+        "Resource": resource,
+        **({"Condition": conditions} if conditions else {}),
+    }

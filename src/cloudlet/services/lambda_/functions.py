@@ -1,0 +1,364 @@
+"""Functions: create, read, change, delete."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cloudlet.errors import AwsError, not_implemented
+from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.lambda_.base import Base, new_revision, no_such
+from cloudlet.services.lambda_.code import LOCAL, invalid
+from cloudlet.services.lambda_.records import LATEST, Settings, Version
+from cloudlet.store import Tx
+
+_RUNTIMES = re.compile(r"python3\.\d+|nodejs\d+\.x|java(8\.al2|8|11|17|21|25)|provided(\.al2|\.al2023)?")
+_CONFIGURATION = (
+    *("Role", "Handler", "Description", "Timeout", "MemorySize", "VpcConfig", "Environment", "Runtime"),
+    *("DeadLetterConfig", "KMSKeyArn", "TracingConfig", "FileSystemConfigs", "EphemeralStorage", "SnapStart"),
+    *("LoggingConfig",),
+)
+_NOT_HERE = (
+    *("ImageConfig", "CapacityProviderConfig", "DurableConfig", "TenancyConfig", "AcceleratorConfig"),
+    *("RuntimeConfig",),
+)
+_ENVIRONMENT = 4096  # bytes of all variables
+_RESERVED = frozenset(
+    (
+        *("_HANDLER", "_X_AMZN_TRACE_ID", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_EXECUTION_ENV", "AWS_ACCESS_KEY"),
+        *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_LAMBDA_RUNTIME_API"),
+        *("AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "AWS_LAMBDA_FUNCTION_VERSION"),
+        *("AWS_LAMBDA_INITIALIZATION_TYPE", "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME"),
+        *("LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR"),
+    )
+)
+
+
+class Functions(Base):
+    """The operations on functions."""
+
+    async def CreateFunction(self, call: Call, input: Input) -> Output:
+        scope, name, _ = self.named(call, input)
+        if self.settings.get(scope, name) is not None:
+            raise AwsError("ResourceConflictException", f"Function already exist: {name}", status=409, Type="User")
+        if input.get("PackageType", "Zip") != "Zip":
+            raise not_implemented("CreateFunction with PackageType Image")
+        for member in _NOT_HERE:
+            if input.get(member):
+                raise not_implemented(f"CreateFunction with {member}")
+        if not input.get("Runtime") or not input.get("Handler"):
+            raise invalid(
+                "Runtime and Handler are mandatory parameters for functions created with deployment packages."
+            )
+        given = {key: input[key] for key in _CONFIGURATION if key in input}
+        members: dict[str, Any] = {
+            "FunctionName": name,
+            "FunctionArn": self.arn(scope, name),
+            "Description": "",
+            "Timeout": 3,
+            "MemorySize": 128,
+            "PackageType": "Zip",
+            "Architectures": input.get("Architectures") or ["x86_64"],
+            "TracingConfig": {"Mode": "PassThrough"},
+            "EphemeralStorage": {"Size": 512},
+            "SnapStart": {"ApplyOn": "None", "OptimizationStatus": "Off"},
+            "LoggingConfig": {"LogFormat": "Text", "LogGroup": f"/aws/lambda/{name}"},
+            **given,
+            "Version": LATEST,
+            "State": "Active",
+            "LastUpdateStatus": "Successful",
+            "LastModified": self.timestamp(),
+            "RevisionId": new_revision(),
+        }
+        self._complete(members, name)
+        self._check(members)
+        if input.get("Layers"):
+            members["Layers"] = self._layers(scope, input["Layers"])
+        code = await self._code(call, input["Code"], members["Runtime"], members["Handler"])
+        members.update(CodeSize=code.size, CodeSha256=code.sha256)
+        settings = Settings(tags=input.get("Tags", {}))
+
+        def work(tx: Tx) -> dict[str, Any]:
+            self.versions.put(tx, scope, f"{name}:{LATEST}", Version(members, code.sha, code.folder), 0)
+            self.settings.put(tx, scope, name, settings)
+            if input.get("Publish"):
+                return self.publish(tx, scope, name, "")
+            return members
+
+        made = await self.db.write(work)
+        self.watch_folders()
+        return made
+
+    async def GetFunction(self, call: Call, input: Input) -> Output:
+        scope, name, qualifier = self.named(call, input)
+        record = self.version(scope, name, qualifier)
+        settings = self.settings.get(scope, name)
+        assert settings is not None
+        code = {"RepositoryType": "S3", "Location": self._location(record.value)}
+        answer: Output = {"Configuration": self.shown(scope, name, qualifier, record.value), "Code": code}
+        if settings.value.tags:
+            answer["Tags"] = settings.value.tags
+        if settings.value.reserved is not None:
+            answer["Concurrency"] = {"ReservedConcurrentExecutions": settings.value.reserved}
+        return answer
+
+    async def GetFunctionConfiguration(self, call: Call, input: Input) -> Output:
+        scope, name, qualifier = self.named(call, input)
+        return self.shown(scope, name, qualifier, self.version(scope, name, qualifier).value)
+
+    async def ListFunctions(self, call: Call, input: Input) -> Output:
+        every = input.get("FunctionVersion") == "ALL"
+        records = [
+            record for record in self.versions.list(call.scope) if every or record.value.members["Version"] == LATEST
+        ]
+        return self.page("Functions", [record.value.members for record in records], input)
+
+    async def UpdateFunctionCode(self, call: Call, input: Input) -> Output:
+        scope, name, _ = self.named(call, input)
+        current = self._latest(scope, name, input)
+        if input.get("ImageUri"):
+            raise not_implemented("UpdateFunctionCode with ImageUri")
+        members = current.members
+        code = await self._code(call, input, members["Runtime"], members["Handler"])
+        members = {
+            **members,
+            **({"Architectures": input["Architectures"]} if "Architectures" in input else {}),
+            "CodeSize": code.size,
+            "CodeSha256": code.sha256,
+            "LastModified": self.timestamp(),
+            "RevisionId": new_revision(),
+        }
+        if input.get("DryRun"):
+            return members
+
+        def work(tx: Tx) -> dict[str, Any]:
+            self.versions.put(tx, scope, f"{name}:{LATEST}", Version(members, code.sha, code.folder))
+            return self.publish(tx, scope, name, "") if input.get("Publish") else members
+
+        made = await self.db.write(work)
+        self.forget(scope, name, LATEST)
+        self.watch_folders()
+        return made
+
+    async def UpdateFunctionConfiguration(self, call: Call, input: Input) -> Output:
+        scope, name, _ = self.named(call, input)
+        current = self._latest(scope, name, input)
+        for member in _NOT_HERE:
+            if input.get(member):
+                raise not_implemented(f"UpdateFunctionConfiguration with {member}")
+        members = {
+            **current.members,
+            **{key: input[key] for key in _CONFIGURATION if key in input},
+            "LastModified": self.timestamp(),
+            "RevisionId": new_revision(),
+        }
+        self._complete(members, name)
+        self._check(members)
+        if "Layers" in input:
+            members["Layers"] = self._layers(scope, input["Layers"])
+            if not members["Layers"]:
+                del members["Layers"]
+        changed = Version(members, current.sha, current.folder)
+        await self.db.write(lambda tx: self.versions.put(tx, scope, f"{name}:{LATEST}", changed))
+        self.forget(scope, name, LATEST)
+        return members
+
+    async def DeleteFunction(self, call: Call, input: Input) -> Output:
+        scope, name, qualifier = self.named(call, input)
+        record = self.version(scope, name, qualifier)
+        if qualifier and (qualifier == LATEST or not qualifier.isdigit()):
+            raise invalid("$LATEST version cannot be deleted without deleting the function.")
+        if qualifier:
+            for alias in self.aliases.list(scope, f"{name}/"):
+                if alias.value.members["FunctionVersion"] == qualifier:
+                    other = alias.name.split("/")[1]
+                    words = f"Unable to delete version because the following aliases reference it: [{other}]"
+                    raise AwsError("ResourceConflictException", words, status=409, Type="User")
+            await self.db.write(lambda tx: self.versions.delete(tx, scope, record.name))
+            self.forget(scope, name, qualifier)
+            return {}
+        numbers = [one.value.members["Version"] for one in self.versions.list(scope, f"{name}:")]
+
+        def work(tx: Tx) -> None:
+            for version in self.versions.list(scope, f"{name}:", tx):
+                self.versions.delete(tx, scope, version.name)
+            for alias in self.aliases.list(scope, f"{name}/", tx):
+                self.aliases.delete(tx, scope, alias.name)
+            self.settings.delete(tx, scope, name)
+
+        await self.db.write(work)
+        for number in numbers:
+            self.forget(scope, name, number)
+        self.watch_folders()
+        return {}
+
+    async def PublishVersion(self, call: Call, input: Input) -> Output:
+        scope, name, _ = self.named(call, input)
+        latest = self._latest(scope, name, input)
+        if input.get("CodeSha256") not in (None, latest.members["CodeSha256"]):
+            raise invalid(
+                f"CodeSHA256 ({input['CodeSha256']}) is different from current CodeSHA256 in $LATEST "
+                f"({latest.members['CodeSha256']}). Please try again with the CodeSHA256 in $LATEST."
+            )
+        return await self.db.write(lambda tx: self.publish(tx, scope, name, input.get("Description", "")))
+
+    async def ListVersionsByFunction(self, call: Call, input: Input) -> Output:
+        scope, name, _ = self.function(call, input)
+        records = [record.value.members for record in self.versions.list(scope, f"{name}:")]
+        records.sort(key=lambda members: -1 if members["Version"] == LATEST else int(members["Version"]))
+        return self.page("Versions", [{**one, "FunctionArn": self._version_arn(one)} for one in records], input)
+
+    def publish(self, tx: Tx, scope: str, name: str, description: str) -> dict[str, Any]:
+        """Freeze $LATEST as the next version; the newest one again when nothing has changed since."""
+        latest = self.versions.get(scope, f"{name}:{LATEST}", tx)
+        settings = self.settings.get(scope, name, tx)
+        assert latest is not None
+        assert settings is not None
+        number = settings.value.next_version
+        newest = self.versions.get(scope, f"{name}:{number - 1}", tx)
+        own = ("Version", "FunctionArn", "RevisionId", "LastModified", "Description")
+        if newest is not None:
+            same = {k: v for k, v in newest.value.members.items() if k not in own}
+            if same == {k: v for k, v in latest.value.members.items() if k not in own}:
+                return newest.value.members
+        members = {
+            **latest.value.members,
+            "Version": str(number),
+            "FunctionArn": self.arn(scope, name, str(number)),
+            "Description": description or latest.value.members["Description"],
+            "RevisionId": new_revision(),
+        }
+        self.versions.put(tx, scope, f"{name}:{number}", Version(members, latest.value.sha, latest.value.folder))
+        self.settings.put(tx, scope, name, msgspec.structs.replace(settings.value, next_version=number + 1))
+        return members
+
+    def shown(self, scope: str, name: str, qualifier: str, version: Version) -> dict[str, Any]:
+        """A configuration with the ARN by which it was asked for."""
+        return {**version.members, "FunctionArn": self.arn(scope, name, qualifier)}
+
+    def forget(self, scope: str, name: str, number: str) -> None:
+        """Retire the sandboxes of a version that has changed."""
+        known = self.runnable.pop((scope, f"{name}:{number}"), None)
+        if known is not None:
+            self.engine.retire(known[1].key)
+
+    def watch_folders(self) -> None:
+        """Local folders may have come or gone."""
+
+    def _latest(self, scope: str, name: str, input: Input) -> Version:
+        record = self.versions.get(scope, f"{name}:{LATEST}")
+        if record is None:
+            raise no_such(self.arn(scope, name))
+        if input.get("RevisionId") not in (None, record.value.members["RevisionId"]):
+            raise AwsError(
+                "PreconditionFailedException",
+                "The Revision Id provided does not match the latest Revision Id. Call the "
+                "GetFunction/GetAlias API to retrieve the latest Revision Id",
+                status=412,
+                Type="User",
+            )
+        return record.value
+
+    def _complete(self, members: dict[str, Any], name: str) -> None:
+        """Fill in what a part of the configuration leaves open."""
+        logging = {"LogFormat": "Text", **(members.get("LoggingConfig") or {})}
+        logging.setdefault("LogGroup", f"/aws/lambda/{name}")
+        if logging["LogFormat"] == "JSON":
+            logging.setdefault("ApplicationLogLevel", "INFO")
+            logging.setdefault("SystemLogLevel", "INFO")
+        members["LoggingConfig"] = logging
+        members["SnapStart"] = {"OptimizationStatus": "Off", **members["SnapStart"]}
+        if "VpcConfig" in members:
+            members["VpcConfig"] = {"SubnetIds": [], "SecurityGroupIds": [], "VpcId": "", **members["VpcConfig"]}
+        for empty in ("Environment", "DeadLetterConfig"):
+            if members.get(empty) in ({}, {"Variables": {}}, {"TargetArn": ""}):
+                del members[empty]
+
+    def _check(self, members: dict[str, Any]) -> None:
+        if not _RUNTIMES.fullmatch(members["Runtime"]):
+            raise invalid(f"The runtime parameter of {members['Runtime']} is not supported by Cloudlet.")
+        if not 128 <= members["MemorySize"] <= 10240:
+            raise invalid("'MemorySize' value failed to satisfy constraint: Member must be between 128 and 10240")
+        if not 1 <= members["Timeout"] <= 900:
+            raise invalid("'Timeout' value failed to satisfy constraint: Member must be between 1 and 900")
+        variables = (members.get("Environment") or {}).get("Variables") or {}
+        if reserved := sorted(_RESERVED.intersection(variables)):
+            raise invalid(
+                "Lambda was unable to configure your environment variables because the environment variables you have "
+                "provided contains reserved keys that are currently not supported for modification. "
+                f"Reserved keys used in this request: {', '.join(reserved)}"
+            )
+        if sum(len(name) + len(value) for name, value in variables.items()) > _ENVIRONMENT:
+            raise invalid(
+                "Lambda was unable to configure your environment variables because the environment variables you have "
+                "provided exceeded the 4KB limit."
+            )
+
+    def _layers(self, scope: str, arns: list[str]) -> list[dict[str, Any]]:
+        found = []
+        for arn in arns:
+            layer, _, number = arn.rpartition(":")
+            record = (
+                self.layers.get(scope, f"{layer.rsplit(':', 1)[-1]}:{int(number):08d}") if number.isdigit() else None
+            )
+            if record is None:
+                raise invalid(f"Layer version {arn} does not exist.")
+            found.append({"Arn": arn, "CodeSize": record.value.members["Content"]["CodeSize"]})
+        return found
+
+    async def _code(self, call: Call, code: Input, runtime: str, handler: str) -> _Code:
+        """Take in the code that a request brings or names."""
+        if code.get("ImageUri"):
+            raise not_implemented("CreateFunction with Code.ImageUri")
+        if code.get("S3Bucket") == LOCAL:
+            folder = Path(code["S3Key"])
+            if not (folder.is_absolute() and folder.is_dir()):
+                raise invalid(f"There is no folder {folder} on this machine.")
+            return _Code("", str(folder), 0, base64.b64encode(str(folder).encode()).decode())
+        if "ZipFile" in code:
+            data = code["ZipFile"]
+        elif "S3Bucket" in code:
+            data = await self._from_s3(call, code)
+        else:
+            raise invalid("Please provide a source for function code.")
+        if len(data) > 50 * 1024 * 1024 and "ZipFile" in code:
+            raise AwsError("RequestEntityTooLargeException", "Request must be smaller than 69905067 bytes", status=413)
+        sha = await asyncio.to_thread(self.archive.keep, data)
+        return _Code(sha, "", len(data), base64.b64encode(bytes.fromhex(sha)).decode())
+
+    async def _from_s3(self, call: Call, code: Input) -> bytes:
+        place = {"Bucket": code["S3Bucket"], "Key": code["S3Key"]}
+        if "S3ObjectVersion" in code:
+            place["VersionId"] = code["S3ObjectVersion"]
+        try:
+            found = await self.cloud.call("s3", "GetObject", place, account=call.account, region=call.region)
+        except AwsError as error:
+            words = f"Error occurred while GetObject. S3 Error Code: {error.code}. S3 Error Message: {error.message}"
+            raise invalid(words) from None
+        body = found["Body"]
+        return body if isinstance(body, bytes) else b"".join([chunk async for chunk in body])
+
+    def _location(self, version: Version) -> str:
+        if version.folder:
+            return f"file://{version.folder}"
+        return f"{self.cloud.endpoint}/_cloudlet/lambda-code/{version.sha}"
+
+    def _version_arn(self, members: dict[str, Any]) -> str:
+        arn: str = members["FunctionArn"]
+        return f"{arn}:{LATEST}" if members["Version"] == LATEST else arn
+
+
+@dataclass(frozen=True)
+class _Code:
+    """Code that has been taken in."""
+
+    sha: str
+    folder: str
+    size: int
+    sha256: str

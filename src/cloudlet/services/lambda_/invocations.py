@@ -1,0 +1,414 @@
+"""Invocations: at once, or accepted into the outbox, tried again, and told of at destinations."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cloudlet.control.outbox import Delivery
+from cloudlet.engines.functions import Function, FunctionFailed, Outcome, Throttled
+from cloudlet.errors import AwsError
+from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.lambda_.base import Base
+from cloudlet.services.lambda_.code import invalid
+from cloudlet.services.lambda_.records import LATEST, Version
+from cloudlet.store import Record
+
+_LARGEST = 6 * 1024 * 1024  # bytes of an event or a result
+_LARGEST_ASYNC = 1024 * 1024
+_RETRY_PAUSES = (60.0, 120.0)  # seconds before the second and the third try
+_THROTTLED_PAUSE = 1.0
+
+
+class Async(msgspec.Struct):
+    """An accepted event: what the outbox keeps of it."""
+
+    scope: str
+    name: str
+    qualifier: str
+    request_id: str
+    event: bytes
+    client_context: str = ""
+
+
+class Failed(Exception):
+    """An asynchronous invocation that came to an error."""
+
+    def __init__(self, version: str, outcome: Outcome, condition: str = "RetriesExhausted") -> None:
+        super().__init__(outcome.error)
+        self.version = version
+        self.outcome = outcome
+        self.condition = condition
+
+
+class Invocations(Base):
+    """The operations that run functions."""
+
+    async def Invoke(self, call: Call, input: Input) -> Output:
+        scope, name, qualifier = self.named(call, input)
+        event = input.get("Payload") or b"{}"
+        if not isinstance(event, bytes):
+            event = b"".join([chunk async for chunk in event]) or b"{}"
+        kind = input.get("InvocationType", "RequestResponse")
+        record = self.version(scope, name, qualifier, choose=True)
+        if len(event) > (_LARGEST if kind != "Event" else _LARGEST_ASYNC):
+            words = f"{len(event)} byte payload is too large for the {kind} invocation type (limit {_LARGEST} bytes)"
+            raise AwsError("RequestTooLargeException", words, status=413, Type="User")
+        _check_json(event)
+        if kind == "DryRun":
+            return {"StatusCode": 204}
+        context = input.get("ClientContext", "")
+        if kind == "Event":
+            await self._accept(Async(scope, name, qualifier, call.request_id or str(uuid.uuid4()), event, context))
+            return {"StatusCode": 202, "Payload": b""}
+        outcome = await self.run(scope, record, event, call.request_id, context)
+        answer: Output = {
+            "StatusCode": 200,
+            "Payload": outcome.payload,
+            "ExecutedVersion": record.value.members["Version"],
+        }
+        if outcome.error:
+            answer["FunctionError"] = outcome.error
+        if input.get("LogType") == "Tail":
+            answer["LogResult"] = base64.b64encode(outcome.log.encode()[-4096:]).decode()
+        return answer
+
+    async def run(
+        self, scope: str, record: Record[Version], event: bytes, request_id: str = "", client_context: str = ""
+    ) -> Outcome:
+        """Run a version once. Raises TooManyRequestsException, and ServiceException when it cannot be run here."""
+        function = self._runnable(scope, record)
+        try:
+            decoded = _decoded_context(client_context)
+            outcome = await self.engine.invoke(function, event, request_id=request_id, client_context=decoded)
+        except Throttled:
+            raise AwsError(
+                "TooManyRequestsException",
+                "Rate Exceeded.",
+                status=429,
+                Reason="ReservedFunctionConcurrentInvocationLimitExceeded",
+                Type="User",
+            ) from None
+        except FunctionFailed as error:
+            body = {"errorType": "Runtime.InvalidEntrypoint", "errorMessage": str(error)}
+            return Outcome(msgspec.json.encode(body), "Unhandled")
+        if outcome.stream is None and len(outcome.payload) > _LARGEST:
+            body = {
+                "errorType": "Function.ResponseSizeTooLarge",
+                "errorMessage": f"Response payload size exceeded maximum allowed payload size ({_LARGEST} bytes).",
+            }
+            return Outcome(msgspec.json.encode(body), "Unhandled", outcome.log, outcome.seconds)
+        return outcome
+
+    def _runnable(self, scope: str, record: Record[Version]) -> Function:
+        """A version as the engine takes it; made again only when it has changed."""
+        known = self.runnable.get((scope, record.name))
+        if known is not None and known[0] == record.revision:
+            return known[1]
+        members = record.value.members
+        region = scope.partition("/")[2]
+        name, number = record.name.rsplit(":", 1)
+        settings = self.settings.get(scope, name)
+        environment = {
+            "AWS_REGION": region,
+            "AWS_DEFAULT_REGION": region,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            **((members.get("Environment") or {}).get("Variables") or {}),
+        }
+        layers: tuple[Any, ...] = ()
+        if members.get("Layers"):
+            shas = []
+            for layer in members["Layers"]:
+                arn, _, version = layer["Arn"].rpartition(":")
+                found = self.layers.get(scope, f"{arn.rsplit(':', 1)[-1]}:{int(version):08d}")
+                if found is not None:
+                    shas.append(found.value.sha)
+            layers = (self.archive.merged(tuple(shas)),) if shas else ()
+        digest = hashlib.sha256(msgspec.json.encode([members, record.value.sha, record.value.folder], order="sorted"))
+        function = Function(
+            key=f"{scope}/{record.name}/{digest.hexdigest()[:16]}",
+            name=name,
+            arn=self.arn(scope, name, "" if number == LATEST else number),
+            version=number,
+            runtime=members["Runtime"],
+            handler=members["Handler"],
+            code=self.archive.path(record.value.sha) if record.value.sha else Path(record.value.folder),
+            memory=members["MemorySize"],
+            timeout=float(members["Timeout"]),
+            environment=environment,
+            layers=layers,
+            log_group=members["LoggingConfig"]["LogGroup"],
+            role=members["Role"],
+            reserved=settings.value.reserved if settings is not None else None,
+        )
+        self.runnable[scope, record.name] = (record.revision, function)
+        return function
+
+    async def credentials(self, function: Function) -> tuple[dict[str, str], float]:
+        """The keys of a function's role, for the environment of one sandbox, and until when they are good."""
+        scope = function.key.rsplit("/", 2)[0]
+        account, region = scope.split("/", 1)
+        session: Input = {"RoleArn": function.role, "RoleSessionName": function.name}
+        try:
+            made = await self.cloud.call("sts", "AssumeRole", session, account=account, region=region, principal=_SELF)
+        except AwsError:
+            # A role that nobody has made: the function signs as its account, as the user of this machine does.
+            return {"AWS_ACCESS_KEY_ID": account, "AWS_SECRET_ACCESS_KEY": "local"}, math.inf
+        keys = made["Credentials"]
+        return {
+            "AWS_ACCESS_KEY_ID": keys["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": keys["SecretAccessKey"],
+            "AWS_SESSION_TOKEN": keys["SessionToken"],
+        }, keys["Expiration"]
+
+    # Asynchronous invocations
+
+    async def _accept(self, accepted: Async) -> None:
+        target = f"{accepted.scope}/{accepted.name}"
+        payload = msgspec.msgpack.encode(accepted)
+        await self.db.write(lambda tx: self.outbox.add(tx, target, payload))
+        self.outbox.wake()
+
+    async def deliver(self, delivery: Delivery) -> None:
+        """One try of an accepted event. Raises Failed, or the AwsError of a throttle."""
+        accepted = msgspec.msgpack.decode(delivery.payload, type=Async)
+        try:
+            record = self.version(accepted.scope, accepted.name, accepted.qualifier, choose=True)
+        except AwsError:
+            return
+        context = accepted.client_context
+        outcome = await self.run(accepted.scope, record, accepted.event, accepted.request_id, context)
+        if outcome.error:
+            raise Failed(record.value.members["Version"], outcome)
+        await self._tell(
+            accepted, "OnSuccess", record.value.members["Version"], outcome, "Success", delivery.attempt + 1
+        )
+
+    def retries(self, attempt: int, delivery: Delivery) -> float | None:
+        """How long until the next try; None when the event has had its tries or is too old."""
+        accepted = msgspec.msgpack.decode(delivery.payload, type=Async)
+        settings = self._event_settings(accepted)
+        if attempt > settings.get("MaximumRetryAttempts", 2):
+            return None
+        pause = _RETRY_PAUSES[min(attempt, len(_RETRY_PAUSES)) - 1]
+        oldest = settings.get("MaximumEventAgeInSeconds", 21600)
+        return None if self.cloud.clock.now() + pause - delivery.added > oldest else pause
+
+    async def given_up(self, delivery: Delivery, error: Exception) -> None:
+        """The last try has failed: the dead-letter queue and the failure destination hear of it."""
+        accepted = msgspec.msgpack.decode(delivery.payload, type=Async)
+        failed = error if isinstance(error, Failed) else Failed(LATEST, Outcome(b"", "Unhandled"))
+        try:
+            record = self.version(accepted.scope, accepted.name, accepted.qualifier)
+        except AwsError:
+            return
+        if target := (record.value.members.get("DeadLetterConfig") or {}).get("TargetArn"):
+            await self._dead_letter(accepted, target, failed)
+        await self._tell(accepted, "OnFailure", failed.version, failed.outcome, failed.condition, delivery.attempt)
+
+    def _event_settings(self, accepted: Async) -> dict[str, Any]:
+        record = self.settings.get(accepted.scope, accepted.name)
+        if record is None:
+            return {}
+        found = record.value.event_invoke
+        return found.get(accepted.qualifier) or found.get(LATEST if not accepted.qualifier else "") or {}
+
+    async def _dead_letter(self, accepted: Async, target: str, failed: Failed) -> None:
+        account, region = accepted.scope.split("/", 1)
+        text = {"DataType": "String"}
+        attributes = {
+            "RequestID": {**text, "StringValue": accepted.request_id},
+            "ErrorCode": {"DataType": "Number", "StringValue": "200"},
+            "ErrorMessage": {**text, "StringValue": _message_of(failed.outcome)[:1024] or "Unknown"},
+        }
+        body = accepted.event.decode(errors="replace")
+        if ":sqs:" in target:
+            message: Input = {"QueueUrl": target, "MessageBody": body, "MessageAttributes": attributes}
+            await self.cloud.call("sqs", "SendMessage", message, account=account, region=region, principal=_SELF)
+        else:
+            message = {"TopicArn": target, "Message": body, "MessageAttributes": attributes}
+            await self.cloud.call("sns", "Publish", message, account=account, region=region, principal=_SELF)
+
+    async def _tell(
+        self, accepted: Async, which: str, version: str, outcome: Outcome, condition: str, attempts: int
+    ) -> None:
+        """Send an invocation's record to the destination for its outcome, if there is one."""
+        settings = self._event_settings(accepted)
+        destination = ((settings.get("DestinationConfig") or {}).get(which) or {}).get("Destination")
+        if not destination:
+            return
+        now = datetime.fromtimestamp(self.cloud.clock.now(), UTC)
+        context: dict[str, Any] = {"statusCode": 200, "executedVersion": version}
+        if outcome.error:
+            context["functionError"] = outcome.error
+        record = {
+            "version": "1.0",
+            "timestamp": now.strftime("%Y-%m-%dT%H:%M:%S.") + f"{now.microsecond // 1000:03d}Z",
+            "requestContext": {
+                "requestId": accepted.request_id,
+                "functionArn": self.arn(accepted.scope, accepted.name, accepted.qualifier or LATEST),
+                "condition": condition,
+                "approximateInvokeCount": attempts,
+            },
+            "requestPayload": _json_of(accepted.event),
+            "responseContext": context,
+            "responsePayload": _json_of(outcome.payload),
+        }
+        await self.send_record(accepted.scope, destination, record, f"Lambda Function Invocation Result - {condition}")
+
+    async def send_record(self, scope: str, destination: str, record: dict[str, Any], detail_type: str) -> None:
+        """Deliver a record to a queue, a topic, a function or an event bus."""
+        account, region = scope.split("/", 1)
+        text = msgspec.json.encode(record).decode()
+        where: dict[str, Any] = {"account": account, "region": region, "principal": _SELF}
+        if ":sqs:" in destination:
+            await self.cloud.call("sqs", "SendMessage", {"QueueUrl": destination, "MessageBody": text}, **where)
+        elif ":sns:" in destination:
+            await self.cloud.call("sns", "Publish", {"TopicArn": destination, "Message": text}, **where)
+        elif ":lambda:" in destination:
+            input: Input = {"FunctionName": destination, "InvocationType": "Event", "Payload": text.encode()}
+            await self.cloud.call("lambda", "Invoke", input, **where)
+        elif ":events:" in destination or ":event-bus/" in destination:
+            entry = {
+                "Source": "lambda",
+                "DetailType": detail_type,
+                "Detail": text,
+                "EventBusName": destination,
+                "Resources": [record.get("requestContext", {}).get("functionArn", "")],
+            }
+            await self.cloud.call("events", "PutEvents", {"Entries": [entry]}, **where)
+
+    # How asynchronous invocations are tried
+
+    async def PutFunctionEventInvokeConfig(self, call: Call, input: Input) -> Output:
+        return await self._put_event_settings(call, input, {})
+
+    async def UpdateFunctionEventInvokeConfig(self, call: Call, input: Input) -> Output:
+        return await self._put_event_settings(call, input, await self.GetFunctionEventInvokeConfig(call, input))
+
+    async def GetFunctionEventInvokeConfig(self, call: Call, input: Input) -> Output:
+        scope, name, settings = self.function(call, input)
+        qualifier = self.named(call, input)[2] or LATEST
+        found = settings.event_invoke.get(qualifier)
+        if found is None:
+            words = f"The function {self.arn(scope, name, qualifier)} doesn't have an EventInvokeConfig"
+            raise AwsError("ResourceNotFoundException", words, status=404, Type="User")
+        return found
+
+    async def ListFunctionEventInvokeConfigs(self, call: Call, input: Input) -> Output:
+        _, _, settings = self.function(call, input)
+        return self.page("FunctionEventInvokeConfigs", list(settings.event_invoke.values()), input)
+
+    async def DeleteFunctionEventInvokeConfig(self, call: Call, input: Input) -> Output:
+        await self.GetFunctionEventInvokeConfig(call, input)
+        scope, name, settings = self.function(call, input)
+        qualifier = self.named(call, input)[2] or LATEST
+        kept = {key: value for key, value in settings.event_invoke.items() if key != qualifier}
+        changed = msgspec.structs.replace(settings, event_invoke=kept)
+        await self.db.write(lambda tx: self.settings.put(tx, scope, name, changed))
+        return {}
+
+    async def _put_event_settings(self, call: Call, input: Input, before: dict[str, Any]) -> Output:
+        scope, name, qualifier = self.named(call, input)
+        _, _, settings = self.function(call, input)
+        self.qualifier_exists(scope, name, qualifier)
+        names = ("MaximumRetryAttempts", "MaximumEventAgeInSeconds", "DestinationConfig")
+        members = {
+            "DestinationConfig": {"OnSuccess": {}, "OnFailure": {}},
+            **before,
+            **{key: input[key] for key in names if key in input},
+            "FunctionArn": self.arn(scope, name, qualifier or LATEST),
+            "LastModified": self.cloud.clock.now(),
+        }
+        changed = msgspec.structs.replace(
+            settings, event_invoke={**settings.event_invoke, qualifier or LATEST: members}
+        )
+        await self.db.write(lambda tx: self.settings.put(tx, scope, name, changed))
+        return members
+
+    # Provisioned concurrency
+
+    async def PutProvisionedConcurrencyConfig(self, call: Call, input: Input) -> Output:
+        scope, name, qualifier = self.named(call, input)
+        _, _, settings = self.function(call, input)
+        if not qualifier or qualifier == LATEST:
+            raise invalid("Provisioned Concurrency Configs cannot be applied to unpublished function versions.")
+        record = self.version(scope, name, qualifier)
+        count = input["ProvisionedConcurrentExecutions"]
+        members = {
+            "RequestedProvisionedConcurrentExecutions": count,
+            "AllocatedProvisionedConcurrentExecutions": count,
+            "AvailableProvisionedConcurrentExecutions": count,
+            "Status": "READY",
+            "LastModified": self.timestamp(),
+        }
+        await self.engine.prepare(self._runnable(scope, record), count)
+        changed = msgspec.structs.replace(settings, provisioned={**settings.provisioned, qualifier: members})
+        await self.db.write(lambda tx: self.settings.put(tx, scope, name, changed))
+        return members
+
+    async def GetProvisionedConcurrencyConfig(self, call: Call, input: Input) -> Output:
+        _, _, settings = self.function(call, input)
+        found = settings.provisioned.get(self.named(call, input)[2])
+        if found is None:
+            words = "No Provisioned Concurrency Config found for this function"
+            raise AwsError("ProvisionedConcurrencyConfigNotFoundException", words, status=404, Type="User")
+        return found
+
+    async def ListProvisionedConcurrencyConfigs(self, call: Call, input: Input) -> Output:
+        scope, name, settings = self.function(call, input)
+        found = [
+            {**members, "FunctionArn": self.arn(scope, name, qualifier)}
+            for qualifier, members in settings.provisioned.items()
+        ]
+        return self.page("ProvisionedConcurrencyConfigs", found, input)
+
+    async def DeleteProvisionedConcurrencyConfig(self, call: Call, input: Input) -> Output:
+        scope, name, settings = self.function(call, input)
+        qualifier = self.named(call, input)[2]
+        kept = {key: value for key, value in settings.provisioned.items() if key != qualifier}
+        changed = msgspec.structs.replace(settings, provisioned=kept)
+        await self.db.write(lambda tx: self.settings.put(tx, scope, name, changed))
+        return {}
+
+
+_SELF = "lambda.amazonaws.com"
+
+
+def _check_json(event: bytes) -> None:
+    try:
+        msgspec.json.decode(event, type=msgspec.Raw)
+        event.decode()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        words = f"Could not parse request body into json: {error}"
+        raise AwsError("InvalidRequestContentException", words, status=400, Type="User") from None
+
+
+def _decoded_context(given: str) -> str:
+    if not given:
+        return ""
+    try:
+        text = base64.b64decode(given, validate=True).decode()
+        return msgspec.json.encode(msgspec.json.decode(text)).decode()
+    except (ValueError, msgspec.DecodeError):
+        words = "Client context must be a valid Base64-encoded JSON object."
+        raise AwsError("InvalidRequestContentException", words, status=400, Type="User") from None
+
+
+def _json_of(payload: bytes) -> Any:
+    try:
+        return msgspec.json.decode(payload)
+    except msgspec.DecodeError:
+        return payload.decode(errors="replace") or None
+
+
+def _message_of(outcome: Outcome) -> str:
+    document = _json_of(outcome.payload)
+    return str(document.get("errorMessage", "")) if isinstance(document, dict) else ""

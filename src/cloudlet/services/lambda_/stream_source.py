@@ -1,0 +1,215 @@
+"""DynamoDB Streams as an event source: shards in order, a place kept for each, batches tried until they are done."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from cloudlet.engines.functions import Outcome
+from cloudlet.errors import AwsError
+from cloudlet.services.api import Cloud
+from cloudlet.services.lambda_.batches import Filter, failures
+
+log = logging.getLogger("cloudlet.lambda")
+
+_LOOK = 1000  # records of one GetRecords
+_PAUSE = 1.0  # seconds before the first further try; it doubles
+_LONGEST_PAUSE = 60.0
+
+Run = Callable[[bytes], Awaitable[Outcome]]
+Keep = Callable[[str, str], Awaitable[None]]  # a shard, and the sequence number that has been done
+Tell = Callable[[dict[str, Any]], Awaitable[None]]  # a record for the failure destination
+
+
+class StreamSource:
+    """Reads the stream of one table for one mapping."""
+
+    def __init__(
+        self,
+        cloud: Cloud,
+        members: dict[str, Any],
+        positions: dict[str, str],
+        account: str,
+        region: str,
+        run: Run,
+        keep: Keep,
+        tell: Tell,
+    ) -> None:
+        self._cloud = cloud
+        self._arn: str = members["EventSourceArn"]
+        self._function: str = members["FunctionArn"]
+        self._where: dict[str, Any] = {"account": account, "region": region, "principal": "lambda.amazonaws.com"}
+        self._size: int = members["BatchSize"]
+        self._window: int = members.get("MaximumBatchingWindowInSeconds", 0)
+        self._tries: int = members.get("MaximumRetryAttempts", -1)
+        self._age: int = members.get("MaximumRecordAgeInSeconds", -1)
+        self._halves: bool = members.get("BisectBatchOnFunctionError", False)
+        self._reports = "ReportBatchItemFailures" in members.get("FunctionResponseTypes", ())
+        self._latest = members.get("StartingPosition") == "LATEST"
+        self._filter = Filter(members.get("FilterCriteria"))
+        self._positions = dict(positions)
+        self._run = run
+        self._keep = keep
+        self._tell = tell
+
+    async def follow(self) -> None:
+        """Read until cancelled."""
+        dynamodb: Any = await self._cloud.service("dynamodb")
+        while True:
+            try:
+                for shard in await self._shards():
+                    await self._read(shard)
+                await dynamodb.wait_for_change(self._arn, max(self._positions.values(), key=int, default=None))
+            except AwsError as error:
+                log.warning("reading %s failed: %s", self._arn, error)
+                await self._cloud.clock.sleep(_LONGEST_PAUSE if error.code == "ResourceNotFoundException" else _PAUSE)
+
+    async def settle(self, seconds: float) -> None:
+        """A batch that was not finished is tried again after the next start."""
+
+    async def _shards(self) -> list[str]:
+        """The stream's shards, parents before their children."""
+        answer = await self._cloud.call("dynamodbstreams", "DescribeStream", {"StreamArn": self._arn}, **self._where)
+        return [shard["ShardId"] for shard in answer["StreamDescription"]["Shards"]]
+
+    async def _read(self, shard: str) -> None:
+        """Work off what a shard has now."""
+        start: dict[str, Any] = {"StreamArn": self._arn, "ShardId": shard, "ShardIteratorType": "TRIM_HORIZON"}
+        if position := self._positions.get(shard):
+            start |= {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "SequenceNumber": position}
+        begun = await self._cloud.call("dynamodbstreams", "GetShardIterator", start, **self._where)
+        iterator = begun.get("ShardIterator")
+        waited = False
+        while iterator:
+            request = {"ShardIterator": iterator, "Limit": _LOOK if self._filter else min(_LOOK, self._size)}
+            answer = await self._cloud.call("dynamodbstreams", "GetRecords", request, **self._where)
+            records = answer.get("Records", [])
+            if not records:
+                return
+            if self._window and not waited and len(records) < self._size:
+                # A batch that is not full waits once for more.
+                await self._cloud.clock.sleep(self._window)
+                waited = True
+                continue
+            waited = False
+            iterator = answer.get("NextShardIterator")
+            shown = [_shown(record, self._arn) for record in records]
+            passed = [record for record in shown if self._filter.passes(record)]
+            for first in range(0, len(passed), self._size):
+                await self._batch(shard, passed[first : first + self._size])
+            await self._done(shard, shown[-1])
+
+    async def _done(self, shard: str, record: dict[str, Any]) -> None:
+        number = record["dynamodb"]["SequenceNumber"]
+        if self._positions.get(shard) != number:
+            self._positions[shard] = number
+            await self._keep(shard, number)
+
+    async def _batch(self, shard: str, batch: list[dict[str, Any]]) -> None:
+        """Run the function on a batch until it is done or given up; records before a failed one are done."""
+        tried, pause = 0, _PAUSE
+        while batch:
+            batch, given_up = self._young(batch)
+            if given_up:
+                await self._give_up(shard, given_up, "RecordAgeExceeded", tried, None)
+                continue
+            numbers = [record["dynamodb"]["SequenceNumber"] for record in batch]
+            outcome: Outcome | None = None
+            try:
+                outcome = await self._run(msgspec.json.encode({"Records": batch}))
+                undone = failures(outcome, numbers, self._reports)
+            except AwsError:
+                undone = numbers  # throttled: it does not count as a try
+                await self._cloud.clock.sleep(pause)
+                continue
+            if not undone:
+                await self._done(shard, batch[-1])
+                return
+            first = min(numbers.index(number) for number in undone)
+            if first:
+                # What comes before the first failure is done, and the rest begins its tries anew.
+                await self._done(shard, batch[first - 1])
+                batch, tried, pause = batch[first:], 0, _PAUSE
+                continue
+            tried += 1
+            if 0 <= self._tries < tried:
+                await self._give_up(shard, batch, "RetryAttemptsExhausted", tried, outcome)
+                return
+            await self._cloud.clock.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+            if self._halves and len(batch) > 1:
+                middle = len(batch) // 2
+                await self._batch(shard, batch[:middle])
+                batch, tried = batch[middle:], 0
+
+    def _young(self, batch: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """The records that are not too old, and those that are."""
+        if self._age < 0:
+            return batch, []
+        oldest = self._cloud.clock.now() - self._age
+        old = [record for record in batch if record["dynamodb"]["ApproximateCreationDateTime"] < oldest]
+        return batch[len(old) :], old
+
+    async def _give_up(
+        self, shard: str, batch: list[dict[str, Any]], condition: str, tried: int, outcome: Outcome | None
+    ) -> None:
+        created = [record["dynamodb"]["ApproximateCreationDateTime"] for record in batch]
+        record: dict[str, Any] = {
+            "requestContext": {
+                "requestId": batch[0]["eventID"],
+                "functionArn": self._function,
+                "condition": condition,
+                "approximateInvokeCount": tried,
+            },
+            "version": "1.0",
+            "timestamp": _iso(self._cloud.clock.now()),
+            "DDBStreamBatchInfo": {
+                "shardId": shard,
+                "startSequenceNumber": batch[0]["dynamodb"]["SequenceNumber"],
+                "endSequenceNumber": batch[-1]["dynamodb"]["SequenceNumber"],
+                "approximateArrivalOfFirstRecord": _iso(created[0]),
+                "approximateArrivalOfLastRecord": _iso(created[-1]),
+                "batchSize": len(batch),
+                "streamArn": self._arn,
+            },
+        }
+        if outcome is not None:
+            record["responseContext"] = {
+                "statusCode": 200,
+                "executedVersion": "$LATEST",
+                "functionError": outcome.error,
+            }
+        await self._tell(record)
+        await self._done(shard, batch[-1])
+
+
+def _shown(record: dict[str, Any], arn: str) -> dict[str, Any]:
+    """A stream's record as a function sees it: binary values in base64, whole seconds, and the stream's ARN."""
+    change = dict(record["dynamodb"])
+    for image in ("Keys", "NewImage", "OldImage"):
+        if image in change:
+            change[image] = {name: _plain(value) for name, value in change[image].items()}
+    return {**record, "dynamodb": change, "eventSourceARN": arn}
+
+
+def _plain(value: dict[str, Any]) -> dict[str, Any]:
+    """An attribute value with its bytes as text."""
+    ((kind, content),) = value.items()
+    if kind == "B":
+        return {kind: base64.b64encode(content).decode()}
+    if kind == "BS":
+        return {kind: [base64.b64encode(one).decode() for one in content]}
+    if kind == "L":
+        return {kind: [_plain(one) for one in content]}
+    if kind == "M":
+        return {kind: {name: _plain(one) for name, one in content.items()}}
+    return value
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"

@@ -1,0 +1,141 @@
+"""Function URLs: a function as a web server of its own."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from cloudlet.errors import AwsError, not_implemented
+from cloudlet.http import Request, Response
+from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.apigatewayv2 import cors, events
+from cloudlet.services.apigatewayv2.routes import Match
+from cloudlet.services.lambda_.invocations import Invocations
+from cloudlet.services.lambda_.records import LATEST
+
+_LARGEST = 6 * 1024 * 1024
+
+
+class Urls(Invocations):
+    """The operations on function URLs, and the door behind them."""
+
+    async def CreateFunctionUrlConfig(self, call: Call, input: Input) -> Output:
+        scope, name, qualifier = self.named(call, input)
+        _, _, settings = self.function(call, input)
+        self.qualifier_exists(scope, name, qualifier)
+        if qualifier in settings.urls:
+            arn = self.arn(scope, name, qualifier)
+            words = (
+                f"Failed to create function url config for [functionArn = {arn}]. Error message:  "
+                "FunctionUrlConfig exists for this Lambda function"
+            )
+            raise AwsError("ResourceConflictException", words, status=409, Type="User")
+        _check_mode(input)
+        now = self.timestamp()
+        members = {
+            "FunctionUrl": self.cloud.door("lambda-url", _url_id(scope, name, qualifier)) + "/",
+            "FunctionArn": self.arn(scope, name, qualifier),
+            "AuthType": input["AuthType"],
+            "InvokeMode": input.get("InvokeMode", "BUFFERED"),
+            **({"Cors": input["Cors"]} if "Cors" in input else {}),
+            "CreationTime": now,
+            "LastModifiedTime": now,
+        }
+        await self._put_url(scope, name, {**settings.urls, qualifier: members})
+        return members
+
+    async def GetFunctionUrlConfig(self, call: Call, input: Input) -> Output:
+        _, _, settings = self.function(call, input)
+        found = settings.urls.get(self.named(call, input)[2])
+        if found is None:
+            words = "The resource you requested does not exist."
+            raise AwsError("ResourceNotFoundException", words, status=404, Type="User")
+        return found
+
+    async def ListFunctionUrlConfigs(self, call: Call, input: Input) -> Output:
+        _, _, settings = self.function(call, input)
+        return self.page("FunctionUrlConfigs", list(settings.urls.values()), input)
+
+    async def UpdateFunctionUrlConfig(self, call: Call, input: Input) -> Output:
+        _check_mode(input)
+        current = await self.GetFunctionUrlConfig(call, input)
+        scope, name, qualifier = self.named(call, input)
+        _, _, settings = self.function(call, input)
+        kept: dict[str, Any] = {key: input[key] for key in ("AuthType", "Cors", "InvokeMode") if key in input}
+        members = {**current, **kept, "LastModifiedTime": self.timestamp()}
+        await self._put_url(scope, name, {**settings.urls, qualifier: members})
+        return members
+
+    async def DeleteFunctionUrlConfig(self, call: Call, input: Input) -> Output:
+        await self.GetFunctionUrlConfig(call, input)
+        scope, name, qualifier = self.named(call, input)
+        _, _, settings = self.function(call, input)
+        await self._put_url(scope, name, {key: value for key, value in settings.urls.items() if key != qualifier})
+        return {}
+
+    async def answer_url(self, request: Request, label: str) -> Response:
+        """Answer a request to a function URL."""
+        found = self._find_url(label)
+        if found is None:
+            return _message(404, "Not Found")
+        scope, name, qualifier, members = found
+        configuration = members.get("Cors")
+        if configuration and cors.is_preflight(request):
+            return cors.preflight(request, configuration)
+        signed = "authorization" in request.headers or "X-Amz-Signature" in request.query
+        if members["AuthType"] == "AWS_IAM" and not signed:
+            return _message(
+                403,
+                "Forbidden. For troubleshooting Function URL authorization issues, see: https://docs.aws.amazon.com/lambda/latest/dg/urls-auth.html",
+            )
+        account, region = scope.split("/", 1)
+        body = await request.read(_LARGEST)
+        match = Match({"RouteKey": "$default"}, {})
+        path = events.unquoted(request.path)
+        stage = {"StageName": "$default"}
+        context = events.Context(request, body, label, account, region, stage, match, path, self.cloud.clock.now())
+        event = msgspec.json.encode(events.version_2(context))
+        record = self.version(scope, name, qualifier, choose=True)
+        try:
+            outcome = await self.run(scope, record, event)
+        except AwsError as error:
+            return _message(error.status or 500, error.message)
+        if outcome.stream is not None:
+            kind = outcome.content_type
+            return Response(200, {"content-type": kind}, outcome.stream)
+        if outcome.error:
+            response = _message(502, "Internal Server Error")
+        else:
+            response = events.read_answer(outcome.payload, newer=True)
+        if configuration:
+            cors.add_headers(request, response, configuration)
+        return response
+
+    def _find_url(self, label: str) -> tuple[str, str, str, dict[str, Any]] | None:
+        for record in self.settings.all():
+            for qualifier, members in record.value.urls.items():
+                if _url_id(record.scope, record.name, qualifier) == label:
+                    return record.scope, record.name, qualifier, members
+        return None
+
+    async def _put_url(self, scope: str, name: str, urls: dict[str, dict[str, Any]]) -> None:
+        record = self.settings.get(scope, name)
+        assert record is not None
+        changed = msgspec.structs.replace(record.value, urls=urls)
+        await self.db.write(lambda tx: self.settings.put(tx, scope, name, changed))
+
+
+def _url_id(scope: str, name: str, qualifier: str) -> str:
+    """The URL's own name: the same again when it is made again."""
+    return hashlib.sha256(f"{scope}/{name}/{qualifier or LATEST}".encode()).hexdigest()[:32]
+
+
+def _check_mode(input: Input) -> None:
+    if input.get("InvokeMode", "BUFFERED") not in ("BUFFERED", "RESPONSE_STREAM"):
+        raise not_implemented(f"function URLs with InvokeMode {input['InvokeMode']}")
+
+
+def _message(status: int, words: str) -> Response:
+    return Response(status, {"content-type": "application/json"}, msgspec.json.encode({"Message": words}))

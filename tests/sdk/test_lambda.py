@@ -1,0 +1,332 @@
+"""Lambda: functions of all runtimes, how they are invoked, what calls them, and what becomes of what they print."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from cloudlet.testing import LocalCloud
+
+ROLE = "arn:aws:iam::000000000000:role/anyone"
+
+
+def archive(**files: str) -> bytes:
+    """A zip of modules: ``index="..."`` is index.py, ``index_js`` is index.js."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as written:
+        for name, source in files.items():
+            path = name.replace("_js", ".js").replace("_mjs", ".mjs")
+            entry = zipfile.ZipInfo(path if "." in path or name == "bootstrap" else f"{name}.py")
+            entry.external_attr = 0o755 << 16
+            written.writestr(entry, source)
+    return packed.getvalue()
+
+
+def make(cloud: LocalCloud, name: str, source: str, **more: Any) -> str:
+    """A Python function; returns its ARN."""
+    settings: dict[str, Any] = {"Runtime": "python3.11", "Handler": "index.handler", "Role": ROLE, **more}
+    code = settings.pop("Code", None) or {"ZipFile": archive(index=source)}
+    made = cloud.client("lambda").create_function(FunctionName=name, Code=code, **settings)
+    arn: str = made["FunctionArn"]
+    return arn
+
+
+def invoke(cloud: LocalCloud, name: str, event: Any = None, **more: Any) -> Any:
+    answer = cloud.client("lambda").invoke(FunctionName=name, Payload=json.dumps(event or {}).encode(), **more)
+    return json.loads(answer["Payload"].read() or b"null")
+
+
+def eventually(look: Callable[[], Any], seconds: float = 10) -> Any:
+    """What ``look`` finds, once it finds something."""
+    end = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < end, "it has not come about"
+        time.sleep(0.05)
+    return found
+
+
+def receive(cloud: LocalCloud, url: str, wait: int = 10) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (
+        cloud.client("sqs")
+        .receive_message(QueueUrl=url, WaitTimeSeconds=wait, MaxNumberOfMessages=10, MessageAttributeNames=["All"])
+        .get("Messages", [])
+    )
+    return found
+
+
+def test_function_is_created_invoked_changed_and_deleted(cloud: LocalCloud) -> None:
+    functions = cloud.client("lambda")
+    source = "import os\ndef handler(event, context):\n    return {'was': event, 'mode': os.environ['MODE']}"
+    arn = make(cloud, "echo", source, Environment={"Variables": {"MODE": "one"}}, Tags={"team": "red"})
+    answer = functions.invoke(FunctionName="echo", Payload=b'{"a": 1}', LogType="Tail")
+    told = json.loads(answer["Payload"].read())
+    assert (told["was"], told["mode"]) == ({"a": 1}, "one")
+    assert answer["ExecutedVersion"] == "$LATEST"
+    assert "FunctionError" not in answer
+
+    functions.update_function_configuration(FunctionName="echo", Environment={"Variables": {"MODE": "two"}}, Timeout=7)
+    assert invoke(cloud, arn)["mode"] == "two"
+    functions.update_function_code(FunctionName="echo", ZipFile=archive(index="def handler(e, c):\n    return 'new'"))
+    assert invoke(cloud, "echo") == "new"
+
+    found = functions.get_function(FunctionName="echo")
+    assert found["Configuration"]["Timeout"] == 7
+    assert found["Tags"] == {"team": "red"}
+    with urllib.request.urlopen(found["Code"]["Location"]) as download:
+        assert zipfile.ZipFile(io.BytesIO(download.read())).namelist() == ["index.py"]
+
+    functions.delete_function(FunctionName="echo")
+    with pytest.raises(functions.exceptions.ResourceNotFoundException) as gone:
+        functions.invoke(FunctionName="echo")
+    assert gone.value.response["Error"]["Message"] == f"Function not found: {arn}"
+
+
+def test_errors_and_timeouts_are_told_as_lambda_tells_them(cloud: LocalCloud) -> None:
+    source = """
+import time, sys
+def handler(event, context):
+    print("doing", event["do"])
+    if event["do"] == "sleep":
+        time.sleep(30)
+    if event["do"] == "exit":
+        sys.exit(3)
+    raise KeyError(event["do"])
+"""
+    make(cloud, "fails", source, Timeout=1)
+    functions = cloud.client("lambda")
+    answer = functions.invoke(FunctionName="fails", Payload=b'{"do": "raise"}', LogType="Tail")
+    told = json.loads(answer["Payload"].read())
+    assert answer["FunctionError"] == "Unhandled"
+    assert (told["errorType"], told["errorMessage"]) == ("KeyError", "'raise'")
+    assert told["stackTrace"]
+    assert "Task timed out after 1.00 seconds" in invoke(cloud, "fails", {"do": "sleep"})["errorMessage"]
+    assert invoke(cloud, "fails", {"do": "exit"})["errorType"] == "Runtime.ExitError"
+
+    make(cloud, "broken", "import nothing_of_that_name")
+    assert invoke(cloud, "broken")["errorType"] == "Runtime.ImportModuleError"
+    with pytest.raises(ClientError) as wrong:
+        functions.invoke(FunctionName="fails", Payload=b"{not json")
+    assert wrong.value.response["Error"]["Code"] == "InvalidRequestContentException"
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="Node.js is not on this machine")
+def test_node_and_provided_runtimes(cloud: LocalCloud) -> None:
+    source = "exports.handler = async (event) => ({ twice: event.n * 2 });"
+    make(cloud, "node", "", Runtime="nodejs20.x", Code={"ZipFile": archive(index_js=source)})
+    assert invoke(cloud, "node", {"n": 21}) == {"twice": 42}
+
+    shell = r"""#!/bin/sh
+api="http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation"
+while true; do
+  event=$(curl -sS -D /tmp/headers "$api/next")
+  id=$(grep -i lambda-runtime-aws-request-id /tmp/headers | tr -d '\r' | cut -d' ' -f2)
+  curl -sS -X POST "$api/$id/response" -d "{\"shell\": $event}" > /dev/null
+done
+"""
+    make(cloud, "shell", "", Runtime="provided.al2023", Code={"ZipFile": archive(bootstrap=shell)})
+    assert invoke(cloud, "shell", [1, 2]) == {"shell": [1, 2]}
+
+
+@pytest.mark.skipif(not shutil.which("javac"), reason="a JDK is not on this machine")
+def test_java_runtime(cloud: LocalCloud, tmp_path: Path) -> None:
+    import subprocess
+
+    (tmp_path / "Greeter.java").write_text("""
+        import java.util.*;
+        public class Greeter {
+            public static class Order { private String name; private int count;
+                public void setName(String n) { name = n; } public void setCount(int c) { count = c; }
+                public String getName() { return name; } public int getCount() { return count; } }
+            public Map<String, Object> handle(Order order) {
+                if (order.getCount() < 0) throw new IllegalStateException("too few");
+                return Map.of("greeting", "hello " + order.getName(), "order", order);
+            }
+        }""")
+    subprocess.run(["javac", "Greeter.java"], cwd=tmp_path, check=True)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as written:
+        for path in tmp_path.glob("*.class"):
+            written.write(path, path.name)
+    code = {"ZipFile": packed.getvalue()}
+    make(cloud, "java", "", Runtime="java17", Handler="Greeter::handle", Code=code, MemorySize=256, Timeout=30)
+    told = invoke(cloud, "java", {"name": "Zoë", "count": 2, "unknown": None})
+    assert told == {"greeting": "hello Zoë", "order": {"name": "Zoë", "count": 2}}
+    assert invoke(cloud, "java", {"name": "x", "count": -1})["errorType"] == "java.lang.IllegalStateException"
+
+
+def test_versions_aliases_layers_and_permissions(cloud: LocalCloud) -> None:
+    functions = cloud.client("lambda")
+    layer = functions.publish_layer_version(
+        LayerName="shared", Content={"ZipFile": archive(**{"python/shared.py": "WORD = 'layer'"})}
+    )
+    source = "import shared\ndef handler(e, c):\n    return [shared.WORD, c.function_version, c.invoked_function_arn]"
+    arn = make(cloud, "one", source, Layers=[layer["LayerVersionArn"]], Publish=True)
+    assert arn.endswith(":one:1")
+    functions.create_alias(FunctionName="one", Name="live", FunctionVersion="1")
+    assert invoke(cloud, "one", Qualifier="live")[:2] == ["layer", "1"]
+    assert functions.publish_version(FunctionName="one")["Version"] == "1"
+    functions.update_function_configuration(FunctionName="one", Description="changed")
+    assert functions.publish_version(FunctionName="one")["Version"] == "2"
+    functions.update_alias(FunctionName="one", Name="live", FunctionVersion="2")
+    assert invoke(cloud, "one:live")[1] == "2"
+    assert [one["Version"] for one in functions.list_versions_by_function(FunctionName="one")["Versions"]] == [
+        *("$LATEST", "1", "2")
+    ]
+    with pytest.raises(functions.exceptions.ResourceConflictException):
+        functions.delete_function(FunctionName="one", Qualifier="2")
+
+    functions.add_permission(
+        FunctionName="one", StatementId="s", Action="lambda:InvokeFunction", Principal="sns.amazonaws.com"
+    )
+    policy = json.loads(functions.get_policy(FunctionName="one")["Policy"])
+    assert policy["Statement"][0]["Principal"] == {"Service": "sns.amazonaws.com"}
+
+
+def test_concurrency_is_used_and_limited(cloud: LocalCloud) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    functions = cloud.client("lambda")
+    make(cloud, "slow", "import time, os\ndef handler(e, c):\n    time.sleep(0.5)\n    return os.getpid()")
+    with ThreadPoolExecutor(4) as pool:
+        started = time.monotonic()
+        list(pool.map(lambda _: invoke(cloud, "slow"), range(4)))
+    assert time.monotonic() - started < 1.9
+    functions.put_function_concurrency(FunctionName="slow", ReservedConcurrentExecutions=1)
+
+    functions.put_function_concurrency(FunctionName="slow", ReservedConcurrentExecutions=0)
+    with pytest.raises(functions.exceptions.TooManyRequestsException):
+        functions.invoke(FunctionName="slow")
+
+
+def test_queue_is_worked_off_and_failed_messages_come_back(cloud: LocalCloud) -> None:
+    sqs, functions = cloud.client("sqs"), cloud.client("lambda")
+    work = sqs.create_queue(QueueName="work")["QueueUrl"]
+    done = sqs.create_queue(QueueName="done")["QueueUrl"]
+    source = """
+import boto3, os
+sqs = boto3.client("sqs")
+def handler(event, context):
+    failed = []
+    for record in event["Records"]:
+        if record["body"] == "bad" and record["attributes"]["ApproximateReceiveCount"] == "1":
+            failed.append({"itemIdentifier": record["messageId"]})
+        else:
+            sqs.send_message(QueueUrl=os.environ["DONE"], MessageBody=record["body"] + record["eventSource"])
+    return {"batchItemFailures": failed}
+"""
+    make(cloud, "worker", source, Environment={"Variables": {"DONE": done}}, Timeout=10)
+    arn = sqs.get_queue_attributes(QueueUrl=work, AttributeNames=["All"])["Attributes"]["QueueArn"]
+    mapping = functions.create_event_source_mapping(
+        EventSourceArn=arn, FunctionName="worker", FunctionResponseTypes=["ReportBatchItemFailures"]
+    )
+    for body in ("good", "bad"):
+        sqs.send_message(QueueUrl=work, MessageBody=body)
+    assert [message["Body"] for message in receive(cloud, done)] == ["goodaws:sqs"]
+    cloud.advance(31)
+    assert eventually(lambda: receive(cloud, done, 1))[0]["Body"] == "badaws:sqs"
+
+    functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
+    sqs.send_message(QueueUrl=work, MessageBody="later")
+    assert receive(cloud, done, 1) == []
+    cloud.kill()
+    cloud.start()
+    functions = cloud.client("lambda")
+    assert receive(cloud, done, 0) == []
+    functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
+    assert receive(cloud, done)[0]["Body"] == "lateraws:sqs"
+    functions.delete_event_source_mapping(UUID=mapping["UUID"])
+    assert functions.list_event_source_mappings()["EventSourceMappings"] == []
+
+
+def test_accepted_event_is_tried_again_and_told_of(cloud: LocalCloud) -> None:
+    sqs, functions = cloud.client("sqs"), cloud.client("lambda")
+    failed = sqs.create_queue(QueueName="failed")["QueueUrl"]
+    dead = sqs.create_queue(QueueName="dead")["QueueUrl"]
+    arns = [
+        sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        for url in (failed, dead)
+    ]
+    make(cloud, "bad", "def handler(e, c):\n    raise ValueError('no')", DeadLetterConfig={"TargetArn": arns[1]})
+    functions.put_function_event_invoke_config(
+        FunctionName="bad", MaximumRetryAttempts=1, DestinationConfig={"OnFailure": {"Destination": arns[0]}}
+    )
+    accepted = functions.invoke(FunctionName="bad", InvocationType="Event", Payload=b'{"n": 1}')
+    assert accepted["StatusCode"] == 202
+    assert receive(cloud, failed, 1) == []
+    cloud.kill()
+    cloud.start()
+    cloud.advance(61)
+    record = json.loads(receive(cloud, failed)[0]["Body"])
+    assert record["requestPayload"] == {"n": 1}
+    assert record["requestContext"]["condition"] == "RetriesExhausted"
+    assert record["responsePayload"]["errorType"] == "ValueError"
+    message = receive(cloud, dead)[0]
+    assert json.loads(message["Body"]) == {"n": 1}
+    assert message["MessageAttributes"]["ErrorMessage"]["StringValue"] == "no"
+
+
+def test_function_url_answers(cloud: LocalCloud) -> None:
+    source = (
+        "def handler(e, _):\n return {'statusCode': 201, 'body': e['requestContext']['http']['method'] + e['rawPath']}"
+    )
+    make(cloud, "web", source)
+    functions = cloud.client("lambda")
+    url = functions.create_function_url_config(FunctionName="web", AuthType="NONE")["FunctionUrl"]
+    with urllib.request.urlopen(url + "a/b?x=1") as answer:
+        assert (answer.status, answer.read()) == (201, b"GET/a/b")
+    functions.update_function_url_config(FunctionName="web", AuthType="AWS_IAM")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(url)
+    assert refused.value.code == 403
+    refused.value.close()
+
+
+def test_changed_file_of_a_local_folder_serves_the_next_invocation(cloud: LocalCloud, tmp_path: Path) -> None:
+    code = tmp_path / "index.py"
+    code.write_text("def handler(e, c):\n    return 1")
+    make(cloud, "live", "", Code={"S3Bucket": "hot-reload", "S3Key": str(tmp_path)})
+    assert invoke(cloud, "live") == 1
+    code.write_text("def handler(e, c):\n    return 2")
+    eventually(lambda: invoke(cloud, "live") == 2, 2)
+
+
+def test_what_a_function_prints_is_in_its_log(cloud: LocalCloud) -> None:
+    logs = cloud.client("logs")
+    make(cloud, "talks", "def handler(e, c):\n    print('hello there')")
+    invoke(cloud, "talks")
+
+    def lines() -> list[str]:
+        try:
+            return [event["message"] for event in logs.filter_log_events(logGroupName="/aws/lambda/talks")["events"]]
+        except logs.exceptions.ResourceNotFoundException:
+            return []
+
+    found = eventually(lambda: (seen := lines()) and "REPORT" in "".join(seen) and seen)
+    assert "hello there\n" in found
+    assert any(line.startswith("START RequestId: ") for line in found)
+
+
+def test_bad_archives_are_refused(cloud: LocalCloud) -> None:
+    functions = cloud.client("lambda")
+    outside = io.BytesIO()
+    with zipfile.ZipFile(outside, "w") as written:
+        written.writestr("../../outside.py", "x")
+    bomb = io.BytesIO()
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as written:
+        written.writestr("zeros", b"\0" * (300 << 20))
+    for data in (b"no zip", outside.getvalue(), bomb.getvalue()):
+        with pytest.raises(functions.exceptions.InvalidParameterValueException):
+            make(cloud, "bad", "", Code={"ZipFile": data})
+    assert functions.list_functions()["Functions"] == []
+    assert not list(cloud.data_dir.glob("lambda/code/*"))
