@@ -57,11 +57,13 @@ def eventually(look: Callable[[], Any], seconds: float = 10) -> Any:
 
 
 def receive(cloud: LocalCloud, url: str, wait: int = 10) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = (
-        cloud.client("sqs")
-        .receive_message(QueueUrl=url, WaitTimeSeconds=wait, MaxNumberOfMessages=10, MessageAttributeNames=["All"])
-        .get("Messages", [])
-    )
+    """Take messages off a queue."""
+    sqs = cloud.client("sqs")
+    found: list[dict[str, Any]] = sqs.receive_message(
+        QueueUrl=url, WaitTimeSeconds=wait, MaxNumberOfMessages=10, MessageAttributeNames=["All"]
+    ).get("Messages", [])
+    for message in found:
+        sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
     return found
 
 

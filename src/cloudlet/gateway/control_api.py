@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from cloudlet import __version__
+from cloudlet.errors import AwsError
 from cloudlet.gateway.faults import Faults
 from cloudlet.gateway.origins import is_local
 from cloudlet.http import Request, Response
@@ -41,6 +42,8 @@ class ControlApi:
             ("GET", "/_cloudlet/calls"): self._list_calls,
             ("GET", "/_cloudlet/resources"): self._resources,
             ("GET", "/_cloudlet/logs"): self._logs,
+            ("POST", "/_cloudlet/deploy"): self._deploy,
+            ("POST", "/_cloudlet/plan"): self._plan,
             ("POST", "/_cloudlet/stop"): self._stop,
             ("GET", "/_localstack/health"): self._health,
             ("POST", "/moto-api/reset"): self._reset,
@@ -145,6 +148,41 @@ class ControlApi:
                 yield msgspec.json.encode(event) + b"\n"
 
         return Response(200, {"content-type": "application/x-ndjson"}, lines())
+
+    async def _deploy(self, request: Request) -> Response:
+        """Deploy a template of this machine; what happens is told as it happens, one JSON document a line."""
+        try:
+            account, region, document = await self._template(request)
+        except (TypeError, msgspec.MsgspecError) as error:
+            return _json({"error": str(error)}, 400)
+        cloudformation = await self._cloud.service("cloudformation")
+
+        async def lines() -> AsyncIterator[bytes]:
+            try:
+                async for event in cloudformation.deploy(account, region, document):
+                    yield msgspec.json.encode(event) + b"\n"
+            except AwsError as error:
+                yield msgspec.json.encode({"event": "failed", "message": error.message}) + b"\n"
+
+        return Response(200, {"content-type": "application/x-ndjson"}, lines())
+
+    async def _plan(self, request: Request) -> Response:
+        """What deploying a template would change."""
+        try:
+            account, region, document = await self._template(request)
+            cloudformation = await self._cloud.service("cloudformation")
+            return _json(await cloudformation.plan(account, region, document))
+        except (TypeError, msgspec.MsgspecError) as error:
+            return _json({"error": str(error)}, 400)
+        except AwsError as error:
+            return _json({"error": error.message}, 400)
+
+    async def _template(self, request: Request) -> tuple[str, str, dict[str, Any]]:
+        document = await _document(request)
+        if not isinstance(document.get("template"), str):
+            raise TypeError("template is needed: the absolute path of a template")
+        region = document.get("region") or self._cloud.config.region
+        return document.get("account", "000000000000"), region, document
 
     async def _stop(self, request: Request) -> Response:
         asyncio.get_running_loop().call_later(0.05, self._cloud.stopping.set)

@@ -12,7 +12,7 @@ from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.iam.entities import checked_tags, exists, no_such, page, scope_of, with_tags, without_tags
 from cloudlet.services.iam.policies import Policies
-from cloudlet.services.iam.records import KEYS, Account, Provider
+from cloudlet.services.iam.records import Account, Provider
 from cloudlet.store import Tx
 
 _QUOTAS = {
@@ -42,7 +42,7 @@ class Accounts(Policies):
         alias = input["AccountAlias"]
         if any(record.value.alias == alias and record.scope != scope_of(call) for record in self.accounts.all()):
             raise exists(f"The account alias {alias} already exists.")
-        await self._change_account(call, lambda account: msgspec.structs.replace(account, alias=alias))
+        await self.change_account(scope_of(call), lambda account: msgspec.structs.replace(account, alias=alias))
         return {}
 
     async def DeleteAccountAlias(self, call: Call, input: Input) -> Output:
@@ -51,11 +51,11 @@ class Accounts(Policies):
                 raise no_such(f"The account alias {input['AccountAlias']} cannot be found.")
             return msgspec.structs.replace(account, alias="")
 
-        await self._change_account(call, change)
+        await self.change_account(scope_of(call), change)
         return {}
 
     async def ListAccountAliases(self, call: Call, input: Input) -> Output:
-        alias = self._account(call).alias
+        alias = self.account(scope_of(call)).alias
         return {"AccountAliases": [alias] if alias else [], "IsTruncated": False}
 
     async def UpdateAccountPasswordPolicy(self, call: Call, input: Input) -> Output:
@@ -69,11 +69,13 @@ class Accounts(Policies):
             **input,
             "ExpirePasswords": input.get("MaxPasswordAge", 0) > 0,
         }
-        await self._change_account(call, lambda account: msgspec.structs.replace(account, password_policy=policy))
+        await self.change_account(
+            scope_of(call), lambda account: msgspec.structs.replace(account, password_policy=policy)
+        )
         return {}
 
     async def GetAccountPasswordPolicy(self, call: Call, input: Input) -> Output:
-        policy = self._account(call).password_policy
+        policy = self.account(scope_of(call)).password_policy
         if policy is None:
             raise no_such(f"The Password Policy with domain name {call.account} cannot be found.")
         return {"PasswordPolicy": policy}
@@ -84,14 +86,11 @@ class Accounts(Policies):
                 raise no_such("The account policy with name PasswordPolicy cannot be found.")
             return msgspec.structs.replace(account, password_policy=None)
 
-        await self._change_account(call, change)
+        await self.change_account(scope_of(call), change)
         return {}
 
     async def GetAccountSummary(self, call: Call, input: Input) -> Output:
         scope = scope_of(call)
-        root_keys = [
-            record for record in self.keys.list(KEYS) if record.value.account == call.account and not record.value.user
-        ]
         counts = {
             "Users": len(self.users.list(scope)),
             "Groups": len(self.groups.list(scope)),
@@ -103,7 +102,7 @@ class Accounts(Policies):
             "MFADevices": 0,
             "MFADevicesInUse": 0,
             "AccountMFAEnabled": 0,
-            "AccountAccessKeysPresent": 1 if root_keys else 0,
+            "AccountAccessKeysPresent": 1 if self.account(scope).root_keys else 0,
             "ServerCertificates": 0,
         }
         return {"SummaryMap": {**_QUOTAS, **counts}}
@@ -280,13 +279,3 @@ class Accounts(Policies):
             lambda tx: self.providers.put(tx, scope, arn, change(self._provider(scope, arn, tx))) and None
         )
         return {}
-
-    def _account(self, call: Call, tx: Tx | None = None) -> Account:
-        record = self.accounts.get(scope_of(call), "account", tx)
-        return record.value if record is not None else Account()
-
-    async def _change_account(self, call: Call, change: Any) -> None:
-        scope = scope_of(call)
-        await self.db.write(
-            lambda tx: self.accounts.put(tx, scope, "account", change(self._account(call, tx))) and None
-        )

@@ -73,6 +73,19 @@ class Entities:
 
         return await self.db.write(work)
 
+    def account(self, scope: str, tx: Tx | None = None) -> Account:
+        """What is set for a whole account."""
+        record = self.accounts.get(scope, "account", tx)
+        return record.value if record is not None else Account()
+
+    async def change_account(self, scope: str, change: Callable[[Account], Account]) -> None:
+        """Put what ``change`` makes of an account's settings, in one transaction."""
+
+        def work(tx: Tx) -> None:
+            self.accounts.put(tx, scope, "account", change(self.account(scope, tx)))
+
+        await self.db.write(work)
+
     # Inline policies
 
     async def put_inline(self, kind: str, call: Call, input: Input) -> Output:
@@ -135,7 +148,8 @@ class Entities:
             if arn not in entity.attached:
                 raise no_such(f"Policy {arn} was not found.")
             tx.execute(
-                "DELETE FROM attachment WHERE scope = ? AND policy = ? AND usage = 'policy' AND kind = ? AND entity = ?",
+                "DELETE FROM attachment WHERE scope = ? AND policy = ? AND usage = 'policy' AND kind = ? "
+                "AND entity = ?",
                 (scope, arn, kind, input[f"{kind}Name"]),
             )
             return msgspec.structs.replace(entity, attached=[one for one in entity.attached if one != arn])

@@ -69,6 +69,7 @@ class Account(msgspec.Struct, frozen=True):
 
     alias: str = ""
     password_policy: dict[str, Any] | None = None
+    root_keys: list[str] = []
 
 
 class DeletionTask(msgspec.Struct, frozen=True):

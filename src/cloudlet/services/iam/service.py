@@ -10,7 +10,6 @@ from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.iam.account import Accounts
 from cloudlet.services.iam.credentials import new_id, new_secret
 from cloudlet.services.iam.records import KEYS, MIGRATIONS, AccessKey
-from cloudlet.store import Tx
 
 _ROOT_ACCOUNT = "000000000000"
 
@@ -37,22 +36,16 @@ class Service(Accounts, api.Service):
     async def _make_root_keys(self) -> None:
         """The keys with which everything begins, in a file that AWS_SHARED_CREDENTIALS_FILE can name."""
         file = self.cloud.data_dir / "credentials"
-        found = [
-            record
-            for record in self.keys.list(KEYS)
-            if record.value.account == _ROOT_ACCOUNT and not record.value.user and record.value.status == "Active"
-        ]
-        if found and file.exists():
-            return
-        if found:
-            access_key, key = found[0].name, found[0].value
+        scope = f"{_ROOT_ACCOUNT}/global"
+        found = [record for one in self.account(scope).root_keys if (record := self.keys.get(KEYS, one)) is not None]
+        active = [record for record in found if record.value.status == "Active"]
+        if active:
+            if file.exists():
+                return
+            access_key, key = active[0].name, active[0].value
         else:
             access_key, key = new_id("AKIA"), AccessKey(_ROOT_ACCOUNT, "", new_secret(), self.clock.now())
-
-            def work(tx: Tx) -> None:
-                self.keys.put(tx, KEYS, access_key, key)
-
-            await self.db.write(work)
+            await self.db.write(lambda tx: self.put_root_key(tx, scope, access_key, key))
         text = f"[default]\naws_access_key_id = {access_key}\naws_secret_access_key = {key.secret}\n"
 
         def write() -> None:

@@ -93,11 +93,11 @@ class Users(Entities):
             if name:
                 user: User = self.entity("User", scope, name, tx)
                 if len(user.keys) >= _MOST_KEYS:
-                    raise AwsError(
-                        "LimitExceeded", f"Cannot exceed quota for AccessKeysPerUser: {_MOST_KEYS}", status=409
-                    )
+                    raise _too_many_keys()
                 self.users.put(tx, scope, name, msgspec.structs.replace(user, keys=[*user.keys, access_key]))
-            self.keys.put(tx, KEYS, access_key, key)
+                self.keys.put(tx, KEYS, access_key, key)
+            else:
+                self.put_root_key(tx, scope, access_key, key)
 
         await self.db.write(work)
         shown = _shown(access_key, key)
@@ -108,11 +108,7 @@ class Users(Entities):
         if name:
             ids = self.entity("User", scope_of(call), name).keys
         else:
-            ids = [
-                record.name
-                for record in self.keys.list(KEYS)
-                if record.value.account == call.account and not record.value.user
-            ]
+            ids = self.account(scope_of(call)).root_keys
         found = [_shown(one, record.value) for one in ids if (record := self.keys.get(KEYS, one)) is not None]
         return page("AccessKeyMetadata", found, input)
 
@@ -133,6 +129,10 @@ class Users(Entities):
                 user: User = self.entity("User", scope, key.user, tx)
                 left = [one for one in user.keys if one != access_key]
                 self.users.put(tx, scope, key.user, msgspec.structs.replace(user, keys=left))
+            else:
+                account = self.account(scope, tx)
+                left = [one for one in account.root_keys if one != access_key]
+                self.accounts.put(tx, scope, "account", msgspec.structs.replace(account, root_keys=left))
             self.keys.delete(tx, KEYS, access_key)
 
         await self.db.write(work)
@@ -154,6 +154,15 @@ class Users(Entities):
         if key.user:
             principal = self.entity("User", f"{key.account}/global", key.user).members["Arn"]
         return Credential(access_key, key.secret, key.account, principal)
+
+    def put_root_key(self, tx: Tx, scope: str, access_key: str, key: AccessKey) -> None:
+        """Store a key of an account's root. Raises LimitExceeded."""
+        account = self.account(scope, tx)
+        if len(account.root_keys) >= _MOST_KEYS:
+            raise _too_many_keys()
+        changed = msgspec.structs.replace(account, root_keys=[*account.root_keys, access_key])
+        self.accounts.put(tx, scope, "account", changed)
+        self.keys.put(tx, KEYS, access_key, key)
 
     def _key(self, call: Call, input: Input, tx: Tx) -> AccessKey:
         record = self.keys.get(KEYS, input["AccessKeyId"], tx)
@@ -315,8 +324,9 @@ class Users(Entities):
 
     async def _rename(self, kind: str, word: str, call: Call, input: Input) -> None:
         """A new name or path; whatever refers to the old name is carried along."""
-        scope, name = scope_of(call), input[f"{kind}Name"]
-        new_name: str = input.get(f"New{kind}Name", name)
+        scope = scope_of(call)
+        name: str = input[f"{kind}Name"]
+        new_name: str = input.get(f"New{kind}Name") or name
         kinds = self.of_kind(kind)
 
         def work(tx: Tx) -> None:
@@ -350,6 +360,10 @@ class Users(Entities):
                     self.users.put(tx, scope, user_name, msgspec.structs.replace(user, groups=groups))
 
         await self.db.write(work)
+
+
+def _too_many_keys() -> AwsError:
+    return AwsError("LimitExceeded", f"Cannot exceed quota for AccessKeysPerUser: {_MOST_KEYS}", status=409)
 
 
 def _shown(access_key: str, key: AccessKey) -> dict[str, Any]:

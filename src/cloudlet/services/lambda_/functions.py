@@ -224,8 +224,9 @@ class Functions(Base):
         newest = self.versions.get(scope, f"{name}:{number - 1}", tx)
         own = ("Version", "FunctionArn", "RevisionId", "LastModified", "Description")
         if newest is not None:
-            same = {k: v for k, v in newest.value.members.items() if k not in own}
-            if same == {k: v for k, v in latest.value.members.items() if k not in own}:
+            before = {k: v for k, v in newest.value.members.items() if k not in own}
+            same = before == {k: v for k, v in latest.value.members.items() if k not in own}
+            if same and newest.value.latest_description == latest.value.members["Description"]:
                 return newest.value.members
         members = {
             **latest.value.members,
@@ -234,7 +235,9 @@ class Functions(Base):
             "Description": description or latest.value.members["Description"],
             "RevisionId": new_revision(),
         }
-        self.versions.put(tx, scope, f"{name}:{number}", Version(members, latest.value.sha, latest.value.folder))
+        code = latest.value
+        published = Version(members, code.sha, code.folder, code.members["Description"])
+        self.versions.put(tx, scope, f"{name}:{number}", published)
         self.settings.put(tx, scope, name, msgspec.structs.replace(settings.value, next_version=number + 1))
         return members
 

@@ -18,6 +18,7 @@ class Version(msgspec.Struct, frozen=True):
     members: dict[str, Any]
     sha: str = ""  # of the zip, in hexadecimal
     folder: str = ""
+    latest_description: str = ""  # that $LATEST had when it was published; the version may have one of its own
 
 
 class Settings(msgspec.Struct, frozen=True):

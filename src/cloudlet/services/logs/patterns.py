@@ -23,6 +23,7 @@ _TOKEN = re.compile(r'\s*(?:(?P<op>&&|\|\||!=|<=|>=|[=<>()])|(?P<quoted>"(?:\\.|
 _STEP = re.compile(r"\.([\w@\-]+)|\.?\[(\d+|\*|'[^']*'|\"[^\"]*\")\]")
 _TERM = re.compile(r'\s*([?-]?)("(?:\\.|[^"\\])*"|%[^%]*%|[^\s"]+)')
 _COLUMN = re.compile(r'"((?:\\.|[^"\\])*)"|\[([^\]]*)\]|(\S+)')
+_COMMA = re.compile(r'"(?:\\.|[^"\\])*"|%[^%]*%|,')
 _ABSENT = object()
 
 
@@ -95,7 +96,7 @@ def _unquote(text: str) -> str:
 
 
 def _json(text: str) -> Pattern:
-    reader = _Reader(text, lambda name: _selector(name))
+    reader = _Reader(text, selector)
     test = reader.condition()
     reader.end()
 
@@ -117,8 +118,8 @@ def _json(text: str) -> Pattern:
     return matches
 
 
-def _selector(path: str) -> Callable[[Any], list[Any]]:
-    """``$.a.b[0]`` as a function from a document to the values there."""
+def selector(path: str) -> Callable[[Any], list[Any]]:
+    """``$.a.b[0]`` as a function from a document to the values there. Raises InvalidParameterException."""
     steps: list[str | int | None] = []
     place = 1
     while place < len(path):
@@ -320,8 +321,12 @@ def _field(name: str) -> Callable[[Any], list[Any]]:
 
 def _split(text: str) -> list[str]:
     """The parts between commas that are not quoted."""
-    parts = re.findall(r'(?:"(?:\\.|[^"\\])*"|%[^%]*%|[^,"%])*(?:,|$)', text)
-    return [part.rstrip(",").strip() for part in parts if part or not parts[0]][: text.count(",") + 1]
+    parts, start = [], 0
+    for found in _COMMA.finditer(text):
+        if found[0] == ",":
+            parts.append(text[start : found.start()].strip())
+            start = found.end()
+    return [*parts, text[start:].strip()]
 
 
 def _assign(names: list[str | None], values: list[str]) -> dict[str, str] | None:

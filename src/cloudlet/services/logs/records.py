@@ -146,9 +146,7 @@ def stream_names(tx: Tx, numbers: set[int]) -> dict[int, str]:
     return names
 
 
-def streams_by_name(
-    tx: Tx, volume: int, prefix: str, after: str | None, descending: bool, limit: int
-) -> list[Stream]:
+def streams_by_name(tx: Tx, volume: int, prefix: str, after: str | None, descending: bool, limit: int) -> list[Stream]:
     """A page of the streams whose names start with ``prefix``, ``after`` that name in the order asked for."""
     end = prefix + "\U0010ffff"
     low, high = (prefix, after if after is not None else end) if descending else (after or prefix, end)

@@ -1,4 +1,4 @@
-"""Event patterns: JSON in, one function out, made of closures so that an event is matched without looking at the pattern."""
+"""Event patterns: JSON in, one function out, made of closures: matching an event never looks at the JSON again."""
 
 from __future__ import annotations
 

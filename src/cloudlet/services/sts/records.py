@@ -16,7 +16,7 @@ _FORGOTTEN_AT_ONCE = 8  # so that the table shrinks while each write stays short
 
 
 class Session(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Temporary credentials. ``expires`` is epoch seconds; the rest of what they were asked for with is kept as given."""
+    """Temporary credentials. ``expires`` is epoch seconds; the last three are kept as they were given."""
 
     secret: str
     token: str

@@ -1,0 +1,24 @@
+"""CloudWatch Logs. Groups are in ``groups.py``, streams and events in files of their names, filters in ``filters.py``."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from cloudlet.services.logs.events import Events
+from cloudlet.services.logs.policies import Policies
+from cloudlet.services.logs.streams import Streams
+
+
+class Service(Events, Streams, Policies):
+    """Log groups, streams and events; functions write here, and the control API follows it."""
+
+    def follow(self, account: str, region: str, prefix: str) -> AsyncIterator[dict[str, Any]]:
+        """New events of groups whose names start with ``prefix``, from this call on, as they are stored."""
+        return self.followers.add(f"{account}/{region}", prefix)
+
+    def resources_of(self, account: str, region: str) -> list[dict[str, str]]:
+        return [
+            {"type": "AWS::Logs::LogGroup", "name": record.name, "arn": record.value.arn}
+            for record in self.groups.list(f"{account}/{region}")
+        ]

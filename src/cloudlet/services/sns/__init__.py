@@ -1,0 +1,1 @@
+"""SNS: topics, their subscriptions, and the delivery of what is published."""
