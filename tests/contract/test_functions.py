@@ -20,7 +20,8 @@ def test_official_python_runtime_client_works() -> None:
     assert spec is not None
     assert spec.origin is not None
     packages = Path(spec.origin).parent.parent
-    bootstrap = f'#!/bin/sh\nPYTHONPATH={packages}:$LAMBDA_TASK_ROOT exec {sys.executable} -m awslambdaric "$_HANDLER"\n'
+    path = f"{packages}:$LAMBDA_TASK_ROOT"
+    bootstrap = f'#!/bin/sh\nPYTHONPATH={path} exec {sys.executable} -m awslambdaric "$_HANDLER"\n'
     source = """
 import os
 def handler(event, context):

@@ -10,8 +10,8 @@ from cloudlet.wire import Wire
 
 _HEAD = """# Coverage
 
-Generated from the code by `make coverage`; do not edit. An operation that is not listed as implemented answers `NotImplemented` by
-its name, and a parameter that is not supported does so too.
+Generated from the code by `make coverage`; do not edit. An operation that is not listed as implemented answers
+`NotImplemented` by its name, and a parameter that is not supported does so too.
 """
 
 

@@ -45,8 +45,8 @@ class _Outcome:
     def __await__(self) -> Generator[None, None, Any]:
         if self._error is not None:
             raise self._error
+        yield from ()
         return self._result
-        yield
 
 
 _Promise = asyncio.Future[Any] | _Outcome
