@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import urllib.error
@@ -28,9 +29,10 @@ def raw(cloud: LocalCloud, data: bytes, *, close: bool = False) -> bytes:
                 connection.shutdown(socket.SHUT_WR)
                 while chunk := connection.recv(65536):
                     answer += chunk
-        except ConnectionError:
+        except OSError as error:
             # The server has closed before it was sent all: what it said by then counts.
-            pass
+            if not isinstance(error, ConnectionError) and error.errno != errno.ENOTCONN:
+                raise
         return answer
 
 
