@@ -43,6 +43,8 @@ class Service(Accounts, api.Service):
             if file.exists():
                 return
             access_key, key = active[0].name, active[0].value
+        elif found:
+            return  # put out of use on purpose
         else:
             access_key, key = new_id("AKIA"), AccessKey(_ROOT_ACCOUNT, "", new_secret(), self.clock.now())
             await self.db.write(lambda tx: self.put_root_key(tx, scope, access_key, key))

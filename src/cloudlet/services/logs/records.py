@@ -1,8 +1,8 @@
 """What CloudWatch Logs keeps: groups, filters and policies as resources, streams and events in tables.
 
-An event's ``id`` is the microsecond in which it came, made unique, so that its time of ingestion needs no column. Events
-lie in the order of their group's time, with an index in the order of their stream's: retention takes the first part of
-the table, and no reading looks at more rows than it returns or filters.
+An event's ``id`` is the microsecond in which it came, made unique, so that its time of ingestion needs no column.
+Events lie in the order of their group's time, with an index in the order of their stream's: retention takes the first
+part of a group, and no reading looks at more rows than it returns or filters.
 """
 
 from __future__ import annotations
@@ -261,7 +261,8 @@ def drop_older(tx: Tx, volume: int, before: int, limit: int) -> int:
 def drop_of_stream(tx: Tx, volume: int, number: int, limit: int) -> int:
     """Delete the first events of a deleted stream and return how many; with the last one it is forgotten."""
     rows = tx.execute(
-        "SELECT timestamp, id, length(CAST(message AS BLOB)) FROM event WHERE stream = ? ORDER BY timestamp, id LIMIT ?",
+        "SELECT timestamp, id, length(CAST(message AS BLOB)) FROM event WHERE stream = ? "
+        "ORDER BY timestamp, id LIMIT ?",
         (number, limit),
     ).fetchall()
     if not rows:

@@ -1,4 +1,4 @@
-"""CloudWatch Logs. Groups are in ``groups.py``, streams and events in files of their names, filters in ``filters.py``."""
+"""CloudWatch Logs. Groups are in ``groups.py``, streams and events in files of their names, the rest by concept."""
 
 from __future__ import annotations
 
