@@ -38,7 +38,7 @@ class Gateway:
 
     async def handle(self, request: Request) -> Response:
         """Answer one request; every error becomes an answer, except ``ClientGone``."""
-        if request.path.startswith("/_") and (control := self._control.route(request)) is not None:
+        if request.path.startswith(("/_", "/moto-api/")) and (control := self._control.route(request)) is not None:
             return await control(request)
         try:
             if (door := front_doors.find(request)) is not None:
