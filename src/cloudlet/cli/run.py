@@ -17,7 +17,11 @@ from cloudlet.cli.remote import Remote
 def command(argv: tuple[str, ...], endpoint: str | None, data_dir: str | None) -> None:
     """Run a command in the environment that makes AWS tools use this cloud."""
     environment = {key: value for key, value in os.environ.items() if key not in ("AWS_PROFILE", "AWS_SESSION_TOKEN")}
-    environment.update(variables(Remote(endpoint, data_dir)))
+    remote = Remote(endpoint, data_dir)
+    environment.update(variables(remote))
+    if os.path.basename(argv[0]) == "aws" and "--endpoint-url" not in argv:
+        # Version 1 of the AWS CLI has fixed addresses for SQS, which only this flag overrides.
+        argv = (argv[0], "--endpoint-url", remote.endpoint, *argv[1:])
     try:
         os.execvpe(argv[0], argv, environment)
     except OSError as error:

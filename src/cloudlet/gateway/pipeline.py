@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.gateway import front_doors, origins
 from cloudlet.gateway.authenticate import Authenticator
-from cloudlet.gateway.control_api import ControlApi
+from cloudlet.gateway.control_api import ControlApi, Handler
 from cloudlet.gateway.faults import Faults
 from cloudlet.http import BodyTooLarge, ClientGone, Request, Response
 from cloudlet.observe.calls import Calls, stopwatch
@@ -38,14 +38,24 @@ class Gateway:
 
     async def handle(self, request: Request) -> Response:
         """Answer one request; every error becomes an answer, except ``ClientGone``."""
-        if request.path.startswith(("/_", "/moto-api/")) and (control := self._control.route(request)) is not None:
-            return await control(request)
         try:
+            if request.path.startswith(("/_", "/moto-api/")) and (control := self._control.route(request)) is not None:
+                return await self._controlled(control, request)
             if (door := front_doors.find(request)) is not None:
                 return await self._enter(door, request)
             return await self._api(request)
         except BodyTooLarge:
             return Response(413, {"content-type": "text/plain"}, b"The request's body is too large.\n")
+
+    async def _controlled(self, control: Handler, request: Request) -> Response:
+        """The control API, whose errors are JSON."""
+        try:
+            return await control(request)
+        except (BodyTooLarge, ClientGone):
+            raise
+        except Exception:
+            log.exception("%s %s failed", request.method, request.path)
+            return Response(500, {"content-type": "application/json"}, b'{"error": "Cloudlet failed; its log says why."}')
 
     async def _api(self, request: Request) -> Response:
         """An AWS API: find the operation, know the caller, call, and put the outcome into the protocol's words."""
