@@ -55,7 +55,9 @@ class Gateway:
             raise
         except Exception:
             log.exception("%s %s failed", request.method, request.path)
-            return Response(500, {"content-type": "application/json"}, b'{"error": "Cloudlet failed; its log says why."}')
+            return Response(
+                500, {"content-type": "application/json"}, b'{"error": "Cloudlet failed; its log says why."}'
+            )
 
     async def _api(self, request: Request) -> Response:
         """An AWS API: find the operation, know the caller, call, and put the outcome into the protocol's words."""
