@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,6 @@ from msgspec.structs import replace
 
 from cloudlet.errors import AwsError
 from cloudlet.services import api
-from cloudlet.services.api import Call
 from cloudlet.services.patterns import FilterPolicy, compile_filter_policy
 from cloudlet.services.sns import records
 from cloudlet.services.sns.delivery import Courier
@@ -175,13 +175,6 @@ def place(subscription: Subscription) -> tuple[str, str]:
 
 def page(names: list[str], token: str | None, limit: int = _PAGE) -> tuple[int, int, str | None]:
     """Where a page of sorted names begins and ends, and the token of the next one: the last name of this."""
-    from bisect import bisect_right
-
     start = bisect_right(names, token) if token else 0
     end = start + limit
     return start, end, names[end - 1] if end < len(names) else None
-
-
-def owner_of(call: Call) -> str:
-    """The account that a call is made for."""
-    return call.account

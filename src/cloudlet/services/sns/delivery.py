@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -186,7 +186,7 @@ class Courier:
             return 1.0
         failed -= _FIRST_SECOND_TRIES
         if failed <= _RISING_TRIES:
-            return min(_LONGEST_PAUSE, 2.0 ** (failed / 2))
+            return min(_LONGEST_PAUSE, math.exp2(failed / 2))
         return _LONGEST_PAUSE if failed <= _RISING_TRIES + _LONG_TRIES else None
 
     async def _bury(self, delivery: Delivery, error: Exception) -> None:
@@ -217,7 +217,7 @@ class Courier:
             except AwsError as refused:
                 if refused.code in _FINAL:
                     raise
-                await asyncio.shield(self._cloud.clock.sleep(_LONGEST_PAUSE))
+                await self._cloud.clock.sleep(_LONGEST_PAUSE)
 
 
 def to_sqs(queue: str, message: Message, body: str, raw: bool) -> dict[str, Any]:

@@ -106,10 +106,10 @@ def pause_after(failed: int, policy: dict[str, Any]) -> float | None:
     step = failed - without - least
     if step > rising:
         return longest
-    share = step / rising
+    share: float = step / rising
     match policy["backoffFunction"]:
         case "exponential":
-            return min(longest, shortest * (longest / shortest if shortest else longest) ** share)
+            return min(longest, shortest * float((longest / shortest) ** share))
         case "arithmetic" | "geometric":
             return shortest + (longest - shortest) * share * share
         case _:
