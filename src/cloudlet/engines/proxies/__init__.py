@@ -1,0 +1,1 @@
+"""Proxies that carry traffic which Python never touches."""

