@@ -1,0 +1,1 @@
+"""Containers: what runs a task's containers, and what lets them talk."""
