@@ -1,7 +1,7 @@
 """The seam: what ECS asks of whatever runs its containers. One file beside this for each engine.
 
-A *pod* is what the containers of one task share: a network namespace with an address of its own, a host name, DNS. It is
-there before its first container and goes after its last. All names are given by the caller and are found again after
+A *pod* is what the containers of one task share: a network namespace with an address of its own, a host name, DNS. It
+is there before its first container and goes after its last. All names are given by the caller and are found again after
 the control plane was killed: whoever calls ``recover`` first gets everything that still runs.
 """
 
