@@ -318,8 +318,14 @@ class SqliteDatabase:
         self._writer.close()
 
     def _connect(self, read_only: bool = False) -> sqlite3.Connection:
+        # This process alone uses the file, so its locks and the log's index need not be shared with others.
         connection = sqlite3.connect(
-            self._path, isolation_level=None, check_same_thread=False, cached_statements=512, timeout=10
+            f"{self._path.absolute().as_uri()}?vfs=unix-excl",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=512,
+            timeout=10,
         )
         connection.execute(f"PRAGMA synchronous = {self._sync}")
         if read_only:
