@@ -1,0 +1,148 @@
+"""What all operations of Parameter Store stand on: the database, names and ARNs, encryption, and expiry."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from cloudlet.control.clock import Timer
+from cloudlet.errors import AwsError
+from cloudlet.services import api
+from cloudlet.services.api import Call
+from cloudlet.services.ssm import records, rules
+from cloudlet.services.ssm.records import Version
+from cloudlet.store import Database, Tx
+
+DEFAULT_KEY = "alias/aws/ssm"
+_CHUNK = 100
+
+
+class Base(api.Service):
+    """The state of the service."""
+
+    name = "ssm"
+
+    db: Database
+
+    async def start(self) -> None:
+        self.db = await self.cloud.store.database("ssm", records.MIGRATIONS)
+        self._timer: Timer | None = None
+        await self.plan_expiry()
+
+    async def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def plan_expiry(self) -> None:
+        """See that the next parameter to expire is deleted when its time comes; one timer serves them all."""
+        when = await self.db.read(records.next_expiry)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if when is not None:
+            self._timer = self.clock.call_at(when, lambda: self.cloud.spawn(self._expire(), "ssm expires parameters"))
+
+    async def _expire(self) -> None:
+        def drop(tx: Tx) -> int:
+            found = records.expiring(tx, now, _CHUNK)
+            for scope, name in found:
+                records.delete(tx, scope, name)
+            return len(found)
+
+        now = self.clock.now()
+        while await self.db.write(drop):
+            pass
+        await self.plan_expiry()
+
+    async def seal(self, call: Call, name: str, key_id: str, value: str) -> str:
+        """A SecureString's value as it is stored. Raises InvalidKeyId."""
+        kms = await self.cloud.service("kms")
+        context = {"PARAMETER_ARN": arn_of(call, name)}
+        try:
+            sealed: bytes = await kms.seal(call.account, call.region, key_id, value.encode(), context)  # type: ignore[attr-defined]
+        except AwsError as error:
+            if error.code in ("NotFoundException", "DisabledException", "KMSInvalidStateException"):
+                raise AwsError("InvalidKeyId", error.message) from None
+            raise
+        return base64.b64encode(sealed).decode()
+
+    async def shown_value(self, call: Call, name: str, version: Version, decrypt: bool) -> str:
+        """A version's value as an answer has it: a SecureString is decrypted only when that is asked for."""
+        if version.type != "SecureString" or not decrypt:
+            return version.value
+        kms = await self.cloud.service("kms")
+        context = {"PARAMETER_ARN": arn_of(call, name)}
+        sealed = base64.b64decode(version.value)
+        try:
+            plain: bytes = await kms.unseal(call.account, call.region, sealed, context)  # type: ignore[attr-defined]
+        except AwsError as error:
+            if error.code in ("NotFoundException", "DisabledException", "KMSInvalidStateException"):
+                raise AwsError("InvalidKeyId", error.message) from None
+            raise
+        return plain.decode()
+
+
+def arn_of(call: Call, name: str) -> str:
+    """A parameter's ARN: the slash at the head of a path is not doubled."""
+    return api.arn("ssm", call, f"parameter/{name.removeprefix('/')}")
+
+
+def find(tx: Tx, scope: str, reference: str) -> tuple[str, Version, str] | None:
+    """A parameter by its name, perhaps with ``:version`` or ``:label``, or by its ARN: name, version and selector.
+
+    Raises ValidationException and ParameterVersionNotFound.
+    """
+    names, selector = _names(reference)
+    for name in names:
+        rules.check_readable(name)
+        newest = records.latest(tx, scope, name)
+        if newest is None:
+            continue
+        if not selector:
+            return name, newest, ""
+        if selector.isdigit():
+            number: int | None = int(selector)
+        else:
+            number = records.labels(tx, scope, name).get(selector)
+        found = records.version(tx, scope, name, number) if number is not None else None
+        if found is None:
+            raise no_such_version(name, selector)
+        return name, found, f":{selector}"
+    return None
+
+
+def _names(reference: str) -> tuple[list[str], str]:
+    """The names that a reference may mean, and its selector. An ARN does not say whether its name has a slash."""
+    if reference.startswith("arn:"):
+        parts = reference.split(":")
+        bare = parts[5].removeprefix("parameter").removeprefix("/") if len(parts) in (6, 7) else ""
+        selector = parts[6] if len(parts) == 7 else ""
+        return ([f"/{bare}"] if "/" in bare else [bare, f"/{bare}"]) if bare else [], selector
+    name, _, selector = reference.strip().partition(":")
+    return [] if ":" in selector else [name], selector
+
+
+def no_such_parameter(name: str) -> AwsError:
+    """The parameter is not there."""
+    return AwsError("ParameterNotFound", f"Parameter {name} not found.")
+
+
+def no_such_version(name: str, version: object) -> AwsError:
+    """The parameter has no such version or label."""
+    return AwsError(
+        "ParameterVersionNotFound",
+        f"Systems Manager could not find version {version} of {name}. Verify the version and try again.",
+    )
+
+
+def token_of(name: str) -> str:
+    """A token for going on after a name."""
+    return base64.urlsafe_b64encode(name.encode()).decode()
+
+
+def read_token(token: str) -> str:
+    """The name of a token. Raises InvalidNextToken."""
+    try:
+        return base64.urlsafe_b64decode(token.encode("ascii")).decode()
+    except (binascii.Error, ValueError):
+        raise AwsError("InvalidNextToken", "The specified token isn't valid.") from None
