@@ -22,12 +22,12 @@ _TYPES = ("B", "NULL", "SS", "BOOL", "L", "BS", "N", "NS", "S", "M")
 
 def getter(parts: tuple[str | int, ...]) -> Get:
     """Finds what a document path leads to in an item, or None."""
-    head, rest = parts[0], parts[1:]
+    head, rest = str(parts[0]), parts[1:]
     if not rest:
-        return lambda item, values: item.get(head)  # type: ignore[call-overload, no-any-return]
+        return lambda item, values: item.get(head)
 
     def get(item: Item, values: Values) -> Value | None:
-        value: Any = item.get(head)  # type: ignore[call-overload]
+        value: Any = item.get(head)
         for part in rest:
             if value is None:
                 return None
@@ -101,18 +101,12 @@ def _all_or_any(name: str, tests: tuple[Test, ...]) -> Test:
     if name == "and":
 
         def every(item: Item, values: Values) -> bool:
-            for test in tests:
-                if not test(item, values):
-                    return False
-            return True
+            return all(test(item, values) for test in tests)
 
         return every
 
     def some(item: Item, values: Values) -> bool:
-        for test in tests:
-            if test(item, values):
-                return True
-        return False
+        return any(test(item, values) for test in tests)
 
     return some
 
@@ -230,12 +224,11 @@ def _check_bounds(prefix: str, lower: str, upper: str) -> Check:
             f"lower bound operand: AttributeValue: {shown(low)}, upper bound operand: AttributeValue: {shown(high)}"
         )
         if kind_of(low) != kind_of(high):
-            raise invalid(
-                f"{prefix}The BETWEEN operator requires same data type for lower and upper bounds; {bounds}"
-            )
+            raise invalid(f"{prefix}The BETWEEN operator requires same data type for lower and upper bounds; {bounds}")
         if not at_most(low, high):
             raise invalid(
-                f"{prefix}The BETWEEN operator requires upper bound to be greater than or equal to lower bound; {bounds}"
+                f"{prefix}The BETWEEN operator requires upper bound to be greater than or equal to lower bound; "
+                f"{bounds}"
             )
 
     return check

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cloudlet.errors import AwsError
 
 PARAMETERS = "One or more parameter values were invalid: "
@@ -26,3 +28,22 @@ def no_table(name: str = "") -> AwsError:
 def wrong_key() -> AwsError:
     """The key of a request is not the table's."""
     return invalid("The provided key element does not match the schema")
+
+
+def bad_name() -> AwsError:
+    """The name of a table or an index is none."""
+    return invalid(
+        "Invalid table/index name.  Table/index names must be between 3 and 255 characters long, and may contain only "
+        "the characters a-z, A-Z, 0-9, '_', '-', and '.'"
+    )
+
+
+def in_use(words: str) -> AwsError:
+    """The table is being changed, or there is one already."""
+    return AwsError("ResourceInUseException", words)
+
+
+def condition_failed(item: dict[str, Any] | None) -> AwsError:
+    """A write's condition was not met; ``item`` is shown when the request asked for it."""
+    members: dict[str, Any] = {} if item is None else {"Item": item}
+    return AwsError("ConditionalCheckFailedException", "The conditional request failed", **members)

@@ -150,15 +150,14 @@ def _check_values(values: Values) -> None:
         try:
             check(value)
         except AwsError as error:
-            raise invalid(
-                f"ExpressionAttributeValues contains invalid value: {error.message} for key {name}"
-            ) from None
+            raise invalid(f"ExpressionAttributeValues contains invalid value: {error.message} for key {name}") from None
 
 
 def _check_length(kind: str, text: str) -> None:
     if len(text) > _LONGEST and len(text.encode()) > _LONGEST:
         raise invalid(
-            f"Invalid {kind}: Expression size has exceeded the maximum allowed size; expression size: {len(text.encode())}"
+            f"Invalid {kind}: Expression size has exceeded the maximum allowed size; "
+            f"expression size: {len(text.encode())}"
         )
 
 

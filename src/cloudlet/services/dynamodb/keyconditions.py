@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from cloudlet.services.dynamodb.conditions import Values, kind_of
+from cloudlet.services.dynamodb.conditions import Values
 from cloudlet.services.dynamodb.errors import bad_parameter, invalid
 from cloudlet.services.dynamodb.schema import KeyPart
 from cloudlet.services.dynamodb.syntax import Apply, Node, Path, Reference
-from cloudlet.services.dynamodb.values import Value
+from cloudlet.services.dynamodb.values import Value, kind_of
 
 # Attribute -> its comparison and operands.
 KeyConditions = dict[str, tuple[str, list[Value]]]
@@ -60,9 +60,7 @@ def _conditions_of(tree: Node) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
         if not paths:
             raise invalid("Invalid condition in KeyConditionExpression: No key attribute specified")
         if len(paths) > 1:
-            raise invalid(
-                "Invalid condition in KeyConditionExpression: Multiple attribute names used in one condition"
-            )
+            raise invalid("Invalid condition in KeyConditionExpression: Multiple attribute names used in one condition")
         if len(paths[0].parts) > 1:
             raise invalid("KeyConditionExpressions cannot have conditions on nested attributes")
         attribute = str(paths[0].parts[0])

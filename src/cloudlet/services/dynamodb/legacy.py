@@ -1,4 +1,4 @@
-"""The parameters before expressions: ``Expected``, ``AttributeUpdates``, ``QueryFilter``, ``ScanFilter``, ``KeyConditions``."""
+"""The parameters before expressions: ``Expected``, ``AttributeUpdates``, ``KeyConditions`` and the two filters."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ def _check_operands(name: str, operands: list[Value]) -> None:
         if kind not in _ALLOWED[name]:
             raise bad_parameter(f"ComparisonOperator {name} is not valid for {kind} AttributeValue type")
     if name == "BETWEEN" and not at_most(*operands):
-        raise invalid("The BETWEEN condition was provided a range where the lower bound is greater than the upper bound")
+        raise invalid(
+            "The BETWEEN condition was provided a range where the lower bound is greater than the upper bound"
+        )
 
 
 def predicate(conditions: dict[str, tuple[str, list[Value]]], connective: str) -> Predicate:
@@ -141,7 +143,6 @@ class AttributeUpdates:
 
     def __init__(self, updates: dict[str, Any]) -> None:
         self.paths = tuple(Path((attribute,)) for attribute in updates)
-        self.values_of: dict[str | int, str] = {}
         self.creates = False
         self._steps: list[Callable[[Item], None]] = []
         for attribute, update in updates.items():
@@ -151,7 +152,7 @@ class AttributeUpdates:
         if value is None:
             if action != "DELETE":
                 raise bad_parameter("Only DELETE action is allowed when no attribute value is specified")
-            return lambda item: item.pop(attribute, None) and None
+            return lambda item: _drop(item, attribute)
         check(value)
         kind = kind_of(value)
         if action == "DELETE":
@@ -169,6 +170,10 @@ class AttributeUpdates:
         """Change ``new``, which is ``old`` again in its own memory. Raises ValidationException."""
         for step in self._steps:
             step(new)
+
+
+def _drop(item: Item, attribute: str) -> None:
+    item.pop(attribute, None)
 
 
 def _matching(

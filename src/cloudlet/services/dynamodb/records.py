@@ -6,10 +6,11 @@ from typing import Any
 
 import msgspec
 
-from cloudlet.store.api import Tx
+from cloudlet.store import Tx
 
-# A hash key begins with two bytes of a checksum, so that a scan can be split into equal segments. ``id`` is a table's or
-# an index's; an id is never used again, so that rows of what is gone are invisible until they are swept.
+# A hash key begins with two bytes of a checksum, so that a scan can be split into equal segments. ``id`` is a table's,
+# an index's or a stream's; an id is never used again, so that rows of what is gone are invisible until they are swept.
+# A change's ``sequence`` is the time in microseconds, or the next number where the clock is too slow.
 MIGRATIONS = (
     """
     CREATE TABLE items (id INTEGER, hash BLOB, range BLOB, size INTEGER NOT NULL, item BLOB NOT NULL,
@@ -17,7 +18,8 @@ MIGRATIONS = (
     CREATE TABLE entries (id INTEGER, hash BLOB, range BLOB, item_hash BLOB, item_range BLOB,
         size INTEGER NOT NULL, item BLOB NOT NULL,
         PRIMARY KEY (id, hash, range, item_hash, item_range)) WITHOUT ROWID;
-    CREATE TABLE expiries (id INTEGER, at INTEGER, hash BLOB, range BLOB, PRIMARY KEY (at, id, hash, range)) WITHOUT ROWID;
+    CREATE TABLE expiries (at INTEGER, id INTEGER, hash BLOB, range BLOB,
+        PRIMARY KEY (at, id, hash, range)) WITHOUT ROWID;
     CREATE TABLE changes (id INTEGER, sequence INTEGER, record BLOB NOT NULL, PRIMARY KEY (id, sequence)) WITHOUT ROWID;
     CREATE TABLE tokens (scope TEXT, token TEXT, at REAL NOT NULL, digest BLOB NOT NULL,
         PRIMARY KEY (scope, token)) WITHOUT ROWID;
@@ -29,7 +31,6 @@ MIGRATIONS = (
 )
 
 GET = "SELECT size, item FROM items WHERE id = ? AND hash = ? AND range = ?"
-GET_BODY = "SELECT item FROM items WHERE id = ? AND hash = ? AND range = ?"
 PUT = "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?)"
 DELETE = "DELETE FROM items WHERE id = ? AND hash = ? AND range = ?"
 PUT_ENTRY = "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -70,21 +71,21 @@ class Table(msgspec.Struct, frozen=True, omit_defaults=True):
     keys: list[dict[str, str]]
     indexes: list[Index] = []
     billing: str = "PROVISIONED"
-    billing_changed: float = 0.0
+    billing_changed: float = 0.0  # when it became PAY_PER_REQUEST
     throughput: dict[str, int] = {}
     on_demand: dict[str, int] = {}
     warm: dict[str, int] = {}
     stream: str = ""  # the ARN of the latest stream
+    stream_id: int = 0
     stream_view: str = ""  # empty when the stream is off
     sse: dict[str, Any] = {}
     table_class: str = ""
     protected: bool = False
     tags: dict[str, str] = {}
     ttl: str = ""  # the attribute, empty when expiry is off
+    ttl_noting: bool = False  # until it is known when the items that were there before expire
     recovery: dict[str, Any] = {}  # since when point-in-time recovery is on, and its days
-    policy: str = ""
-    policy_revision: str = ""
-    restored: dict[str, Any] = {}
+    policies: dict[str, list[str]] = {}  # resource ARN -> policy and its revision
 
 
 class Stream(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -102,37 +103,33 @@ class Stream(msgspec.Struct, frozen=True, omit_defaults=True):
     last: int = 0  # known once it is closed
 
 
-class Backup(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A copy of a table's items, under an id of its own, and the table as it was."""
-
-    id: int
-    arn: str
-    name: str
-    created: float
-    size: int
-    count: int
-    table_arn: str
-    table: Table
-
-
 def new_id(tx: Tx) -> int:
-    """An id that no table, index, stream or backup has had."""
+    """An id that no table, index or stream has had."""
     (last,) = tx.execute("UPDATE ids SET last = last + 1 RETURNING last").fetchone()
     return int(last)
-
-
-def sweep(tx: Tx, id: int, count: int) -> bool:
-    """Delete up to ``count`` rows of something that is gone; False when there may be more."""
-    for table, sql in _SWEEP.items():
-        if table != "items" and count <= 0:
-            return False
-        count -= tx.execute(sql, (id, count)).rowcount
-    if count <= 0:
-        return False
-    tx.execute("DELETE FROM garbage WHERE id = ?", (id,))
-    return True
 
 
 def discard(tx: Tx, id: int) -> None:
     """Note that the rows of an id are garbage."""
     tx.execute("INSERT OR IGNORE INTO garbage VALUES (?)", (id,))
+
+
+def garbage(tx: Tx) -> int | None:
+    """An id whose rows are to be swept, or None."""
+    row = tx.execute("SELECT id FROM garbage LIMIT 1").fetchone()
+    return None if row is None else int(row[0])
+
+
+def sweep(tx: Tx, id: int, count: int) -> None:
+    """Delete up to ``count`` rows of something that is gone; what has no rows left is forgotten."""
+    for sql in _SWEEP.values():
+        if (count := count - tx.execute(sql, (id, count)).rowcount) <= 0:
+            return
+    tx.execute("DELETE FROM garbage WHERE id = ?", (id,))
+
+
+def count(tx: Tx, table: str, id: int, limit: int) -> tuple[int, int]:
+    """How many rows a table or index has and their sizes' sum, of ``limit`` rows at most."""
+    sql = f"SELECT count(*), coalesce(sum(size), 0) FROM (SELECT size FROM {table} WHERE id = ? LIMIT ?)"
+    rows, size = tx.execute(sql, (id, limit)).fetchone()
+    return int(rows), int(size)

@@ -6,11 +6,12 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
+from cloudlet.errors import AwsError
 from cloudlet.services.dynamodb import numbers
-from cloudlet.services.dynamodb.errors import bad_parameter, invalid, wrong_key
+from cloudlet.services.dynamodb.errors import bad_parameter, invalid, no_table, wrong_key
 from cloudlet.services.dynamodb.records import Index, Table
-from cloudlet.services.dynamodb.values import Item, Value, encode, item_size, kind_of
-from cloudlet.store.api import Record
+from cloudlet.services.dynamodb.values import Item, Value, check, encode, item_size, kind_of
+from cloudlet.store import Record, Resources, Tx
 
 _LONGEST_HASH = 2048
 _LONGEST_RANGE = 1024
@@ -49,15 +50,16 @@ class KeyPart:
             raise bad_parameter(f"Missing the key {self.name} in the item")
         content = value.get(self.kind)
         if content is None:
-            raise bad_parameter(
-                f"Type mismatch for key {self.name} expected: {self.kind} actual: {kind_of(value)}"
-            )
+            raise bad_parameter(f"Type mismatch for key {self.name} expected: {self.kind} actual: {kind_of(value)}")
         return self._encoded(content)
 
     def of_key(self, key: Item) -> bytes:
         """The encoded key of a request's key. Raises ValidationException."""
         value = key.get(self.name)
-        if value is None or (content := value.get(self.kind)) is None:
+        if value is None:
+            raise wrong_key()
+        check(value)
+        if (content := value.get(self.kind)) is None:
             raise wrong_key()
         return self._encoded(content)
 
@@ -80,7 +82,9 @@ class Keys:
     __slots__ = ("hash", "names", "range")
 
     def __init__(self, keys: list[dict[str, str]], definitions: dict[str, str]) -> None:
-        parts = [KeyPart(key["AttributeName"], definitions[key["AttributeName"]], not at) for at, key in enumerate(keys)]
+        parts = [
+            KeyPart(key["AttributeName"], definitions[key["AttributeName"]], not at) for at, key in enumerate(keys)
+        ]
         self.hash = parts[0]
         self.range = parts[1] if len(parts) > 1 else None
         self.names = tuple(part.name for part in parts)
@@ -110,6 +114,13 @@ class IndexPlan:
             return None if hash_key is None else (hash_key, b"")
         range_key = self._part(self.keys.range, item)
         return None if hash_key is None or range_key is None else (hash_key, range_key)
+
+    def standing(self, item: Item) -> tuple[bytes, bytes] | None:
+        """Where an item that was stored before the index was made stands: nowhere when it does not fit."""
+        try:
+            return self.place(item)
+        except AwsError:
+            return None
 
     def _part(self, part: KeyPart, item: Item) -> bytes | None:
         value = item.get(part.name)
@@ -148,7 +159,7 @@ class IndexPlan:
 class Plan:
     """A table, ready for items. It is made anew when the table changes."""
 
-    __slots__ = ("arn", "id", "indexes", "keys", "plain", "record", "scope", "table")
+    __slots__ = ("arn", "id", "indexes", "keys", "local", "plain", "record", "scope", "table")
 
     def __init__(self, record: Record[Table]) -> None:
         table = record.value
@@ -160,6 +171,8 @@ class Plan:
         self.indexes = tuple(IndexPlan(index, table) for index in table.indexes)
         self.plain = not (table.indexes or table.stream_view or table.ttl)
         self.arn = table_arn(record.scope, table.name)
+        # Whether all items with one hash key make a collection.
+        self.local = any(not index.is_global for index in table.indexes)
 
     def place(self, item: Item) -> tuple[bytes, bytes]:
         """Where an item that is to be written belongs. Raises ValidationException."""
@@ -189,6 +202,16 @@ class Plan:
         value: Value | None = item.get(self.table.ttl)
         number = None if value is None else value.get("N")
         return None if number is None or len(number) > 18 else int(number.partition(".")[0] or 0)
+
+
+def fresh(tx: Tx, tables: Resources[Table], plan: Plan) -> Plan:
+    """The plan as this transaction sees its table. Raises ResourceNotFoundException when that is gone."""
+    record = tables.get(plan.scope, plan.table.name, tx)
+    if record is plan.record:
+        return plan
+    if record is None or record.value.id != plan.id:
+        raise no_table()
+    return Plan(record)
 
 
 def table_arn(scope: str, name: str) -> str:

@@ -74,7 +74,7 @@ class Used:
 
 
 class Parser:
-    """Reads one expression. ``kind`` is its parameter's name; every error is a ValidationException that begins with it."""
+    """Reads one expression. ``kind`` is its parameter's name, with which every error (a ValidationException) begins."""
 
     def __init__(self, kind: str, text: str, names: dict[str, str]) -> None:
         self._kind = kind
@@ -264,7 +264,9 @@ class Parser:
 
     def _misused(self, node: Node) -> Exception:
         if isinstance(node, Apply):
-            return self._error(f"The function is not allowed to be used this way in an expression; function: {node.name}")
+            return self._error(
+                f"The function is not allowed to be used this way in an expression; function: {node.name}"
+            )
         return self._syntax_error()
 
     def _nested_operand(self, functions: dict[str, int] = _CONDITIONS) -> Node:

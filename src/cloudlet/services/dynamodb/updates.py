@@ -33,11 +33,6 @@ class Update:
     def __init__(self, actions: tuple[Action, ...]) -> None:
         self.paths = tuple(action.path for action in actions)
         self.checks: tuple[Check, ...] = tuple(check for action in actions for check in _checks(action))
-        self.values_of = {
-            action.path.parts[0]: action.value.name
-            for action in actions
-            if len(action.path.parts) == 1 and isinstance(action.value, Reference)
-        }
         # A list grows in the order of the positions that are set, whatever the order of the text.
         ordered = sorted(actions, key=lambda action: (action.section == "REMOVE", _positions(action.path)))
         self._steps = [

@@ -60,7 +60,8 @@ def check(value: Value, depth: int = 1) -> int:
         if not value:
             raise invalid("Supplied AttributeValue is empty, must contain exactly one of the supported datatypes")
         raise invalid(
-            "Supplied AttributeValue has more than one datatypes set, must contain exactly one of the supported datatypes"
+            "Supplied AttributeValue has more than one datatypes set, "
+            "must contain exactly one of the supported datatypes"
         )
     ((kind, content),) = value.items()
     if kind == "S":
@@ -93,7 +94,9 @@ def check(value: Value, depth: int = 1) -> int:
 
 def _check_depth(depth: int) -> None:
     if depth > _DEEPEST:
-        raise invalid("Nesting Levels have exceeded supported limits: Attributes cannot be nested deeper than 32 levels")
+        raise invalid(
+            "Nesting Levels have exceeded supported limits: Attributes cannot be nested deeper than 32 levels"
+        )
 
 
 def _check_set(value: Value, kind: str, members: list[Any]) -> int:

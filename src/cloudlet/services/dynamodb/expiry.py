@@ -1,0 +1,117 @@
+"""Time to live: items go when their time is over, by one timer for the earliest of them."""
+
+from __future__ import annotations
+
+from cloudlet.control.clock import Timer
+from cloudlet.services.dynamodb import records, writing
+from cloudlet.services.dynamodb.schema import Plan
+from cloudlet.services.dynamodb.settings import Settings
+from cloudlet.services.dynamodb.values import Item, decode
+from cloudlet.store import Tx
+
+_CHUNK = 100
+_FIRST = "SELECT at FROM expiries ORDER BY at LIMIT 1"
+_DUE = "SELECT at, id, hash, range FROM expiries WHERE at <= ? ORDER BY at LIMIT ?"
+_SOME = "SELECT hash, range, item FROM items WHERE id = ? AND (hash, range) > (?, ?) ORDER BY hash, range LIMIT ?"
+
+
+class Expiry(Settings):
+    """The deletion of expired items. AWS takes up to some days for it; here it is done at once."""
+
+    _timer: Timer | None
+
+    async def start(self) -> None:
+        await super().start()
+        self._timer = None
+        self._expiring = False
+        with_expiry = [record for record in self._tables.all() if record.value.ttl]
+        for record in with_expiry:
+            if record.value.ttl_noting:
+                await self._note_expiries(Plan(record))
+        if with_expiry:
+            await self._await_expiry()
+
+    async def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        await super().stop()
+
+    def _written(self, plan: Plan, now: float, new: Item | None) -> None:
+        """What follows a write: an item may expire sooner than all others, and a stream has a record."""
+        if plan.table.ttl and new is not None and (at := plan.expiry(new)) is not None:
+            self._expire_at(at)
+        if plan.table.stream_view:
+            self._stream_changed(plan.table)
+
+    def _expire_at(self, at: float) -> None:
+        if self._expiring or (self._timer is not None and self._timer.when <= at):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.clock.call_at(at, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._expiring = True
+        self.cloud.spawn(self._expire(), "dynamodb expires items")
+
+    async def _await_expiry(self) -> None:
+        row = await self._db.read(lambda tx: tx.execute(_FIRST).fetchone())
+        if row is not None:
+            self._expire_at(row[0])
+
+    async def _expire(self) -> None:
+        """Delete what is due; what an expiry was noted for may have changed or gone since."""
+        now = self.clock.now()
+        plans = {record.value.id: record for record in self._tables.all()}
+
+        def expire(tx: Tx) -> tuple[bool, set[int]]:
+            rows = tx.execute(_DUE, (int(now), _CHUNK)).fetchall()
+            gone: set[int] = set()
+            for at, id, hash, range in rows:
+                tx.execute(records.DELETE_EXPIRY, (at, id, hash, range))
+                known = plans.get(id)
+                record = None if known is None else self._tables.get(known.scope, known.name, tx)
+                row = tx.execute(records.GET, (id, hash, range)).fetchone()
+                if record is None or record.value.id != id or not record.value.ttl or row is None:
+                    continue
+                plan, old = Plan(record), decode(row[1])
+                if (due := plan.expiry(old)) is not None and due <= now:
+                    writing.store(tx, plan, hash, range, old, None, 0, now, by_service=True)
+                    gone.add(id)
+            return len(rows) == _CHUNK, gone
+
+        try:
+            more = True
+            while more:
+                more, gone = await self._db.write(expire, long=True)
+                for id in gone:
+                    self._stream_changed(plans[id].value)
+        finally:
+            self._expiring = False
+        await self._await_expiry()
+
+    async def _note_expiries(self, plan: Plan) -> None:
+        after = (b"", b"")
+        more = True
+        while more:
+            start = after
+
+            def note(tx: Tx, start: tuple[bytes, bytes] = start) -> list[tuple[bytes, bytes, bytes]]:
+                record = self._tables.get(plan.scope, plan.table.name, tx)
+                if record is None or record.value.id != plan.id:
+                    return []
+                current, now = Plan(record), self.clock.now()
+                rows = tx.execute(_SOME, (plan.id, *start, _CHUNK)).fetchall()
+                for hash, range, body in rows:
+                    at = current.expiry(decode(body))
+                    if at is not None and at > now - writing.FIVE_YEARS:
+                        tx.execute(records.PUT_EXPIRY, (at, plan.id, hash, range))
+                return rows
+
+            rows = await self._db.write(note, long=True)
+            more = len(rows) == _CHUNK
+            if rows:
+                after = rows[-1][0], rows[-1][1]
+        await self._edit(plan, lambda table: {"ttl_noting": False})
+        await self._await_expiry()
