@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from cloudlet.services.dynamodb.reading import Reading
 from cloudlet.services.dynamodb.schema import table_arn
+from cloudlet.services.dynamodb.transactions import Transactions
 
 
-class Service(Reading):
+class Service(Transactions):
     """Tables whose items are rows sorted by their keys; every read is a look-up or a range of an index."""
 
     def resources_of(self, account: str, region: str) -> list[dict[str, str]]:
