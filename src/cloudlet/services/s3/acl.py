@@ -1,4 +1,4 @@
-"""Access control lists: canned ones, grants in headers, and documents. Stored and shown; only ``public`` has an effect."""
+"""Access control lists: canned, in headers, in documents. Stored and shown; only what is public has an effect."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 from typing import Any
 
 from cloudlet.errors import AwsError
-from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.api import Input
 from cloudlet.services.s3 import policy
-from cloudlet.services.s3.buckets import Buckets, access_denied, malformed_xml, owner
+from cloudlet.services.s3.buckets import access_denied, malformed_xml, owner
 from cloudlet.services.s3.records import Bucket
 
 Grants = list[dict[str, Any]]
@@ -82,7 +82,9 @@ def _grantee(text: str) -> dict[str, str]:
         return {"Type": "Group", "URI": value}
     if kind == "id":
         return {"Type": "CanonicalUser", "ID": value}
-    raise AwsError("UnresolvableGrantByEmailAddress", "The e-mail address you provided does not match any account on record.")
+    raise AwsError(
+        "UnresolvableGrantByEmailAddress", "The e-mail address you provided does not match any account on record."
+    )
 
 
 def public(grants: Grants, permission: str) -> bool:
@@ -111,23 +113,3 @@ def enforced(bucket: Bucket) -> bool:
     return (
         controls is not None and controls["OwnershipControls"]["Rules"][0]["ObjectOwnership"] == "BucketOwnerEnforced"
     )
-
-
-class BucketAcls(Buckets):
-    """The list of a bucket."""
-
-    async def GetBucketAcl(self, call: Call, input: Input) -> Output:
-        bucket = self.find(call, input)
-        return {"Owner": owner(bucket.account), "Grants": bucket.settings.get("acl") or private(bucket.account)}
-
-    async def PutBucketAcl(self, call: Call, input: Input) -> Output:
-        bucket = self.find(call, input)
-        grants = asked(input, bucket.account)
-        if grants is None:
-            raise AwsError("MissingSecurityHeader", "Your request was missing a required header")
-        if input.get("ACL") != "private" and enforced(bucket):
-            raise AwsError("AccessControlListNotSupported", "The bucket does not allow ACLs")
-        if not enforced(bucket):
-            check_allowed(bucket, input, grants)
-        await self.set(call, input, "acl", grants)  # type: ignore[arg-type]
-        return {}

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from cloudlet.control.outbox import Outbox
+from cloudlet.control.outbox import Delivery, Outbox
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services import api
 from cloudlet.services.api import Call, Input, Output
@@ -34,6 +34,24 @@ class Buckets(api.Service):
     contents: Contents
     outbox: Outbox
     buckets: Resources[Bucket]
+
+    async def start(self) -> None:
+        self.db = await self.cloud.store.database("s3", records.MIGRATIONS)
+        self.buckets = self.db.resources(Bucket)
+        self.contents = Contents(
+            self.db, self.cloud.data_dir / "s3", self.cloud.config.sync == "full", self.cloud.spawn
+        )
+        await self.contents.start()
+        self.outbox = Outbox(self.db, self.clock, self.deliver, retries=self.pause_after)
+        await self.outbox.start()
+
+    async def deliver(self, delivery: Delivery) -> None:
+        """Make one delivery of the outbox."""
+        raise NotImplementedError
+
+    def pause_after(self, failed: int, delivery: Delivery) -> float | None:
+        """Seconds to a delivery's next try, None for no further one."""
+        raise NotImplementedError
 
     def find(self, call: Call, input: Input, action: str = "") -> Bucket:
         """The bucket that a request names. Raises NoSuchBucket, and AccessDenied where it is not the caller's to use.
@@ -123,7 +141,8 @@ class Buckets(api.Service):
                     "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting",
                 )
             raise AwsError(
-                "InvalidBucketAclWithBlockPublicAccessError", "Bucket cannot have public ACLs set with BlockPublicAccess enabled"
+                "InvalidBucketAclWithBlockPublicAccessError",
+                "Bucket cannot have public ACLs set with BlockPublicAccess enabled",
             )
         if input.get("ObjectLockEnabledForBucket"):
             settings["object_lock"] = {"ObjectLockConfiguration": {"ObjectLockEnabled": "Enabled"}}
@@ -247,7 +266,8 @@ class Buckets(api.Service):
             if bucket.object_lock and status != "Enabled":
                 raise AwsError(
                     "InvalidBucketState",
-                    "An Object Lock configuration is present on this bucket, so the versioning state cannot be changed.",
+                    "An Object Lock configuration is present on this bucket, so the versioning state cannot be "
+                    "changed.",
                 )
             return replace(bucket, versioning=status)
 

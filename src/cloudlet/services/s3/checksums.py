@@ -105,7 +105,10 @@ def hasher(algorithm: str) -> Hasher:
 
 def _unknown_algorithm() -> AwsError:
     names = ", ".join(MEMBERS)
-    return AwsError("InvalidRequest", f"Checksum algorithm provided is unsupported. Please try again with any of the valid types: [{names}]")
+    return AwsError(
+        "InvalidRequest",
+        f"Checksum algorithm provided is unsupported. Please try again with any of the valid types: [{names}]",
+    )
 
 
 def text(digest: bytes) -> str:
@@ -170,7 +173,11 @@ class Expected:
         if self.trailer is not None:
             value = call.request.headers.get(self.trailer) if call.request is not None else None
             if value is None:
-                raise AwsError("MalformedTrailerError", "The request contained trailing data that was not well-formed or did not conform to our published schema.")
+                raise AwsError(
+                    "MalformedTrailerError",
+                    "The request contained trailing data that was not well-formed or did not conform to our published "
+                    "schema.",
+                )
             self._take(value)
         if self.value is not None and self.value != checksum:
             raise AwsError("BadDigest", f"The {self.algorithm} you specified did not match the calculated checksum.")
@@ -207,6 +214,11 @@ def members(packed: str) -> dict[str, str]:
         return {}
     algorithm, kind, value = packed.split(" ")
     return {MEMBERS[algorithm]: value, "ChecksumType": kind}
+
+
+def is_linear(algorithm: str) -> bool:
+    """Whether checksums of parts give that of the whole without its bytes."""
+    return algorithm in _LINEAR
 
 
 def default_type(algorithm: str) -> str:

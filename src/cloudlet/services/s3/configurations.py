@@ -30,7 +30,7 @@ _AES256 = {
 }
 
 
-def _get(kind: str, *, default: Output | None = None, missing: Missing = ("", "")) -> Operation:
+def configuration_get(kind: str, *, default: Output | None = None, missing: Missing = ("", "")) -> Operation:
     """An operation that answers a configuration, its default, or that there is none."""
 
     async def get(self: Configurations, call: Call, input: Input) -> Output:
@@ -96,10 +96,10 @@ class Configurations(Buckets):
         await self.change_bucket(call, input, change)
 
     # Records that have no meaning on one machine.
-    GetBucketAccelerateConfiguration = _get("accelerate", default={})
-    GetBucketRequestPayment = _get("request_payment", default={"Payer": "BucketOwner"})
-    GetBucketLogging = _get("logging", default={})
-    GetBucketAbac = _get("abac", default={"AbacStatus": {"Status": "Disabled"}})
+    GetBucketAccelerateConfiguration = configuration_get("accelerate", default={})
+    GetBucketRequestPayment = configuration_get("request_payment", default={"Payer": "BucketOwner"})
+    GetBucketLogging = configuration_get("logging", default={})
+    GetBucketAbac = configuration_get("abac", default={"AbacStatus": {"Status": "Disabled"}})
     (
         PutBucketAnalyticsConfiguration,
         GetBucketAnalyticsConfiguration,
@@ -120,7 +120,7 @@ class Configurations(Buckets):
     ) = _named("intelligent_tiering", "IntelligentTieringConfiguration")
 
     # Nothing is replicated and no inventory is written, so that these cannot be put: they answer that there is none.
-    GetBucketReplication = _get(
+    GetBucketReplication = configuration_get(
         "replication",
         missing=("ReplicationConfigurationNotFoundError", "The replication configuration was not found"),
     )
@@ -163,7 +163,9 @@ class Configurations(Buckets):
         return {}
 
     # Cross-origin rules.
-    GetBucketCors = _get("cors", missing=("NoSuchCORSConfiguration", "The CORS configuration does not exist"))
+    GetBucketCors = configuration_get(
+        "cors", missing=("NoSuchCORSConfiguration", "The CORS configuration does not exist")
+    )
     DeleteBucketCors = _delete("cors")
 
     async def PutBucketCors(self, call: Call, input: Input) -> Output:
@@ -185,7 +187,7 @@ class Configurations(Buckets):
         return {}
 
     # Encryption at rest: a record, which the answers about new objects repeat.
-    GetBucketEncryption = _get("encryption", default=_AES256)
+    GetBucketEncryption = configuration_get("encryption", default=_AES256)
     DeleteBucketEncryption = _delete("encryption")
 
     async def PutBucketEncryption(self, call: Call, input: Input) -> Output:
@@ -220,7 +222,7 @@ class Configurations(Buckets):
         return {}
 
     # Websites.
-    GetBucketWebsite = _get(
+    GetBucketWebsite = configuration_get(
         "website",
         missing=("NoSuchWebsiteConfiguration", "The specified bucket does not have a website configuration"),
     )
@@ -238,14 +240,14 @@ class Configurations(Buckets):
         return {}
 
     # Who may use the bucket.
-    GetBucketPolicy = _get("policy", missing=("NoSuchBucketPolicy", "The bucket policy does not exist"))
+    GetBucketPolicy = configuration_get("policy", missing=("NoSuchBucketPolicy", "The bucket policy does not exist"))
     DeleteBucketPolicy = _delete("policy")
-    GetPublicAccessBlock = _get(
+    GetPublicAccessBlock = configuration_get(
         "public_access_block",
         missing=("NoSuchPublicAccessBlockConfiguration", "The public access block configuration was not found"),
     )
     DeletePublicAccessBlock = _delete("public_access_block")
-    GetBucketOwnershipControls = _get(
+    GetBucketOwnershipControls = configuration_get(
         "ownership",
         missing=("OwnershipControlsNotFoundError", "The bucket ownership controls were not found"),
     )

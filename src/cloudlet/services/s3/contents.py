@@ -160,7 +160,7 @@ class Contents:
                 shutil.copyfile(self._path(old), target)
 
     def read(self, files: Files, start: int, length: int) -> Reader:
-        """A stream of ``length`` bytes from ``start``. Its files stay until it is gone, whatever happens to the object."""
+        """A stream of ``length`` bytes from ``start``. Its files stay until it is gone, whatever the object does."""
         return Reader(self, files, start, length)
 
     async def digests(self, data: bytes | Files, algorithm: str) -> tuple[bytes, str]:

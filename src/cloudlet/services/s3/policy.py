@@ -95,7 +95,7 @@ def _narrowed(statement: dict[str, Any]) -> bool:
     """Whether a condition holds the callers to known accounts, networks or sources."""
     narrow = ("aws:source", "aws:principal", "aws:userid", "s3:dataaccesspoint", "s3:x-amz-server-side", "aws:vpc")
     return any(
-        str(key).lower().startswith(narrow) and not any("*" == str(value) for value in _list(values))
+        str(key).lower().startswith(narrow) and not any(str(value) == "*" for value in _list(values))
         for operator in (statement.get("Condition") or {}).values()
         for key, values in operator.items()
     )

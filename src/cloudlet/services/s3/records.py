@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from cloudlet.errors import AwsError
+from cloudlet.control.outbox import Outbox
 from cloudlet.services.s3 import contents
 from cloudlet.services.s3.contents import Files
 from cloudlet.store import Tx
@@ -34,8 +34,9 @@ CREATE TABLE upload (
 CREATE TABLE part (
     upload TEXT NOT NULL, number INTEGER NOT NULL, modified INTEGER NOT NULL, size INTEGER NOT NULL,
     etag TEXT NOT NULL, checksum TEXT NOT NULL, file TEXT NOT NULL, PRIMARY KEY (upload, number)) WITHOUT ROWID;
-CREATE TABLE loose (file TEXT PRIMARY KEY) WITHOUT ROWID
-""",
+CREATE TABLE loose (file TEXT PRIMARY KEY) WITHOUT ROWID;
+"""
+    + Outbox.MIGRATION,
 )
 
 # The one scope of buckets: a name belongs to one account of the whole cloud.
@@ -43,6 +44,9 @@ EVERYWHERE = ""
 
 # How a version without an id is called: what is written while a bucket's versioning is off.
 NULL = "null"
+
+# Newer than every version.
+NEWEST = 2**62
 
 
 class Bucket(msgspec.Struct, frozen=True):
@@ -138,7 +142,8 @@ def versioned(tx: Tx, bucket: int, key: str, version: str, *, whole: bool = Fals
     """One version of a key, current or not; ``whole`` with its bytes."""
     for table in ("object", "version"):
         row = tx.execute(
-            f"SELECT {_COLUMNS if whole else HEAD} FROM {table} WHERE bucket = ? AND key = ? AND version = ?", (bucket, key, version)
+            f"SELECT {_COLUMNS if whole else HEAD} FROM {table} WHERE bucket = ? AND key = ? AND version = ?",
+            (bucket, key, version),
         ).fetchone()
         if row is not None:
             return Stored._make(row)
@@ -208,7 +213,7 @@ def promote(tx: Tx, bucket: int, key: str) -> None:
 
 
 def change(tx: Tx, stored: Stored, column: str, value: bytes | None) -> None:
-    """Set one of a version's changeable columns: tags, lock, acl."""
+    """Set one of a version's changeable columns: tags, lock, acl, info."""
     where = f"SET {column} = ? WHERE bucket = ? AND key = ? AND seq = ?"
     for table in ("object", "version"):
         tx.execute(f"UPDATE {table} {where}", (value, stored.bucket, stored.key, stored.seq))
@@ -234,6 +239,22 @@ def _let_go(tx: Tx, files: bytes) -> Files:
     return freed
 
 
-def no_such_key(key: str) -> AwsError:
-    """The error for a key that is not there."""
-    return AwsError("NoSuchKey", "The specified key does not exist.", status=404, Key=key)
+def objects(tx: Tx, bucket: int, start: str, older: int, end: str, limit: int) -> list[Stored]:
+    """Current versions from key ``start`` up to ``end``; that of ``start`` itself only if older than ``older``."""
+    comparison = ">=" if older == NEWEST else ">"
+    rows = tx.execute(
+        f"SELECT {HEAD} FROM object WHERE bucket = ? AND key {comparison} ? AND key < ? ORDER BY key LIMIT ?",
+        (bucket, start, end, limit),
+    ).fetchall()
+    return [Stored._make(row) for row in rows]
+
+
+def versions(tx: Tx, bucket: int, start: str, older: int, end: str, limit: int) -> list[Stored]:
+    """All versions and delete markers from key ``start`` up to ``end``; of ``start`` those older than ``older``."""
+    where = "WHERE bucket = ?1 AND key >= ?2 AND key < ?4 AND (key > ?2 OR seq < ?3)"
+    rows = tx.execute(
+        f"SELECT {HEAD} FROM object {where} UNION ALL SELECT {HEAD} FROM version {where} "
+        "ORDER BY key, seq DESC LIMIT ?5",
+        (bucket, start, older, end, limit),
+    ).fetchall()
+    return [Stored._make(row) for row in rows]

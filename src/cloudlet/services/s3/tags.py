@@ -35,8 +35,8 @@ def of_header(text: str) -> Tags:
     except ValueError:
         raise AwsError(
             "InvalidArgument",
-            "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query parameters without tag name "
-            "duplicates.",
+            "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query parameters without tag "
+            "name duplicates.",
             ArgumentName="x-amz-tagging",
             ArgumentValue=text,
         ) from None

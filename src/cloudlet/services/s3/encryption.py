@@ -1,0 +1,92 @@
+"""Encryption as clients see it: the bucket's default, and keys of the client's own. The bytes lie on one's own disk."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from typing import Any
+
+from cloudlet.errors import AwsError
+from cloudlet.services.api import Input
+from cloudlet.services.s3.records import Bucket
+
+# What answers repeat of an object's encryption.
+MEMBERS = ("ServerSideEncryption", "SSEKMSKeyId", "BucketKeyEnabled", "SSECustomerAlgorithm", "SSECustomerKeyMD5")
+_ALGORITHMS = ("AES256", "aws:kms", "aws:kms:dsse")
+
+
+def describe(bucket: Bucket, input: Input, info: dict[str, Any]) -> None:
+    """Complete what ``info`` says of a new object's encryption. Raises InvalidArgument and its like."""
+    if "SSECustomerAlgorithm" in input or "SSECustomerKey" in input:
+        if "ServerSideEncryption" in input:
+            raise AwsError(
+                "InvalidArgument",
+                "Server Side Encryption with Customer provided key is incompatible with the encryption method "
+                "specified",
+            )
+        info["SSECustomerKeyMD5"] = customer_key(input)
+        return
+    asked = input.get("ServerSideEncryption")
+    if asked is None:
+        _by_default(bucket, info)
+    elif asked not in _ALGORITHMS:
+        raise AwsError("InvalidArgument", "The encryption method specified is not supported", ArgumentValue=asked)
+    elif asked == "AES256" and "SSEKMSKeyId" in info:
+        raise AwsError(
+            "InvalidArgument",
+            "Server Side Encryption with AWS KMS managed key requires HTTP header x-amz-server-side-encryption : "
+            "aws:kms",
+        )
+
+
+def _by_default(bucket: Bucket, info: dict[str, Any]) -> None:
+    configured = bucket.settings.get("encryption")
+    if configured is None:
+        info["ServerSideEncryption"] = "AES256"
+        return
+    rule = configured["ServerSideEncryptionConfiguration"]["Rules"][0]
+    default = rule.get("ApplyServerSideEncryptionByDefault", {})
+    info["ServerSideEncryption"] = default.get("SSEAlgorithm", "AES256")
+    if info["ServerSideEncryption"] != "AES256":
+        if "KMSMasterKeyID" in default:
+            info["SSEKMSKeyId"] = default["KMSMasterKeyID"]
+        if rule.get("BucketKeyEnabled"):
+            info["BucketKeyEnabled"] = True
+
+
+def customer_key(input: Input) -> str:
+    """The MD5 of a client's own encryption key, after a look at the key. Raises InvalidArgument and its like."""
+    if input.get("SSECustomerAlgorithm") != "AES256":
+        raise AwsError(
+            "InvalidEncryptionAlgorithmError",
+            "The Encryption request you specified is not valid. Supported value: AES256.",
+        )
+    given = input.get("SSECustomerKey", "")
+    try:
+        key = base64.b64decode(given, validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != 32:
+        raise AwsError("InvalidArgument", "The secret key was invalid for the specified algorithm.")
+    md5 = base64.b64encode(hashlib.md5(key, usedforsecurity=False).digest()).decode()
+    if input.get("SSECustomerKeyMD5", md5) != md5:
+        raise AwsError(
+            "InvalidArgument", "The calculated MD5 hash of the key did not match the hash that was provided."
+        )
+    return md5
+
+
+def check_customer_key(info: dict[str, Any], input: Input) -> None:
+    """An object under a client's own key is given only to who shows the key."""
+    if "SSECustomerKey" not in input:
+        raise AwsError(
+            "InvalidRequest",
+            "The object was stored using a form of Server Side Encryption. The correct parameters must be provided to "
+            "retrieve the object.",
+        )
+    md5 = customer_key(input)
+    if "SSECustomerKeyMD5" not in info:
+        raise AwsError("InvalidRequest", "The encryption parameters are not applicable to this object.")
+    if md5 != info["SSECustomerKeyMD5"]:
+        raise AwsError("AccessDenied", "Access Denied", status=403)
