@@ -95,7 +95,10 @@ def test_versions_and_labels_survive_a_kill(cloud: LocalCloud, ssm: Any) -> None
     assert (gone["DeletedParameters"], gone["InvalidParameters"]) == (["/app/db/host"], ["nobody"])
     assert refused(ssm.delete_parameter, Name="/app/db/host")[0] == "ParameterNotFound"
     assert put(ssm, "/app/db/host") == 1
-    assert "Labels" not in str(ssm.get_parameter_history(Name="/app/db/host")["Parameters"][0].get("Labels", ""))
+    # At the root a name is the same with and without a slash.
+    put(ssm, "/root")
+    assert ssm.get_parameter(Name="root")["Parameter"]["Name"] == "/root"
+    assert put(ssm, "root", Overwrite=True) == 2
 
 
 def test_a_hundred_versions(ssm: Any) -> None:

@@ -10,7 +10,7 @@ from cloudlet.errors import AwsError
 from cloudlet.services import api
 from cloudlet.services.api import Call
 from cloudlet.services.ssm import records, rules
-from cloudlet.services.ssm.records import Version
+from cloudlet.services.ssm.records import Version, path_of
 from cloudlet.store import Database, Tx
 
 DEFAULT_KEY = "alias/aws/ssm"
@@ -45,8 +45,8 @@ class Base(api.Service):
     async def _expire(self) -> None:
         def drop(tx: Tx) -> int:
             found = records.expiring(tx, now, _CHUNK)
-            for scope, name in found:
-                records.delete(tx, scope, name)
+            for scope, path in found:
+                records.delete(tx, scope, path)
             return len(found)
 
         now = self.clock.now()
@@ -66,12 +66,12 @@ class Base(api.Service):
             raise
         return base64.b64encode(sealed).decode()
 
-    async def shown_value(self, call: Call, name: str, version: Version, decrypt: bool) -> str:
+    async def shown_value(self, call: Call, version: Version, decrypt: bool) -> str:
         """A version's value as an answer has it: a SecureString is decrypted only when that is asked for."""
         if version.type != "SecureString" or not decrypt:
             return version.value
         kms = await self.cloud.service("kms")
-        context = {"PARAMETER_ARN": arn_of(call, name)}
+        context = {"PARAMETER_ARN": arn_of(call, version.name)}
         sealed = base64.b64decode(version.value)
         try:
             plain: bytes = await kms.unseal(call.account, call.region, sealed, context)  # type: ignore[attr-defined]
@@ -88,38 +88,31 @@ def arn_of(call: Call, name: str) -> str:
 
 
 def find(tx: Tx, scope: str, reference: str) -> tuple[str, Version, str] | None:
-    """A parameter by its name, perhaps with ``:version`` or ``:label``, or by its ARN: name, version and selector.
+    """A parameter by its name, perhaps with ``:version`` or ``:label``, or by its ARN: path, version and selector.
 
     Raises ValidationException and ParameterVersionNotFound.
     """
-    names, selector = _names(reference)
-    for name in names:
-        rules.check_readable(name)
-        newest = records.latest(tx, scope, name)
-        if newest is None:
-            continue
-        if not selector:
-            return name, newest, ""
-        if selector.isdigit():
-            number: int | None = int(selector)
-        else:
-            number = records.labels(tx, scope, name).get(selector)
-        found = records.version(tx, scope, name, number) if number is not None else None
-        if found is None:
-            raise no_such_version(name, selector)
-        return name, found, f":{selector}"
-    return None
+    name, selector = _parts(reference)
+    rules.check_readable(name)
+    path = path_of(name)
+    found = records.latest(tx, scope, path)
+    if found is None or not selector:
+        return None if found is None else (path, found, "")
+    if ":" in selector:
+        return None
+    number = int(selector) if selector.isdigit() else records.labels(tx, scope, path).get(selector)
+    version = records.version(tx, scope, path, number) if number is not None else None
+    if version is None:
+        raise no_such_version(name, selector)
+    return path, version, f":{selector}"
 
 
-def _names(reference: str) -> tuple[list[str], str]:
-    """The names that a reference may mean, and its selector. An ARN does not say whether its name has a slash."""
+def _parts(reference: str) -> tuple[str, str]:
+    """The name and the selector of a reference."""
     if reference.startswith("arn:"):
-        parts = reference.split(":")
-        bare = parts[5].removeprefix("parameter").removeprefix("/") if len(parts) in (6, 7) else ""
-        selector = parts[6] if len(parts) == 7 else ""
-        return ([f"/{bare}"] if "/" in bare else [bare, f"/{bare}"]) if bare else [], selector
+        reference = reference.split(":", 5)[-1].removeprefix("parameter")
     name, _, selector = reference.strip().partition(":")
-    return [] if ":" in selector else [name], selector
+    return name, selector
 
 
 def no_such_parameter(name: str) -> AwsError:

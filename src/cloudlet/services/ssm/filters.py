@@ -7,7 +7,7 @@ from typing import Any
 
 from cloudlet.errors import AwsError
 from cloudlet.services.ssm import rules
-from cloudlet.services.ssm.records import Parameter
+from cloudlet.services.ssm.records import Parameter, path_of
 
 Wanted = Callable[[Parameter], bool]
 
@@ -44,16 +44,21 @@ def _question(wish: dict[str, Any]) -> Wanted:
     if key == "Name":
         return _named(values, _option(wish, ("BeginsWith", "Equals", "Contains"), "Equals"))
     _allowed(key, values)
+    option = _option(wish, ("BeginsWith", "Equals"), "Equals")
     if key.startswith("tag:"):
-        _option(wish, ("Equals",), "Equals")
-        name = key.removeprefix("tag:")
-        return lambda parameter: name in parameter.tags and (not values or parameter.tags[name] in values)
+        return _tagged(key.removeprefix("tag:"), values, option)
     read = _READ[key]
-    if _option(wish, ("BeginsWith", "Equals"), "Equals") == "BeginsWith":
-        if key != "KeyId":
-            raise _bad_option("BeginsWith", ("Equals",))
+    if option == "BeginsWith":
         return lambda parameter: read(parameter).startswith(tuple(values))
     return lambda parameter: read(parameter) in values
+
+
+def _tagged(name: str, values: list[str], option: str) -> Wanted:
+    if not values:
+        return lambda parameter: name in parameter.tags
+    if option == "BeginsWith":
+        return lambda parameter: name in parameter.tags and parameter.tags[name].startswith(tuple(values))
+    return lambda parameter: parameter.tags.get(name) in values
 
 
 _READ: dict[str, Callable[[Parameter], str]] = {
@@ -79,7 +84,7 @@ def of_path(filters: list[dict[str, Any]], has_label: Callable[[str, list[str]],
                 f"The following filter key is not valid: {each['Key']}. Valid filter keys include: [Type, KeyId].",
             )
     wanted = compiled(plain)
-    return lambda parameter: wanted(parameter) and all(has_label(parameter.name, wish) for wish in labels)
+    return lambda parameter: wanted(parameter) and all(has_label(parameter.path, wish) for wish in labels)
 
 
 def _allowed(key: str, values: list[str]) -> None:
@@ -112,23 +117,22 @@ def _bad_option(option: str, known: tuple[str, ...]) -> AwsError:
 def _named(values: list[str], option: str) -> Wanted:
     """A name is compared with and without the slash at its head, unless it is looked for inside."""
     if option == "Contains":
-        return lambda parameter: any(value in _full(parameter.name) for value in values)
-    wanted = [_full(value) for value in values]
+        return lambda parameter: any(value in parameter.path for value in values)
+    wanted = [path_of(value) for value in values]
     if option == "BeginsWith":
-        return lambda parameter: _full(parameter.name).startswith(tuple(wanted))
-    return lambda parameter: _full(parameter.name) in wanted
+        return lambda parameter: parameter.path.startswith(tuple(wanted))
+    return lambda parameter: parameter.path in wanted
 
 
 def _in_path(values: list[str], option: str) -> Wanted:
     for value in values:
         rules.check_path(value)
         if value.lower().startswith(("/aws", "/ssm")):
-            raise AwsError("AccessDeniedException", f"No access to reserved path: {value}.")
+            raise rules.validation(
+                'Filters for common parameters can\'t be prefixed with "aws" or "ssm" (case-insensitive). '
+                "When using global parameters, please specify within a global namespace."
+            )
     below = [f"{value.rstrip('/')}/" for value in values]
     if option == "Recursive":
-        return lambda parameter: _full(parameter.name).startswith(tuple(below))
-    return lambda parameter: f"{_full(parameter.name).rpartition('/')[0]}/" in below
-
-
-def _full(name: str) -> str:
-    return f"/{name.lstrip('/')}"
+        return lambda parameter: parameter.path.startswith(tuple(below))
+    return lambda parameter: f"{parameter.path.rpartition('/')[0]}/" in below

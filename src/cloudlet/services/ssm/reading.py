@@ -10,7 +10,7 @@ from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ssm import filters, records, rules
 from cloudlet.services.ssm.base import Base, arn_of, find, no_such_parameter, read_token, token_of
-from cloudlet.services.ssm.records import Parameter, Version
+from cloudlet.services.ssm.records import Parameter, Version, path_of
 from cloudlet.store import Tx
 
 _PAGE = 10
@@ -28,7 +28,8 @@ class Reading(Base):
         found = await self.db.read(lambda tx: find(tx, call.scope, name))
         if found is None:
             raise no_such_parameter(name)
-        return {"Parameter": await self._shown(call, *found, decrypt)}
+        _, version, selector = found
+        return {"Parameter": await self._shown(call, version, selector, decrypt)}
 
     async def GetParameters(self, call: Call, input: Input) -> Output:
         names, decrypt = list(dict.fromkeys(input["Names"])), input.get("WithDecryption", False)
@@ -52,35 +53,29 @@ class Reading(Base):
         below = f"{path.rstrip('/')}/"
         labels = [each["Values"] for each in input.get("ParameterFilters", []) if each["Key"] == "Label"]
 
-        def has_label(tx: Tx, name: str, wanted: list[str]) -> bool:
-            return any(label in wanted for label in records.labels(tx, call.scope, name))
+        def has_label(tx: Tx, path: str, wanted: list[str]) -> bool:
+            return any(label in wanted for label in records.labels(tx, call.scope, path))
 
         def look(tx: Tx) -> list[tuple[str, Version]]:
             wanted = filters.of_path(
-                input.get("ParameterFilters", []), lambda name, any_of: has_label(tx, name, any_of)
+                input.get("ParameterFilters", []), lambda path, any_of: has_label(tx, path, any_of)
             )
-            found = records.listed(tx, call.scope, after, below if path != "/" else "")
-            here = (
-                each
-                for each in found
-                if (recursive or "/" not in f"/{each.name.lstrip('/')}"[len(below) :]) and wanted(each)
-            )
+            found = records.listed(tx, call.scope, after, below)
+            here = (each for each in found if (recursive or "/" not in each.path[len(below) :]) and wanted(each))
             return [self._labelled(tx, call, each, labels) for each in itertools.islice(here, limit + 1)]
 
         page = await self.db.scan(look)
         decrypt = input.get("WithDecryption", False)
-        output: Output = {
-            "Parameters": [await self._shown(call, name, version, "", decrypt) for name, version in page[:limit]]
-        }
+        output: Output = {"Parameters": [await self._shown(call, version, "", decrypt) for _, version in page[:limit]]}
         return output | ({"NextToken": token_of(page[limit - 1][0])} if len(page) > limit else {})
 
     def _labelled(self, tx: Tx, call: Call, parameter: Parameter, wanted: list[list[str]]) -> tuple[str, Version]:
         """The version that a label is on, where the request asks for one, else the newest."""
         if wanted:
-            for label, number in records.labels(tx, call.scope, parameter.name).items():
-                if label in wanted[0] and (found := records.version(tx, call.scope, parameter.name, number)):
-                    return parameter.name, found
-        return parameter.name, parameter.latest
+            for label, number in records.labels(tx, call.scope, parameter.path).items():
+                if label in wanted[0] and (found := records.version(tx, call.scope, parameter.path, number)):
+                    return parameter.path, found
+        return parameter.path, parameter.latest
 
     async def DescribeParameters(self, call: Call, input: Input) -> Output:
         if input.get("Shared"):
@@ -96,15 +91,15 @@ class Reading(Base):
             return list(itertools.islice(found, limit + 1))
 
         page = await self.db.scan(look)
-        output: Output = {"Parameters": [_described(call, each.name, each.latest) for each in page[:limit]]}
-        return output | ({"NextToken": token_of(page[limit - 1].name)} if len(page) > limit else {})
+        output: Output = {"Parameters": [_described(call, each.latest) for each in page[:limit]]}
+        return output | ({"NextToken": token_of(page[limit - 1].path)} if len(page) > limit else {})
 
     async def GetParameterHistory(self, call: Call, input: Input) -> Output:
         name, limit = input["Name"].strip(), input.get("MaxResults", _HISTORY_PAGE)
         rules.check_readable(name)
         after = int(read_token(input["NextToken"]) or 0) if "NextToken" in input else 0
         versions, labels = await self.db.scan(
-            lambda tx: (records.history(tx, call.scope, name), records.labels(tx, call.scope, name))
+            lambda tx: (records.history(tx, call.scope, path_of(name)), records.labels(tx, call.scope, path_of(name)))
         )
         if not versions:
             raise no_such_parameter(name)
@@ -112,22 +107,22 @@ class Reading(Base):
         left = [version for version in versions if version.number > after]
         shown = []
         for version in left[:limit]:
-            entry = _described(call, name, version)
+            entry = _described(call, version)
             del entry["ARN"]
-            entry["Value"] = await self.shown_value(call, name, version, decrypt)
+            entry["Value"] = await self.shown_value(call, version, decrypt)
             entry["Labels"] = sorted(label for label, number in labels.items() if number == version.number)
             shown.append(entry)
         output: Output = {"Parameters": shown}
         return output | ({"NextToken": token_of(str(left[limit - 1].number))} if len(left) > limit else {})
 
-    async def _shown(self, call: Call, name: str, version: Version, selector: str, decrypt: bool) -> Output:
+    async def _shown(self, call: Call, version: Version, selector: str, decrypt: bool) -> Output:
         shown: dict[str, Any] = {
-            "Name": name,
+            "Name": version.name,
             "Type": version.type,
-            "Value": await self.shown_value(call, name, version, decrypt),
+            "Value": await self.shown_value(call, version, decrypt),
             "Version": version.number,
             "LastModifiedDate": version.modified,
-            "ARN": arn_of(call, name),
+            "ARN": arn_of(call, version.name),
             "DataType": version.data_type,
         }
         return shown | ({"Selector": selector} if selector else {})
@@ -166,11 +161,11 @@ class Reading(Base):
         }
 
 
-def _described(call: Call, name: str, version: Version) -> Output:
+def _described(call: Call, version: Version) -> Output:
     """A version without its value."""
     shown: Output = {
-        "Name": name,
-        "ARN": arn_of(call, name),
+        "Name": version.name,
+        "ARN": arn_of(call, version.name),
         "Type": version.type,
         "LastModifiedDate": version.modified,
         "LastModifiedUser": version.user,

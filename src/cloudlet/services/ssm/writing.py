@@ -10,7 +10,7 @@ from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ssm import records, rules
 from cloudlet.services.ssm.base import DEFAULT_KEY, Base, arn_of, no_such_parameter, no_such_version
-from cloudlet.services.ssm.records import Version
+from cloudlet.services.ssm.records import Version, path_of
 from cloudlet.store import Tx
 
 _VERSIONS_AT_MOST = 100
@@ -23,6 +23,7 @@ class Writing(Base):
 
     async def PutParameter(self, call: Call, input: Input) -> Output:
         name, value = input["Name"].strip(), input["Value"]
+        path = path_of(name)
         rules.check_name(name, arn_of(call, name))
         tags = {tag["Key"]: tag["Value"] for tag in input.get("Tags", [])}
         if tags and input.get("Overwrite"):
@@ -32,16 +33,16 @@ class Writing(Base):
                 "RemoveTagsFromResource."
             )
         _count_tags(tags)
-        before = await self.db.read(lambda tx: records.latest(tx, call.scope, name))
+        before = await self.db.read(lambda tx: records.latest(tx, call.scope, path))
         version, expires = self._version(call, input, before)
         if version.type == "SecureString":
             # Encrypted before the transaction, which may find that another writer was faster.
-            version = replace(version, value=await self.seal(call, name, version.key_id, value))
+            version = replace(version, value=await self.seal(call, version.name, version.key_id, value))
 
         def put(tx: Tx) -> int:
-            current = records.latest(tx, call.scope, name)
+            current = records.latest(tx, call.scope, path)
             if current is None:
-                records.create(tx, call.scope, name, version, tags, expires)
+                records.create(tx, call.scope, path, version, tags, expires)
                 return version.number
             if not input.get("Overwrite"):
                 raise _exists()
@@ -49,9 +50,9 @@ class Writing(Base):
                 raise AwsError(
                     "TooManyUpdates", "There are concurrent updates for a resource that supports one update at a time."
                 )
-            _make_room(tx, call.scope, name)
+            _make_room(tx, call.scope, path)
             after = replace(version, number=current.number + 1)
-            records.update(tx, call.scope, name, current, after, expires)
+            records.update(tx, call.scope, path, current, after, expires)
             return after.number
 
         number = await self.db.write(put)
@@ -79,6 +80,7 @@ class Writing(Base):
         if type == "SecureString":
             key_id = input.get("KeyId") or (before.key_id if before is not None else "") or DEFAULT_KEY
         version = Version(
+            input["Name"].strip() if before is None else before.name,
             1,
             type,
             input["Value"],
@@ -96,24 +98,28 @@ class Writing(Base):
     async def DeleteParameter(self, call: Call, input: Input) -> Output:
         name = input["Name"].strip()
         rules.check_readable(name)
-        if not await self.db.write(lambda tx: records.delete(tx, call.scope, name)):
+        path = path_of(name)
+        if not await self.db.write(lambda tx: records.delete(tx, call.scope, path)):
             raise no_such_parameter(name)
         return {}
 
     async def DeleteParameters(self, call: Call, input: Input) -> Output:
         names = list(dict.fromkeys(name.strip() for name in input["Names"]))
-        deleted = await self.db.write(lambda tx: [name for name in names if records.delete(tx, call.scope, name)])
+        deleted = await self.db.write(
+            lambda tx: [name for name in names if records.delete(tx, call.scope, path_of(name))]
+        )
         return {"DeletedParameters": deleted, "InvalidParameters": [name for name in names if name not in deleted]}
 
     async def LabelParameterVersion(self, call: Call, input: Input) -> Output:
         name = input["Name"].strip()
         rules.check_readable(name)
+        path = path_of(name)
         invalid = [label for label in input["Labels"] if not rules.is_label(label)]
         wanted = [label for label in dict.fromkeys(input["Labels"]) if label not in invalid]
 
         def put(tx: Tx) -> int:
             number = _number(tx, call.scope, name, input.get("ParameterVersion"))
-            known = records.labels(tx, call.scope, name)
+            known = records.labels(tx, call.scope, path)
             there = {label for label, at in known.items() if at == number}
             if len(there.union(wanted)) > _LABELS_AT_MOST:
                 raise AwsError(
@@ -123,7 +129,7 @@ class Writing(Base):
                     "Move one or more labels to another version and try again.",
                 )
             for label in wanted:
-                records.set_label(tx, call.scope, name, label, number)
+                records.set_label(tx, call.scope, path, label, number)
             return number
 
         return {"InvalidLabels": invalid, "ParameterVersion": await self.db.write(put)}
@@ -131,14 +137,15 @@ class Writing(Base):
     async def UnlabelParameterVersion(self, call: Call, input: Input) -> Output:
         name = input["Name"].strip()
         rules.check_readable(name)
+        path = path_of(name)
         wanted = list(dict.fromkeys(input["Labels"]))
 
         def drop(tx: Tx) -> list[str]:
             number = _number(tx, call.scope, name, input["ParameterVersion"])
-            known = records.labels(tx, call.scope, name)
+            known = records.labels(tx, call.scope, path)
             there = [label for label in wanted if known.get(label) == number]
             for label in there:
-                records.drop_label(tx, call.scope, name, label)
+                records.drop_label(tx, call.scope, path, label)
             return there
 
         removed = await self.db.write(drop)
@@ -155,58 +162,57 @@ class Writing(Base):
         return {}
 
     async def ListTagsForResource(self, call: Call, input: Input) -> Output:
-        name = _tagged(input)
-        tags = await self.db.read(lambda tx: records.tags(tx, call.scope, name))
+        path = _tagged(input)
+        tags = await self.db.read(lambda tx: records.tags(tx, call.scope, path))
         if tags is None:
             raise _no_such_resource()
         return {"TagList": [{"Key": key, "Value": value} for key, value in tags.items()]}
 
     async def _edit_tags(self, call: Call, input: Input, change: Any) -> None:
-        name = _tagged(input)
+        path = _tagged(input)
 
         def edit(tx: Tx) -> None:
-            tags = records.tags(tx, call.scope, name)
+            tags = records.tags(tx, call.scope, path)
             if tags is None:
                 raise _no_such_resource()
             changed = change(tags)
             _count_tags(changed)
-            records.set_tags(tx, call.scope, name, changed)
+            records.set_tags(tx, call.scope, path, changed)
 
         await self.db.write(edit)
 
 
-def _make_room(tx: Tx, scope: str, name: str) -> None:
+def _make_room(tx: Tx, scope: str, path: str) -> None:
     """Give up the oldest version where there are as many as there may be."""
-    if records.count_past(tx, scope, name) + 1 < _VERSIONS_AT_MOST:
+    if records.count_past(tx, scope, path) + 1 < _VERSIONS_AT_MOST:
         return
-    oldest = records.oldest(tx, scope, name)
+    oldest = records.oldest(tx, scope, path)
     assert oldest is not None
-    if oldest in records.labels(tx, scope, name).values():
+    if oldest in records.labels(tx, scope, path).values():
         raise AwsError(
             "ParameterMaxVersionLimitExceeded",
-            f"You attempted to create a new version of {name} by calling the PutParameter API with the overwrite flag. "
+            f"You attempted to create a new version of {path} by calling the PutParameter API with the overwrite flag. "
             f"Version {oldest}, the oldest version, can't be deleted because it has a label associated with it. "
             "Move the label to another version of the parameter, and try again.",
         )
-    records.drop_past(tx, scope, name, oldest)
+    records.drop_past(tx, scope, path, oldest)
 
 
 def _number(tx: Tx, scope: str, name: str, wanted: int | None) -> int:
     """The number of the version that is asked for, by default the newest. Raises ParameterNotFound and its like."""
-    newest = records.latest(tx, scope, name)
+    newest = records.latest(tx, scope, path_of(name))
     if newest is None:
         raise no_such_parameter(name)
-    if wanted is not None and records.version(tx, scope, name, wanted) is None:
+    if wanted is not None and records.version(tx, scope, path_of(name), wanted) is None:
         raise no_such_version(name, wanted)
     return newest.number if wanted is None else wanted
 
 
 def _tagged(input: Input) -> str:
-    """The name of the parameter whose tags are meant."""
+    """The path of the parameter whose tags are meant."""
     if input["ResourceType"] != "Parameter":
         raise not_implemented(f"tags of the resource type {input['ResourceType']}")
-    name: str = input["ResourceId"]
-    return name
+    return path_of(input["ResourceId"])
 
 
 def _count_tags(tags: dict[str, str]) -> None:
