@@ -204,12 +204,12 @@ class Buckets(api.Service):
         return {}
 
     async def HeadBucket(self, call: Call, input: Input) -> Output:
-        bucket = self.find(call, input)
-        return {
-            "BucketRegion": bucket.region,
-            "BucketArn": f"arn:aws:s3:::{input['Bucket']}",
-            "AccessPointAlias": False,
-        }
+        name = input["Bucket"]
+        region = self.find(call, input, "s3:ListBucket").region
+        output: Output = {"BucketRegion": region, "BucketArn": f"arn:aws:s3:::{name}", "AccessPointAlias": False}
+        if call.request is None:
+            output["WebsiteUrl"] = self.cloud.door("s3-website", name)  # for a template's GetAtt
+        return output
 
     async def GetBucketLocation(self, call: Call, input: Input) -> Output:
         bucket = self.find(call, input)
