@@ -136,6 +136,10 @@ class Cloud:
         """Loosely typed input, as a template has it, in an operation's own types. Raises AwsError."""
         return self._wire.model(service).conform(operation, input)
 
+    def present(self, service: str, operation: str, output: Output) -> Output:
+        """An operation's output as JSON, with the names of its members in capitals. Raises AwsError."""
+        return self._wire.model(service).present(operation, output)
+
     async def service(self, name: str) -> Any:
         """A service, started. Raises AwsError NotImplemented when there is none of that name."""
         if (running := self._services.get(name)) is not None:

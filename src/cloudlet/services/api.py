@@ -77,6 +77,10 @@ class Cloud(Protocol):
         """Loosely typed input, as a template has it, in an operation's own types and constraints. Raises AwsError."""
         ...
 
+    def present(self, service: str, operation: str, output: Output) -> Output:
+        """An operation's output as JSON, with the names of its members in capitals, as state machines see it."""
+        ...
+
     async def service(self, name: str) -> Service:
         """Another service, started. For its data plane; operations go through ``call``."""
         ...

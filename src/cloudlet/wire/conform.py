@@ -35,12 +35,10 @@ def _value(model: Model, ref: Ref, value: Any, path: str) -> Any:
         case "structure":
             if not isinstance(value, dict):
                 raise _wrong(path, value, "an object")
-            unknown = [name for name in value if name not in shape.members]
-            if unknown:
-                raise AwsError("ValidationException", f"#{path}: extraneous key [{unknown[0]}] is not permitted")
+            named = {_member(shape, name, path): item for name, item in value.items()}
             return {
                 name: _value(model, shape.members[name], item, f"{path}/{name}")
-                for name, item in value.items()
+                for name, item in named.items()
                 if item is not None
             }
         case "list":
@@ -54,6 +52,16 @@ def _value(model: Model, ref: Ref, value: Any, path: str) -> Any:
             assert shape.value is not None
             return {str(name): _value(model, shape.value, item, f"{path}/{name}") for name, item in value.items()}
     return _scalar(shape.type, value, path)
+
+
+def _member(shape: Shape, name: str, path: str) -> str:
+    """The member of that name; templates and state machines write ``taskArn`` as ``TaskArn``."""
+    if name in shape.members:
+        return name
+    for other in (name[:1].lower() + name[1:], name[:1].upper() + name[1:]):
+        if other in shape.members:
+            return other
+    raise AwsError("ValidationException", f"#{path}: extraneous key [{name}] is not permitted")
 
 
 def _scalar(kind: str, value: Any, path: str) -> Any:

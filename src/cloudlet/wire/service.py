@@ -137,6 +137,14 @@ class ServiceModel:
             raise _unknown(self.protocol, operation)
         return conform(self.model, self._checks, self.model.operations[operation], input)
 
+    def present(self, operation: str, output: dict[str, Any]) -> dict[str, Any]:
+        """An operation's output as JSON with capital names. Raises AwsError."""
+        from cloudlet.wire.present import present
+
+        if operation not in self.model.operations:
+            raise _unknown(self.protocol, operation)
+        return present(self.model, self.model.operations[operation], output)
+
     @cached_property
     def _checks(self) -> Checks:
         return Checks(self.model, required_only=not self._amendment.constraints)
