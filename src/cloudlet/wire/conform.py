@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from cloudlet.errors import AwsError
-from cloudlet.wire.model import Model, OperationSpec, Ref
+from cloudlet.wire.model import Model, OperationSpec, Ref, Shape
 from cloudlet.wire.scalars import read_timestamp
 from cloudlet.wire.validate import Checks, refusal
 
