@@ -1,0 +1,211 @@
+"""The engine: the executions that run, the tasks that are in flight, and who waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import uuid
+from collections import deque
+from typing import Any
+
+import msgspec
+
+from cloudlet.control.clock import Timer
+from cloudlet.errors import AwsError
+from cloudlet.services import api
+from cloudlet.services.stepfunctions import records
+from cloudlet.services.stepfunctions.data import text_of
+from cloudlet.services.stepfunctions.definition import diagnose
+from cloudlet.services.stepfunctions.journal import Journal, shown
+from cloudlet.services.stepfunctions.records import (
+    Activity,
+    Alias,
+    Execution,
+    Frame,
+    Revision,
+    Row,
+    StateMachine,
+    Version,
+)
+from cloudlet.services.stepfunctions.runs import Run
+from cloudlet.services.stepfunctions.tasks import Pending
+from cloudlet.services.stepfunctions.threads import Threads, iso
+from cloudlet.store import Database, Resources
+
+_KEPT = 90 * 86_400.0  # seconds that an execution is kept after its end
+_LONGEST_EXPRESS = 300.0
+_CHUNK = 100
+
+
+class Engine(api.Service):
+    """Everything that runs, and the state under it."""
+
+    name = "stepfunctions"
+
+    db: Database
+    machines: Resources[StateMachine]
+    revisions: Resources[Revision]
+    versions: Resources[Version]
+    aliases: Resources[Alias]
+    activities: Resources[Activity]
+
+    async def start(self) -> None:
+        self.db = await self.cloud.store.database("stepfunctions", records.MIGRATIONS)
+        self.machines = self.db.resources(StateMachine)
+        self.revisions = self.db.resources(Revision)
+        self.versions = self.db.resources(Version)
+        self.aliases = self.db.resources(Alias)
+        self.activities = self.db.resources(Activity)
+        self.running: dict[str, Run] = {}  # by the execution's ARN
+        self.pending: dict[str, Pending] = {}  # by the task's token
+        self.offered: dict[str, deque[Pending]] = {}  # by the activity's ARN
+        self._expiry: Timer | None = None
+        self.workers: dict[str, deque[asyncio.Future[None]]] = {}
+        for row in await self.db.scan(records.running):
+            await self.resume(row)
+        for id, machine, started, body in await self.db.scan(records.express):
+            self._express(id, machine, started, body)
+        self._expire_later(await self.db.read(records.first_stop))
+
+    # Runs
+
+    async def resume(self, row: Row) -> Run:
+        """Take up an execution from its frames."""
+        last = "SELECT COALESCE(MAX(id), 0) FROM event WHERE execution = ?"
+        last_event = await self.db.read(lambda tx: tx.execute(last, (row.number,)).fetchone()[0])
+        journal = Journal(self.clock, row.number, row.body, self.db, last_event)
+        journal.frames = await self.db.read(lambda tx: records.frames(tx, row.number))
+        return self.launch(journal, row.name, row.started, "STANDARD")
+
+    def launch(self, journal: Journal, name: str, started: float, kind: str) -> Run:
+        """Run an execution: a new one where the journal has no frame."""
+        body = journal.body
+        revision = self.revision(body)
+        machine, problems = diagnose(revision.definition, kind)
+        if machine is None:
+            raise AwsError("InvalidDefinition", f"Invalid State Machine Definition: '{problems[0].message}'")
+        execution = {
+            "Id": body.arn,
+            "Input": msgspec.json.decode(body.input),
+            "Name": name,
+            "RoleArn": revision.role,
+            "StartTime": iso(started),
+            "RedriveCount": body.redrives,
+        }
+        if body.redrives:
+            execution["RedriveTime"] = iso(body.redriven)
+        own = body.machine_arn
+        facts = {"Execution": execution, "StateMachine": {"Id": own, "Name": own.rpartition(":")[2]}}
+        run = Run(self, journal, machine, facts)
+        if not journal.frames:
+            details = {**shown("input", body.input), "roleArn": revision.role}
+            if body.alias_arn:
+                details["stateMachineAliasArn"] = body.alias_arn
+            if body.version_arn:
+                details["stateMachineVersionArn"] = body.version_arn
+            begun = journal.emit(0, "ExecutionStarted", "", details)
+            journal.put("", Frame(machine.start, execution["Input"], event=begun))
+        deadline = (body.redriven or started) + machine.timeout if machine.timeout is not None else None
+        if kind == "EXPRESS":
+            deadline = min(deadline or started + _LONGEST_EXPRESS, started + _LONGEST_EXPRESS)
+        self.listen(journal, revision, name)
+        self.running[body.arn] = run
+        run.begin(deadline)
+        return run
+
+    def _express(self, id: str, machine: str, started: float, body: Execution) -> Run:
+        """Run an accepted Express execution, from its start: it is done at least once."""
+        run = self.launch(Journal(self.clock, 0, body, None), body.arn.split(":")[-2], started, "EXPRESS")
+        run.finished.add_done_callback(
+            lambda _: asyncio.ensure_future(self.db.write(lambda tx: records.drop_express(tx, id)))
+        )
+        return run
+
+    def listen(self, journal: Journal, revision: Revision, name: str) -> None:
+        """Give a journal's events to whoever wants them."""
+
+    def revision(self, body: Execution) -> Revision:
+        """What an execution runs by."""
+        record = self.revisions.get(scope_of(body.arn), body.revision)
+        if record is None:
+            raise AwsError("StateMachineDoesNotExist", f"State Machine Does Not Exist: '{body.machine_arn}'")
+        return record.value
+
+    def ended(self, run: Run) -> None:
+        """A run has stored its end."""
+        self.running.pop(run.journal.body.arn, None)
+        self._expire_later(run.stopped)
+
+    # Tasks
+
+    def new_token(self, run: Threads, path: str) -> str:
+        """A task's token; its last part is its own."""
+        place = base64.urlsafe_b64encode(f"{run.journal.number}|{path}".encode()).decode().rstrip("=")
+        return f"AQCEAAAAKgAAAAMAAAAA{place}-{uuid.uuid4()}"
+
+    async def await_child(self, pending: Pending) -> None:
+        """Settle a task when the execution that it has started ends."""
+        arn = pending.attempt.submitted["ExecutionArn"]
+        account, region = arn.split(":")[4], arn.split(":")[3]
+        try:
+            if (child := self.running.get(arn)) is not None:
+                await asyncio.shield(child.finished)
+            seen = await self.cloud.call(
+                "stepfunctions", "DescribeExecution", {"executionArn": arn}, account=account, region=region
+            )
+        except AwsError as error:
+            pending.failed("States.TaskFailed", error.message)
+            return
+        shown = described(seen, parsed=pending.target.pattern == "sync:2")
+        if seen["status"] == "SUCCEEDED":
+            pending.succeeded(shown)
+        else:
+            pending.failed("States.TaskFailed", text_of(shown))
+
+    def offer(self, pending: Pending) -> None:
+        """Put an activity's task where its workers find it."""
+        arn = pending.target.arn
+        self.offered.setdefault(arn, deque()).append(pending)
+        waiting = self.workers.get(arn)
+        while waiting:
+            worker = waiting.popleft()
+            if not worker.done():
+                worker.set_result(None)
+                return
+
+    # Time
+
+    def _expire_later(self, stopped: float | None) -> None:
+        """Set the one timer by which executions are forgotten, unless it is set."""
+        if stopped is not None and self._expiry is None:
+            self._expiry = self.clock.call_at(
+                stopped + _KEPT + 1, lambda: self.cloud.spawn(self._expire(), "stepfunctions forgets")
+            )
+
+    async def _expire(self) -> None:
+        """Forget the executions whose time is over."""
+        self._expiry = None
+        while numbers := await self.db.read(lambda tx: records.stopped_before(tx, self.clock.now() - _KEPT, _CHUNK)):
+            await self.db.write(lambda tx, numbers=numbers: records.forget(tx, numbers), long=True)  # type: ignore[misc]
+        self._expire_later(await self.db.read(records.first_stop))
+
+
+def scope_of(arn: str) -> str:
+    """The store's scope of an ARN."""
+    parts = arn.split(":")
+    return f"{parts[4]}/{parts[3]}"
+
+
+def described(seen: dict[str, Any], parsed: bool) -> dict[str, Any]:
+    """A child's description as its parent sees it: names in capitals, with ``sync:2`` its input and output as JSON."""
+    shown = {name[0].upper() + name[1:]: value for name, value in seen.items()}
+    for name in ("Input", "Output"):
+        if parsed and name in shown:
+            shown[name] = msgspec.json.decode(shown[name])
+    shown["StartDate"] = int(shown["StartDate"] * 1000)
+    if "StopDate" in shown:
+        shown["StopDate"] = int(shown["StopDate"] * 1000)
+    for name in ("InputDetails", "OutputDetails"):
+        if name in shown:
+            shown[name] = {"Included": True}
+    return shown

@@ -1,0 +1,327 @@
+"""The operations on executions."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import uuid
+from typing import Any
+
+import msgspec
+
+from cloudlet.errors import AwsError
+from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.stepfunctions import records
+from cloudlet.services.stepfunctions.engine import scope_of
+from cloudlet.services.stepfunctions.errors import invalid_arn, no_execution
+from cloudlet.services.stepfunctions.journal import Journal
+from cloudlet.services.stepfunctions.machines import Machines, check_name, named
+from cloudlet.services.stepfunctions.pages import place_of, size_of, token_of
+from cloudlet.services.stepfunctions.records import Execution, Frame, Row, StateMachine
+from cloudlet.services.stepfunctions.runs import Run
+from cloudlet.store import Tx
+
+_EXECUTION_ARN = re.compile(r"arn:aws[\w-]*:states:([\w-]+):(\d{12}):execution:([^:]+):([^:]+)")
+_EXPRESS_ARN = re.compile(r"arn:aws[\w-]*:states:[\w-]+:\d{12}:express:[^:]+:[^:]+:[^:]+")
+_LARGEST = 256 * 1024
+_REDRIVABLE = 14 * 86_400.0  # seconds after its end
+_HIDDEN = ("input", "output", "parameters", "cause")
+
+
+class Executions(Machines):
+    """Operations on executions."""
+
+    async def StartExecution(self, call: Call, input: Input) -> Output:
+        body, machine, name, text = self._begun(call, input)
+        now = self.clock.now()
+        if machine.kind == "EXPRESS":
+            id = str(uuid.uuid4())
+            body.arn = f"{body.arn}:{id}"
+            stored = records.encode(body)
+            await self.db.write(lambda tx: records.add_express(tx, id, machine.id, now, stored))
+            self._express(id, machine.id, now, body)
+            return {"executionArn": body.arn, "startDate": now}
+
+        def start(tx: Tx) -> tuple[int, float, bool]:
+            if (existing := records.find(tx, machine.id, name)) is not None:
+                if existing.status != "RUNNING" or existing.body.input != text:
+                    raise AwsError("ExecutionAlreadyExists", f"Execution Already Exists: '{body.arn}'")
+                return existing.number, existing.started, False
+            return records.add(tx, machine.id, name, now, body.alias_arn or body.version_arn, "", body), now, True
+
+        number, started, fresh = await self.db.write(start)
+        if fresh:
+            self.launch(Journal(self.clock, number, body, self.db), name, started, "STANDARD")
+        return {"executionArn": body.arn, "startDate": started}
+
+    async def StartSyncExecution(self, call: Call, input: Input) -> Output:
+        body, machine, name, text = self._begun(call, input)
+        if machine.kind != "EXPRESS":
+            words = f"This operation is not supported by this type of state machine: '{body.machine_arn}'"
+            raise AwsError("StateMachineTypeNotSupported", words)
+        now = self.clock.now()
+        body.arn = f"{body.arn}:{uuid.uuid4()}"
+        run = self.launch(Journal(self.clock, 0, body, None), name, now, "EXPRESS")
+        try:
+            await asyncio.shield(run.finished)
+        except asyncio.CancelledError:
+            run.stop("ABORTED")
+            raise
+        assert run.stopped is not None
+        took = max(1, int((run.stopped - now) * 1000))
+        output: Output = {
+            "executionArn": body.arn,
+            "stateMachineArn": body.machine_arn,
+            "name": name,
+            "startDate": now,
+            "stopDate": run.stopped,
+            "status": "FAILED" if run.status == "ABORTED" else run.status,
+            "billingDetails": {"billedMemoryUsedInMB": 64, "billedDurationInMilliseconds": -(-took // 100) * 100},
+        }
+        if body.trace:
+            output["traceHeader"] = body.trace
+        if input.get("includedData") != "METADATA_ONLY":
+            output |= {"input": text, "inputDetails": {"included": True}, **_came_to(body)}
+        return output
+
+    def _begun(self, call: Call, input: Input) -> tuple[Execution, StateMachine, str, str]:
+        """A new execution that nothing has stored yet, its machine, its name and its input."""
+        its_arn = input["stateMachineArn"]
+        scope, machine_name, qualifier = named(its_arn)
+        machine = self.machine(its_arn).value
+        name = input.get("name") or str(uuid.uuid4())
+        check_name(name)
+        text = input.get("input", "{}")
+        if len(text.encode()) > _LARGEST:
+            raise AwsError(
+                "InvalidExecutionInput", "Invalid State Machine Execution Input: 'The input is larger than 256 KiB'"
+            )
+        try:
+            msgspec.json.decode(text)
+        except msgspec.DecodeError as error:
+            raise AwsError("InvalidExecutionInput", f"Invalid State Machine Execution Input: '{error}'") from None
+        own = its_arn.removesuffix(f":{qualifier}") if qualifier else its_arn
+        body = Execution(
+            arn=own.replace(":stateMachine:", ":execution:" if machine.kind == "STANDARD" else ":express:")
+            + f":{name}",
+            machine_arn=own,
+            revision=machine.revision,
+            input=text,
+            trace=input.get("traceHeader", ""),
+        )
+        if qualifier:
+            number = qualifier
+            if (alias := self.aliases.get(scope, f"{machine_name}:{qualifier}")) is not None:
+                body.alias_arn = its_arn
+                versions, weights = zip(*alias.value.routes, strict=True)
+                number = str(random.choices(versions, weights)[0])
+            body.version_arn = f"{own}:{number}"
+            body.revision = self.version_of(scope, machine_name, number, its_arn).revision
+        return body, machine, name, text
+
+    async def StopExecution(self, call: Call, input: Input) -> Output:
+        row = await self.execution(input["executionArn"])
+        if (run := self.running.get(row.body.arn)) is None:
+            return {"stopDate": row.stopped if row.stopped is not None else self.clock.now()}
+        run.stop("ABORTED", input.get("error"), input.get("cause"))
+        await asyncio.shield(run.finished)
+        return {"stopDate": run.stopped}
+
+    async def DescribeExecution(self, call: Call, input: Input) -> Output:
+        row = await self.execution(input["executionArn"])
+        body = row.body
+        output: Output = {
+            "executionArn": body.arn,
+            "stateMachineArn": body.machine_arn,
+            "name": row.name,
+            "status": row.status,
+            "startDate": row.started,
+            "redriveCount": body.redrives,
+            **_redrive_status(row, self.clock.now()),
+        }
+        if row.stopped is not None:
+            output["stopDate"] = row.stopped
+        if body.redrives:
+            output["redriveDate"] = body.redriven
+        if body.version_arn:
+            output["stateMachineVersionArn"] = body.version_arn
+        if body.alias_arn:
+            output["stateMachineAliasArn"] = body.alias_arn
+        if body.trace:
+            output["traceHeader"] = body.trace
+        if input.get("includedData") != "METADATA_ONLY":
+            output |= {"input": body.input, "inputDetails": {"included": True}}
+            if row.status != "RUNNING":
+                output |= _came_to(body)
+        return output
+
+    async def ListExecutions(self, call: Call, input: Input) -> Output:
+        if "mapRunArn" in input:
+            raise AwsError("ResourceNotFound", f"Resource not found: '{input['mapRunArn']}'")
+        if "stateMachineArn" not in input:
+            raise AwsError("ValidationException", "Must provide a StateMachine ARN or MapRun ARN")
+        its_arn = input["stateMachineArn"]
+        _, _, qualifier = named(its_arn)
+        machine = self.machine(its_arn).value
+        if machine.kind == "EXPRESS":
+            raise AwsError(
+                "StateMachineTypeNotSupported",
+                f"This operation is not supported by this type of state machine: '{its_arn}'",
+            )
+        size, before = size_of(input), place_of(input, 2**62)
+        status, filtered = input.get("statusFilter", ""), qualifier or input.get("redriveFilter")
+        found: list[Row] = []
+        while len(found) <= size:
+            rows = await self._page(machine.id, status, before, size + 1)
+            found += [row for row in rows if not filtered or _is_listed(row, its_arn if qualifier else "", input)]
+            if len(rows) <= size:
+                break
+            before = rows[-1].number
+        more = {"nextToken": token_of(found[size - 1].number)} if len(found) > size else {}
+        return {"executions": [_listed(row) for row in found[:size]], **more}
+
+    async def _page(self, machine: str, status: str, before: int, limit: int) -> list[Row]:
+        return await self.db.scan(lambda tx: records.page(tx, "machine", machine, status, before, limit))
+
+    async def GetExecutionHistory(self, call: Call, input: Input) -> Output:
+        row = await self.execution(input["executionArn"])
+        backwards, size = input.get("reverseOrder", False), size_of(input)
+        after = place_of(input, 2**62 if backwards else 0)
+        events = await self.db.scan(lambda tx: records.events(tx, row.number, after, size + 1, backwards))
+        shown = events[:size]
+        if input.get("includeExecutionData") is False:
+            shown = [_without_data(event) for event in shown]
+        more = {"nextToken": token_of(shown[-1]["id"])} if len(events) > size else {}
+        return {"events": shown, **more}
+
+    async def DescribeStateMachineForExecution(self, call: Call, input: Input) -> Output:
+        row = await self.execution(input["executionArn"])
+        own = self.revision(row.body)
+        output: Output = {
+            "stateMachineArn": row.body.machine_arn,
+            "name": row.body.machine_arn.rpartition(":")[2],
+            "definition": own.definition,
+            "roleArn": own.role,
+            "updateDate": own.updated,
+            "loggingConfiguration": own.logging or {"level": "OFF", "includeExecutionData": False},
+            "tracingConfiguration": {"enabled": own.tracing},
+            "revisionId": row.body.revision,
+            "encryptionConfiguration": {"type": "AWS_OWNED_KEY"},
+        }
+        if input.get("includedData") == "METADATA_ONLY":
+            output["definition"] = ""
+        return output
+
+    async def RedriveExecution(self, call: Call, input: Input) -> Output:
+        """Go on with what has failed, where it has failed."""
+        found = await self.execution(input["executionArn"])
+        now = self.clock.now()
+
+        def redrive(tx: Tx) -> Row:
+            row = records.find(tx, found.machine, found.name)
+            if row is None:
+                raise no_execution(input["executionArn"])
+            refused = _redrive_status(row, now)
+            if refused["redriveStatus"] != "REDRIVABLE":
+                words = f"Execution is not redrivable: '{refused['redriveStatusReason']}'"
+                raise AwsError("ExecutionNotRedrivable", words)
+            body = row.body
+            body.redrives, body.redriven = body.redrives + 1, now
+            body.error = body.cause = None
+            frames = records.frames(tx, row.number)
+            records.put_frames(
+                tx, [(row.number, path, records.encode(_fresh(frame))) for path, frame in frames.items()]
+            )
+            last = tx.execute("SELECT MAX(id) FROM event WHERE execution = ?", (row.number,)).fetchone()[0]
+            details = {"redriveCount": body.redrives}
+            event = {"timestamp": now, "type": "ExecutionRedriven", "id": last + 1, "previousEventId": last}
+            stored = records.encode({**event, "executionRedrivenEventDetails": details})
+            records.add_events(tx, [(row.number, last + 1, stored)])
+            records.save(tx, row.number, "RUNNING", None, records.encode(body))
+            return row
+
+        row = await self.db.write(redrive, long=True)
+        await self.resume(row._replace(status="RUNNING", stopped=None))
+        return {"redriveDate": now}
+
+    async def execution(self, its_arn: str) -> Row:
+        """The execution of an ARN. Raises InvalidArn and ExecutionDoesNotExist."""
+        match = _EXECUTION_ARN.fullmatch(its_arn)
+        if match is None:
+            if _EXPRESS_ARN.fullmatch(its_arn):
+                raise invalid_arn(its_arn, "Resource type not valid in this context")
+            raise invalid_arn(its_arn, "Invalid ARN prefix")
+        machine = self.machines.get(scope_of(its_arn), match[3])
+        if machine is None:
+            raise no_execution(its_arn)
+        row = await self.db.read(lambda tx: records.find(tx, machine.value.id, match[4]))
+        if row is None:
+            raise no_execution(its_arn)
+        return row
+
+    def run_of(self, its_arn: str) -> Run | None:
+        """The run of an execution that has not ended."""
+        return self.running.get(its_arn)
+
+
+def _came_to(body: Execution) -> Output:
+    output: Output = {}
+    if body.output is not None:
+        output |= {"output": body.output, "outputDetails": {"included": True}}
+    if body.error is not None:
+        output["error"] = body.error
+    if body.cause is not None:
+        output["cause"] = body.cause
+    return output
+
+
+def _listed(row: Row) -> Output:
+    output: Output = {
+        "executionArn": row.body.arn,
+        "stateMachineArn": row.body.machine_arn,
+        "name": row.name,
+        "status": row.status,
+        "startDate": row.started,
+        "redriveCount": row.body.redrives,
+    }
+    if row.stopped is not None:
+        output["stopDate"] = row.stopped
+    if row.body.redrives:
+        output["redriveDate"] = row.body.redriven
+    if row.body.version_arn:
+        output["stateMachineVersionArn"] = row.body.version_arn
+    if row.body.alias_arn:
+        output["stateMachineAliasArn"] = row.body.alias_arn
+    return output
+
+
+def _is_listed(row: Row, its_arn: str, input: Input) -> bool:
+    if its_arn and its_arn not in (row.body.version_arn, row.body.alias_arn):
+        return False
+    wanted = input.get("redriveFilter")
+    return not wanted or (wanted == "REDRIVEN") == bool(row.body.redrives)
+
+
+def _redrive_status(row: Row, now: float) -> dict[str, str]:
+    if row.status in ("RUNNING", "SUCCEEDED"):
+        reason = f"Execution is {row.status} and cannot be redriven"
+        return {"redriveStatus": "NOT_REDRIVABLE", "redriveStatusReason": reason}
+    if row.stopped is not None and row.stopped + _REDRIVABLE < now:
+        reason = "Execution has exceeded the redrivable period of 14 days"
+        return {"redriveStatus": "NOT_REDRIVABLE", "redriveStatusReason": reason}
+    return {"redriveStatus": "REDRIVABLE"}
+
+
+def _fresh(frame: Frame) -> Frame:
+    """A thread that has failed or was ended, ready to go on."""
+    frame.failure, frame.attempt = None, None
+    frame.retries, frame.tries = [], 0
+    return frame
+
+
+def _without_data(event: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: {name: item for name, item in value.items() if name not in _HIDDEN} if isinstance(value, dict) else value
+        for key, value in event.items()
+    }

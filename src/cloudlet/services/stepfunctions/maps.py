@@ -1,0 +1,92 @@
+"""Map states: one thread for each item."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from cloudlet.errors import not_implemented
+from cloudlet.services.stepfunctions.data import Step, Visit
+from cloudlet.services.stepfunctions.errors import StateFailed
+from cloudlet.services.stepfunctions.records import Frame
+from cloudlet.services.stepfunctions.threads import Threads, together
+
+_SIDE_BY_SIDE = 40  # iterations, where MaxConcurrency does not say
+
+
+class Maps(Threads):
+    """The part of a run that knows Map states."""
+
+    async def map(self, path: str, frame: Frame, visit: Visit) -> Step:
+        """Lead a thread for each item to its end."""
+        state = visit.state
+        if not frame.begun:
+            frame.items = _items(visit)
+            frame.begun = True
+            self.note(path, frame, "MapStateStarted", "", {"length": len(frame.items)})
+        items, limit = frame.items or [], visit.value("MaxConcurrency") or _SIDE_BY_SIDE
+
+        def iterates(index: int) -> Callable[[], Coroutine[Any, Any, Any]]:
+            return lambda: self.iteration(path, frame, visit, index)
+
+        try:
+            outputs = await together([iterates(index) for index in range(len(items))], int(limit))
+        except StateFailed:
+            self.note(path, frame, "MapStateFailed")
+            raise
+        if items:
+            frame.event = self.journal.last
+        self.note(path, frame, "MapStateSucceeded")
+        return self.visit(frame, state).finish(outputs)
+
+    async def iteration(self, path: str, frame: Frame, visit: Visit, index: int) -> Any:
+        """One item's thread."""
+        processor, items = visit.state.inner[0], frame.items or []
+        place, details = f"{path}/{index}", {"name": visit.state.name, "index": index}
+        thread = self.journal.frames.get(place)
+        if thread is None:
+            input = selected(visit, index, items[index])
+            started = self.journal.emit(frame.event, "MapIterationStarted", "", details)
+            thread = Frame(processor.start, input, frame.variables, started, item=(index, items[index]))
+            self.journal.put(place, thread)
+        if thread.done:
+            return thread.output
+        if thread.failure is not None:
+            raise StateFailed(*thread.failure)
+        try:
+            output = await self.walk(place, processor)
+        except StateFailed:
+            self.note(place, thread, "MapIterationFailed", "", details)
+            raise
+        self.note(place, thread, "MapIterationSucceeded", "", details)
+        return output
+
+
+def _items(visit: Visit) -> list[Any]:
+    if visit.state.jsonata:
+        items = visit.query("Items") if "Items" in visit.state.fields else visit.input
+    else:
+        data = visit.effective()
+        items = visit.resolve(visit.state.fields.get("ItemsPath", "$"), data, "ItemsPath")
+    if not isinstance(items, list):
+        raise visit.failed("The field 'ItemsPath' references a value that is not an array.")
+    return items
+
+
+def selected(visit: Visit, index: int, item: Any) -> Any:
+    """An iteration's input: by ItemSelector, else the item."""
+    fields = visit.state.fields
+    field = "ItemSelector" if "ItemSelector" in fields else "Parameters"
+    if field not in fields:
+        return item
+    context = {**visit.context, "Map": {"Item": {"Index": index, "Value": item}}}
+    if visit.state.jsonata:
+        return visit.evaluate(fields[field], field, context=context)
+    return visit.template(fields[field], visit.effective(), context)
+
+
+def check_mode(fields: dict[str, Any]) -> None:
+    """Raises NotImplemented for what Map states of Cloudlet cannot do."""
+    config = (fields.get("ItemProcessor") or {}).get("ProcessorConfig") or {}
+    if config.get("Mode") == "DISTRIBUTED":
+        raise not_implemented("Map states with the Mode DISTRIBUTED")

@@ -1,0 +1,86 @@
+"""What every part of a run stands on: its threads, their events, and what their states see."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from cloudlet.services.stepfunctions.data import Visit
+from cloudlet.services.stepfunctions.definition import Machine, State
+from cloudlet.services.stepfunctions.journal import Journal
+from cloudlet.services.stepfunctions.records import Frame
+
+if TYPE_CHECKING:
+    from cloudlet.services.stepfunctions.engine import Engine
+
+
+class Threads:
+    """The threads of one execution."""
+
+    def __init__(self, engine: Engine, journal: Journal, machine: Machine, facts: dict[str, Any]) -> None:
+        """``facts`` are the members Execution and StateMachine of the context object."""
+        self.engine = engine
+        self.clock = engine.clock
+        self.journal = journal
+        self.machine = machine
+        self.facts = facts
+
+    @property
+    def account(self) -> str:
+        """The execution's account."""
+        return self.journal.body.arn.split(":")[4]
+
+    @property
+    def region(self) -> str:
+        """The execution's region."""
+        return self.journal.body.arn.split(":")[3]
+
+    async def walk(self, path: str, machine: Machine) -> Any:
+        """Lead one thread to its end; its output. Raises StateFailed."""
+        raise NotImplementedError
+
+    def visit(self, frame: Frame, state: State, token: str = "") -> Visit:
+        """What the fields of the state see in which a thread stands."""
+        return Visit(state, frame.input, frame.variables, self.context(frame, token), frame.entered, self.clock.now())
+
+    def context(self, frame: Frame, token: str = "") -> dict[str, Any]:
+        """The context object of a thread."""
+        entered = iso(frame.entered_at)
+        context = {**self.facts, "State": {"EnteredTime": entered, "Name": frame.state, "RetryCount": frame.tries}}
+        if frame.item is not None:
+            context["Map"] = {"Item": {"Index": frame.item[0], "Value": frame.item[1]}}
+        if token:
+            context["Task"] = {"Token": token}
+        return context
+
+    def note(self, path: str, frame: Frame, type: str, key: str = "", details: dict[str, Any] | None = None) -> None:
+        """Note an event of a thread."""
+        frame.event = self.journal.emit(frame.event, type, key, details)
+        self.journal.touch(path)
+
+
+async def together(work: list[Callable[[], Coroutine[Any, Any, Any]]], limit: int) -> list[Any]:
+    """Do some things side by side, at most ``limit`` at a time; the first failure ends the others."""
+    results: list[Any] = [None] * len(work)
+    left = iter(enumerate(work))
+
+    async def lane() -> None:
+        for index, make in left:
+            results[index] = await make()
+
+    lanes = [asyncio.ensure_future(lane()) for _ in range(min(limit, len(work)))]
+    try:
+        await asyncio.gather(*lanes)
+    except BaseException:
+        for task in lanes:
+            task.cancel()
+        await asyncio.gather(*lanes, return_exceptions=True)
+        raise
+    return results
+
+
+def iso(moment: float) -> str:
+    """A time as the context object has it."""
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
