@@ -24,6 +24,7 @@ from cloudlet.gateway.faults import Faults
 from cloudlet.gateway.pipeline import Gateway
 from cloudlet.gateway.server import Server, listen
 from cloudlet.observe.calls import Calls, stopwatch
+from cloudlet.observe.metrics import Metrics, Report
 from cloudlet.services.api import Call, Input, Output, Service
 from cloudlet.store import Store
 from cloudlet.store.sqlite import SqliteStore
@@ -52,6 +53,9 @@ class Cloud:
         self.data_dir = config.data_dir.absolute()
         self.stopping = asyncio.Event()
         self.clock = Clock()
+        self.metrics = Metrics(
+            self.clock, self._store_metrics, lambda: self.spawn(self.metrics.collect(), "metrics of a minute")
+        )
         self.store: Store
         self.supervisor: Supervisor
         self._known = services()
@@ -216,7 +220,12 @@ class Cloud:
                     log.exception("%s could not take up its state", name)
         await asyncio.to_thread(self.supervisor.sweep)
 
+    async def _store_metrics(self, reports: list[Report]) -> None:
+        if self.has("cloudwatch"):
+            await (await self.service("cloudwatch")).take(reports)
+
     async def _put_down(self) -> None:
+        await self.metrics.stop()
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:

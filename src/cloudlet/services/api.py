@@ -12,6 +12,7 @@ from cloudlet.config import Config
 from cloudlet.control.clock import Clock
 from cloudlet.control.supervisor import Supervisor
 from cloudlet.http import Request, Response
+from cloudlet.observe.metrics import Metrics
 from cloudlet.store import Store
 
 # An operation's members as the service's model names them. Blobs are bytes, timestamps are epoch seconds (float),
@@ -51,6 +52,8 @@ class Cloud(Protocol):
     def store(self) -> Store: ...
     @property
     def supervisor(self) -> Supervisor: ...
+    @property
+    def metrics(self) -> Metrics: ...
 
     @property
     def data_dir(self) -> Path:
