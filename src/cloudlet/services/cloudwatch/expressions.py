@@ -1,0 +1,202 @@
+"""Metric math: the language of expressions, compiled to functions. What the functions do is in ``functions.py``."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from cloudlet.services.cloudwatch.functions import FUNCTIONS, REFUSED, Environment, MathError, Value, broadcast
+
+_TOKEN = re.compile(
+    r"\s*(?:(?P<number>\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)|(?P<name>[A-Za-z_]\w*)|(?P<text>\"[^\"]*\"|'[^']*')"
+    r"|(?P<sign>\|\||&&|==|!=|<=|>=|[-+*/^%<>()\[\],]))"
+)
+_DEEPEST = 64  # parentheses in each other
+
+Node = Callable[[Environment], Value]
+
+
+def _truth(test: Callable[[float, float], bool]) -> Callable[[float, float], float | None]:
+    return lambda left, right: 1.0 if test(left, right) else 0.0
+
+
+def _divided(left: float, right: float) -> float | None:
+    return left / right if right else None
+
+
+def _power(left: float, right: float) -> float | None:
+    try:
+        found = left**right
+    except (OverflowError, ZeroDivisionError):
+        return None
+    return found if isinstance(found, float) else None
+
+
+_COMPARISONS: dict[str, Callable[[float, float], float | None]] = {
+    "==": _truth(operator.eq),
+    "!=": _truth(operator.ne),
+    "<=": _truth(operator.le),
+    ">=": _truth(operator.ge),
+    "<": _truth(operator.lt),
+    ">": _truth(operator.gt),
+}
+_SUMS: dict[str, Callable[[float, float], float | None]] = {"+": operator.add, "-": operator.sub}
+_PRODUCTS: dict[str, Callable[[float, float], float | None]] = {
+    "*": operator.mul,
+    "/": _divided,
+    "%": lambda left, right: left % right if right else None,
+}
+_AND = {sign: lambda left, right: 1.0 if left and right else 0.0 for sign in ("&&", "AND")}
+_OR = {sign: lambda left, right: 1.0 if left or right else 0.0 for sign in ("||", "OR")}
+
+
+class Expression(NamedTuple):
+    """A compiled expression. ``names`` are the ids that it mentions; ``everything`` that it asks for METRICS()."""
+
+    evaluate: Node
+    names: frozenset[str]
+    everything: bool
+
+
+def compile_expression(text: str) -> Expression:
+    """Compile an expression. Raises MathError and, by name, NotImplemented for what is not there."""
+    return _Parser(text).expression()
+
+
+class _Parser:
+    def __init__(self, text: str) -> None:
+        self._tokens: list[tuple[str, str]] = []
+        position, text = 0, text.rstrip()
+        while position < len(text):
+            found = _TOKEN.match(text, position)
+            if found is None:
+                raise MathError(f"Invalid syntax at position {position}.")
+            assert found.lastgroup is not None
+            self._tokens.append((found.lastgroup, found[found.lastgroup]))
+            position = found.end()
+        self._next = 0
+        self._depth = 0
+        self._names: set[str] = set()
+        self._everything = False
+
+    def expression(self) -> Expression:
+        node = self._either()
+        if self._next < len(self._tokens):
+            raise MathError(f"Invalid syntax at '{self._tokens[self._next][1]}'.")
+        return Expression(node, frozenset(self._names), self._everything)
+
+    def _peek(self) -> tuple[str, str]:
+        return self._tokens[self._next] if self._next < len(self._tokens) else ("end", "")
+
+    def _take(self, sign: str = "") -> tuple[str, str]:
+        token = self._peek()
+        if token[0] == "end" or (sign and token != ("sign", sign)):
+            raise MathError(f"Invalid syntax: '{sign or 'a value'}' is missing.")
+        self._next += 1
+        return token
+
+    def _binary(self, operand: Callable[[], Node], signs: dict[str, Any]) -> Node:
+        node = operand()
+        while (sign := self._peek())[0] in ("sign", "name") and sign[1] in signs:
+            self._next += 1
+            node = _joined(signs[sign[1]], node, operand())
+        return node
+
+    def _either(self) -> Node:
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise MathError("The expression is nested too deeply.")
+        node = self._binary(self._both, _OR)
+        self._depth -= 1
+        return node
+
+    def _both(self) -> Node:
+        return self._binary(self._comparison, _AND)
+
+    def _comparison(self) -> Node:
+        return self._binary(self._sum, _COMPARISONS)
+
+    def _sum(self) -> Node:
+        return self._binary(self._product, _SUMS)
+
+    def _product(self) -> Node:
+        return self._binary(self._signed, _PRODUCTS)
+
+    def _signed(self) -> Node:
+        negative = False
+        while self._peek() in (("sign", "-"), ("sign", "+")):
+            negative ^= self._take()[1] == "-"
+        node = self._raised()
+        return _joined(operator.mul, lambda _: -1.0, node) if negative else node
+
+    def _raised(self) -> Node:
+        node = self._atom()
+        if self._peek() == ("sign", "^"):
+            self._next += 1
+            return _joined(_power, node, self._signed())
+        return node
+
+    def _atom(self) -> Node:
+        kind, text = self._take()
+        if kind == "number":
+            number = float(text)
+            return lambda _: number
+        if kind == "text":
+            return lambda _: text[1:-1]
+        if kind == "name":
+            return self._call(text) if self._peek() == ("sign", "(") else self._name(text)
+        if text == "(":
+            node = self._either()
+            self._take(")")
+            return node
+        if text == "[":
+            parts = self._list("]")
+            return lambda env: [one for part in parts for one in _series_of(part(env))]
+        raise MathError(f"Invalid syntax at '{text}'.")
+
+    def _name(self, name: str) -> Node:
+        if name in ("REPEAT", "LINEAR", "ASC", "DESC") or name in FUNCTIONS:
+            return lambda _: name
+        if not name[0].islower():
+            raise MathError(f"Invalid syntax at '{name}'.")
+        self._names.add(name)
+        return lambda env: env.value(name)
+
+    def _call(self, name: str) -> Node:
+        self._take("(")
+        if name in REFUSED:
+            raise REFUSED[name]
+        parts = self._list(")")
+        if name == "METRICS":
+            self._everything = True
+            return lambda env: env.metrics(*(part(env) for part in parts))
+        function = FUNCTIONS.get(name)
+        if function is None:
+            raise MathError(f"Unknown function '{name}'.")
+        return lambda env: function(env, *(part(env) for part in parts))
+
+    def _list(self, end: str) -> list[Node]:
+        parts: list[Node] = []
+        if self._peek() == ("sign", end):
+            self._next += 1
+            return parts
+        while True:
+            parts.append(self._either())
+            if self._peek() == ("sign", end):
+                self._next += 1
+                return parts
+            self._take(",")
+
+
+def _joined(join: Callable[[float, float], float | None], left: Node, right: Node) -> Node:
+    return lambda env: broadcast(join, left(env), right(env))
+
+
+def _series_of(value: Value) -> list[Any]:
+    if isinstance(value, list):
+        return value
+    if isinstance(value, float | str):
+        raise MathError("An array holds time series only.")
+    return [value]
