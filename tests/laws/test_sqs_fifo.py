@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from cloudlet.control.clock import Clock
 from cloudlet.errors import AwsError
+from cloudlet.observe.metrics import Metrics, Report
 from cloudlet.services.api import Call
 from cloudlet.services.sqs.service import Service
 from cloudlet.store.sqlite import SqliteStore
@@ -41,6 +42,10 @@ class FakeCloud:
     def __init__(self, folder: Path, clock: Clock) -> None:
         self.clock = clock
         self.store = SqliteStore(folder, "off")
+        self.metrics = Metrics(clock, self._keep_no_metrics, lambda: None)
+
+    async def _keep_no_metrics(self, reports: list[Report]) -> None:
+        """They are not what is tested here."""
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str = "") -> asyncio.Task[Any]:
         return asyncio.get_running_loop().create_task(work)

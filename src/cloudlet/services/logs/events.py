@@ -69,6 +69,7 @@ class Events(Filters):
         if deliveries:
             self.outbox.wake()
         if events:
+            self._report(call, group_name, len(events), size)
             if group.retention:
                 self.expects(scope, group, events[0]["timestamp"])
             self.followers.tell(scope, group_name, stream_name, events)
@@ -77,6 +78,12 @@ class Events(Filters):
         if rejected:
             output["rejectedLogEventsInfo"] = rejected
         return output
+
+    def _report(self, call: Call, group: str, count: int, size: int) -> None:
+        """Tell CloudWatch what came."""
+        dimensions = (("LogGroupName", group),)
+        self.cloud.metrics.add(call.scope, "AWS/Logs", "IncomingLogEvents", dimensions, count, "None")
+        self.cloud.metrics.add(call.scope, "AWS/Logs", "IncomingBytes", dimensions, size, "Bytes")
 
     def _accepted(self, group: Group, events: list[Any]) -> tuple[list[Any], Output]:
         """The events that are neither too old nor too new, and what is said of the others."""

@@ -7,6 +7,7 @@ from cloudlet.services import api
 from cloudlet.services.api import Call
 from cloudlet.services.sqs import attributes, fifo, records
 from cloudlet.services.sqs.records import MoveTask, Queue
+from cloudlet.services.sqs.reporting import Reporting
 from cloudlet.services.sqs.waiting import Bells
 from cloudlet.store import Database, Resources, Tx
 
@@ -27,6 +28,7 @@ class Base(api.Service):
         self._queues = self._db.resources(Queue)
         self._tasks = self._db.resources(MoveTask)
         self._bells = Bells(self.clock)
+        self._reports = Reporting(self.cloud.metrics, self.clock, self._db, self._queues)
         self._newest = await self._db.read(records.newest)
         known = {record.value.number for record in self._queues.all()}
         for number in await self._db.read(records.numbers):

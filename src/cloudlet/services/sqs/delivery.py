@@ -91,6 +91,7 @@ class Delivery(Base):
             await self._db.write(lambda tx: records.insert(tx, rows), long=large)
             stored = [(row[1], row[3]) for row in rows]
         self._bells.ring(queue.identity)
+        self._reports.sent(queue, [draft.size for draft in drafts])
         return stored
 
     async def ReceiveMessage(self, call: Call, input: Input) -> Output:
@@ -116,6 +117,7 @@ class Delivery(Base):
         taken, now = await self._take(queue, limit, visibility, attempt)
         if not taken.messages and wait:
             taken, now = await self._wait(call, url, wait, limit, visibility, attempt)
+        self._reports.received(queue, len(taken.messages))
         if not taken.messages:
             return {}
         return {"Messages": [view.show(row, now) for row in taken.messages]}
@@ -182,6 +184,7 @@ class Delivery(Base):
         if not queue.fifo:
             # A message that was received again since stays: its newest receiver answers for it.
             await self._db.write(lambda tx: records.delete(tx, queue.number, id, receives))
+            self._reports.deleted(queue, 1)
             return
         now = self.clock.now()
 
@@ -196,6 +199,7 @@ class Delivery(Base):
             fifo.settle(tx, queue.number, state.lane, now)
 
         await self._db.write(delete)
+        self._reports.deleted(queue, 1)
         self._bells.ring(queue.identity)
 
     async def ChangeMessageVisibility(self, call: Call, input: Input) -> Output:
