@@ -83,7 +83,8 @@ class Resolver:
             return context.decided[name]
         if name not in context.conditions:
             raise invalid(
-                f"Template format error: Unresolved condition dependency {name} in the {context.where} block of the template"
+                f"Template format error: Unresolved condition dependency {name} in the {context.where} block of the "
+                "template"
             )
         if name in self._deciding:
             raise invalid("Template format error: Circular dependency between conditions")
@@ -272,7 +273,10 @@ class Resolver:
         return base64.b64encode(self._text(text, "Fn::Base64").encode()).decode()
 
     def _cidr(self, argument: Any) -> Any:
-        words = "Template error: every Fn::Cidr object requires two or three parameters, (1) a CIDR range, (2) a count and (3) an optional number of subnet bits for each"
+        words = (
+            "Template error: every Fn::Cidr object requires two or three parameters, (1) a CIDR range, (2) a count and "
+            "(3) an optional number of subnet bits for each"
+        )
         if not (isinstance(argument, list) and len(argument) in (2, 3)):
             raise invalid(words)
         given = [self.resolve(part) for part in argument]
@@ -356,7 +360,8 @@ class Resolver:
     def _booleans(self, argument: Any, function: str) -> list[bool]:
         if not (isinstance(argument, list) and 2 <= len(argument) <= 10):
             raise invalid(
-                f"Template error: every {function} object requires a list of at least 2 and at most 10 boolean parameters."
+                f"Template error: every {function} object requires a list of at least 2 and at most 10 boolean "
+                "parameters."
             )
         return [self._boolean(part, function) for part in argument]
 
@@ -456,8 +461,8 @@ _SUB_WORDS = (
     "first argument, and an optional second argument to specify a mapping of values to replace in the string"
 )
 _JOIN_WORDS = (
-    "Template error: every Fn::Join object requires two parameters, (1) a string delimiter and (2) a list of strings to "
-    "be joined or a function that returns a list of strings (such as Fn::GetAZs) to be joined."
+    "Template error: every Fn::Join object requires two parameters, (1) a string delimiter and (2) a list of strings "
+    "to be joined or a function that returns a list of strings (such as Fn::GetAZs) to be joined."
 )
 _SPLIT_WORDS = (
     "Template error: every Fn::Split object requires two parameters, (1) a string delimiter and (2) a string to be "

@@ -14,7 +14,10 @@ NAME = "AWS::LanguageExtensions"
 
 
 def expand(document: dict[str, Any], resolver: Resolver) -> dict[str, Any]:
-    """The document with every Fn::ForEach written out; ``resolver`` evaluates the collections. Raises ValidationError."""
+    """The document with every Fn::ForEach written out; ``resolver`` evaluates the collections.
+
+    Raises ValidationError.
+    """
     expander = _Expander(resolver)
     return {key: expander.expand(value, {}) for key, value in document.items()}
 
@@ -54,7 +57,8 @@ class _Expander:
         items = self._resolver.resolve(self.expand(collection, names))
         if items is UNKNOWN or not isinstance(items, list):
             raise invalid(
-                f"Transform {NAME} failed with: Fn::ForEach::{loop} cannot iterate over its collection: it must be a list"
+                f"Transform {NAME} failed with: Fn::ForEach::{loop} cannot iterate over its collection: it must be a "
+                "list"
             )
         pairs: list[tuple[str, Any]] = []
         for item in items:

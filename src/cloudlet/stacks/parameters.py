@@ -49,7 +49,7 @@ def check_declarations(declared: Mapping[str, Any]) -> None:
         if not _is_type(parameter["Type"]):
             raise invalid(f"Template format error: Unrecognized parameter type: {parameter['Type']}")
         if isinstance(parameter.get("Default"), (dict, list)):
-            raise invalid(f"Template format error: Every Default member must be a string.")
+            raise invalid("Template format error: Every Default member must be a string.")
 
 
 def values_of(
@@ -67,8 +67,8 @@ def values_of(
         elif entry.get("UsePreviousValue"):
             if "ParameterValue" in entry:
                 raise invalid(
-                    f"Invalid input for parameter key {name}. Cannot specify usePreviousValue as true and non empty value "
-                    "for a parameter"
+                    f"Invalid input for parameter key {name}. Cannot specify usePreviousValue as true and non empty "
+                    "value for a parameter"
                 )
             if previous is None or name not in previous:
                 raise invalid(f"Invalid input for parameter key {name}. Cannot use previous value of it.")

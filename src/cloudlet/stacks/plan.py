@@ -69,7 +69,9 @@ def decide(state: State | None, desired: Desired, replaces: frozenset[str] | Non
     if state is None:
         return CREATE, (), "False"
     old, new = state.properties, desired.properties
-    names = tuple(name for name in {**old, **new} if name not in old or name not in new or not _same(old[name], new[name]))
+    names = tuple(
+        name for name in {**old, **new} if name not in old or name not in new or not _same(old[name], new[name])
+    )
     if not names:
         return NONE, (), "False"
     critical = [name for name in names if replaces is None or name in replaces]

@@ -11,6 +11,7 @@ from cloudlet.stacks.api import ResourceType
 # Where the type's middle word is not the service's folder.
 _FOLDERS = {
     "AmazonMQ": "mq",
+    "CDK": "cloudformation",
     "ApplicationAutoScaling": "application_autoscaling",
     "CertificateManager": "acm",
     "Cognito": "cognito_idp",

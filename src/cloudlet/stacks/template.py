@@ -68,9 +68,7 @@ class Template:
         if unknown := [name for name in self.document if name not in _SECTIONS]:
             raise invalid(f"Invalid template property or properties [{', '.join(unknown)}]")
         if self.document.get("AWSTemplateFormatVersion", "2010-09-09") != "2010-09-09":
-            raise invalid(
-                "Template format error: Invalid AWSTemplateFormatVersion: supported values: [2010-09-09]"
-            )
+            raise invalid("Template format error: Invalid AWSTemplateFormatVersion: supported values: [2010-09-09]")
         for section in ("Parameters", "Mappings", "Conditions", "Outputs", "Rules", "Resources"):
             if not isinstance(self.document.get(section, {}), dict):
                 raise invalid(f"Template format error: {section} must be an object.")
@@ -141,7 +139,9 @@ class Template:
         if properties is NO_VALUE:
             properties = {}
         if not isinstance(properties, dict):
-            raise invalid(f"Template format error: [/Resources/{logical_id}] Every Properties member must be an object.")
+            raise invalid(
+                f"Template format error: [/Resources/{logical_id}] Every Properties member must be an object."
+            )
         return Desired(
             logical_id,
             resource["Type"],
@@ -209,23 +209,24 @@ class Template:
         self._check_condition(resource, "Resources")
         if missing := [other for other in _depends_on(resource) if other not in self.resources]:
             raise invalid(
-                f"Template format error: Unresolved resource dependencies [{', '.join(missing)}] in the Resources block "
-                "of the template"
+                f"Template format error: Unresolved resource dependencies [{', '.join(missing)}] in the Resources "
+                "block of the template"
             )
 
     def _check_condition(self, holder: dict[str, Any], block: str) -> None:
         condition = holder.get("Condition")
         if condition is not None and condition not in self.conditions:
             raise invalid(
-                f"Template format error: Unresolved condition dependency {condition} in the {block} block of the template"
+                f"Template format error: Unresolved condition dependency {condition} in the {block} block of the "
+                "template"
             )
 
     def _check_names(self, block: str, section: dict[str, Any]) -> None:
         missing = set(references(section)) - set(self.resources) - set(self.parameters)
         if missing:
             raise invalid(
-                f"Template format error: Unresolved resource dependencies [{', '.join(sorted(missing))}] in the {block} "
-                "block of the template"
+                f"Template format error: Unresolved resource dependencies [{', '.join(sorted(missing))}] in the "
+                f"{block} block of the template"
             )
 
     def _policy(self, resource: dict[str, Any], name: str, allowed: tuple[str, ...], resolver: Resolver) -> str:
@@ -356,8 +357,8 @@ def _flag(value: Any) -> Any:
 
 def _nothing(name: str, attribute: str | None) -> Any:
     raise invalid(
-        f"Template format error: Unresolved dependencies [{name}]. Cannot reference resources in the Conditions block of "
-        "the template"
+        f"Template format error: Unresolved dependencies [{name}]. Cannot reference resources in the Conditions block "
+        "of the template"
     )
 
 

@@ -1,4 +1,4 @@
-"""From a request to a model that can be deployed: parse, parameters, transforms, and every check before anything is made."""
+"""From a request to a model that can be deployed: parse, parameters, transforms, and every check beforehand."""
 
 from __future__ import annotations
 
@@ -81,16 +81,18 @@ class Preparer:
         processed = await self._transform(call, document, typed, pseudo)
         template = Template(processed)
         template.check()
-        context = Context(
-            typed, pseudo, template.mappings, template.conditions, extended=language.NAME in macros
-        )
+        context = Context(typed, pseudo, template.mappings, template.conditions, extended=language.NAME in macros)
         rules.check(template.rules, context)
         template.dependencies(context)
         check_types(template)
         needed, _ = needed_capabilities(template)
         if not _granted(needed, capabilities):
             raise _insufficient(needed)
-        tags = {tag["Key"]: tag["Value"] for tag in input["Tags"]} if "Tags" in input else (previous.tags if previous else {})
+        tags = (
+            {tag["Key"]: tag["Value"] for tag in input["Tags"]}
+            if "Tags" in input
+            else (previous.tags if previous else {})
+        )
         for key in tags:
             if key.lower().startswith("aws:"):
                 raise invalid("aws: prefixed tag key names are not allowed for external use.")
@@ -139,7 +141,9 @@ class Preparer:
         """The document after its transforms: those inside first, then those of the whole in their order."""
         declared = document.get("Transform")
         given = declared if isinstance(declared, list) else [declared] if declared is not None else []
-        context = Context(typed, pseudo, document.get("Mappings") or {}, document.get("Conditions") or {}, extended=True)
+        context = Context(
+            typed, pseudo, document.get("Mappings") or {}, document.get("Conditions") or {}, extended=True
+        )
         resolver = Resolver(context, lambda name, attribute: UNKNOWN)
         inner = {key: value for key, value in document.items() if key != "Transform"}
         result: dict[str, Any] = await self._inside(call, inner, resolver, typed)
@@ -187,7 +191,9 @@ class Preparer:
         text = await sources.fetch(self._cloud, call.account, call.region, location)
         included = await asyncio.to_thread(parse_document, text)
         if not isinstance(included, dict):
-            raise invalid(f"Transform {_INCLUDE} failed with: The specified S3 object's content should be valid Yaml/JSON")
+            raise invalid(
+                f"Transform {_INCLUDE} failed with: The specified S3 object's content should be valid Yaml/JSON"
+            )
         return included
 
     async def _serverless(self, call: Call, document: dict[str, Any], typed: dict[str, Any]) -> dict[str, Any]:

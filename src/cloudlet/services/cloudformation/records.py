@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any, TypeVar
 
 import msgspec
@@ -10,6 +11,8 @@ from cloudlet.stacks.plan import State
 from cloudlet.store import Database, Tx
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+STACK_TYPE = "AWS::CloudFormation::Stack"
 
 MIGRATIONS = [
     """
@@ -21,7 +24,9 @@ MIGRATIONS = [
     CREATE INDEX stack_of_scope ON stack (scope, created);
     CREATE INDEX stack_busy ON stack (busy) WHERE busy = 1;
     CREATE TABLE model (id INTEGER PRIMARY KEY, value BLOB NOT NULL);
-    CREATE TABLE resource (stack TEXT, logical_id TEXT, value BLOB NOT NULL, PRIMARY KEY (stack, logical_id)) WITHOUT ROWID;
+    CREATE TABLE part (
+        stack TEXT, logical_id TEXT, value BLOB NOT NULL, PRIMARY KEY (stack, logical_id)
+    ) WITHOUT ROWID;
     CREATE TABLE physical (id TEXT, stack TEXT, PRIMARY KEY (id, stack)) WITHOUT ROWID;
     CREATE TABLE event (stack TEXT, number INTEGER, value BLOB NOT NULL, PRIMARY KEY (stack, number)) WITHOUT ROWID;
     CREATE TABLE change_set (id TEXT PRIMARY KEY, stack TEXT NOT NULL, name TEXT NOT NULL, value BLOB NOT NULL);
@@ -187,7 +192,7 @@ def drop_model(tx: Tx, model: int) -> None:
 
 def put_resource(tx: Tx, stack_id: str, resource: Resource) -> None:
     tx.execute(
-        "INSERT OR REPLACE INTO resource (stack, logical_id, value) VALUES (?, ?, ?)",
+        "INSERT OR REPLACE INTO part (stack, logical_id, value) VALUES (?, ?, ?)",
         (stack_id, resource.logical_id, _encode(resource)),
     )
     if resource.physical_id:
@@ -195,7 +200,7 @@ def put_resource(tx: Tx, stack_id: str, resource: Resource) -> None:
 
 
 def drop_resource(tx: Tx, stack_id: str, logical_id: str) -> None:
-    tx.execute("DELETE FROM resource WHERE stack = ? AND logical_id = ?", (stack_id, logical_id))
+    tx.execute("DELETE FROM part WHERE stack = ? AND logical_id = ?", (stack_id, logical_id))
 
 
 def put_events(tx: Tx, stack_id: str, events: list[Event]) -> None:
@@ -213,6 +218,18 @@ def put_change_set(tx: Tx, change_set: ChangeSet) -> None:
     )
 
 
+def drop_change_set(tx: Tx, change_set: ChangeSet) -> None:
+    tx.execute("DELETE FROM change_set WHERE id = ?", (change_set.id,))
+    drop_model(tx, change_set.model)
+
+
+def stack_event(stack: Stack, now: float) -> Event:
+    """A line of a stack's own history, of its status."""
+    return Event(
+        str(uuid.uuid4()), stack.name, stack.id, STACK_TYPE, now, stack.status, stack.reason, token=stack.token
+    )
+
+
 def get_stack(tx: Tx, stack_id: str) -> Stack | None:
     row = tx.execute("SELECT value FROM stack WHERE id = ?", (stack_id,)).fetchone()
     return _decode(Stack, row[0]) if row else None
@@ -224,7 +241,7 @@ def live_stack(tx: Tx, scope: str, name: str) -> Stack | None:
 
 
 def get_resources(tx: Tx, stack_id: str) -> dict[str, Resource]:
-    rows = tx.execute("SELECT value FROM resource WHERE stack = ? ORDER BY logical_id", (stack_id,))
+    rows = tx.execute("SELECT value FROM part WHERE stack = ? ORDER BY logical_id", (stack_id,))
     return {(resource := _decode(Resource, value)).logical_id: resource for (value,) in rows}
 
 
@@ -257,9 +274,19 @@ class Records:
         )
         return [_decode(Stack, value) for (value,) in rows]
 
-    async def busy(self) -> list[Stack]:
-        rows = await self.db.scan(lambda tx: tx.execute("SELECT value FROM stack WHERE busy = 1").fetchall())
+    async def all_live(self) -> list[Stack]:
+        rows = await self.db.scan(lambda tx: tx.execute("SELECT value FROM stack WHERE live = 1").fetchall())
         return [_decode(Stack, value) for (value,) in rows]
+
+    async def first_failure(self, stack_id: str) -> str:
+        """Why the last operation on a stack went wrong: its own reason when its latest failure began."""
+        row = await self.db.scan(
+            lambda tx: tx.execute(
+                "SELECT value FROM event WHERE stack = ? AND value LIKE ? ORDER BY number DESC LIMIT 1",
+                (stack_id, "%The following resource(s) failed to%"),
+            ).fetchone()
+        )
+        return _decode(Event, row[0]).reason if row else ""
 
     async def model(self, model: int) -> Model:
         found = await self.db.read(lambda tx: get_model(tx, model))
@@ -334,6 +361,20 @@ class Records:
             lambda tx: tx.execute("SELECT id, value FROM signal WHERE token = ? ORDER BY id", (token,)).fetchall()
         )
         return {id: msgspec.json.decode(value) for id, value in rows}
+
+    async def put_macro(self, scope: str, name: str, function: str) -> None:
+        await self.db.write(
+            lambda tx: (
+                tx.execute(
+                    "INSERT OR REPLACE INTO macro (scope, name, function) VALUES (?, ?, ?)", (scope, name, function)
+                ).rowcount
+            )
+        )
+
+    async def drop_macro(self, scope: str, name: str) -> None:
+        await self.db.write(
+            lambda tx: tx.execute("DELETE FROM macro WHERE scope = ? AND name = ?", (scope, name)).rowcount
+        )
 
     async def macro(self, scope: str, name: str) -> str | None:
         """The function of a macro."""

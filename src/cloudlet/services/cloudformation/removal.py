@@ -289,4 +289,3 @@ def _same_place(old: State, new: State | None) -> bool:
 
 def _not_deleted(names: list[str]) -> str:
     return f"The following resource(s) failed to delete: [{', '.join(names)}]. "
-

@@ -7,7 +7,6 @@ import json
 import logging
 import random
 import string
-import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ import msgspec
 
 from cloudlet.errors import AwsError
 from cloudlet.services.cloudformation import dynamic, records
-from cloudlet.services.cloudformation.records import Event, Model, Resource, Stack
+from cloudlet.services.cloudformation.records import STACK_TYPE, Event, Model, Resource, Stack, stack_event
 from cloudlet.services.cloudformation.removal import Removal
 from cloudlet.services.cloudformation.steps import Cancelled, Step
 from cloudlet.stacks import graph, registry
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("cloudlet.cloudformation")
 
-STACK_TYPE = "AWS::CloudFormation::Stack"
 _SEED = string.ascii_uppercase + string.digits
 
 
@@ -44,7 +42,6 @@ class Run(Removal):
         self.service = service
         self.cloud = service.cloud
         self.clock = service.clock
-        self.inputs = service.inputs
         self.records = service.records
         self.stack = stack
         self.done = asyncio.Event()
@@ -104,8 +101,8 @@ class Run(Removal):
         row = self.rows.get(name)
         if row is None or row.state is None:
             raise invalid(
-                f"Template format error: Unresolved resource dependencies [{name}] in the {self.context.where} block of "
-                "the template"
+                f"Template format error: Unresolved resource dependencies [{name}] in the {self.context.where} block "
+                "of the template"
             )
         return row.state.value(name, attribute)
 
@@ -114,7 +111,9 @@ class Run(Removal):
     async def _create(self) -> None:
         timer = None
         if self.stack.deadline:
-            timer = self.clock.call_at(self.stack.deadline, lambda: self.stop("Stack creation time exceeded the specified timeout."))
+            timer = self.clock.call_at(
+                self.stack.deadline, lambda: self.stop("Stack creation time exceeded the specified timeout.")
+            )
         try:
             problem = await self._forward()
         finally:
@@ -208,9 +207,8 @@ class Run(Removal):
                 ).fetchall()
                 if users:
                     verb = "updated" if name in exports else "deleted"
-                    raise invalid(
-                        f"Export {name} cannot be {verb} as it is in use by {', '.join(sorted(user for (user,) in users))}"
-                    )
+                    names = ", ".join(sorted(user for (user,) in users))
+                    raise invalid(f"Export {name} cannot be {verb} as it is in use by {names}")
             for name in exports:
                 row = tx.execute(
                     "SELECT stack FROM export WHERE scope = ? AND name = ?", (stack.scope, name)
@@ -401,6 +399,7 @@ class Run(Removal):
             for name, value in old.items():
                 setattr(stack, name, value)
             raise
+        self.service.remember(stack)
         self.tell([event])
 
     def event(self, row: Resource, status: str, reason: str = "", properties: Any = None, physical: str = "") -> Event:
@@ -448,13 +447,6 @@ class Run(Removal):
                         log.warning("%s did not take an event of %s: %s", arn, self.stack.name, error)
 
 
-def stack_event(stack: Stack, now: float) -> Event:
-    """A line of a stack's own history, of its status."""
-    return Event(
-        str(uuid.uuid4()), stack.name, stack.id, STACK_TYPE, now, stack.status, stack.reason, token=stack.token
-    )
-
-
 def state_of(desired: Desired, physical: Physical, seed: str) -> State:
     """A resource as it now is."""
     return State(
@@ -473,9 +465,7 @@ def state_of(desired: Desired, physical: Physical, seed: str) -> State:
 
 def state_of_update(state: State, physical: Physical) -> State:
     """A state after an update that gave back its properties."""
-    return msgspec.structs.replace(
-        state, physical_id=physical.id, attributes=physical.attributes, ref=physical.ref
-    )
+    return msgspec.structs.replace(state, physical_id=physical.id, attributes=physical.attributes, ref=physical.ref)
 
 
 def physical_of(state: State) -> Physical:
@@ -487,7 +477,9 @@ def reason_of(error: Exception, type: str) -> str:
     """What a failed step tells the user."""
     if isinstance(error, AwsError):
         service = getattr(error, "service", "")
-        where = f" (Service: {service}, Status Code: {error.status or 400}, Error Code: {error.code})" if service else ""
+        where = (
+            f" (Service: {service}, Status Code: {error.status or 400}, Error Code: {error.code})" if service else ""
+        )
         return f"{error.message}{where}"
     log.error("a step for %s failed", type, exc_info=error)
     if isinstance(error, KeyError):

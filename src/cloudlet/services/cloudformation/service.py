@@ -12,11 +12,10 @@ from cloudlet.services import api
 from cloudlet.services.api import Call, Cloud, Input, Output
 from cloudlet.services.cloudformation import dynamic, policy, records, sources
 from cloudlet.services.cloudformation.change_sets import ChangeSets
-from cloudlet.services.cloudformation.coerce import Inputs
 from cloudlet.services.cloudformation.prepare import Prepared, Preparer
 from cloudlet.services.cloudformation.reading import Reading
-from cloudlet.services.cloudformation.records import MIGRATIONS, Model, Records, Resource, Stack
-from cloudlet.services.cloudformation.runs import Run, stack_event
+from cloudlet.services.cloudformation.records import MIGRATIONS, Model, Records, Resource, Stack, stack_event
+from cloudlet.services.cloudformation.runs import Run
 from cloudlet.services.cloudformation.signals import Signals
 from cloudlet.services.cloudformation.steps import Step
 from cloudlet.services.cloudformation.templates import Templates
@@ -39,8 +38,8 @@ class Service(Reading, ChangeSets, Templates, Signals, api.Service):
 
     def __init__(self, cloud: Cloud) -> None:
         super().__init__(cloud)
-        self.inputs = Inputs()
         self.runs: dict[str, Run] = {}
+        self.known: dict[str, tuple[str, str]] = {}  # the live stacks: id -> scope and name
 
     async def start(self) -> None:
         """Open the database and take up every deployment that was under way."""
@@ -48,8 +47,10 @@ class Service(Reading, ChangeSets, Templates, Signals, api.Service):
         self.records = Records(self.db)
         self.preparer = Preparer(self.cloud, self.records)
         self.signalled: dict[str, asyncio.Event] = {}
-        for stack in await self.records.busy():
-            self.launch(stack)
+        for stack in await self.records.all_live():
+            self.remember(stack)
+            if stack.busy:
+                self.launch(stack)
 
     def launch(self, stack: Stack) -> Run:
         """Let a stack in progress go on by itself."""
@@ -97,8 +98,7 @@ class Service(Reading, ChangeSets, Templates, Signals, api.Service):
         """Check everything, then start to update. Raises ValidationError when nothing changes."""
         _only(input, "UpdateStack", "ResourceTypes")
         stack = await self.find(call, input["StackName"], "Stack [{}] does not exist")
-        if stack.status not in _UPDATABLE:
-            raise invalid(f"Stack:{stack.id} is in {stack.status} state and can not be updated.")
+        self.updatable(stack)
         current = await self.records.model(stack.model)
         prepared = await self.preparer.prepare(call, input, stack.name, stack.id, current, expand=nested)
         if stack.status not in ("UPDATE_FAILED", "CREATE_FAILED") and not await self.changes(stack, current, prepared):
@@ -204,6 +204,23 @@ class Service(Reading, ChangeSets, Templates, Signals, api.Service):
             raise invalid(words.format(name))
         return stack
 
+    def updatable(self, stack: Stack) -> None:
+        """Raises ValidationError when a stack cannot be updated as it is."""
+        if stack.status not in _UPDATABLE:
+            raise invalid(f"Stack:{stack.id} is in {stack.status} state and can not be updated.")
+
+    async def first_failure(self, stack_id: str) -> str:
+        """Why a nested stack has failed, for its parent."""
+        stack = await self.records.stack(stack_id)
+        return await self.records.first_failure(stack_id) or (stack.reason if stack is not None else "")
+
+    def remember(self, stack: Stack) -> None:
+        """Keep at hand which stacks there are."""
+        if stack.live:
+            self.known[stack.id] = (stack.scope, stack.name)
+        else:
+            self.known.pop(stack.id, None)
+
     def new_stack(self, call: Call, name: str, status: str) -> Stack:
         """A stack that is not yet stored."""
         stack_id = f"arn:aws:cloudformation:{call.region}:{call.account}:stack/{name}/{uuid.uuid4()}"
@@ -243,6 +260,7 @@ class Service(Reading, ChangeSets, Templates, Signals, api.Service):
             records.put_events(tx, stack.id, [event])
 
         await self.db.write(write)
+        self.remember(stack)
         self.launch(stack)
 
     async def _delete_after_run(self, stack: Stack) -> None:
@@ -336,11 +354,11 @@ class Service(Reading, ChangeSets, Templates, Signals, api.Service):
         stack.token = input.get("ClientRequestToken", "")
 
     def resources_of(self, account: str, region: str) -> list[dict[str, str]]:
-        """The stacks under way; all others are asked for through the API."""
+        """The live stacks."""
         return [
-            {"type": "stack", "name": run.stack.name, "arn": run.stack.id}
-            for run in self.runs.values()
-            if run.stack.scope == f"{account}/{region}"
+            {"type": "stack", "name": name, "arn": stack_id}
+            for stack_id, (scope, name) in self.known.items()
+            if scope == f"{account}/{region}"
         ]
 
 
@@ -352,7 +370,9 @@ def check_name(name: str) -> None:
             if len(name) > 128
             else "Member must satisfy regular expression pattern: [a-zA-Z][-a-zA-Z0-9]*"
         )
-        raise invalid(f"1 validation error detected: Value '{name}' at 'stackName' failed to satisfy constraint: {words}")
+        raise invalid(
+            f"1 validation error detected: Value '{name}' at 'stackName' failed to satisfy constraint: {words}"
+        )
 
 
 def _only(input: Input, operation: str, *unsupported: str) -> None:

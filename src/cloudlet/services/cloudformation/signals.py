@@ -40,9 +40,7 @@ class Signals:
         """Take the document that a function or a machine PUTs to the URL it was given."""
         if request.method not in ("PUT", "POST"):
             return Response(405, {"content-type": "text/plain", "allow": "PUT"}, b"Only PUT is for this URL.\n")
-        known = await self.db.read(
-            lambda tx: tx.execute("SELECT 1 FROM token WHERE token = ?", (label,)).fetchone()
-        )
+        known = await self.db.read(lambda tx: tx.execute("SELECT 1 FROM token WHERE token = ?", (label,)).fetchone())
         if known is None:
             return Response(403, {"content-type": "text/plain"}, b"This URL is not valid, or no longer.\n")
         try:
@@ -81,7 +79,7 @@ class Signals:
             waiting.set()
 
     async def new_token(self, stack_id: str, token: str = "") -> str:
-        """A token under which something may come in until the stack is deleted; the same again for the same ``token``."""
+        """A token under which something may come in until the stack is deleted; ``token`` again when it is given."""
         made = token or secrets.token_urlsafe(24)
         await self.db.write(
             lambda tx: tx.execute("INSERT OR IGNORE INTO token (token, stack) VALUES (?, ?)", (made, stack_id)).rowcount
@@ -122,7 +120,10 @@ class Signals:
         found = await self.await_signals(step, signal_token(step.run.stack, step.resource), count, seconds)
         failed = [one for one in (found or {}).values() if one.get("Status") == "FAILURE"]
         if failed:
-            raise invalid(f"Received {len(failed)} FAILURE signal(s) out of {count}. Unable to satisfy 100% MinSuccessfulInstancesPercent requirement")
+            raise invalid(
+                f"Received {len(failed)} FAILURE signal(s) out of {count}. Unable to satisfy 100% "
+                "MinSuccessfulInstancesPercent requirement"
+            )
         if found is None:
             raise invalid(f"Failed to receive {count} resource signal(s) within the specified duration")
 
@@ -150,4 +151,3 @@ def duration(text: str) -> float:
         raise invalid(f"Template format error: {text} is not a duration such as PT15M")
     hours, minutes, seconds = (int(part or 0) for part in found.groups())
     return float(hours * 3600 + minutes * 60 + seconds)
-

@@ -44,8 +44,8 @@ class Step:
 
     async def call(self, service: str, operation: str, input: Properties) -> dict[str, Any]:
         """Call an operation as the stack's owner. Raises AwsError."""
-        given = await self.run.inputs.of(service, operation, input)
         try:
+            given = self.run.cloud.conform(service, operation, input)
             return await self.run.cloud.call(
                 service,
                 operation,
