@@ -1,0 +1,1 @@
+"""EventBridge: buses, their rules, and the delivery of events to targets."""

@@ -1,0 +1,165 @@
+"""What all operations of EventBridge stand on: the database, which rule matches what, and the outbox."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from cloudlet.errors import AwsError
+from cloudlet.services import api
+from cloudlet.services.api import Call
+from cloudlet.services.events import records
+from cloudlet.services.events.delivery import Courier
+from cloudlet.services.events.errors import no_bus, no_rule
+from cloudlet.services.events.records import DEFAULT, Archive, Bus, Replay, Rule
+from cloudlet.services.events.ticking import Ticking
+from cloudlet.services.patterns import Pattern, PatternError, compile_pattern
+from cloudlet.store import Database, Resources, Tx
+
+_PAGE = 100
+
+
+class Listeners:
+    """Whom the events of one bus may concern: its rules and archives, each with its compiled pattern."""
+
+    __slots__ = ("archives", "rules")
+
+    def __init__(self) -> None:
+        self.rules: dict[str, tuple[Rule, Pattern]] = {}
+        self.archives: dict[str, tuple[Archive, Pattern | None]] = {}
+
+
+class Base(api.Service):
+    """The state of the service."""
+
+    name = "events"
+
+    _db: Database
+    _buses: Resources[Bus]
+    _rules: Resources[Rule]
+    _archives: Resources[Archive]
+    _replays: Resources[Replay]
+
+    async def start(self) -> None:
+        self._db = await self.cloud.store.database("events", records.MIGRATIONS)
+        self._buses = self._db.resources(Bus)
+        self._rules = self._db.resources(Rule)
+        self._archives = self._db.resources(Archive)
+        self._replays = self._db.resources(Replay)
+        self._listeners: dict[str, Listeners] = {}
+        self._courier = Courier(self.cloud, self._db, self._rule_of, self._pass_on)
+        self._outbox = self._courier.outbox
+        self._ticking = Ticking(self._db, self.clock, self._outbox, self._rule_of)
+        for archive in self._archives.all():
+            self._listen_archive(archive.value)
+        for rule in self._rules.all():
+            self._listen(rule.value)
+        await self._outbox.start()
+        for rule in self._rules.all():
+            await self._ticking.resume(rule.value)
+
+    async def stop(self) -> None:
+        self._ticking.stop()
+        await self._courier.stop()
+
+    async def _pass_on(self, bus: str, event: dict[str, Any]) -> None:
+        """Give an event of one bus to another."""
+        raise NotImplementedError
+
+    def _of_bus(self, bus: str) -> Listeners:
+        listeners = self._listeners.get(bus)
+        if listeners is None:
+            listeners = self._listeners[bus] = Listeners()
+        return listeners
+
+    def _listen(self, rule: Rule) -> None:
+        """A rule is new or has changed."""
+        rules = self._of_bus(bus_arn(rule.account, rule.region, rule.bus)).rules
+        if rule.enabled and rule.pattern and rule.targets:
+            rules[rule.name] = rule, compile_pattern(rule.pattern)
+        else:
+            rules.pop(rule.name, None)
+
+    def _listen_archive(self, archive: Archive) -> None:
+        """An archive is new or has changed."""
+        pattern = compile_pattern(archive.pattern) if archive.pattern else None
+        self._of_bus(archive.source).archives[archive.name] = archive, pattern
+
+    def _rule_of(self, arn: str) -> Rule | None:
+        """The rule of an ARN, or None."""
+        _, _, _, region, account, resource = arn.split(":", 5)
+        bus, _, name = resource.removeprefix("rule/").rpartition("/")
+        record = self._rules.get(f"{account}/{region}", f"{bus or DEFAULT}:{name}")
+        return record.value if record is not None else None
+
+    def _bus(self, call: Call, name_or_arn: str | None, tx: Tx | None = None) -> Bus:
+        """A bus by its name or ARN. Raises ResourceNotFoundException."""
+        account, region, name = place_of(call, name_or_arn)
+        record = self._buses.get(f"{account}/{region}", name, tx)
+        if record is not None:
+            return record.value
+        if name != DEFAULT:
+            raise no_bus(name)
+        return Bus(account, region, DEFAULT)
+
+    def _rule(self, call: Call, input: dict[str, Any], name: str, tx: Tx | None = None) -> Rule:
+        """A rule by its name and the input's bus. Raises ResourceNotFoundException."""
+        bus = self._bus(call, input.get("EventBusName"), tx)
+        record = self._rules.get(bus.scope, f"{bus.name}:{name}", tx)
+        if record is None:
+            raise no_rule(name, bus.name)
+        return record.value
+
+    async def _change_rule(self, rule: Rule, change: Callable[[Rule], dict[str, Any]]) -> Rule:
+        """Set the fields that ``change`` makes of a rule as it is then."""
+
+        def edit(tx: Tx) -> Rule:
+            record = self._rules.get(rule.scope, rule.place, tx)
+            if record is None:
+                raise no_rule(rule.name, rule.bus)
+            changed = replace(record.value, **change(record.value))
+            self._rules.put(tx, rule.scope, rule.place, changed)
+            return changed
+
+        changed = await self._db.write(edit)
+        self._listen(changed)
+        return changed
+
+
+def bus_arn(account: str, region: str, name: str) -> str:
+    """The ARN of a bus."""
+    return f"arn:aws:events:{region}:{account}:event-bus/{name}"
+
+
+def place_of(call: Call, name_or_arn: str | None) -> tuple[str, str, str]:
+    """Account, region and name of a bus."""
+    if not name_or_arn:
+        return call.account, call.region, DEFAULT
+    if not name_or_arn.startswith("arn:"):
+        return call.account, call.region, name_or_arn
+    _, _, _, region, account, resource = name_or_arn.split(":", 5)
+    return account, region, resource.removeprefix("event-bus/")
+
+
+def pattern_of(text: str) -> Pattern:
+    """Compile an event pattern. Raises InvalidEventPatternException."""
+    try:
+        return compile_pattern(text)
+    except PatternError as error:
+        raise AwsError("InvalidEventPatternException", f"Event pattern is not valid. Reason: {error}") from None
+
+
+def page(names: list[str], input: dict[str, Any]) -> tuple[int, int, dict[str, str]]:
+    """Where a page of sorted names begins and ends, and the token of the next one: the last name of this."""
+    token = input.get("NextToken")
+    start = bisect_right(names, token) if token else 0
+    end = start + input.get("Limit", _PAGE)
+    return start, end, {"NextToken": names[end - 1]} if end < len(names) else {}
+
+
+def tags_of(tags: list[dict[str, str]]) -> dict[str, str]:
+    """Tags as they are kept."""
+    return {tag["Key"]: tag["Value"] for tag in tags}

@@ -1,0 +1,161 @@
+"""Delivery of events: what a target is called with, how often, and where an event goes that cannot be delivered."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from cloudlet.control.outbox import Delivery, Outbox, Undeliverable
+from cloudlet.errors import AwsError
+from cloudlet.services import targets
+from cloudlet.services.api import Cloud
+from cloudlet.services.events import inputs, records
+from cloudlet.services.events.records import Job, Rule
+from cloudlet.services.schedules.expressions import text
+from cloudlet.store import Database
+
+SERVICE = "events.amazonaws.com"
+_TRIES, _AGE = 185, 86_400  # the longest that a retry policy allows, and what is so without one
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 1.0, 480.0
+_DEAD_LETTER_PAUSE = 20.0
+
+
+class Courier:
+    """Delivers what waits in the outbox."""
+
+    def __init__(
+        self,
+        cloud: Cloud,
+        db: Database,
+        find: Callable[[str], Rule | None],
+        pass_on: Callable[[str, dict[str, Any]], Awaitable[None]],
+    ) -> None:
+        """``find`` gives a rule by its ARN; ``pass_on`` gives an event to a bus."""
+        self._cloud = cloud
+        self._find = find
+        self._pass_on = pass_on
+        self.outbox = Outbox(db, cloud.clock, self._deliver, retries=self._pause, given_up=self._bury)
+
+    async def stop(self) -> None:
+        """Finish what is under way."""
+        await self.outbox.stop()
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        job = records.unpack(delivery.payload)
+        rule = self._find(job.rule)
+        target = rule.targets.get(job.target) if rule is not None else None
+        if rule is None or target is None:
+            return  # removed meanwhile
+        try:
+            await self._to(rule, target, job)
+        except AwsError as error:
+            if targets.is_final(error):
+                raise Undeliverable(str(error)) from error
+            raise
+
+    async def _to(self, rule: Rule, target: dict[str, Any], job: Job) -> None:
+        arn = target["Arn"]
+        event = bytes(job.event)
+        if is_bus(arn):
+            await self._pass_on(arn, msgspec.json.decode(event))
+            return
+        body = inputs.payload(target, event, rule.arn, text(job.ingested))
+        if targets.service_of(arn) == "logs":
+            await self._log(rule, arn, body, job)
+            return
+        parameters = target
+        if targets.service_of(arn) == "kinesis":
+            parsed = msgspec.json.decode(event)
+            path = target.get("KinesisParameters", {}).get("PartitionKeyPath")
+            key = inputs.text_at(parsed, path) if path else None
+            parameters = {"KinesisParameters": {"PartitionKey": key or parsed["id"]}}
+        request = targets.request(arn, body, parameters, rule.account, rule.region)
+        await self._cloud.call(
+            request.service,
+            request.operation,
+            request.input,
+            account=request.account,
+            region=request.region,
+            principal=SERVICE,
+        )
+
+    async def _log(self, rule: Rule, arn: str, body: str, job: Job) -> None:
+        """Put an event into a log group, in a stream of its own."""
+        _, _, _, region, account, resource = arn.split(":", 5)
+        group = resource.removeprefix("log-group:").removesuffix(":*")
+        event = msgspec.json.decode(job.event)
+        at = int(job.ingested * 1000)
+        stream = {"logGroupName": group, "logStreamName": event["id"]}
+        where = {"account": account, "region": region, "principal": SERVICE}
+        try:
+            await self._cloud.call("logs", "CreateLogStream", dict(stream), **where)
+        except AwsError as error:
+            if error.code != "ResourceAlreadyExistsException":
+                raise
+        entry = {"timestamp": at, "message": body}
+        await self._cloud.call("logs", "PutLogEvents", {**stream, "logEvents": [entry]}, **where)
+
+    def _pause(self, failed: int, delivery: Delivery) -> float | None:
+        tries, age = self._limits(delivery)
+        left = delivery.added + age - self._cloud.clock.now()
+        if failed > tries or left <= 0:
+            return None
+        pause = min(_LONGEST_PAUSE, _SHORTEST_PAUSE * 2.0 ** min(failed - 1, 20)) * random.uniform(0.8, 1.2)
+        return min(pause, left)
+
+    def _limits(self, delivery: Delivery) -> tuple[int, float]:
+        """How often a target is tried again, and for how long."""
+        arn, _, id = delivery.target.rpartition(" ")
+        rule = self._find(arn)
+        policy = rule.targets.get(id, {}).get("RetryPolicy", {}) if rule is not None else {}
+        return policy.get("MaximumRetryAttempts", _TRIES), policy.get("MaximumEventAgeInSeconds", _AGE)
+
+    async def _bury(self, delivery: Delivery, error: Exception) -> None:
+        """Send what cannot be delivered to the target's dead-letter queue."""
+        job = records.unpack(delivery.payload)
+        rule = self._find(job.rule)
+        target = rule.targets.get(job.target) if rule is not None else None
+        queue = target.get("DeadLetterConfig", {}).get("Arn") if target is not None else None
+        if rule is None or target is None or not queue:
+            return
+        code, message = targets.failure(
+            error.__cause__ if isinstance(error, Undeliverable) and error.__cause__ else error
+        )
+        attributes = {
+            "RULE_ARN": rule.arn,
+            "TARGET_ARN": target["Arn"],
+            "ERROR_CODE": code,
+            "ERROR_MESSAGE": message[:1024] or code,
+            "RETRY_ATTEMPTS": str(delivery.attempt - 1),
+        }
+        if not isinstance(error, Undeliverable):
+            tries, _ = self._limits(delivery)
+            exhausted = "MaximumRetryAttempts" if delivery.attempt > tries else "MaximumEventAgeInSeconds"
+            attributes["EXHAUSTED_RETRY_CONDITION"] = exhausted
+        await bury(self._cloud, queue, bytes(job.event).decode(), attributes, SERVICE)
+
+
+async def bury(cloud: Cloud, queue: str, body: str, attributes: dict[str, str], principal: str) -> None:
+    """Send a dead letter; tried until the queue takes it or is gone. Raises AwsError."""
+    _, _, _, region, account, _ = queue.split(":", 5)
+    input = {
+        "QueueUrl": queue,
+        "MessageBody": body,
+        "MessageAttributes": {name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()},
+    }
+    while True:
+        try:
+            await cloud.call("sqs", "SendMessage", input, account=account, region=region, principal=principal)
+            return
+        except AwsError as refused:
+            if targets.is_final(refused):
+                raise
+            await cloud.clock.sleep(_DEAD_LETTER_PAUSE)
+
+
+def is_bus(arn: str) -> bool:
+    """Whether an ARN is an event bus's."""
+    return ":event-bus/" in arn and arn.split(":", 3)[2] == "events"

@@ -1,0 +1,24 @@
+"""EventBridge. Buses are in ``buses.py``, rules and targets in ``rules.py``, events in ``publishing.py``, archives and
+replays in ``archives.py``; how events reach targets is in ``delivery.py``, schedules are in ``ticking.py``."""
+
+from __future__ import annotations
+
+from cloudlet.services.events.archives import Archives
+from cloudlet.services.events.buses import Buses
+from cloudlet.services.events.rules import Rules
+
+
+class Service(Archives, Rules, Buses):
+    """Event buses with rules, targets, schedules, archives and replays."""
+
+    def resources_of(self, account: str, region: str) -> list[dict[str, str]]:
+        scope = f"{account}/{region}"
+        buses = [
+            {"type": "AWS::Events::EventBus", "name": record.name, "arn": record.value.arn}
+            for record in self._buses.list(scope)
+        ]
+        rules = [
+            {"type": "AWS::Events::Rule", "name": record.value.name, "arn": record.value.arn}
+            for record in self._rules.list(scope)
+        ]
+        return buses + rules
