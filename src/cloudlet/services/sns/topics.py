@@ -25,9 +25,9 @@ _CHOICES = {
     "SignatureVersion": ("1", "2"),
     "TracingConfig": ("PassThrough", "Active"),
 }
-_FEEDBACK = re.compile(
-    r"(HTTP|Firehose|Lambda|Application|SQS)(SuccessFeedback(RoleArn|SampleRate)|FailureFeedbackRoleArn)"
-)
+# Delivery status logs: a sample rate does nothing until a role is set, and that is refused by name.
+_SAMPLE_RATE = re.compile(r"(HTTP|Firehose|Lambda|Application|SQS)SuccessFeedbackSampleRate")
+_FEEDBACK_ROLE = re.compile(r"(HTTP|Firehose|Lambda|Application|SQS)(Success|Failure)FeedbackRoleArn")
 
 
 class Topics(Base):
@@ -116,7 +116,7 @@ class Topics(Base):
             value = value.lower()
         if value:
             _check_attribute(topic, key, value)
-        elif key not in _SETTABLE:
+        elif not (key in _SETTABLE or _SAMPLE_RATE.fullmatch(key) or _FEEDBACK_ROLE.fullmatch(key)):
             raise _unknown()
 
         def change(current: Topic) -> dict[str, Any]:
@@ -217,8 +217,12 @@ def _check_name(name: str, is_fifo: bool) -> None:
 
 def _check_attribute(topic: Topic, key: str, value: str) -> None:
     """Check one attribute that is to be set. Raises AWS's error."""
-    if _FEEDBACK.fullmatch(key) or key == "ArchivePolicy":
+    if _FEEDBACK_ROLE.fullmatch(key) or key == "ArchivePolicy":
         raise not_implemented(f"SetTopicAttributes with {key}")
+    if _SAMPLE_RATE.fullmatch(key):
+        if not (value.isdigit() and int(value) <= 100):
+            raise invalid(f"{key}: Invalid value [{value}]. Must be between 0 and 100.")
+        return
     if key not in _SETTABLE:
         raise _unknown()
     if key in _FIFO_ONLY and not topic.fifo:
