@@ -74,17 +74,16 @@ def check_keys(keys: list[dict[str, str]], definitions: dict[str, str], index: b
             raise invalid("Both the Hash Key and the Range Key element in the KeySchema have the same name")
     missing = [key["AttributeName"] for key in keys if key["AttributeName"] not in definitions]
     if missing:
-        names = [key["AttributeName"] for key in keys]
         if index:
             raise bad_parameter(
                 "Some index key attributes are not defined in AttributeDefinitions. "
                 f"Keys: [{', '.join(missing)}], AttributeDefinitions: [{', '.join(definitions)}]"
             )
-        if not set(names) & set(definitions) and len(names) > len(definitions):
+        if keys[0]["AttributeName"] in definitions:
             raise invalid("Invalid KeySchema: Some index key attribute have no definition")
         raise bad_parameter(
             "Some index key attributes are not defined in AttributeDefinitions. "
-            f"Keys: [{', '.join(names)}], AttributeDefinitions: [{', '.join(definitions)}]"
+            f"Keys: [{', '.join(missing)}], AttributeDefinitions: [{', '.join(definitions)}]"
         )
 
 
@@ -99,7 +98,7 @@ def check_used(table_keys: list[dict[str, str]], indexes: list[Index], definitio
             )
         raise bad_parameter(
             "Some AttributeDefinitions are not used. AttributeDefinitions: "
-            f"[{', '.join(definitions)}], keys used: [{', '.join(sorted(used))}]"
+            f"[{', '.join(sorted(definitions))}], keys used: [{', '.join(sorted(used))}]"
         )
 
 

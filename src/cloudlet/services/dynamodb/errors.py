@@ -19,6 +19,22 @@ def bad_parameter(message: str) -> AwsError:
     return AwsError("ValidationException", PARAMETERS + message)
 
 
+class Detected:
+    """Puts the words before an error with which the operations on one item begin when they refuse a request."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        """Begin the checks of a request."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, AwsError) and error.code == "ValidationException":
+            raise invalid(f"1 validation error detected: {error.message}") from None
+
+
+DETECTED = Detected()
+
+
 def no_table(name: str = "") -> AwsError:
     """The table is not there; item operations do not name it."""
     detail = f": Table: {name} not found" if name else ""

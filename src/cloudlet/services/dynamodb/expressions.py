@@ -68,7 +68,8 @@ def _read_projection(text: str, names: _Names) -> Projection:
 class Expressions:
     """Reads a request's expressions and notes which of its names and values they use."""
 
-    def __init__(self, input: dict[str, Any]) -> None:
+    def __init__(self, input: dict[str, Any], told: bool = True) -> None:
+        """``told``: an error in a value says which one it is, as not all operations do."""
         names = input.get("ExpressionAttributeNames")
         values = input.get("ExpressionAttributeValues")
         if names is not None:
@@ -78,7 +79,7 @@ class Expressions:
                 if not _NAME.match(name):
                     raise invalid(f'ExpressionAttributeNames contains invalid key: Syntax error; key: "{name}"')
         if values is not None:
-            _check_values(values)
+            _check_values(values, told)
         self._names: _Names = tuple(names.items()) if names else ()
         self.values: Values = values or {}
         self._used_names: set[str] = set()
@@ -140,7 +141,7 @@ class Expressions:
         self._used_values |= used.values
 
 
-def _check_values(values: Values) -> None:
+def _check_values(values: Values, told: bool) -> None:
     if not values:
         raise invalid("ExpressionAttributeValues must not be empty")
     for name in values:
@@ -150,6 +151,8 @@ def _check_values(values: Values) -> None:
         try:
             check(value)
         except AwsError as error:
+            if not told:
+                raise
             raise invalid(f"ExpressionAttributeValues contains invalid value: {error.message} for key {name}") from None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.dynamodb import legacy, records, writing
 from cloudlet.services.dynamodb.capacity import Usage
-from cloudlet.services.dynamodb.errors import invalid
+from cloudlet.services.dynamodb.errors import DETECTED, invalid
 from cloudlet.services.dynamodb.expiry import Expiry
 from cloudlet.services.dynamodb.expressions import Expressions, Predicate, Projection, refuse_mixture
 from cloudlet.services.dynamodb.legacy import AttributeUpdates
@@ -44,21 +44,21 @@ class Items(Expiry):
     async def PutItem(self, call: Call, input: Input) -> Output:
         if len(input) == 2:
             return await self._put_simply(self._plan(call, input["TableName"]), input["Item"])
-        refuse_mixture(input, ("ConditionExpression",), _OLD_WAY)
-        _check_return_values(input)
-        size = check_item(input["Item"])
-        if size > LARGEST_ITEM:
-            raise too_large()
-        expressions = Expressions(input)
-        condition = read_condition(input, expressions)
-        expressions.finish()
+        with DETECTED:
+            refuse_mixture(input, ("ConditionExpression",), _OLD_WAY)
+            _check_return_values(input)
+            check_item(input["Item"])
+            expressions = Expressions(input, told=False)
+            condition = read_condition(input, expressions)
+            expressions.finish()
         plan = self._plan(call, input["TableName"])
         write = writing.put_of(plan, input["Item"])
         return await self._write(input, write, condition)
 
     async def _put_simply(self, plan: Plan, item: Item) -> Output:
         """A put of which nobody wants to hear anything: one statement where the table has nothing but items."""
-        size = check_item(item)
+        with DETECTED:
+            size = check_item(item)
         if size > LARGEST_ITEM:
             raise too_large()
         hash, range = plan.place(item)
@@ -77,24 +77,26 @@ class Items(Expiry):
         return {}
 
     async def DeleteItem(self, call: Call, input: Input) -> Output:
-        refuse_mixture(input, ("ConditionExpression",), _OLD_WAY)
-        _check_return_values(input)
-        expressions = Expressions(input)
-        condition = read_condition(input, expressions)
-        expressions.finish()
+        with DETECTED:
+            refuse_mixture(input, ("ConditionExpression",), _OLD_WAY)
+            _check_return_values(input)
+            expressions = Expressions(input, told=False)
+            condition = read_condition(input, expressions)
+            expressions.finish()
         plan = self._plan(call, input["TableName"])
         return await self._write(input, writing.delete_of(plan, input["Key"]), condition)
 
     async def UpdateItem(self, call: Call, input: Input) -> Output:
-        refuse_mixture(input, ("UpdateExpression", "ConditionExpression"), ("AttributeUpdates", *_OLD_WAY))
-        expressions = Expressions(input)
         update: Update | AttributeUpdates | None = None
-        if "UpdateExpression" in input:
-            update = expressions.update(input["UpdateExpression"])
-        elif "AttributeUpdates" in input:
-            update = AttributeUpdates(input["AttributeUpdates"])
-        condition = read_condition(input, expressions)
-        expressions.finish()
+        with DETECTED:
+            refuse_mixture(input, ("UpdateExpression", "ConditionExpression"), ("AttributeUpdates", *_OLD_WAY))
+            expressions = Expressions(input, told=False)
+            if "UpdateExpression" in input:
+                update = expressions.update(input["UpdateExpression"])
+            elif "AttributeUpdates" in input:
+                update = AttributeUpdates(input["AttributeUpdates"])
+            condition = read_condition(input, expressions)
+            expressions.finish()
         plan = self._plan(call, input["TableName"])
         write = writing.update_of(plan, input["Key"], update, expressions.values)
         return await self._write(input, write, condition)

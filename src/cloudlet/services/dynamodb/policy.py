@@ -28,12 +28,24 @@ def new_revision(now: float) -> str:
     return str(int(now * 1000))
 
 
-def check_revision(held: list[str] | None, expected: str | None) -> None:
+def check_revision(table: str, held: list[str] | None, expected: str | None) -> None:
     """What a request expects of the policy that is there. Raises PolicyNotFoundException."""
-    if expected is not None and expected != (held[1] if held else NONE):
-        raise AwsError("PolicyNotFoundException", "The provided revision id does not match the policy's.")
+    if expected is None or expected == (held[1] if held else NONE):
+        return
+    if held is None:
+        raise no_policy(f"Requested update for policy with revision id {expected}, but table {table} has no policy.")
+    if expected == NONE:
+        raise no_policy(
+            f"Requested policy update expecting none to be present for table {table}, "
+            f"but a policy exists with revision id {held[1]}."
+        )
+    raise no_policy(
+        f"Requested update for policy with revision id {expected}, "
+        f"but the policy associated to target table {table} has revision id {held[1]}."
+    )
 
 
-def no_policy(arn: str) -> AwsError:
-    """The resource has no policy."""
-    return AwsError("PolicyNotFoundException", f"Resource-based policy not found for the provided ResourceArn: {arn}")
+def no_policy(detail: str) -> AwsError:
+    """The policy is not there, or not the expected one."""
+    words = f"Resource-based policy not found for the provided ResourceArn: {detail}"
+    return AwsError("PolicyNotFoundException", words)

@@ -10,7 +10,7 @@ from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.dynamodb import keyconditions, legacy, ranges, records
 from cloudlet.services.dynamodb.capacity import Usage
-from cloudlet.services.dynamodb.errors import bad_parameter, invalid
+from cloudlet.services.dynamodb.errors import DETECTED, bad_parameter, invalid
 from cloudlet.services.dynamodb.expressions import Expressions, Predicate, Projection, refuse_mixture
 from cloudlet.services.dynamodb.items import Items, legacy_projection
 from cloudlet.services.dynamodb.keyconditions import Bounds
@@ -103,16 +103,22 @@ class Reading(Items):
         expressions = Expressions(input)
         if "KeyConditionExpression" in input:
             tree = expressions.condition("KeyConditionExpression", input["KeyConditionExpression"]).tree
-            conditions = keyconditions.from_expression(tree, expressions.values)
         elif "KeyConditions" in input:
-            conditions = keyconditions.from_legacy(legacy.read_conditions(input["KeyConditions"]))
+            tree = None
         else:
             raise invalid(
                 "Either the KeyConditions or KeyConditionExpression parameter must be specified in the request."
             )
         test, filtered = _filter(input, expressions, "QueryFilter")
         projection = _projection(input, expressions)
+        if "Select" in input:
+            with DETECTED:
+                _check_select(input, projection)
         expressions.finish()
+        if tree is not None:
+            conditions = keyconditions.from_expression(tree, expressions.values)
+        else:
+            conditions = keyconditions.from_legacy(legacy.read_conditions(input["KeyConditions"]))
         plan = self._plan(call, input["TableName"])
         index = _index(plan, input)
         keys = plan.keys if index is None else index.keys
@@ -137,6 +143,8 @@ class Reading(Items):
         expressions = Expressions(input)
         test, _ = _filter(input, expressions, "ScanFilter")
         projection = _projection(input, expressions)
+        if "Select" in input:
+            _check_select(input, projection)
         expressions.finish()
         plan = self._plan(call, input["TableName"])
         index = _index(plan, input)
@@ -217,19 +225,24 @@ def _index(plan: Plan, input: Input) -> IndexPlan | None:
     return index
 
 
-def _select(page: Page, input: Input, plan: Plan, index: IndexPlan | None, projection: Projection | None) -> None:
-    """What of the items is wanted, and where it is. Raises ValidationException."""
-    select = input.get("Select")
+def _check_select(input: Input, projection: Projection | None) -> None:
+    """Whether Select goes with what else is said. Raises ValidationException."""
+    select = input["Select"]
     given = "ProjectionExpression" if "ProjectionExpression" in input else "AttributesToGet"
-    if projection is not None and select not in (None, "SPECIFIC_ATTRIBUTES"):
+    if projection is not None and select != "SPECIFIC_ATTRIBUTES":
         only = "only the Count" if select == "COUNT" else select
         raise invalid(f"Cannot specify the {given} when choosing to get {only}")
     if select == "SPECIFIC_ATTRIBUTES" and projection is None:
         raise invalid(
             "Must specify the AttributesToGet or ProjectionExpression when choosing to get SPECIFIC_ATTRIBUTES"
         )
-    if select == "ALL_PROJECTED_ATTRIBUTES" and index is None:
+    if select == "ALL_PROJECTED_ATTRIBUTES" and "IndexName" not in input:
         raise invalid("ALL_PROJECTED_ATTRIBUTES can be used only when Querying using an IndexName")
+
+
+def _select(page: Page, input: Input, plan: Plan, index: IndexPlan | None, projection: Projection | None) -> None:
+    """What of the items is wanted, and where it is. Raises ValidationException."""
+    select = input.get("Select")
     page.wants_items = select != "COUNT"
     if index is None or index.projected is None:
         return

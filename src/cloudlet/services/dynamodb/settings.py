@@ -12,7 +12,7 @@ from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.dynamodb import definitions, policy
 from cloudlet.services.dynamodb.base import place_of
-from cloudlet.services.dynamodb.errors import invalid
+from cloudlet.services.dynamodb.errors import invalid, no_table
 from cloudlet.services.dynamodb.records import Table
 from cloudlet.services.dynamodb.schema import Plan
 from cloudlet.services.dynamodb.tables import Tables
@@ -121,26 +121,27 @@ class Settings(Tables):
         revision = policy.new_revision(self.clock.now())
 
         def put(table: Table) -> dict[str, Any]:
-            policy.check_revision(table.policies.get(arn), input.get("ExpectedRevisionId"))
-            return {"policies": {**table.policies, arn: [text, revision]}}
+            held = table.policies.get(arn)
+            policy.check_revision(table.name, held, input.get("ExpectedRevisionId"))
+            return {} if held and held[0] == text else {"policies": {**table.policies, arn: [text, revision]}}
 
-        await self._edit(self._plan_of_arn(call, arn), put)
-        return {"RevisionId": revision}
+        table = await self._edit(self._plan_with_policy(call, arn), put)
+        return {"RevisionId": table.policies[arn][1]}
 
     async def GetResourcePolicy(self, call: Call, input: Input) -> Output:
         arn = input["ResourceArn"]
-        held = self._plan_of_arn(call, arn).table.policies.get(arn)
+        held = self._plan_with_policy(call, arn).table.policies.get(arn)
         if held is None:
             raise policy.no_policy(arn)
         return {"Policy": held[0], "RevisionId": held[1]}
 
     async def DeleteResourcePolicy(self, call: Call, input: Input) -> Output:
         arn = input["ResourceArn"]
-        plan = self._plan_of_arn(call, arn)
+        plan = self._plan_with_policy(call, arn)
         held = plan.table.policies.get(arn)
 
         def delete(table: Table) -> dict[str, Any]:
-            policy.check_revision(table.policies.get(arn), input.get("ExpectedRevisionId"))
+            policy.check_revision(table.name, table.policies.get(arn), input.get("ExpectedRevisionId"))
             return {"policies": {key: value for key, value in table.policies.items() if key != arn}}
 
         await self._edit(plan, delete)
@@ -168,6 +169,12 @@ class Settings(Tables):
     async def DescribeEndpoints(self, call: Call, input: Input) -> Output:
         host = call.request.headers.get("host") if call.request is not None else None
         return {"Endpoints": [{"Address": host or urlsplit(self.cloud.endpoint).netloc, "CachePeriodInMinutes": 1440}]}
+
+    def _plan_with_policy(self, call: Call, arn: str) -> Plan:
+        scope, name = place_of(arn)
+        if self._tables.get(scope, name) is None:
+            raise no_table(name)
+        return self._plan(call, arn.split("/stream/")[0])
 
     def _plan_of_arn(self, call: Call, arn: str) -> Plan:
         """The table of an ARN, which may name one of its streams. Raises ResourceNotFoundException."""

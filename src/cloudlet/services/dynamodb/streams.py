@@ -91,7 +91,7 @@ def append(
         "dynamodb": change,
     }
     if by_service:
-        record["userIdentity"] = {"principalId": "dynamodb.amazonaws.com", "type": "Service"}
+        record["userIdentity"] = {"PrincipalId": "dynamodb.amazonaws.com", "Type": "Service"}
     tx.execute(_APPEND, (table.stream_id, sequence, encode(record)))
 
 
