@@ -190,6 +190,9 @@ class StreamSource:
 
 def _shown(record: dict[str, Any], arn: str) -> dict[str, Any]:
     """A stream's record as a function sees it: binary values in base64, whole seconds, and the stream's ARN."""
+    if "userIdentity" in record:
+        identity = record["userIdentity"]
+        record = {**record, "userIdentity": {"type": identity["Type"], "principalId": identity["PrincipalId"]}}
     change = dict(record["dynamodb"])
     for image in ("Keys", "NewImage", "OldImage"):
         if image in change:
