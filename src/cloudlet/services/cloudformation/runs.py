@@ -424,6 +424,7 @@ class Run(Removal):
 
     def tell(self, events: list[Event]) -> None:
         """Publish events to the stack's topics, in their order."""
+        self.service.tell_followers(self.stack, events)
         arns = self.model.notification_arns if hasattr(self, "model") else []
         if arns and events:
             self.cloud.spawn(self._publish(arns, events), "cloudformation notifications")

@@ -12,6 +12,7 @@ from cloudlet.services import api
 from cloudlet.services.api import Call, Cloud, Input, Output
 from cloudlet.services.cloudformation import dynamic, policy, records, sources
 from cloudlet.services.cloudformation.change_sets import ChangeSets
+from cloudlet.services.cloudformation.deploying import Deploying
 from cloudlet.services.cloudformation.prepare import Prepared, Preparer
 from cloudlet.services.cloudformation.reading import Reading
 from cloudlet.services.cloudformation.records import MIGRATIONS, Model, Records, Resource, Stack, stack_event
@@ -31,13 +32,14 @@ _UPDATABLE = frozenset(
 _DELETABLE_BUSY = frozenset(("CREATE_IN_PROGRESS", "ROLLBACK_IN_PROGRESS", "DELETE_IN_PROGRESS"))
 
 
-class Service(Reading, ChangeSets, Templates, Signals, api.Service):
+class Service(Reading, ChangeSets, Templates, Signals, Deploying, api.Service):
     """AWS CloudFormation."""
 
     name = "cloudformation"
 
     def __init__(self, cloud: Cloud) -> None:
-        super().__init__(cloud)
+        api.Service.__init__(self, cloud)
+        Deploying.__init__(self)
         self.runs: dict[str, Run] = {}
         self.known: dict[str, tuple[str, str]] = {}  # the live stacks: id -> scope and name
 
@@ -61,6 +63,7 @@ class Service(Reading, ChangeSets, Templates, Signals, api.Service):
                 await run.work()
             finally:
                 self.runs.pop(stack.id, None)
+                self.end_followers(stack)
 
         self.cloud.spawn(work(), f"stack {stack.name}")
         return run

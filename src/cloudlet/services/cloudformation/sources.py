@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -25,7 +27,9 @@ async def text_of(cloud: Cloud, call: Call, input: dict[str, Any], what: str = "
 
 
 async def fetch(cloud: Cloud, account: str, region: str, url: str) -> str:
-    """The text of an object by its URL, in any style of S3. Raises ValidationError."""
+    """The text of an object by its URL, in any style of S3, or of a packaged template. Raises ValidationError."""
+    if url.startswith("file://"):
+        return await asyncio.to_thread(_packaged, cloud, url)
     bucket, key, version = place_of(url)
     input = {"Bucket": bucket, "Key": key}
     if version:
@@ -47,6 +51,14 @@ async def fetch(cloud: Cloud, account: str, region: str, url: str) -> str:
         return str(body.decode())
     except UnicodeDecodeError:
         raise invalid("Template format error: the template is not UTF-8.") from None
+
+
+def _packaged(cloud: Cloud, url: str) -> str:
+    """A template that was packaged on this machine; no other file can be read this way."""
+    file = Path(unquote(url.removeprefix("file://"))).resolve()
+    if not file.is_relative_to((cloud.data_dir / "cloudformation" / "templates").resolve()) or not file.is_file():
+        raise invalid("TemplateURL must be a supported URL.")
+    return file.read_text()
 
 
 def place_of(url: str) -> tuple[str, str, str]:
