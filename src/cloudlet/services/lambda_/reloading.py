@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cloudlet.services.api import Cloud
+from cloudlet.stacks import overlay
 
 _SETTLE = 50  # milliseconds that a change may go on, so that one save is one change
 
@@ -40,12 +41,21 @@ class Folders:
         from watchfiles import awatch
 
         there = [folder for folder in self._folders if Path(folder).is_dir()]
-        roots = {str(Path(folder).resolve()): folder for folder in there}
+        # What lies over its dependencies is watched where it comes from.
+        sources = {folder: await asyncio.to_thread(overlay.source_of, Path(folder)) for folder in there}
+        roots = [(str((sources[folder] or Path(folder)).resolve()), folder) for folder in there]
+        for folder in there:
+            await self._refresh(folder, sources[folder])
         if not roots:
             return
         # The watcher's own timeout only serves programs that cannot be cancelled.
-        async for changes in awatch(*roots, debounce=_SETTLE, step=10, rust_timeout=600_000):
+        async for changes in awatch(*{root for root, _ in roots}, debounce=_SETTLE, step=10, rust_timeout=600_000):
             paths = [path for _, path in changes]
-            for root, folder in roots.items():
+            for root, folder in roots:
                 if any(path == root or path.startswith(root + "/") for path in paths):
+                    await self._refresh(folder, sources[folder])
                     self._changed(folder)
+
+    async def _refresh(self, folder: str, source: Path | None) -> None:
+        if source is not None and source.is_dir():
+            await asyncio.to_thread(overlay.refresh, Path(folder))
