@@ -50,6 +50,8 @@ def _one(target: dict[str, Any], op: str, path: list[str], value: Any) -> None:
     if op in ("add", "replace"):
         if last in _LISTS:
             _in_list(target, last, op, value or "", value)
+        elif value == "" and last in _NUMBERS:
+            target.pop(last, None)  # how minimumCompressionSize is switched off
         else:
             target[last] = _typed(last, value)
     elif op == "remove":
