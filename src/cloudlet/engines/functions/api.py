@@ -30,7 +30,6 @@ class Function:
     layers: tuple[Path, ...] = ()
     log_group: str = ""
     role: str = ""
-    reserved: int | None = None  # how many invocations may run at once
 
 
 @dataclass(slots=True)
@@ -50,4 +49,4 @@ class FunctionFailed(Exception):
 
 
 class Throttled(Exception):
-    """As many invocations run as may."""
+    """There was no room for another sandbox on this machine for long."""

@@ -23,19 +23,29 @@ from cloudlet.engines.functions.sandbox import Sandbox, StartFailed
 
 _QUIET = 600.0  # seconds after which an idle sandbox ends
 _START = 10.0  # seconds that a sandbox may take to start, as on Lambda
-_AT_ONCE = 16 * (os.cpu_count() or 2)  # sandboxes of all functions: what one machine bears
+_STARTS = 2 * (os.cpu_count() or 1)  # sandboxes of one function that start at the same time
+_AT_ONCE = max(32, min(1000, psutil.virtual_memory().total // (64 << 20)))  # sandboxes: what one machine bears
 _MOMENT = 0.1  # seconds
 _WAIT_FOR_ROOM = 60.0  # seconds that an invocation waits for a sandbox to become free
 
 
 class _Pool:
-    """The sandboxes of one version."""
+    """The sandboxes of one version, and the invocations that wait for one."""
 
-    def __init__(self) -> None:
+    def __init__(self, function: Function) -> None:
+        self.function = function
         self.idle: list[Sandbox] = []
         self.all: set[Sandbox] = set()
-        self.under_way = 0
+        self.starting = 0
         self.waiters: deque[asyncio.Future[Sandbox]] = deque()
+
+    def first_waiter(self) -> asyncio.Future[Sandbox] | None:
+        """Take the invocation that has waited longest; those that were given up are passed over."""
+        while self.waiters:
+            waiter = self.waiters.popleft()
+            if not waiter.done():
+                return waiter
+        return None
 
 
 class Engine:
@@ -60,8 +70,8 @@ class Engine:
         self._credentials = credentials
         self._pools: dict[str, _Pool] = {}
         self._numbers = itertools.count(1)
-        self._room: deque[asyncio.Future[None]] = deque()
-        self._count = 0
+        self._count = 0  # of sandboxes that run or start
+        self._tasks: set[asyncio.Task[None]] = set()
         self._reaper: Timer | None = None
 
     async def invoke(
@@ -73,46 +83,48 @@ class Engine:
         client_context: str = "",
         trace: str = "",
     ) -> Outcome:
-        """Run a function once. Raises Throttled, and FunctionFailed when it cannot be run on this machine."""
-        pool = self._pools.setdefault(function.key, _Pool())
-        if function.reserved is not None and pool.under_way >= function.reserved:
-            raise Throttled
-        pool.under_way += 1
-        try:
-            sandbox = self._warm(pool) or await self._about_to_be_idle(pool)
-            init = 0.0
-            if sandbox is None:
-                began = asyncio.get_running_loop().time()
-                try:
-                    sandbox = await self._start(function, pool)
-                except StartFailed as failed:
-                    return Outcome(failed.body, "Unhandled")
-                init = asyncio.get_running_loop().time() - began
-            request_id = request_id or str(uuid.uuid4())
-            deadline = int((self._clock.now() - self._clock.offset + function.timeout) * 1000)
-            headers = (
-                f"Lambda-Runtime-Aws-Request-Id: {request_id}\r\nLambda-Runtime-Deadline-Ms: {deadline}\r\n"
-                f"Lambda-Runtime-Invoked-Function-Arn: {function.arn}\r\n"
-                f"Lambda-Runtime-Trace-Id: {trace or _trace()}\r\n"
-            )
-            if client_context:
-                headers += f"Lambda-Runtime-Client-Context: {client_context}\r\n"
-            outcome = await sandbox.invoke(request_id, event, headers.encode("latin-1", "replace"))
-            if outcome.stream is not None:
-                outcome.stream = self._streaming(outcome.stream, sandbox, request_id, init)
-            else:
-                outcome.log += self._report(sandbox, request_id, outcome.seconds, init)
-            return outcome
-        finally:
-            pool.under_way -= 1
+        """Run a function once. Raises FunctionFailed when it cannot be run here, Throttled when there is no room."""
+        pool = self._pools.get(function.key)
+        if pool is None:
+            pool = self._pools[function.key] = _Pool(function)
+        sandbox = self._warm(pool)
+        if sandbox is None:
+            try:
+                sandbox = await self._next_free(pool)
+            except StartFailed as failed:
+                return Outcome(failed.body, "Unhandled")
+            except _Retired:
+                return await self.invoke(
+                    function, event, request_id=request_id, client_context=client_context, trace=trace
+                )
+        init, sandbox.init = sandbox.init, 0.0
+        request_id = request_id or str(uuid.uuid4())
+        deadline = int((self._clock.now() - self._clock.offset + function.timeout) * 1000)
+        headers = (
+            f"Lambda-Runtime-Aws-Request-Id: {request_id}\r\nLambda-Runtime-Deadline-Ms: {deadline}\r\n"
+            f"Lambda-Runtime-Invoked-Function-Arn: {function.arn}\r\n"
+            f"Lambda-Runtime-Trace-Id: {trace or _trace()}\r\n"
+        )
+        if client_context:
+            headers += f"Lambda-Runtime-Client-Context: {client_context}\r\n"
+        outcome = await sandbox.invoke(request_id, event, headers.encode("latin-1", "replace"))
+        if outcome.stream is not None:
+            outcome.stream = self._streaming(outcome.stream, sandbox, request_id, init)
+        else:
+            outcome.log += self._report(sandbox, request_id, outcome.seconds, init)
+        return outcome
 
     async def prepare(self, function: Function, count: int) -> None:
-        """Have that many sandboxes ready before anybody asks. Raises FunctionFailed."""
-        pool = self._pools.setdefault(function.key, _Pool())
+        """Have that many sandboxes ready before anybody asks. Raises FunctionFailed and Throttled."""
+        pool = self._pools.setdefault(function.key, _Pool(function))
         for _ in range(count - len(pool.all)):
-            sandbox = await self._start(function, pool, take=False)
-            if not sandbox.dead and sandbox not in pool.idle:
-                pool.idle.append(sandbox)
+            if not self._has_room():
+                raise Throttled
+            self._count += 1
+            try:
+                self._free(await self._start(function, pool))
+            except StartFailed as failed:
+                raise FunctionFailed(str(failed)) from None
 
     def retire(self, key: str) -> None:
         """End a version's sandboxes, each after its invocation: what is invoked next starts anew."""
@@ -124,11 +136,15 @@ class Engine:
             if sandbox in pool.idle:
                 self._stop(sandbox)
         pool.idle.clear()
+        while (waiter := pool.first_waiter()) is not None:
+            waiter.set_exception(_Retired())
 
     async def stop(self) -> None:
         """End all sandboxes."""
         if self._reaper is not None:
             self._reaper.cancel()
+        for task in self._tasks:
+            task.cancel()
         stops = [sandbox.stop() for pool in self._pools.values() for sandbox in pool.all]
         self._pools.clear()
         if stops:
@@ -143,26 +159,58 @@ class Engine:
             self._stop(sandbox)
         return None
 
-    async def _about_to_be_idle(self, pool: _Pool) -> Sandbox | None:
-        """One that has answered and is a moment away from its next event: waiting for it beats a cold start."""
-        if sum(sandbox.finishing for sandbox in pool.all) <= len(pool.waiters):
-            return None
+    async def _next_free(self, pool: _Pool) -> Sandbox:
+        """The first sandbox to become free: one that starts now, or one whose invocation ends before that."""
         waiter: asyncio.Future[Sandbox] = asyncio.get_running_loop().create_future()
         pool.waiters.append(waiter)
+        if sum(sandbox.finishing for sandbox in pool.all) >= len(pool.waiters):
+            # It has answered and is a moment away from its next event: waiting for it beats a cold start.
+            asyncio.get_running_loop().call_later(_MOMENT, self._provide, pool)
+        else:
+            self._provide(pool)
         try:
-            return await asyncio.wait_for(waiter, _MOMENT)
-        except TimeoutError:
-            return None
+            return await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self._free(waiter.result())
+            raise
 
-    async def _start(self, function: Function, pool: _Pool, take: bool = True) -> Sandbox:
-        """A sandbox that has just become ready."""
-        await self._make_room()
-        self._count += 1
+    def _provide(self, pool: _Pool) -> None:
+        """Start sandboxes for those who wait, a few at once: what is free in the meantime serves them too."""
+        waiting = sum(not waiter.done() for waiter in pool.waiters)
+        while pool.starting < min(waiting, _STARTS):
+            if not self._has_room():
+                for waiter in pool.waiters:
+                    asyncio.get_running_loop().call_later(_WAIT_FOR_ROOM, _give_up, waiter)
+                return
+            pool.starting += 1
+            self._count += 1
+            task = asyncio.ensure_future(self._add(pool))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _add(self, pool: _Pool) -> None:
+        """Start one sandbox for whoever waits first; he also hears why it cannot be started."""
+        try:
+            sandbox = await self._start(pool.function, pool)
+        except Exception as error:
+            pool.starting -= 1
+            if (waiter := pool.first_waiter()) is not None:
+                waiter.set_exception(error)
+            self._provide(pool)
+        else:
+            pool.starting -= 1
+            self._free(sandbox)
+            self._provide(pool)
+
+    async def _start(self, function: Function, pool: _Pool) -> Sandbox:
+        """A sandbox that has just become ready; its place has been counted."""
+        began = asyncio.get_running_loop().time()
         try:
             argv, environment, cwd, note = await asyncio.to_thread(self._command, function)
             keys, good_until = await self._credentials(function)
         except BaseException:
-            self._gone()
+            self._count -= 1
             raise
         environment.update(keys)
         now = datetime.fromtimestamp(self._clock.now(), UTC).strftime("%Y/%m/%d")
@@ -184,16 +232,15 @@ class Engine:
             await sandbox.start(argv, environment, cwd)
         except OSError as error:
             pool.all.discard(sandbox)
-            self._gone()
+            self._count -= 1
             raise FunctionFailed(f"{argv[0]} cannot be started: {error.strerror}") from None
         try:
             # A slow start counts against the function's own time too, as on Lambda.
             await sandbox.wait_ready(max(_START, function.timeout))
-        except StartFailed:
+        except BaseException:
             self._stop(sandbox)
             raise
-        if take and sandbox in pool.idle:
-            pool.idle.remove(sandbox)
+        sandbox.init = asyncio.get_running_loop().time() - began
         return sandbox
 
     def _command(self, function: Function) -> tuple[list[str], dict[str, str], Path | None, str]:
@@ -236,25 +283,35 @@ class Engine:
 
     def _changed(self, sandbox: Sandbox) -> None:
         """A sandbox became idle or is dead."""
+        if not sandbox.dead:
+            self._free(sandbox)
+            return
         pool = self._pools.get(sandbox.function.key)
-        if sandbox.dead:
-            if pool is not None and sandbox in pool.all:
-                pool.all.discard(sandbox)
-                if sandbox in pool.idle:
-                    pool.idle.remove(sandbox)
-            self._gone()
-        elif sandbox.retired or pool is None or sandbox not in pool.all:
+        if pool is not None and sandbox in pool.all:
+            pool.all.discard(sandbox)
+            if sandbox in pool.idle:
+                pool.idle.remove(sandbox)
+        self._count -= 1
+        self._provide_all()
+
+    def _free(self, sandbox: Sandbox) -> None:
+        """Give a free sandbox to who waits first, else keep it warm."""
+        pool = self._pools.get(sandbox.function.key)
+        if sandbox.retired or pool is None or sandbox not in pool.all:
             self._stop(sandbox)
+        elif (waiter := pool.first_waiter()) is not None:
+            waiter.set_result(sandbox)
         else:
             sandbox.idle_since = self._clock.now()
-            while pool.waiters:
-                waiter = pool.waiters.popleft()
-                if not waiter.done():
-                    waiter.set_result(sandbox)
-                    return
             pool.idle.append(sandbox)
             self._reap_later()
-            self._offer_room()
+            if self._count >= _AT_ONCE:
+                self._provide_all()
+
+    def _provide_all(self) -> None:
+        for pool in list(self._pools.values()):
+            if pool.waiters:
+                self._provide(pool)
 
     def _stop(self, sandbox: Sandbox) -> None:
         pool = self._pools.get(sandbox.function.key)
@@ -265,29 +322,14 @@ class Engine:
         if not sandbox.dead:
             sandbox.stop()
 
-    async def _make_room(self) -> None:
-        """Wait until another sandbox may be started; idle ones of other functions make place."""
-        while self._count >= _AT_ONCE:
-            idle = [sandbox for pool in self._pools.values() for sandbox in pool.idle]
-            if idle:
-                self._stop(min(idle, key=lambda sandbox: sandbox.idle_since))
-            room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._room.append(room)
-            try:
-                await asyncio.wait_for(room, _WAIT_FOR_ROOM)
-            except TimeoutError:
-                raise Throttled from None
-
-    def _gone(self) -> None:
-        self._count -= 1
-        self._offer_room()
-
-    def _offer_room(self) -> None:
-        while self._room:
-            waiter = self._room.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                return
+    def _has_room(self) -> bool:
+        """Whether another sandbox may be started now; the longest idle one makes place for it."""
+        if self._count < _AT_ONCE:
+            return True
+        idle = [sandbox for pool in self._pools.values() for sandbox in pool.idle]
+        if idle:
+            self._stop(min(idle, key=lambda sandbox: sandbox.idle_since))
+        return False
 
     def _reap_later(self) -> None:
         if self._reaper is None:
@@ -337,6 +379,15 @@ def _memory(sandbox: Sandbox, init: float) -> int:
         except (psutil.Error, StopIteration):
             sandbox.memory = sandbox.memory or 1
     return sandbox.memory
+
+
+class _Retired(Exception):
+    """The version has changed while its invocation waited for a sandbox."""
+
+
+def _give_up(waiter: asyncio.Future[Sandbox]) -> None:
+    if not waiter.done():
+        waiter.set_exception(Throttled())
 
 
 def _trace() -> str:

@@ -34,7 +34,6 @@ class Sandbox:
     ) -> None:
         self.function = function
         self.name = name
-        self.idle = False
         self.dead = False
         self.idle_since = 0.0
         self.good_until = math.inf  # epoch seconds: when the function's keys expire
@@ -53,6 +52,7 @@ class Sandbox:
         self._tail = b""
         self._started = 0.0
         self.memory = 0  # megabytes, as last seen
+        self.init = 0.0  # seconds that its start took, until an invocation has told of it
 
     def children(self) -> list[psutil.Process]:
         """The sandbox's processes, the innermost first."""
@@ -97,7 +97,6 @@ class Sandbox:
     async def invoke(self, request_id: str, event: bytes, headers: bytes) -> Outcome:
         """Run one invocation; it is over when this returns, and the sandbox idle, stopping or dead."""
         loop = asyncio.get_running_loop()
-        self.idle = False
         self._request_id = request_id
         self._tail = b""
         self._result = loop.create_future()
@@ -121,7 +120,7 @@ class Sandbox:
     def stop(self) -> asyncio.Future[None]:
         """End it now."""
         self.dead = True
-        self.idle = self.finishing = False
+        self.finishing = False
         self._api.close()
         return self._supervisor.stop(self.name, grace=0)
 
@@ -129,11 +128,11 @@ class Sandbox:
 
     def ready(self) -> None:
         """The runtime waits for an event."""
-        if not self._ready.done():
-            self._ready.set_result(None)
         self.finishing = False
-        if not self.dead and self._result is None:
-            self.idle = True
+        if not self._ready.done():
+            # Whoever started it gives it away.
+            self._ready.set_result(None)
+        elif not self.dead and self._result is None:
             self._changed(self)
 
     def answered(self, request_id: str, body: bytes | AsyncIterator[bytes], content_type: str) -> bool:
@@ -181,7 +180,7 @@ class Sandbox:
             self._line(self._partial)
             self._partial = b""
         self.dead = True
-        self.idle = self.finishing = False
+        self.finishing = False
         self._api.close()
         code = child.exit_code or 0
         how = f"signal: {-code}" if code < 0 else f"exit status {code}"

@@ -11,10 +11,9 @@ from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.lambda_.base import Base, new_revision, no_such
 from cloudlet.services.lambda_.code import invalid
-from cloudlet.services.lambda_.records import LATEST, Alias, Settings
+from cloudlet.services.lambda_.records import ACCOUNT_CONCURRENCY, LATEST, Alias, Settings
 
 _UNRESERVED = 100  # of the account's thousand, what must stay for functions without a reservation
-_ACCOUNT = 1000
 
 
 class Aliases(Base):
@@ -147,13 +146,13 @@ class Aliases(Base):
         scope, name, settings = self.function(call, input)
         wanted = input["ReservedConcurrentExecutions"]
         taken = sum(record.value.reserved or 0 for record in self.settings.list(scope) if record.name != name)
-        if taken + wanted > _ACCOUNT - _UNRESERVED:
+        if taken + wanted > ACCOUNT_CONCURRENCY - _UNRESERVED:
             raise invalid(
                 "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution "
                 f"below its minimum value of [{_UNRESERVED}]."
             )
         await self._settings(scope, name, settings, reserved=wanted)
-        self.runnable.clear()
+        self.reserved.clear()
         return {"ReservedConcurrentExecutions": wanted}
 
     async def GetFunctionConcurrency(self, call: Call, input: Input) -> Output:
@@ -163,7 +162,7 @@ class Aliases(Base):
     async def DeleteFunctionConcurrency(self, call: Call, input: Input) -> Output:
         scope, name, settings = self.function(call, input)
         await self._settings(scope, name, settings, reserved=None)
-        self.runnable.clear()
+        self.reserved.clear()
         return {}
 
     async def GetAccountSettings(self, call: Call, input: Input) -> Output:
@@ -174,8 +173,8 @@ class Aliases(Base):
                 "TotalCodeSize": 80530636800,
                 "CodeSizeUnzipped": 262144000,
                 "CodeSizeZipped": 52428800,
-                "ConcurrentExecutions": _ACCOUNT,
-                "UnreservedConcurrentExecutions": _ACCOUNT - reserved,
+                "ConcurrentExecutions": ACCOUNT_CONCURRENCY,
+                "UnreservedConcurrentExecutions": ACCOUNT_CONCURRENCY - reserved,
             },
             "AccountUsage": {
                 "TotalCodeSize": sum(one.value.members["CodeSize"] for one in latest),

@@ -44,6 +44,8 @@ class Base:
         self.layers: Resources[Layer] = self.db.resources(Layer)
         self.mappings: Resources[Mapping] = self.db.resources(Mapping)
         self.runnable: dict[tuple[str, str], tuple[int, Function]] = {}
+        self.reserved: dict[tuple[str, str], int] = {}  # by scope and function, as it was last looked up
+        self.under_way: dict[tuple[str, str], int] = {}  # invocations, by scope and function or the unreserved rest
 
     def named(self, call: Call, input: Input) -> tuple[str, str, str]:
         """Scope, function and qualifier (perhaps empty) of a FunctionName and a Qualifier."""

@@ -193,6 +193,7 @@ class Functions(Base):
             self.settings.delete(tx, scope, name)
 
         await self.db.write(work)
+        self.reserved.clear()
         for number in numbers:
             self.forget(scope, name, number)
         self.watch_folders()

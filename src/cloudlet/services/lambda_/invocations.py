@@ -18,7 +18,7 @@ from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.lambda_.base import Base
 from cloudlet.services.lambda_.code import invalid
-from cloudlet.services.lambda_.records import LATEST, Version
+from cloudlet.services.lambda_.records import ACCOUNT_CONCURRENCY, LATEST, Version
 from cloudlet.store import Record
 
 _LARGEST = 6 * 1024 * 1024  # bytes of an event or a result
@@ -81,24 +81,29 @@ class Invocations(Base):
         return answer
 
     async def run(
-        self, scope: str, record: Record[Version], event: bytes, request_id: str = "", client_context: str = ""
+        self,
+        scope: str,
+        record: Record[Version],
+        event: bytes,
+        request_id: str = "",
+        client_context: str = "",
+        trace: str = "",
     ) -> Outcome:
         """Run a version once. Raises TooManyRequestsException, and ServiceException when it cannot be run here."""
         function = self._runnable(scope, record)
+        decoded = _decoded_context(client_context)
+        pool = self._take_slot(scope, function.name)
         try:
-            decoded = _decoded_context(client_context)
-            outcome = await self.engine.invoke(function, event, request_id=request_id, client_context=decoded)
+            outcome = await self.engine.invoke(
+                function, event, request_id=request_id, client_context=decoded, trace=trace
+            )
         except Throttled:
-            raise AwsError(
-                "TooManyRequestsException",
-                "Rate Exceeded.",
-                status=429,
-                Reason="ReservedFunctionConcurrentInvocationLimitExceeded",
-                Type="User",
-            ) from None
+            raise _throttled("ConcurrentInvocationLimitExceeded") from None
         except FunctionFailed as error:
             body = {"errorType": "Runtime.InvalidEntrypoint", "errorMessage": str(error)}
             return Outcome(msgspec.json.encode(body), "Unhandled")
+        finally:
+            self.under_way[pool] -= 1
         if outcome.stream is None and len(outcome.payload) > _LARGEST:
             body = {
                 "errorType": "Function.ResponseSizeTooLarge",
@@ -106,6 +111,24 @@ class Invocations(Base):
             }
             return Outcome(msgspec.json.encode(body), "Unhandled", outcome.log, outcome.seconds)
         return outcome
+
+    def _take_slot(self, scope: str, name: str) -> tuple[str, str]:
+        """Count an invocation against the function's own concurrency, or what the account has left for all others."""
+        reserved = self.reserved.get((scope, name))
+        if reserved is None:
+            record = self.settings.get(scope, name)
+            reserved = -1 if record is None or record.value.reserved is None else record.value.reserved
+            self.reserved[scope, name] = reserved
+            # What is reserved by others is not for this one.
+            taken = sum(record.value.reserved or 0 for record in self.settings.list(scope))
+            self.reserved[scope, ""] = ACCOUNT_CONCURRENCY - taken
+        pool = (scope, name) if reserved >= 0 else (scope, "")
+        running = self.under_way.get(pool, 0)
+        if running >= self.reserved[pool]:
+            limit = "ReservedFunctionConcurrentInvocation" if reserved >= 0 else "ConcurrentInvocation"
+            raise _throttled(f"{limit}LimitExceeded")
+        self.under_way[pool] = running + 1
+        return pool
 
     def _runnable(self, scope: str, record: Record[Version]) -> Function:
         """A version as the engine takes it; made again only when it has changed."""
@@ -115,7 +138,6 @@ class Invocations(Base):
         members = record.value.members
         region = scope.partition("/")[2]
         name, number = record.name.rsplit(":", 1)
-        settings = self.settings.get(scope, name)
         environment = {
             "AWS_REGION": region,
             "AWS_DEFAULT_REGION": region,
@@ -146,7 +168,6 @@ class Invocations(Base):
             layers=layers,
             log_group=members["LoggingConfig"]["LogGroup"],
             role=members["Role"],
-            reserved=settings.value.reserved if settings is not None else None,
         )
         self.runnable[scope, record.name] = (record.revision, function)
         return function
@@ -380,6 +401,10 @@ class Invocations(Base):
 
 
 _SELF = "lambda.amazonaws.com"
+
+
+def _throttled(reason: str) -> AwsError:
+    return AwsError("TooManyRequestsException", "Rate Exceeded.", status=429, Reason=reason, Type="User")
 
 
 def _check_json(event: bytes) -> None:

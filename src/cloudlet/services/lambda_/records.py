@@ -10,6 +10,7 @@ from cloudlet.control.outbox import Outbox
 
 MIGRATIONS = (Outbox.MIGRATION,)
 LATEST = "$LATEST"
+ACCOUNT_CONCURRENCY = 1000  # invocations at once of an account in a region
 
 
 class Version(msgspec.Struct, frozen=True):
