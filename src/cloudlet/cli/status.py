@@ -32,10 +32,10 @@ def table(resources: list[dict[str, str]]) -> None:
     if not resources:
         click.echo("no resources")
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    grid = Table("Type", "Name", "Endpoint or ARN", box=None, header_style="bold")
-    for resource in resources:
-        grid.add_row(resource["type"], resource["name"], resource.get("endpoint") or resource.get("arn", ""))
-    Console().print(grid)
+    rows = [("Type", "Name", "Endpoint or ARN")]
+    rows += [(one["type"], one["name"], one.get("endpoint") or one.get("arn", "")) for one in resources]
+    # Whole, however narrow the terminal: an address is there to be copied.
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for number, (kind, name, where) in enumerate(rows):
+        line = f"{kind:<{widths[0]}}  {name:<{widths[1]}}  {where}"
+        click.echo(click.style(line, bold=True) if number == 0 else line)
