@@ -23,7 +23,7 @@ _NAME = re.compile(r"(?!xn--|sthree-|amzn-s3-demo-)[a-z0-9](?:[a-z0-9.-]{1,61})[
 _ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+\Z")
 _RESERVED_ENDS = ("-s3alias", "--ol-s3", "--x-s3", "--table-s3", ".mrap")
 _MOST_LISTED = 10_000
-_REGION = re.compile(r"(?:af|ap|ca|cn|eu|il|me|mx|sa|us)(?:-gov)?-[a-z]+-\d\Z")
+_REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d\Z")
 
 
 class Buckets(api.Service):
@@ -189,9 +189,9 @@ class Buckets(api.Service):
         def delete(tx: Tx) -> contents.Files:
             bucket = self.still(tx, name, found)
             if records.has_any(tx, bucket.id):
-                versions = " You must delete all versions in the bucket." if bucket.versioning else ""
+                versions = ". You must delete all versions in the bucket." if bucket.versioning else ""
                 raise AwsError(
-                    "BucketNotEmpty", f"The bucket you tried to delete is not empty.{versions}", BucketName=name
+                    "BucketNotEmpty", f"The bucket you tried to delete is not empty{versions}", BucketName=name
                 )
             freed: contents.Files = []
             for (upload,) in tx.execute("DELETE FROM upload WHERE bucket = ? RETURNING id", (bucket.id,)).fetchall():
@@ -304,7 +304,7 @@ def _region(here: str, constraint: str | None) -> str:
         return here
     if constraint == "EU":
         constraint = "eu-west-1"
-    if constraint == "us-east-1" or _REGION.match(constraint) is None:
+    if (here == constraint == "us-east-1") or _REGION.match(constraint) is None:
         raise AwsError(
             "InvalidLocationConstraint",
             "The specified location-constraint is not valid",

@@ -138,7 +138,8 @@ class Configurations(Buckets):
                 "InvalidRequest",
                 "S3 Transfer Acceleration is not supported for buckets with periods (.) in their names",
             )
-        await self.set(call, input, "accelerate", asked)
+        if asked["Status"] == "Enabled" or "accelerate" in self.find(call, input).settings:
+            await self.set(call, input, "accelerate", asked)
         return {}
 
     async def PutBucketRequestPayment(self, call: Call, input: Input) -> Output:
@@ -158,6 +159,13 @@ class Configurations(Buckets):
                     "InvalidTargetBucketForLogging",
                     "The target bucket for logging does not exist",
                     TargetBucket=enabled.get("TargetBucket", ""),
+                )
+            if target.value.region != self.find(call, input).region:
+                raise AwsError(
+                    "CrossLocationLoggingProhibitted",
+                    "Cross S3 location logging not allowed.",
+                    status=403,
+                    TargetBucketLocation=target.value.region,
                 )
         await self.set(call, input, "logging", asked or None)
         return {}
@@ -214,6 +222,10 @@ class Configurations(Buckets):
     async def PutBucketTagging(self, call: Call, input: Input) -> Output:
         tags = input["Tagging"]["TagSet"]
         check_tags(tags, 50)
+        if call.request is not None and any(tag["Key"].startswith("aws:") for tag in tags):
+            kept = self.find(call, input).tags
+            if any(tag["Key"].startswith("aws:") and tag not in kept for tag in tags):
+                raise AwsError("InvalidTag", "System tags cannot be added/updated by requester")
         await self.change_bucket(call, input, lambda bucket: replace(bucket, tags=tags))
         return {}
 

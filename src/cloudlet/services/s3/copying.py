@@ -106,7 +106,9 @@ class Copying(Reading, Writing):
         if "SSECustomerAlgorithm" in info or customer:
             encryption.check_customer_key(info, customer)
         if stored.storage in ARCHIVED:
-            check_restored(info, stored, self.clock.now())
+            check_restored(
+                info, stored, self.clock.now(), "Operation is not valid for the source object's storage class"
+            )
         return bucket, stored
 
     def _copied(self, call: Call, bucket: Bucket, input: Input, source: Bucket, stored: Stored) -> Draft:
@@ -127,7 +129,8 @@ class Copying(Reading, Writing):
                 "StorageClass", "WebsiteRedirectLocation", "ServerSideEncryption", "SSECustomerAlgorithm",
                 "ChecksumAlgorithm", "BucketKeyEnabled",
             )  # fmt: skip
-            if same_place and not named and not any(change in input for change in changes):
+            encrypted = "encryption" in bucket.settings
+            if same_place and not named and not encrypted and not any(change in input for change in changes):
                 raise AwsError(
                     "InvalidRequest",
                     "This copy request is illegal because it is trying to copy an object to itself without changing "

@@ -9,7 +9,7 @@ from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.s3 import conditions, locks, records
 from cloudlet.services.s3.buckets import malformed_xml
 from cloudlet.services.s3.contents import Files
-from cloudlet.services.s3.keys import check_key, no_such_key
+from cloudlet.services.s3.keys import check_key, check_version, no_such_key
 from cloudlet.services.s3.records import NULL, Bucket, Stored
 from cloudlet.services.s3.writing import Writing
 from cloudlet.store import Tx
@@ -88,6 +88,7 @@ class Deleting(Writing):
         tells = "notification" in bucket.settings
         name = input["Bucket"]
         if version is not None:
+            check_version(version)
             stored = records.versioned(tx, bucket.id, key, version)
             if stored is None:
                 return {"VersionId": version} if bucket.versioning else {}, [], False

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from cloudlet.errors import AwsError
+from cloudlet.services.s3.records import NULL
 
 _LONGEST = 1024
+_VERSION = re.compile(r"[A-Za-z0-9._-]{32}\Z")
 
 
 def check_key(key: str) -> str:
@@ -13,6 +17,14 @@ def check_key(key: str) -> str:
     if length > _LONGEST:
         raise AwsError("KeyTooLongError", "Your key is too long", Size=length, MaxSizeAllowed=_LONGEST)
     return key
+
+
+def check_version(version: str) -> None:
+    """Refuse what is no version's id. Raises InvalidArgument."""
+    if version != NULL and _VERSION.match(version) is None:
+        raise AwsError(
+            "InvalidArgument", "Invalid version id specified", ArgumentName="versionId", ArgumentValue=version
+        )
 
 
 def no_such_key(key: str) -> AwsError:

@@ -237,6 +237,12 @@ def _check(rule: Rule) -> None:
         tagged = "Tag" in filter or "Tags" in filter.get("And", {})
         if "ExpiredObjectDeleteMarker" in expiration and tagged:
             raise AwsError("InvalidRequest", "ExpiredObjectDeleteMarker cannot be specified with Tag based filter.")
+    for transition in rule.get("NoncurrentVersionTransitions", ()):
+        if "NoncurrentDays" not in transition or "StorageClass" not in transition:
+            raise malformed_xml()
+    for transition in rule.get("Transitions", ()):
+        if ("Days" in transition) == ("Date" in transition) or "StorageClass" not in transition:
+            raise malformed_xml()
     noncurrent = rule.get("NoncurrentVersionExpiration")
     if noncurrent is not None and noncurrent.get("NoncurrentDays", 0) <= 0:
         raise AwsError(

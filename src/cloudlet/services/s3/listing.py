@@ -274,7 +274,9 @@ def _last(found: Page) -> str:
 
 def _read_token(token: str) -> str:
     try:
-        return base64.urlsafe_b64decode(token.encode()).decode()
+        if not token:
+            raise ValueError
+        return base64.b64decode(token, altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
         raise AwsError(
             "InvalidArgument",

@@ -111,7 +111,7 @@ class Notifications(Buckets):
     async def _validate(self, call: Call, name: str, arn: str, service: str, is_new: bool) -> None:
         """Look whether a destination is there; queues and topics are sent a test event."""
         if arn.split(":")[2:3] != [service] or arn.count(":") < 5:
-            raise AwsError("InvalidArgument", "The ARN could not be parsed", ArgumentName=arn, ArgumentValue=arn)
+            raise AwsError("InvalidArgument", "The ARN is not well formed", ArgumentName=arn, ArgumentValue=arn)
         if service == "sqs" and arn.endswith(".fifo"):
             raise _unreachable(arn, "FIFO SQS queues are not supported")
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from email.utils import formatdate
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.s3 import acl, checksums, conditions, encryption, lifecycle_rules, locks, policy, records
 from cloudlet.services.s3.buckets import Buckets, access_denied
 from cloudlet.services.s3.conditions import Span
-from cloudlet.services.s3.keys import method_not_allowed, no_such_key, no_such_version
+from cloudlet.services.s3.keys import check_version, method_not_allowed, no_such_key, no_such_version
 from cloudlet.services.s3.records import Bucket, Stored
 from cloudlet.services.s3.tags import Tags
 from cloudlet.services.s3.uploads import Description
@@ -75,6 +76,7 @@ class Reading(Buckets):
                     call.headers["x-amz-version-id"] = marker.version
                 raise no_such_key(key)
         else:
+            check_version(version)
             stored = records.versioned(tx, bucket.id, key, version, whole=whole)
             if stored is None:
                 raise no_such_version(key, version)
@@ -133,6 +135,8 @@ class Reading(Buckets):
         for override, member in _OVERRIDES:
             if override in input:
                 output[member] = input[override]
+        if isinstance(output.get("Expires"), float | int):
+            output["Expires"] = formatdate(output["Expires"], usegmt=True)
         return output, span
 
     async def GetObjectAttributes(self, call: Call, input: Input) -> Output:
@@ -175,12 +179,12 @@ def _part_span(stored: Stored, number: int, output: Output) -> Span:
     raise AwsError("InvalidPartNumber", "The requested partnumber is not satisfiable", status=416)
 
 
-def check_restored(info: dict[str, Any], stored: Stored, now: float) -> None:
+def check_restored(info: dict[str, Any], stored: Stored, now: float, refusal: str = "") -> None:
     """Refuse to read an archived object that no restore has made readable. Raises InvalidObjectState."""
     if info.pop("RestoredUntil", 0) <= now:
         raise AwsError(
             "InvalidObjectState",
-            "The operation is not valid for the object's storage class",
+            refusal or "The operation is not valid for the object's storage class",
             status=403,
             StorageClass=stored.storage,
         )

@@ -35,7 +35,9 @@ class ObjectLocks(Reading):
 
     async def PutObjectLockConfiguration(self, call: Call, input: Input) -> Output:
         """Set the default retention of new versions; a versioned bucket's lock may be switched on by it."""
-        asked = input.get("ObjectLockConfiguration", {})
+        if "ObjectLockConfiguration" not in input:
+            raise AwsError("MissingRequestBodyError", "Request Body is empty")
+        asked = input["ObjectLockConfiguration"]
         if asked.get("ObjectLockEnabled") != "Enabled":
             raise malformed_xml()
         if "Rule" in asked:
