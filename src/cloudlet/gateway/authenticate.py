@@ -16,6 +16,17 @@ DEFAULT_ACCOUNT = "000000000000"
 
 # What a client calls before it has credentials, and what S3 may serve to anyone.
 _ANONYMOUS = frozenset(("AssumeRoleWithWebIdentity", "AssumeRoleWithSAML", "GetObject", "HeadObject", "PostObject"))
+# Headers that a presigned URL may carry instead.
+_HEADERS_IN_QUERY = (
+    "x-amz-acl",
+    "x-amz-grant-",
+    "x-amz-meta-",
+    "x-amz-object-lock-",
+    "x-amz-server-side-encryption",
+    "x-amz-storage-class",
+    "x-amz-tagging",
+    "x-amz-website-redirect-location",
+)
 
 
 class Authenticator:
@@ -50,6 +61,8 @@ class Authenticator:
                 call.account = key if len(key) == 12 and key.isdigit() else DEFAULT_ACCOUNT
                 if signed.kind == "query":
                     signature.check_expiry(request, signed, self._cloud.clock.now())
+            if signed.kind == "query" and service == "s3":
+                _take_headers_from_query(request)
         if not call.principal:
             call.principal = f"arn:aws:iam::{call.account}:root"
         if "x-amz-decoded-content-length" in request.headers or "aws-chunked" in request.headers.get(
@@ -71,3 +84,11 @@ class Authenticator:
                 if (credential := await service.credential(access_key)) is not None:
                     return credential  # type: ignore[no-any-return]
         return None
+
+
+def _take_headers_from_query(request: Request) -> None:
+    """A presigned URL of S3 may carry ``x-amz-`` headers; checksums and the signature itself are none of them."""
+    if "x-amz-" in request.query.lower():
+        for name, value in request.params():
+            if (name := name.lower()).startswith(_HEADERS_IN_QUERY):
+                request.headers.setdefault(name, value)

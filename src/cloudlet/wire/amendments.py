@@ -21,6 +21,7 @@ class Amendment:
     lists: dict[str, str] = field(default_factory=dict)  # list shape -> element, in queries
     maps: dict[str, tuple[str, str, str]] = field(default_factory=dict)  # map shape -> entry, key, value, in queries
     roots: dict[str, str] = field(default_factory=dict)  # operation -> root element of its XML answer
+    answers: dict[str, int] = field(default_factory=dict)  # operation -> the status of its answer
     unwrapped: dict[str, str] = field(default_factory=dict)  # operation -> member whose text is the root's
     additions: dict[str, Any] = field(default_factory=dict)  # operations and shapes that the model has not
 
@@ -30,6 +31,8 @@ class Amendment:
             added = parse({"metadata": {"protocol": model.metadata.protocol}, **self.additions})
             model.operations.update(added.operations)
             model.shapes.update(added.shapes)
+        for name, status in self.answers.items():
+            model.operations[name].http.response_code = status
         for name, element in self.lists.items():
             if (shape := model.shapes.get(name)) is not None and shape.member is not None:
                 shape.member.location_name = shape.member.location_name or element
@@ -197,6 +200,7 @@ _S3 = Amendment(
     additions=_POST_OBJECT,
     namespace="http://s3.amazonaws.com/doc/2006-03-01/",
     bare_errors=True,
+    answers={"PutBucketPolicy": 204, "PutBucketTagging": 204, "RestoreObject": 202},
     unwrapped={"GetBucketLocation": "LocationConstraint"},
     roots={
         "CompleteMultipartUpload": "CompleteMultipartUploadResult",
