@@ -1,7 +1,12 @@
-"""Data planes by host name: ``<label>.<door>[.<region>].localhost``, or by path: ``/_cloudlet/<door>/<label>/...``."""
+"""Data planes by host name: ``<label>.<door>[.<region>].localhost``, or by path: ``/_cloudlet/<door>/<label>/...``.
+
+The container registry is where its clients look for it: under ``/v2/`` of ``<account>.dkr.ecr.<region>.localhost``, or
+of a bare host.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from cloudlet.http import Request
@@ -17,6 +22,8 @@ DOORS = {
 }
 _BY_HOST = frozenset(("execute-api", "lambda-url", "s3-website"))
 _BY_PATH = "/_cloudlet/"
+_REGISTRY = re.compile(r"/v2/?\Z|/v2/_catalog\Z|/v2/.+/(blobs|manifests|tags|referrers)/")
+_REGISTRY_HOST = re.compile(r"(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +43,8 @@ def find(request: Request) -> Door | None:
         label, slash, path = rest.partition("/")
         request.path = slash + path or "/"
         return Door(DOORS[name], label)
+    if request.path.startswith("/v2") and (registry := _registry(request)) is not None:
+        return registry
     host = request.host
     if host.count(".") < 2 or host[0].isdigit():
         return None
@@ -47,3 +56,14 @@ def find(request: Request) -> Door | None:
             return None
         return Door(DOORS[name], label)
     return None
+
+
+def _registry(request: Request) -> Door | None:
+    """The container registry, of the account and region that the host names, or of a bare host."""
+    if not _REGISTRY.match(request.path) or request.headers.get("authorization", "").startswith("AWS4-"):
+        return None
+    host = request.host
+    if (found := _REGISTRY_HOST.match(host)) is not None:
+        return Door("ecr", f"{found[1]}/{found[2]}")
+    is_bare = "." not in host or host.replace(".", "").isdigit()
+    return Door("ecr", "") if is_bare else None
