@@ -1,0 +1,1 @@
+"""ECR: repositories of container images, and the registry that serves them."""

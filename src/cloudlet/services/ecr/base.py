@@ -1,0 +1,174 @@
+"""What all operations of ECR stand on: the database, the layers' files, and what both ways of pushing share."""
+
+from __future__ import annotations
+
+import asyncio
+from fnmatch import fnmatchcase
+
+from cloudlet.errors import AwsError
+from cloudlet.services import api
+from cloudlet.services.api import Call, Input
+from cloudlet.services.ecr import records
+from cloudlet.services.ecr.blobs import Blobs
+from cloudlet.services.ecr.manifests import Manifest
+from cloudlet.services.ecr.records import Image, Registry, Repository
+from cloudlet.store import Database, Resources, Tx
+
+
+class Base(api.Service):
+    """The state of the service."""
+
+    name = "ecr"
+
+    db: Database
+    repositories: Resources[Repository]
+    registries: Resources[Registry]
+
+    async def start(self) -> None:
+        self.db = await self.cloud.store.database("ecr", records.MIGRATIONS)
+        self.repositories = self.db.resources(Repository)
+        self.registries = self.db.resources(Registry)
+        self.blobs = Blobs(self.cloud.data_dir / "ecr", self.cloud.config.sync == "full")
+        self._settling: dict[int, asyncio.Lock] = {}
+        known = {record.value.number for record in self.repositories.all()}
+        for number in await self.db.read(records.numbers):
+            if number not in known:
+                self.cloud.spawn(self.sweep(number), f"ecr sweeps {number}")
+        if known:
+            await asyncio.to_thread(self.blobs.sweep, self.clock.now())
+
+    def resources_of(self, account: str, region: str) -> list[dict[str, str]]:
+        call = Call(account, region)
+        return [
+            {
+                "type": "AWS::ECR::Repository",
+                "name": record.name,
+                "arn": api.arn("ecr", call, f"repository/{record.name}"),
+                "endpoint": self.uri(account, region, record.name),
+            }
+            for record in self.repositories.list(f"{account}/{region}")
+        ]
+
+    def host(self, account: str, region: str) -> str:
+        """The host, and perhaps the first part of a path, under which clients find an account's registry."""
+        door = self.cloud.door(f"dkr.ecr.{region}", account)
+        if "/_cloudlet/" not in door:
+            return door.removeprefix("http://")
+        # Names under localhost do not resolve here, so that the registry's name comes first in the repository's.
+        return f"{self.cloud.endpoint.removeprefix('http://')}/{account}.dkr.ecr.{region}"
+
+    def uri(self, account: str, region: str, name: str) -> str:
+        """Where a repository is pushed to and pulled from."""
+        return f"{self.host(account, region)}/{name}"
+
+    def repository(self, scope: str, name: str, tx: Tx | None = None) -> Repository:
+        """A repository by its name. Raises RepositoryNotFoundException."""
+        record = self.repositories.get(scope, name, tx)
+        if record is None:
+            raise AwsError(
+                "RepositoryNotFoundException",
+                f"The repository with name '{name}' does not exist in the registry with id '{scope.split('/')[0]}'",
+            )
+        return record.value
+
+    def named(self, call: Call, input: Input) -> Repository:
+        """The repository that a request names."""
+        return self.repository(scope_of(call, input), input["repositoryName"])
+
+    async def sweep(self, number: int) -> None:
+        """Delete what a deleted repository has left behind."""
+        await asyncio.to_thread(self.blobs.drop, number)
+        self._settling.pop(number, None)
+        await self.db.write(lambda tx: records.forget(tx, number), long=True)
+
+    def push(self, tx: Tx, scope: str, repository: Repository, manifest: Manifest, tag: str, now: float) -> bool:
+        """Store an image and tag it; False when it is there already, with that tag. Raises as PutImage does."""
+        number = repository.number
+        there = records.image(tx, number, manifest.digest) is not None
+        before = records.tagged(tx, number, tag) if tag else None
+        if there and (not tag or before == manifest.digest):
+            return False
+        if before is not None and _is_immutable(repository, tag):
+            raise AwsError(
+                "ImageTagAlreadyExistsException",
+                f"The image tag '{tag}' already exists in the '{repository.name}' repository and cannot be "
+                "overwritten because the tag is immutable.",
+            )
+        if not there:
+            self._check_parts(tx, scope, repository, manifest)
+            size = manifest.size
+            for image in manifest.images:
+                found = records.image(tx, number, image)
+                size = max(size, found.size if found is not None else 0)
+            new = Image(manifest.digest, manifest.media_type, manifest.artifact_type, manifest.subject, size, now)
+            records.add_image(tx, number, new, manifest.data, manifest.layers + manifest.images)
+        if tag:
+            records.set_tag(tx, number, tag, manifest.digest)
+        return True
+
+    def _check_parts(self, tx: Tx, scope: str, repository: Repository, manifest: Manifest) -> None:
+        place = f"repository with name '{repository.name}' in the registry with id '{scope.split('/')[0]}'"
+        number = repository.number
+        missing = [digest for digest in manifest.layers if records.layer_size(tx, number, digest) is None]
+        if missing:
+            raise AwsError(
+                "LayersNotFoundException",
+                f"Layers with digests '[{', '.join(missing)}]' required for pushing image into {place} do not exist",
+            )
+        missing = [digest for digest in manifest.images if records.image(tx, number, digest) is None]
+        if missing:
+            raise AwsError(
+                "ReferencedImagesNotFoundException",
+                f"Images with digests '[{', '.join(missing)}]' required for pushing image into {place} do not exist",
+            )
+
+    async def delete_files(self, repository: Repository, digests: list[str]) -> None:
+        """Delete the files of layers that a transaction has given up, unless they were pushed again since."""
+        async with self.settling(repository.number):
+            for digest in digests:
+                if await self.layer_size(repository, digest) is None:
+                    self.blobs.delete(repository.number, digest)
+
+    def settling(self, number: int) -> asyncio.Lock:
+        """Held while a layer's file and its row come or go, so that they do so together."""
+        return self._settling.setdefault(number, asyncio.Lock())
+
+    async def layer_size(self, repository: Repository, digest: str) -> int | None:
+        """A layer's size in bytes, or None when the repository has none of that digest."""
+        return await self.db.read(lambda tx: records.layer_size(tx, repository.number, digest))
+
+    async def complete(self, repository: Repository, upload: str, digest: str) -> bool:
+        """Make an upload a layer; False when its bytes have another digest."""
+        async with self.settling(repository.number):
+            size = await self.blobs.finish(repository.number, upload, digest)
+            if size is None:
+                return False
+            await self.db.write(lambda tx: records.add_layer(tx, repository.number, digest, size))
+        return True
+
+    async def mount(self, source: Repository, target: Repository, digest: str) -> bool:
+        """Give a repository another one's layer; False when the other has none of that digest."""
+        async with self.settling(source.number), self.settling(target.number):
+            size = await self.layer_size(source, digest)
+            if size is None:
+                return False
+            self.blobs.link(source.number, target.number, digest)
+            await self.db.write(lambda tx: records.add_layer(tx, target.number, digest, size))
+        return True
+
+
+def _is_immutable(repository: Repository, tag: str) -> bool:
+    excluded = any(fnmatchcase(tag, pattern) for pattern in repository.exclusions)
+    return repository.mutability.startswith("IMMUTABLE") != excluded
+
+
+def scope_of(call: Call, input: Input) -> str:
+    """The registry that a request is for."""
+    return f"{input.get('registryId', call.account)}/{call.region}"
+
+
+def invalid(parameter: str, reason: str) -> AwsError:
+    """A parameter that cannot be."""
+    return AwsError(
+        "InvalidParameterException", f"Invalid parameter at '{parameter}' failed to satisfy constraint: '{reason}'"
+    )

@@ -1,0 +1,210 @@
+"""What ECR keeps: repositories as resources; layers, images and tags in tables. Layers' bytes are files (``blobs.py``).
+
+Everything of a repository is under its number, which no other repository ever has.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from cloudlet.store import Tx
+
+MIGRATIONS = [
+    """
+    CREATE TABLE repository (number INTEGER PRIMARY KEY AUTOINCREMENT);
+    CREATE TABLE layer (
+        repository INTEGER NOT NULL, digest TEXT NOT NULL, size INTEGER NOT NULL,
+        PRIMARY KEY (repository, digest)) WITHOUT ROWID;
+    CREATE TABLE image (
+        repository INTEGER NOT NULL, digest TEXT NOT NULL, media_type TEXT NOT NULL, artifact_type TEXT NOT NULL,
+        subject TEXT NOT NULL, size INTEGER NOT NULL, pushed REAL NOT NULL, manifest BLOB NOT NULL,
+        PRIMARY KEY (repository, digest)) WITHOUT ROWID;
+    CREATE INDEX image_by_subject ON image (repository, subject) WHERE subject <> '';
+    CREATE TABLE part (
+        repository INTEGER NOT NULL, digest TEXT NOT NULL, image TEXT NOT NULL,
+        PRIMARY KEY (repository, digest, image)) WITHOUT ROWID;
+    CREATE INDEX part_by_image ON part (repository, image);
+    CREATE TABLE tag (
+        repository INTEGER NOT NULL, tag TEXT NOT NULL, digest TEXT NOT NULL,
+        PRIMARY KEY (repository, tag)) WITHOUT ROWID;
+    CREATE INDEX tag_by_digest ON tag (repository, digest);
+    CREATE TABLE secret (key BLOB NOT NULL);
+    """
+]
+
+
+class Repository(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A repository; its name in the store is its name."""
+
+    name: str
+    number: int
+    created: float
+    mutability: str = "MUTABLE"
+    exclusions: list[str] = []
+    scan_on_push: bool = False
+    encryption: str = "AES256"
+    kms_key: str = ""
+    policy: str = ""
+    lifecycle: str = ""
+    tags: dict[str, str] = {}
+
+
+class Registry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What belongs to a whole registry, an account's in a region."""
+
+    policy: str = ""
+
+
+class Image(NamedTuple):
+    """An image, or a list of images, without its manifest."""
+
+    digest: str
+    media_type: str
+    artifact_type: str
+    subject: str  # the digest of what it is attached to
+    size: int
+    pushed: float
+
+
+def new_number(tx: Tx) -> int:
+    """A number that no repository has had."""
+    return int(tx.execute("INSERT INTO repository DEFAULT VALUES RETURNING number").fetchone()[0])
+
+
+def forget(tx: Tx, number: int) -> None:
+    """Delete what a repository has left behind."""
+    for table in ("layer", "image", "part", "tag"):
+        tx.execute(f"DELETE FROM {table} WHERE repository = ?", (number,))
+    tx.execute("DELETE FROM repository WHERE number = ?", (number,))
+
+
+def numbers(tx: Tx) -> list[int]:
+    """Every number, also those of deleted repositories that are not swept up yet."""
+    return [number for (number,) in tx.execute("SELECT number FROM repository")]
+
+
+def secret(tx: Tx) -> bytes | None:
+    """The key that signs authorization tokens, if there is one yet."""
+    row = tx.execute("SELECT key FROM secret").fetchone()
+    return None if row is None else row[0]
+
+
+def keep_secret(tx: Tx, key: bytes) -> bytes:
+    """Keep the key, unless there is one; the one that counts."""
+    if (known := secret(tx)) is not None:
+        return known
+    tx.execute("INSERT INTO secret VALUES (?)", (key,))
+    return key
+
+
+def layer_size(tx: Tx, number: int, digest: str) -> int | None:
+    """A layer's size in bytes, or None when the repository has none of that digest."""
+    row = tx.execute("SELECT size FROM layer WHERE repository = ? AND digest = ?", (number, digest)).fetchone()
+    return None if row is None else row[0]
+
+
+def add_layer(tx: Tx, number: int, digest: str, size: int) -> None:
+    """A repository has this layer, whose file is in place."""
+    tx.execute("INSERT OR IGNORE INTO layer VALUES (?, ?, ?)", (number, digest, size))
+
+
+def image(tx: Tx, number: int, digest: str) -> Image | None:
+    """An image by its digest, or None."""
+    row = tx.execute(
+        "SELECT digest, media_type, artifact_type, subject, size, pushed FROM image "
+        "WHERE repository = ? AND digest = ?",
+        (number, digest),
+    ).fetchone()
+    return None if row is None else Image(*row)
+
+
+def manifest(tx: Tx, number: int, digest: str) -> bytes | None:
+    """An image's manifest as it was pushed, or None."""
+    row = tx.execute("SELECT manifest FROM image WHERE repository = ? AND digest = ?", (number, digest)).fetchone()
+    return None if row is None else row[0]
+
+
+def images(tx: Tx, number: int, after: str, limit: int) -> list[Image]:
+    """Images in the order of their digests."""
+    rows = tx.execute(
+        "SELECT digest, media_type, artifact_type, subject, size, pushed FROM image "
+        "WHERE repository = ? AND digest > ? ORDER BY digest LIMIT ?",
+        (number, after, limit),
+    )
+    return [Image(*row) for row in rows]
+
+
+def has_images(tx: Tx, number: int) -> bool:
+    """Whether a repository has any image."""
+    return tx.execute("SELECT 1 FROM image WHERE repository = ? LIMIT 1", (number,)).fetchone() is not None
+
+
+def attached(tx: Tx, number: int, subject: str) -> list[tuple[Image, bytes]]:
+    """The images that are attached to another one, with their manifests."""
+    rows = tx.execute(
+        "SELECT digest, media_type, artifact_type, subject, size, pushed, manifest FROM image "
+        "WHERE repository = ? AND subject = ? AND subject <> '' ORDER BY digest",
+        (number, subject),
+    )
+    return [(Image(*row[:-1]), row[-1]) for row in rows]
+
+
+def add_image(tx: Tx, number: int, new: Image, manifest: bytes, parts: list[str]) -> None:
+    """Store an image and what it is made of."""
+    tx.execute("INSERT OR IGNORE INTO image VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (number, *new, manifest))
+    tx.executemany("INSERT OR IGNORE INTO part VALUES (?, ?, ?)", [(number, part, new.digest) for part in parts])
+
+
+def drop_image(tx: Tx, number: int, digest: str) -> list[str]:
+    """Delete an image with its tags, and the layers that no other image has; their digests."""
+    parts = [
+        part for (part,) in tx.execute("SELECT digest FROM part WHERE repository = ? AND image = ?", (number, digest))
+    ]
+    tx.execute("DELETE FROM image WHERE repository = ? AND digest = ?", (number, digest))
+    tx.execute("DELETE FROM tag WHERE repository = ? AND digest = ?", (number, digest))
+    tx.execute("DELETE FROM part WHERE repository = ? AND image = ?", (number, digest))
+    gone = [part for part in parts if not parents(tx, number, part)]
+    return [part for part in gone if drop_layer(tx, number, part)]
+
+
+def drop_layer(tx: Tx, number: int, digest: str) -> bool:
+    """Delete a layer; False where there is none."""
+    return bool(tx.execute("DELETE FROM layer WHERE repository = ? AND digest = ?", (number, digest)).rowcount)
+
+
+def parents(tx: Tx, number: int, digest: str) -> list[str]:
+    """The images that a layer or an image is part of."""
+    rows = tx.execute("SELECT image FROM part WHERE repository = ? AND digest = ? ORDER BY image", (number, digest))
+    return [image for (image,) in rows]
+
+
+def tagged(tx: Tx, number: int, tag: str) -> str | None:
+    """The digest of the image that has a tag, or None."""
+    row = tx.execute("SELECT digest FROM tag WHERE repository = ? AND tag = ?", (number, tag)).fetchone()
+    return None if row is None else row[0]
+
+
+def tags_of(tx: Tx, number: int, digest: str) -> list[str]:
+    """An image's tags."""
+    rows = tx.execute("SELECT tag FROM tag WHERE repository = ? AND digest = ? ORDER BY tag", (number, digest))
+    return [tag for (tag,) in rows]
+
+
+def tags(tx: Tx, number: int, after: str, limit: int) -> list[str]:
+    """A repository's tags in their order."""
+    rows = tx.execute(
+        "SELECT tag FROM tag WHERE repository = ? AND tag > ? ORDER BY tag LIMIT ?", (number, after, limit)
+    )
+    return [tag for (tag,) in rows]
+
+
+def set_tag(tx: Tx, number: int, tag: str, digest: str) -> None:
+    """Put a tag on an image, and off any other."""
+    tx.execute("INSERT OR REPLACE INTO tag VALUES (?, ?, ?)", (number, tag, digest))
+
+
+def drop_tag(tx: Tx, number: int, tag: str) -> None:
+    """Take a tag off."""
+    tx.execute("DELETE FROM tag WHERE repository = ? AND tag = ?", (number, tag))

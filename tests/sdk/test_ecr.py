@@ -1,0 +1,313 @@
+"""ECR through boto3, and its registry through HTTP as container engines speak it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.client
+import json
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from botocore.exceptions import ClientError
+
+from cloudlet.testing.local import LocalCloud
+
+IMAGE = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
+
+
+@pytest.fixture
+def ecr(cloud: LocalCloud) -> Any:
+    return cloud.client("ecr")
+
+
+def refused(call: Any, **parameters: Any) -> tuple[str, str]:
+    """The code and the message of the error that a call ends with."""
+    with pytest.raises(ClientError) as caught:
+        call(**parameters)
+    error = caught.value.response["Error"]
+    return error["Code"], error["Message"]
+
+
+class Answer:
+    """What the registry has answered."""
+
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self.status = response.status
+        self.headers = {name.lower(): value for name, value in response.getheaders()}
+        self.body = response.read()
+
+    @property
+    def code(self) -> str:
+        """The code of the error."""
+        return str(json.loads(self.body)["errors"][0]["code"])
+
+
+class Registry:
+    """A client of the registry."""
+
+    def __init__(self, cloud: LocalCloud, host: str = "") -> None:
+        self.address = urlsplit(cloud.endpoint).netloc
+        self.host = host or self.address
+
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+        connection = http.client.HTTPConnection(self.address, timeout=20)
+        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, body, {"Host": self.host, **headers}, encode_chunked=False)
+        try:
+            return Answer(connection.getresponse())
+        finally:
+            connection.close()
+
+    def push_blob(self, name: str, data: bytes) -> str:
+        """Push a layer in two chunks."""
+        opened = self.ask("POST", f"/v2/{name}/blobs/uploads/")
+        assert opened.status == 202
+        middle = len(data) // 2
+        first = self.ask("PATCH", opened.headers["location"], data[:middle], Content_Range=f"0-{middle - 1}")
+        assert (first.status, first.headers["range"]) == (202, f"0-{middle - 1}")
+        again = self.ask("PATCH", first.headers["location"], data[:middle], Content_Range=f"0-{middle - 1}")
+        assert again.status == 416
+        self.ask("PATCH", first.headers["location"], data[middle:], Content_Range=f"{middle}-{len(data) - 1}")
+        done = self.ask("PUT", f"{first.headers['location']}?digest={digest_of(data)}")
+        assert (done.status, done.headers["docker-content-digest"]) == (201, digest_of(data))
+        return digest_of(data)
+
+    def push_image(self, name: str, tag: str, *layers: bytes) -> str:
+        """Push an image and return its digest."""
+        described = [descriptor(self.push_blob(name, layer), len(layer)) for layer in layers]
+        manifest = image_of(descriptor(self.push_blob(name, b"{}  "), 4), described)
+        put = self.ask("PUT", f"/v2/{name}/manifests/{tag}", manifest, Content_Type=IMAGE)
+        assert put.status == 201, put.body
+        return put.headers["docker-content-digest"]
+
+
+def digest_of(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def descriptor(digest: str, size: int, media_type: str = "application/vnd.oci.image.layer.v1.tar") -> dict[str, Any]:
+    return {"mediaType": media_type, "digest": digest, "size": size}
+
+
+def image_of(config: dict[str, Any], layers: list[dict[str, Any]], **more: Any) -> bytes:
+    return json.dumps({"schemaVersion": 2, "mediaType": IMAGE, "config": config, "layers": layers, **more}).encode()
+
+
+def test_repositories(cloud: LocalCloud, ecr: Any) -> None:
+    made = ecr.create_repository(
+        repositoryName="team/app",
+        imageTagMutability="IMMUTABLE",
+        imageScanningConfiguration={"scanOnPush": True},
+        tags=[{"Key": "a", "Value": "1"}],
+    )["repository"]
+    assert made["repositoryArn"] == "arn:aws:ecr:us-east-1:000000000000:repository/team/app"
+    assert made["repositoryUri"].endswith("/team/app")
+    assert "000000000000.dkr.ecr.us-east-1" in made["repositoryUri"]
+    assert refused(ecr.create_repository, repositoryName="team/app") == (
+        "RepositoryAlreadyExistsException",
+        "The repository with name 'team/app' already exists in the registry with id '000000000000'",
+    )
+    ecr.create_repository(repositoryName="other")
+    cloud.kill()
+    cloud.start()
+    assert [each["repositoryName"] for each in ecr.describe_repositories()["repositories"]] == ["other", "team/app"]
+    shown = ecr.describe_repositories(repositoryNames=["team/app"])["repositories"][0]
+    assert (shown["imageTagMutability"], shown["imageScanningConfiguration"]) == ("IMMUTABLE", {"scanOnPush": True})
+    assert refused(ecr.describe_repositories, repositoryNames=["nobody"]) == (
+        "RepositoryNotFoundException",
+        "The repository with name 'nobody' does not exist in the registry with id '000000000000'",
+    )
+    assert cloud.client("ecr", region="eu-west-1").describe_repositories()["repositories"] == []
+
+    ecr.tag_resource(resourceArn=made["repositoryArn"], tags=[{"Key": "b", "Value": "2"}])
+    ecr.untag_resource(resourceArn=made["repositoryArn"], tagKeys=["a"])
+    assert ecr.list_tags_for_resource(resourceArn=made["repositoryArn"])["tags"] == [{"Key": "b", "Value": "2"}]
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "*"}]})
+    assert refused(ecr.get_repository_policy, repositoryName="other")[0] == "RepositoryPolicyNotFoundException"
+    ecr.set_repository_policy(repositoryName="other", policyText=policy)
+    assert ecr.get_repository_policy(repositoryName="other")["policyText"] == policy
+    ecr.delete_repository_policy(repositoryName="other")
+    assert refused(ecr.set_repository_policy, repositoryName="other", policyText="{}")[1] == (
+        "Invalid parameter at 'PolicyText' failed to satisfy constraint: 'Invalid repository policy provided'"
+    )
+    selection = {"tagStatus": "untagged", "countType": "imageCountMoreThan", "countNumber": 1}
+    lifecycle = json.dumps({"rules": [{"rulePriority": 1, "selection": selection, "action": {"type": "expire"}}]})
+    ecr.put_lifecycle_policy(repositoryName="other", lifecyclePolicyText=lifecycle)
+    assert ecr.get_lifecycle_policy(repositoryName="other")["lifecyclePolicyText"] == lifecycle
+    ecr.delete_lifecycle_policy(repositoryName="other")
+    assert refused(ecr.get_lifecycle_policy, repositoryName="other")[0] == "LifecyclePolicyNotFoundException"
+    ecr.put_image_tag_mutability(repositoryName="other", imageTagMutability="IMMUTABLE")
+    ecr.put_image_scanning_configuration(repositoryName="other", imageScanningConfiguration={"scanOnPush": True})
+    assert refused(ecr.start_image_scan, repositoryName="other", imageId={"imageTag": "x"})[0] == "NotImplemented"
+    ecr.delete_repository(repositoryName="other")
+    assert refused(ecr.delete_repository, repositoryName="other")[0] == "RepositoryNotFoundException"
+
+
+def test_images_are_pushed_and_pulled(cloud: LocalCloud, ecr: Any) -> None:
+    uri = ecr.create_repository(repositoryName="team/app")["repository"]["repositoryUri"]
+    registry = Registry(cloud)
+    assert registry.ask("GET", "/v2/").status == 200
+    assert registry.ask("POST", "/v2/nobody/blobs/uploads/").code == "NAME_UNKNOWN"
+    layer = b"layer" * 500_000
+    digest = registry.push_image("team/app", "v1", layer)
+    cloud.kill()
+    cloud.start()
+    head = registry.ask("HEAD", "/v2/team/app/manifests/v1")
+    assert (head.status, head.headers["docker-content-digest"], head.headers["content-type"]) == (200, digest, IMAGE)
+    manifest = registry.ask("GET", f"/v2/team/app/manifests/{digest}").body
+    assert digest_of(manifest) == digest
+    blob = f"/v2/team/app/blobs/{digest_of(layer)}"
+    assert registry.ask("HEAD", blob).headers["content-length"] == str(len(layer))
+    assert registry.ask("GET", blob).body == layer
+    part = registry.ask("GET", blob, Range="bytes=5-9")
+    assert (part.status, part.body, part.headers["content-range"]) == (206, b"layer", f"bytes 5-9/{len(layer)}")
+    # By the registry's own host, and by the name of its URI.
+    own = Registry(cloud, "000000000000.dkr.ecr.us-east-1.localhost:4566")
+    assert own.ask("GET", "/v2/team/app/manifests/v1").body == manifest
+    path = "/v2/000000000000.dkr.ecr.us-east-1/team/app/manifests/v1"
+    assert registry.ask("GET", path).body == manifest
+    assert uri.startswith((registry.address, "000000000000."))
+    elsewhere = Registry(cloud, "111111111111.dkr.ecr.us-east-1.localhost:4566")
+    assert elsewhere.ask("GET", "/v2/team/app/manifests/v1").code == "NAME_UNKNOWN"
+    assert registry.ask("GET", "/v2/team/app/manifests/v9").code == "MANIFEST_UNKNOWN"
+    assert registry.ask("GET", "/v2/", Origin="http://evil.example").status == 403
+
+    # What is not there, or is not what it says that it is.
+    unknown = image_of(descriptor(digest_of(b"x"), 1), [])
+    assert registry.ask("PUT", "/v2/team/app/manifests/x", unknown, Content_Type=IMAGE).code == "MANIFEST_BLOB_UNKNOWN"
+    assert registry.ask("PUT", "/v2/team/app/manifests/x", b"[]", Content_Type=IMAGE).code == "MANIFEST_INVALID"
+    wrong = registry.ask("POST", f"/v2/team/app/blobs/uploads/?digest={digest_of(b'a')}", b"b")
+    assert wrong.code == "DIGEST_INVALID"
+    assert registry.ask("GET", f"/v2/team/app/blobs/{digest_of(b'a')}").code == "BLOB_UNKNOWN"
+
+    # A layer of another repository is taken over.
+    ecr.create_repository(repositoryName="copy")
+    mount = f"/v2/copy/blobs/uploads/?mount={digest_of(layer)}&from=team/app"
+    assert registry.ask("POST", mount).status == 201
+    assert registry.ask("POST", mount.replace("team/app", "nobody")).status == 202
+
+    # A list of images, and something attached to an image.
+    entry = descriptor(digest, len(manifest), IMAGE)
+    index = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}).encode()
+    assert registry.ask("PUT", "/v2/team/app/manifests/all", index, Content_Type=INDEX).status == 201
+    signature = image_of(descriptor(digest_of(b"{}  "), 4), [], subject=entry, artifactType="application/signature")
+    attached = registry.ask("PUT", f"/v2/team/app/manifests/{digest_of(signature)}", signature, Content_Type=IMAGE)
+    assert attached.headers["oci-subject"] == digest
+    referrers = json.loads(registry.ask("GET", f"/v2/team/app/referrers/{digest}").body)["manifests"]
+    assert [each["artifactType"] for each in referrers] == ["application/signature"]
+    listed = registry.ask("GET", "/v2/team/app/tags/list?n=1")
+    assert json.loads(listed.body) == {"name": "team/app", "tags": ["all"]}
+    assert listed.headers["link"] == '</v2/team/app/tags/list?n=1&last=all>; rel="next"'
+    assert json.loads(registry.ask("GET", "/v2/_catalog").body) == {"repositories": ["copy", "team/app"]}
+
+    assert registry.ask("DELETE", f"/v2/team/app/manifests/{digest}").code == "DENIED"
+    assert registry.ask("DELETE", "/v2/team/app/manifests/all").status == 202
+    assert registry.ask("DELETE", f"/v2/team/app/manifests/{digest_of(index)}").status == 202
+    assert registry.ask("DELETE", f"/v2/team/app/manifests/{digest}").status == 202
+    assert registry.ask("GET", blob).code == "BLOB_UNKNOWN"
+    assert registry.ask("GET", blob.replace("team/app", "copy")).body == layer
+
+
+def test_image_operations(cloud: LocalCloud, ecr: Any) -> None:
+    ecr.create_repository(repositoryName="app")
+    key = {"repositoryName": "app"}
+    layer, config = b"x" * 1000, b'{"os":"linux"}'
+    for data in (layer, config):
+        upload = ecr.initiate_layer_upload(**key)["uploadId"]
+        middle = len(data) // 2
+        send = {**key, "uploadId": upload}
+        ecr.upload_layer_part(**send, partFirstByte=0, partLastByte=middle - 1, layerPartBlob=data[:middle])
+        assert refused(
+            ecr.upload_layer_part, **send, partFirstByte=0, partLastByte=middle - 1, layerPartBlob=data[:middle]
+        )[0] == ("InvalidLayerPartException")
+        cloud.kill()
+        cloud.start()
+        ecr.upload_layer_part(**send, partFirstByte=middle, partLastByte=len(data) - 1, layerPartBlob=data[middle:])
+        assert refused(ecr.complete_layer_upload, **send, layerDigests=[digest_of(b"no")])[0] == "InvalidLayerException"
+        assert ecr.complete_layer_upload(**send, layerDigests=[digest_of(data)])["layerDigest"] == digest_of(data)
+        assert (
+            refused(ecr.complete_layer_upload, **send, layerDigests=[digest_of(data)])[0] == "UploadNotFoundException"
+        )
+    checked = ecr.batch_check_layer_availability(**key, layerDigests=[digest_of(layer), digest_of(b"?"), "x"])
+    assert [each["layerAvailability"] for each in checked["layers"]] == ["AVAILABLE", "UNAVAILABLE"]
+    assert [each["failureCode"] for each in checked["failures"]] == ["InvalidLayerDigest"]
+
+    manifest = image_of(descriptor(digest_of(config), 14), [descriptor(digest_of(layer), 1000)]).decode()
+    digest = digest_of(manifest.encode())
+    assert ecr.put_image(**key, imageManifest=manifest, imageTag="v1")["image"]["imageId"]["imageDigest"] == digest
+    assert refused(ecr.put_image, **key, imageManifest=manifest, imageTag="v1") == (
+        "ImageAlreadyExistsException",
+        f"Image with digest '{digest}' and tag 'v1' already exists in the repository with name 'app' "
+        "in registry with id '000000000000'",
+    )
+    ecr.put_image(**key, imageManifest=manifest, imageTag="v2")
+    missing = image_of(descriptor(digest_of(b"no"), 2), []).decode()
+    assert refused(ecr.put_image, **key, imageManifest=missing)[0] == "LayersNotFoundException"
+    untyped = json.dumps({"schemaVersion": 2})
+    assert refused(ecr.put_image, **key, imageManifest=untyped)[1] == (
+        "image manifest mediatype not provided in manifest or parameter"
+    )
+    ecr.put_image_tag_mutability(**key, imageTagMutability="IMMUTABLE")
+    other = image_of(descriptor(digest_of(config), 14), []).decode()
+    assert refused(ecr.put_image, **key, imageManifest=other, imageTag="v1") == (
+        "ImageTagAlreadyExistsException",
+        "The image tag 'v1' already exists in the 'app' repository and cannot be overwritten because the tag is "
+        "immutable.",
+    )
+    ecr.put_image(**key, imageManifest=other)
+
+    assert {each.get("imageTag") for each in ecr.list_images(**key)["imageIds"]} == {"v1", "v2", None}
+    tagged = ecr.list_images(**key, filter={"tagStatus": "UNTAGGED"})["imageIds"]
+    assert tagged == [{"imageDigest": digest_of(other.encode())}]
+    (shown,) = ecr.describe_images(**key, imageIds=[{"imageTag": "v2"}])["imageDetails"]
+    assert (shown["imageTags"], shown["imageSizeInBytes"], shown["imageDigest"]) == (["v1", "v2"], 1000, digest)
+    assert abs(shown["imagePushedAt"].timestamp() - time.time()) < 60
+    assert refused(ecr.describe_images, **key, imageIds=[{"imageTag": "v9"}]) == (
+        "ImageNotFoundException",
+        "The image with imageId {imageDigest:'null', imageTag:'v9'} does not exist within the repository with name "
+        "'app' in the registry with id '000000000000'",
+    )
+    got = ecr.batch_get_image(**key, imageIds=[{"imageTag": "v1"}, {"imageTag": "v9"}])
+    assert (got["images"][0]["imageManifest"], got["failures"][0]["failureCode"]) == (manifest, "ImageNotFound")
+    url = urlsplit(ecr.get_download_url_for_layer(**key, layerDigest=digest_of(layer))["downloadUrl"])
+    assert Registry(cloud).ask("GET", f"{url.path}?{url.query}").body == layer
+
+    assert refused(ecr.delete_repository, **key)[0] == "RepositoryNotEmptyException"
+    gone = ecr.batch_delete_image(**key, imageIds=[{"imageTag": "v1"}, {"imageTag": "v9"}])
+    assert gone["imageIds"] == [{"imageDigest": digest, "imageTag": "v1"}]
+    assert gone["failures"][0]["failureReason"] == "Requested image not found"
+    assert len(ecr.describe_images(**key)["imageDetails"]) == 2
+    ecr.batch_delete_image(**key, imageIds=[{"imageTag": "v2"}])
+    assert len(ecr.describe_images(**key)["imageDetails"]) == 1
+    assert refused(ecr.get_download_url_for_layer, **key, layerDigest=digest_of(layer))[0] == "LayersNotFoundException"
+    ecr.delete_repository(**key, force=True)
+    assert not list((cloud.data_dir / "ecr").glob("*/sha256/*"))
+
+
+def test_tokens(cloud: LocalCloud, ecr: Any) -> None:
+    ecr.create_repository(repositoryName="app")
+    with LocalCloud("--auth", "enforce", data_dir=cloud.data_dir / "enforced") as strict:
+        registry = Registry(strict)
+        answer = registry.ask("GET", "/v2/")
+        assert (answer.status, answer.headers["www-authenticate"].split()[0]) == (401, "Basic")
+        assert registry.ask("GET", "/v2/app/tags/list", Authorization="Basic QVdTOng=").status == 401
+    (data,) = ecr.get_authorization_token()["authorizationData"]
+    assert data["proxyEndpoint"].startswith("http://")
+    assert base64.b64decode(data["authorizationToken"]).startswith(b"AWS:")
+    cloud.kill()
+    cloud.start()
+    # The token says whose registry it is.
+    (other,) = cloud.client("ecr", region="eu-west-1").get_authorization_token()["authorizationData"]
+    cloud.client("ecr", region="eu-west-1").create_repository(repositoryName="west")
+    registry = Registry(cloud)
+    west = registry.ask("GET", "/v2/west/tags/list", Authorization=f"Basic {other['authorizationToken']}")
+    assert json.loads(west.body) == {"name": "west", "tags": []}
+    east = registry.ask("GET", "/v2/app/tags/list", Authorization=f"Basic {data['authorizationToken']}")
+    assert east.status == 200
+    cloud.advance(12 * 3600)
+    late = registry.ask("GET", "/v2/west/tags/list", Authorization=f"Basic {other['authorizationToken']}")
+    assert late.code == "NAME_UNKNOWN"
