@@ -32,6 +32,13 @@ def eventually(look: Callable[[], Any], seconds: float = 10) -> Any:
     return found
 
 
+def restart(cloud: LocalCloud) -> None:
+    """Kill and start again; what was delivered is forgotten a moment later, until then it would be delivered twice."""
+    time.sleep(0.1)
+    cloud.kill()
+    cloud.start()
+
+
 def queue(cloud: LocalCloud, name: str) -> tuple[str, str]:
     """A queue's URL and ARN."""
     attributes = {"FifoQueue": "true", "ContentBasedDeduplication": "true"} if name.endswith(".fifo") else {}
@@ -107,8 +114,7 @@ def test_events_reach_the_targets_of_matching_rules(cloud: LocalCloud) -> None:
     put(cloud, detail)
     assert receive(cloud, urls["all"], 0) == []
     events.enable_rule(Name="big")
-    cloud.kill()
-    cloud.start()
+    restart(cloud)
     put(cloud, detail)
     assert len(receive(cloud, urls["all"])) == 1
     assert events.list_rule_names_by_target(TargetArn=arns["all"])["RuleNames"] == ["big"]
@@ -216,8 +222,7 @@ def test_schedules_tick_by_the_clouds_clock(cloud: LocalCloud) -> None:
     # What was missed is made up for once.
     cloud.advance(6000)
     assert len(receive(cloud, url)) == 1
-    cloud.kill()
-    cloud.start()
+    restart(cloud)
     assert receive(cloud, url, 0) == []
     cloud.advance(601)
     assert len(receive(cloud, url)) == 1
@@ -247,9 +252,7 @@ def test_failed_deliveries_are_tried_again_and_dead_lettered(cloud: LocalCloud) 
     cloud.control("faults", {"service": "sqs", "operation": "SendMessage", "error": "InternalError", "status": 500})
     put(cloud, {"n": 2})
     # It is stored before it is tried, so that a killed cloud tries it again.
-    time.sleep(0.2)
-    cloud.kill()
-    cloud.start()
+    restart(cloud)
     cloud.advance(5)
     assert json.loads(receive(cloud, url)[0]["Body"])["detail"] == {"n": 2}
 
@@ -267,8 +270,7 @@ def test_archives_keep_events_and_replays_send_them_again(cloud: LocalCloud) -> 
     url, arn = queue(cloud, "q")
     events.put_rule(Name="r", EventPattern=json.dumps({"replay-name": [{"exists": True}]}))
     events.put_targets(Rule="r", Targets=[{"Id": "q", "Arn": arn}])
-    cloud.kill()
-    cloud.start()
+    restart(cloud)
     events.start_replay(
         ReplayName="again",
         EventSourceArn=archive,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,9 +17,6 @@ from cloudlet.services.schedules.expressions import text
 from cloudlet.store import Database
 
 SERVICE = "events.amazonaws.com"
-_TRIES, _AGE = 185, 86_400  # the longest that a retry policy allows, and what is so without one
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 1.0, 480.0
-_DEAD_LETTER_PAUSE = 20.0
 
 
 class Courier:
@@ -103,15 +99,14 @@ class Courier:
         left = delivery.added + age - self._cloud.clock.now()
         if failed > tries or left <= 0:
             return None
-        pause = min(_LONGEST_PAUSE, _SHORTEST_PAUSE * 2.0 ** min(failed - 1, 20)) * random.uniform(0.8, 1.2)
-        return min(pause, left)
+        return min(targets.pause_after(failed), left)
 
     def _limits(self, delivery: Delivery) -> tuple[int, float]:
         """How often a target is tried again, and for how long."""
         arn, _, id = delivery.target.rpartition(" ")
         rule = self._find(arn)
         policy = rule.targets.get(id, {}).get("RetryPolicy", {}) if rule is not None else {}
-        return policy.get("MaximumRetryAttempts", _TRIES), policy.get("MaximumEventAgeInSeconds", _AGE)
+        return policy.get("MaximumRetryAttempts", targets.TRIES), policy.get("MaximumEventAgeInSeconds", targets.AGE)
 
     async def _bury(self, delivery: Delivery, error: Exception) -> None:
         """Send what cannot be delivered to the target's dead-letter queue."""
@@ -135,25 +130,7 @@ class Courier:
             tries, _ = self._limits(delivery)
             exhausted = "MaximumRetryAttempts" if delivery.attempt > tries else "MaximumEventAgeInSeconds"
             attributes["EXHAUSTED_RETRY_CONDITION"] = exhausted
-        await bury(self._cloud, queue, bytes(job.event).decode(), attributes, SERVICE)
-
-
-async def bury(cloud: Cloud, queue: str, body: str, attributes: dict[str, str], principal: str) -> None:
-    """Send a dead letter; tried until the queue takes it or is gone. Raises AwsError."""
-    _, _, _, region, account, _ = queue.split(":", 5)
-    input = {
-        "QueueUrl": queue,
-        "MessageBody": body,
-        "MessageAttributes": {name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()},
-    }
-    while True:
-        try:
-            await cloud.call("sqs", "SendMessage", input, account=account, region=region, principal=principal)
-            return
-        except AwsError as refused:
-            if targets.is_final(refused):
-                raise
-            await cloud.clock.sleep(_DEAD_LETTER_PAUSE)
+        await targets.bury(self._cloud, queue, bytes(job.event).decode(), attributes, SERVICE)
 
 
 def is_bus(arn: str) -> bool:

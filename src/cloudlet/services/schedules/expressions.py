@@ -29,14 +29,15 @@ class Schedule(Protocol):
 
 def parse(expression: str, *, anchor: float, zone: str = "UTC") -> Schedule:
     """Read an expression; a rate counts from ``anchor``, the others are in a time zone. Raises ScheduleError."""
+    where = _zone(zone)
     if match := _RATE.fullmatch(expression):
         unit = match[2].removesuffix("s")
         return Rate(int(match[1]) * _SECONDS[unit], anchor)
     if match := _CRON.fullmatch(expression):
-        return Cron([field.upper() for field in match.groups()], _zone(zone))
+        return Cron([field.upper() for field in match.groups()], where)
     if match := _AT.fullmatch(expression):
         try:
-            local = datetime.fromisoformat(match[1]).replace(tzinfo=_zone(zone))
+            local = datetime.fromisoformat(match[1]).replace(tzinfo=where)
         except ValueError:
             raise ScheduleError(expression) from None
         return At(local.timestamp())

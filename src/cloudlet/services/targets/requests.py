@@ -24,6 +24,7 @@ _GONE = frozenset(
     )
 )
 _FORBIDDEN = frozenset(("AccessDenied", "AccessDeniedException", "AuthorizationError", "AuthorizationErrorException"))
+_NEVER = frozenset(("NotImplemented", "ValidationException", "MissingParameter"))
 _THROTTLED = ("Throttl", "TooManyRequests", "ProvisionedThroughputExceeded", "RequestLimitExceeded")
 
 
@@ -62,7 +63,7 @@ def request(arn: str, body: str, parameters: dict[str, Any], account: str, regio
 
 def is_final(error: AwsError) -> bool:
     """Whether another try cannot help: the target is gone, or may not be used, or will never take this payload."""
-    return error.code in _GONE or error.code in _FORBIDDEN or error.code == "NotImplemented" or "Invalid" in error.code
+    return error.code in _GONE or error.code in _FORBIDDEN or error.code in _NEVER or "Invalid" in error.code
 
 
 def failure(error: BaseException) -> tuple[str, str]:
@@ -116,7 +117,6 @@ _TASK_MEMBERS = {
     "EnableExecuteCommand": "enableExecuteCommand",
     "Group": "group",
     "LaunchType": "launchType",
-    "NetworkConfiguration": "networkConfiguration",
     "PlacementConstraints": "placementConstraints",
     "PlacementStrategy": "placementStrategy",
     "PlatformVersion": "platformVersion",
@@ -131,10 +131,11 @@ def _ecs(arn: str, resource: str, body: str, parameters: dict[str, Any]) -> tupl
     given = parameters["EcsParameters"]
     input: dict[str, Any] = {"cluster": arn}
     input.update({member: given[name] for name, member in _TASK_MEMBERS.items() if name in given})
+    if network := given.get("NetworkConfiguration", {}).get("awsvpcConfiguration"):
+        lower = {name[:1].lower() + name[1:]: value for name, value in network.items()}
+        input["networkConfiguration"] = {"awsvpcConfiguration": lower}
     if tags := given.get("Tags"):
-        input["tags"] = [
-            {"key": tag.get("Key", tag.get("key")), "value": tag.get("Value", tag.get("value"))} for tag in tags
-        ]
+        input["tags"] = [{name.lower(): value for name, value in tag.items()} for tag in tags]
     try:
         overrides = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeError):
