@@ -230,7 +230,7 @@ class Cloud:
             task.cancel()
         if self._tasks:
             await asyncio.wait(list(self._tasks), timeout=5)
-        for service in reversed(self._services.values()):
+        for service in reversed(list(self._services.values())):
             try:
                 await service.stop()
             except Exception:
