@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 import time
 import zipfile
 from typing import Any
 
 import pytest
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from cloudlet.testing import LocalCloud
@@ -18,7 +20,8 @@ ROLE = "arn:aws:iam::000000000000:role/states"
 
 @pytest.fixture
 def states(cloud: LocalCloud) -> Any:
-    return cloud.client("stepfunctions")
+    # StartSyncExecution and TestState would be asked of ``sync-<host>``, which no address has.
+    return cloud.client("stepfunctions", config=Config(inject_host_prefix=False))
 
 
 def make(
@@ -313,3 +316,298 @@ def test_what_survives_a_kill(cloud: LocalCloud, states: Any) -> None:
     cloud.advance(11)
     assert ended(states, late)["error"] == "States.HeartbeatTimeout"
     assert "TaskTimedOut" in history(states, late)
+
+
+def test_jsonata(cloud: LocalCloud, states: Any) -> None:
+    """Arguments, Output, Assign and Condition; an error of an expression is one that can be caught."""
+    table = cloud.client("dynamodb")
+    table.create_table(
+        TableName="orders",
+        KeySchema=[{"AttributeName": "k", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "k", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    put = {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::dynamodb:putItem",
+        "Arguments": {
+            "TableName": "orders",
+            "Item": {"k": {"S": "{% $states.input.id %}"}, "n": {"N": "{% $string($sum($states.input.lines.n)) %}"}},
+            "ConditionExpression": "attribute_not_exists(k)",
+        },
+        "Assign": {"id": "{% $states.input.id %}", "when": "{% $exists($states.result.SdkHttpMetadata) %}"},
+        "Output": "{% $states.input.lines %}",
+        "Catch": [
+            {
+                "ErrorEquals": ["DynamoDB.ConditionalCheckFailedException"],
+                "Assign": {"id": "none"},
+                "Output": "{% [] %}",
+                "Next": "Items",
+            }
+        ],
+        "Next": "Items",
+    }
+    items = {
+        "Type": "Map",
+        "Items": "{% $states.input[n > 1] ~> $append([]) %}",
+        "ItemSelector": {"v": "{% $states.context.Map.Item.Value.n %}", "i": "{% $states.context.Map.Item.Index %}"},
+        "ItemProcessor": {
+            "StartAt": "D",
+            "States": {"D": {"Type": "Pass", "Output": "{% $states.input.v * 2 %}", "End": True}},
+        },
+        "Next": "Read",
+    }
+    read = {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::aws-sdk:dynamodb:getItem",
+        "Arguments": {"TableName": "orders", "Key": {"k": {"S": "a"}}},
+        "Output": {"id": "{% $id %}", "n": "{% $states.result.Item.n.N %}", "doubled": "{% $states.input %}"},
+        "Next": "Which",
+    }
+    which = {
+        "Type": "Choice",
+        "Choices": [{"Condition": "{% $id = 'a' %}", "Next": "Done"}],
+        "Default": "Broken",
+    }
+    broken = {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::dynamodb:getItem",
+        "Arguments": "{% $states.input.nothing %}",
+        "Catch": [
+            {
+                "ErrorEquals": ["States.QueryEvaluationError"],
+                "Output": "{% $states.errorOutput.Cause %}",
+                "Next": "Done",
+            }
+        ],
+        "End": True,
+    }
+    all_states = {
+        "Put": put,
+        "Items": items,
+        "Read": read,
+        "Which": which,
+        "Broken": broken,
+        "Done": {"Type": "Succeed"},
+    }
+    machine = make(states, "jsonata", all_states, QueryLanguage="JSONata")
+    order = {"id": "a", "lines": [{"n": 1}, {"n": 2}, {"n": 3}]}
+    assert output(states, start(states, machine, order)) == {"id": "a", "n": "6", "doubled": [4, 6]}
+    said = "The JSONata expression '$states.input.nothing' specified for the field 'Arguments'"
+    assert f"{said} returned nothing (undefined)." in output(states, start(states, machine, order))
+
+
+def test_express_and_logging(cloud: LocalCloud, states: Any) -> None:
+    logs = cloud.client("logs")
+    logs.create_log_group(logGroupName="states")
+    group = "arn:aws:logs:us-east-1:000000000000:log-group:states:*"
+    definition = {
+        "StartAt": "A",
+        "States": {"A": {"Type": "Pass", "Parameters": {"sum.$": "States.MathAdd($.a, 1)"}, "End": True}},
+    }
+    machine = states.create_state_machine(
+        name="quick",
+        definition=json.dumps(definition),
+        roleArn=ROLE,
+        type="EXPRESS",
+        loggingConfiguration={
+            "level": "ALL",
+            "includeExecutionData": True,
+            "destinations": [{"cloudWatchLogsLogGroup": {"logGroupArn": group}}],
+        },
+    )["stateMachineArn"]
+    answer = states.start_sync_execution(stateMachineArn=machine, input='{"a": 1}', name="n")
+    assert (answer["status"], answer["output"]) == ("SUCCEEDED", '{"sum":2}')
+    assert ":express:quick:n:" in answer["executionArn"]
+    answer = states.start_sync_execution(stateMachineArn=machine, input="{}")
+    assert (answer["status"], answer["error"]) == ("FAILED", "States.ParameterPathFailure")
+    background = states.start_execution(stateMachineArn=machine, input='{"a": 2}')["executionArn"]
+    assert refused(states.describe_execution, executionArn=background)[0] == "InvalidArn"
+    for _ in range(100):
+        lines = [json.loads(event["message"]) for event in logs.filter_log_events(logGroupName="states")["events"]]
+        if len(lines) == 11:
+            break
+        time.sleep(0.05)
+    mine = [line for line in lines if line["execution_arn"] == background]
+    assert [line["type"] for line in mine] == [
+        "ExecutionStarted",
+        "PassStateEntered",
+        "PassStateExited",
+        "ExecutionSucceeded",
+    ]
+    assert mine[-1]["details"]["output"] == '{"sum":3}'
+    standard = make(states, "slow", {"A": {"Type": "Succeed"}})
+    assert refused(states.start_sync_execution, stateMachineArn=standard)[0] == "StateMachineTypeNotSupported"
+    task = {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::sqs:sendMessage.waitForTaskToken",
+        "Parameters": {},
+        "End": True,
+    }
+    assert refused(make, states=states, name="x", all_states={"A": task}, kind="EXPRESS")[0] == "InvalidDefinition"
+
+
+def test_activities_and_children(cloud: LocalCloud, states: Any) -> None:
+    """A worker polls for its task; a parent waits for its child, also over a kill."""
+    activity = states.create_activity(name="work")["activityArn"]
+    child = make(states, "child", {"W": {"Type": "Task", "Resource": activity, "TimeoutSeconds": 500, "End": True}})
+    run = {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::states:startExecution.sync:2",
+        "Parameters": {"StateMachineArn": child, "Input": {"n.$": "$.n"}},
+        "OutputPath": "$.Output",
+        "End": True,
+    }
+    parent = make(states, "parent", {"Run": run})
+    polled: list[Any] = []
+    worker = cloud.client("stepfunctions")
+    thread = threading.Thread(
+        target=lambda: polled.append(worker.get_activity_task(activityArn=activity, workerName="w"))
+    )
+    thread.start()
+    time.sleep(0.2)
+    execution = start(states, parent, {"n": 5})
+    thread.join()
+    (task,) = polled
+    assert json.loads(task["input"]) == {"n": 5}
+    cloud.kill()
+    cloud.start()
+    states.send_task_success(taskToken=task["taskToken"], output='{"done": true}')
+    assert output(states, execution) == {"done": True}
+    assert history(states, execution)[1:5] == ["TaskStateEntered", "TaskScheduled", "TaskStarted", "TaskSubmitted"]
+    second = start(states, parent, {"n": 6})
+    until(states, second, "TaskSubmitted")
+    cloud.advance(501)
+    found = ended(states, second)
+    assert found["error"] == "States.TaskFailed"
+    assert json.loads(found["cause"])["Error"] == "States.Timeout"
+    # What failed is done again from where it failed.
+    (failed,) = states.list_executions(stateMachineArn=child, statusFilter="FAILED")["executions"]
+    states.redrive_execution(executionArn=failed["executionArn"])
+    task = worker.get_activity_task(activityArn=activity)
+    states.send_task_failure(taskToken=task["taskToken"], error="Mine", cause="no")
+    found = ended(states, failed["executionArn"])
+    assert (found["error"], found["cause"], found["redriveCount"]) == ("Mine", "no", 1)
+    stopped = start(states, parent, {"n": 7})
+    states.stop_execution(executionArn=stopped, error="Enough", cause="of it")
+    found = ended(states, stopped)
+    assert (found["status"], found["error"], found["redriveStatus"]) == ("ABORTED", "Enough", "REDRIVABLE")
+    assert history(states, stopped)[-1] == "ExecutionAborted"
+
+
+def test_versions_and_aliases(cloud: LocalCloud, states: Any) -> None:
+    machine = make(states, "m", {"A": {"Type": "Pass", "Result": 1, "End": True}})
+    first = states.publish_state_machine_version(stateMachineArn=machine, description="one")["stateMachineVersionArn"]
+    assert first == f"{machine}:1"
+    assert states.publish_state_machine_version(stateMachineArn=machine)["stateMachineVersionArn"] == first
+    definition = {"StartAt": "A", "States": {"A": {"Type": "Pass", "Result": 2, "End": True}}}
+    second = states.update_state_machine(stateMachineArn=machine, definition=json.dumps(definition), publish=True)
+    alias = states.create_state_machine_alias(
+        name="live", routingConfiguration=[{"stateMachineVersionArn": first, "weight": 100}]
+    )["stateMachineAliasArn"]
+    execution = start(states, alias)
+    assert output(states, execution) == 1
+    found = states.describe_execution(executionArn=execution)
+    assert (found["stateMachineVersionArn"], found["stateMachineAliasArn"]) == (first, alias)
+    states.update_state_machine_alias(
+        stateMachineAliasArn=alias,
+        routingConfiguration=[{"stateMachineVersionArn": second["stateMachineVersionArn"], "weight": 100}],
+    )
+    assert output(states, start(states, alias)) == output(states, start(states, machine)) == 2
+    assert output(states, start(states, first)) == 1
+    assert len(states.list_executions(stateMachineArn=alias)["executions"]) == 2
+    assert refused(states.delete_state_machine_version, stateMachineVersionArn=f"{machine}:2")[0] == "ConflictException"
+    states.delete_state_machine(stateMachineArn=machine)
+    assert refused(states.describe_execution, executionArn=execution)[0] == "ExecutionDoesNotExist"
+    assert refused(states.describe_state_machine, stateMachineArn=machine) == (
+        "StateMachineDoesNotExist",
+        f"State Machine Does Not Exist: '{machine}'",
+    )
+
+
+def test_what_is_refused(cloud: LocalCloud, states: Any) -> None:
+    """Definitions are checked as AWS checks them; what is not there is named."""
+
+    def said(all_states: dict[str, Any]) -> str:
+        code, words = refused(make, states=states, name="x", all_states=all_states)
+        assert code == "InvalidDefinition"
+        return words
+
+    assert said({"pass1": {"Type": "Pass", "Next": "pass3"}, "pass2": {"Type": "Pass", "End": True}}) == (
+        "Invalid State Machine Definition: 'MISSING_TRANSITION_TARGET: Missing 'Next' target: pass3 "
+        "at /States/pass1/Next, "
+        'MISSING_TRANSITION_TARGET: State "pass2" is not reachable. at /States/pass2\''
+    )
+    words = "The value for the field 'a.$' must be a valid JSONPath or a valid intrinsic function call"
+    assert words in said({"A": {"Type": "Pass", "Parameters": {"a.$": "States.Nothing()"}, "End": True}})
+    assert "not recognized" in said({"A": {"Type": "Task", "Resource": "arn:aws:states:::sqs:nothing", "End": True}})
+    refusal = refused(
+        make,
+        states=states,
+        name="x",
+        all_states={"A": {"Type": "Task", "Resource": "arn:aws:states:::glue:startJobRun", "End": True}},
+    )
+    assert refusal == (
+        "NotImplemented",
+        "Cloudlet does not implement the service integration arn:aws:states:::glue:startJobRun.",
+    )
+    checked = states.validate_state_machine_definition(definition="{")
+    assert (checked["result"], checked["diagnostics"][0]["code"]) == ("FAIL", "INVALID_JSON_DESCRIPTION")
+    tried = states.test_state(
+        definition=json.dumps({"Type": "Pass", "Parameters": {"x.$": "$.a"}, "Next": "B"}),
+        input='{"a": 1}',
+        inspectionLevel="DEBUG",
+    )
+    assert (tried["status"], tried["output"], tried["nextState"]) == ("SUCCEEDED", '{"x":1}', "B")
+    assert tried["inspectionData"]["afterParameters"] == '{"x":1}'
+
+
+def test_in_a_template(cloud: LocalCloud, states: Any) -> None:
+    """SAM's and CloudFormation's own types, substitutions, versions; an update in place."""
+    template: dict[str, Any] = {
+        "Resources": {
+            "Work": {"Type": "AWS::StepFunctions::Activity", "Properties": {"Name": "work"}},
+            "Machine": {
+                "Type": "AWS::StepFunctions::StateMachine",
+                "Properties": {
+                    "RoleArn": ROLE,
+                    "DefinitionString": '{"StartAt":"A","States":{"A":{"Type":"Pass","Result":"${what}","End":true}}}',
+                    "DefinitionSubstitutions": {"what": {"Ref": "Work"}},
+                    "Tags": [{"Key": "team", "Value": "a"}],
+                },
+            },
+            "Version": {
+                "Type": "AWS::StepFunctions::StateMachineVersion",
+                "Properties": {
+                    "StateMachineArn": {"Ref": "Machine"},
+                    "StateMachineRevisionId": {"Fn::GetAtt": ["Machine", "StateMachineRevisionId"]},
+                },
+            },
+            "Alias": {
+                "Type": "AWS::StepFunctions::StateMachineAlias",
+                "Properties": {
+                    "Name": "live",
+                    "RoutingConfiguration": [{"StateMachineVersionArn": {"Ref": "Version"}, "Weight": 100}],
+                },
+            },
+        },
+        "Outputs": {"Machine": {"Value": {"Ref": "Machine"}}, "Alias": {"Value": {"Ref": "Alias"}}},
+    }
+    formation = cloud.client("cloudformation")
+    formation.create_stack(StackName="s", TemplateBody=json.dumps(template))
+    formation.get_waiter("stack_create_complete").wait(StackName="s", WaiterConfig={"Delay": 1})
+    outputs = {
+        o["OutputKey"]: o["OutputValue"] for o in formation.describe_stacks(StackName="s")["Stacks"][0]["Outputs"]
+    }
+    assert output(states, start(states, outputs["Alias"])) == "arn:aws:states:us-east-1:000000000000:activity:work"
+    tags = states.list_tags_for_resource(resourceArn=outputs["Machine"])["tags"]
+    assert {"key": "team", "value": "a"} in tags
+    machine = template["Resources"]["Machine"]["Properties"]
+    machine["Definition"] = {"StartAt": "A", "States": {"A": {"Type": "Pass", "Result": 2, "End": True}}}
+    del machine["DefinitionString"]
+    formation.update_stack(StackName="s", TemplateBody=json.dumps(template))
+    formation.get_waiter("stack_update_complete").wait(StackName="s", WaiterConfig={"Delay": 1})
+    assert output(states, start(states, outputs["Alias"])) == 2
+    formation.delete_stack(StackName="s")
+    formation.get_waiter("stack_delete_complete").wait(StackName="s", WaiterConfig={"Delay": 1})
+    assert states.list_state_machines()["stateMachines"] == states.list_activities()["activities"] == []

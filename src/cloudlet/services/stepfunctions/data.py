@@ -32,15 +32,26 @@ class Visit:
     """One visit of a state: what its fields can see."""
 
     def __init__(
-        self, state: State, input: Any, variables: dict[str, Any], context: dict[str, Any], event: int, now: float
+        self,
+        state: State,
+        input: Any,
+        variables: dict[str, Any],
+        context: dict[str, Any],
+        event: int,
+        now: float,
+        seen: dict[str, Any],
     ) -> None:
-        """``event`` is the one by which the state was entered, ``now`` the cloud's time."""
+        """``event`` is the one by which the state was entered, ``now`` the cloud's time.
+
+        ``seen`` gets the stages of the data when it has any: a state is being tried.
+        """
         self.state = state
         self.input = input
         self.variables = variables
         self.context = context
         self.event = event
         self.now = now
+        self._seen = seen
 
     def failed(self, said: str, error: str = RUNTIME) -> StateFailed:
         """An error while the state was executed, as Step Functions words it."""
@@ -51,18 +62,24 @@ class Visit:
 
     def effective(self) -> Any:
         """The input that the state works with."""
-        return self.input if self.state.jsonata else self._at("InputPath", self.input)
+        return self.input if self.state.jsonata else self.stage("afterInputPath", self._at("InputPath", self.input))
+
+    def stage(self, name: str, data: Any) -> Any:
+        """The data, remembered as a stage where a state is tried."""
+        if self._seen:
+            self._seen[name] = text_of(data)
+        return data
 
     def arguments(self, *fields: str, data: Any = msgspec.UNSET) -> Any:
         """What a state's work gets: the template in the first of the fields that it has, else its input."""
         if self.state.jsonata:
             if "Arguments" in self.state.fields:
-                return self.query("Arguments")
+                return self.stage("afterArguments", self.query("Arguments"))
             return self.input
         data = self.effective() if data is msgspec.UNSET else data
         for field in fields or ("Parameters",):
             if field in self.state.fields:
-                return self.template(self.state.fields[field], data)
+                return self.stage("afterParameters", self.template(self.state.fields[field], data))
         return data
 
     def value(self, field: str) -> Any:
@@ -119,14 +136,15 @@ class Visit:
         """The step out of the state with a result. ``raw`` is it before ResultSelector."""
         raw = result if raw is msgspec.UNSET else raw
         fields = self.state.fields
+        self.stage("result", raw)
         if self.state.jsonata:
             output = self.query("Output", result=result) if "Output" in fields else result
             assigned = self.query("Assign", result=result) if "Assign" in fields else {}
             return Step(output, self.state.next, assigned)
         if "ResultSelector" in fields:
-            result = self.template(fields["ResultSelector"], result)
+            result = self.stage("afterResultSelector", self.template(fields["ResultSelector"], result))
         assigned = self.template(fields["Assign"], raw) if "Assign" in fields else {}
-        output = self._placed(result, fields.get("ResultPath", "$"))
+        output = self.stage("afterResultPath", self._placed(result, fields.get("ResultPath", "$")))
         return Step(self._at("OutputPath", output), self.state.next, assigned)
 
     def passed(self, next: str | None, rule: dict[str, Any] | None = None) -> Step:

@@ -16,6 +16,7 @@ from cloudlet.services import api
 from cloudlet.services.stepfunctions import records
 from cloudlet.services.stepfunctions.data import text_of
 from cloudlet.services.stepfunctions.definition import diagnose
+from cloudlet.services.stepfunctions.diary import Diary
 from cloudlet.services.stepfunctions.journal import Journal, shown
 from cloudlet.services.stepfunctions.records import (
     Activity,
@@ -56,6 +57,7 @@ class Engine(api.Service):
         self.versions = self.db.resources(Version)
         self.aliases = self.db.resources(Alias)
         self.activities = self.db.resources(Activity)
+        self.diary = Diary(self.cloud)
         self.running: dict[str, Run] = {}  # by the execution's ARN
         self.pending: dict[str, Pending] = {}  # by the task's token
         self.offered: dict[str, deque[Pending]] = {}  # by the activity's ARN
@@ -108,7 +110,7 @@ class Engine(api.Service):
         deadline = (body.redriven or started) + machine.timeout if machine.timeout is not None else None
         if kind == "EXPRESS":
             deadline = min(deadline or started + _LONGEST_EXPRESS, started + _LONGEST_EXPRESS)
-        self.listen(journal, revision, name)
+        journal.told = self.diary.teller(body, revision)
         self.running[body.arn] = run
         run.begin(deadline)
         return run
@@ -120,9 +122,6 @@ class Engine(api.Service):
             lambda _: asyncio.ensure_future(self.db.write(lambda tx: records.drop_express(tx, id)))
         )
         return run
-
-    def listen(self, journal: Journal, revision: Revision, name: str) -> None:
-        """Give a journal's events to whoever wants them."""
 
     def revision(self, body: Execution) -> Revision:
         """What an execution runs by."""

@@ -169,7 +169,8 @@ class Executions(Machines):
                 "StateMachineTypeNotSupported",
                 f"This operation is not supported by this type of state machine: '{its_arn}'",
             )
-        size, before = size_of(input), place_of(input, 2**62)
+        asked = f"{its_arn} {input.get('statusFilter', '')} {input.get('redriveFilter', '')}"
+        size, before = size_of(input), place_of(input, 2**62, asked)
         status, filtered = input.get("statusFilter", ""), qualifier or input.get("redriveFilter")
         found: list[Row] = []
         while len(found) <= size:
@@ -178,7 +179,7 @@ class Executions(Machines):
             if len(rows) <= size:
                 break
             before = rows[-1].number
-        more = {"nextToken": token_of(found[size - 1].number)} if len(found) > size else {}
+        more = {"nextToken": token_of(found[size - 1].number, asked)} if len(found) > size else {}
         return {"executions": [_listed(row) for row in found[:size]], **more}
 
     async def _page(self, machine: str, status: str, before: int, limit: int) -> list[Row]:
@@ -187,12 +188,12 @@ class Executions(Machines):
     async def GetExecutionHistory(self, call: Call, input: Input) -> Output:
         row = await self.execution(input["executionArn"])
         backwards, size = input.get("reverseOrder", False), size_of(input)
-        after = place_of(input, 2**62 if backwards else 0)
+        after = place_of(input, 2**62 if backwards else 0, row.body.arn)
         events = await self.db.scan(lambda tx: records.events(tx, row.number, after, size + 1, backwards))
         shown = events[:size]
         if input.get("includeExecutionData") is False:
             shown = [_without_data(event) for event in shown]
-        more = {"nextToken": token_of(shown[-1]["id"])} if len(events) > size else {}
+        more = {"nextToken": token_of(shown[-1]["id"], row.body.arn)} if len(events) > size else {}
         return {"events": shown, **more}
 
     async def DescribeStateMachineForExecution(self, call: Call, input: Input) -> Output:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,15 @@ _OPTIMIZED: dict[str, tuple[str, str, dict[str, tuple[str, ...]]]] = {
     "sns": ("sns", "SNS", {"publish": _TOKEN}),
     "sqs": ("sqs", "SQS", {"sendMessage": _TOKEN}),
     "states": ("stepfunctions", "StepFunctions", {"startExecution": ("", "sync", "sync:2", "waitForTaskToken")}),
+}
+# The optimized integrations speak of their services as AWS's older SDK for Java does.
+_CLIENTS = {
+    "dynamodb": "AmazonDynamoDBv2",
+    "events": "AmazonCloudWatchEvents",
+    "lambda": "AWSLambda",
+    "sns": "AmazonSNS",
+    "sqs": "AmazonSQS",
+    "states": "AWSStepFunctions",
 }
 # Optimized integrations of AWS whose services or patterns Cloudlet does not drive from a state machine.
 _OTHERS = frozenset(
@@ -162,8 +172,11 @@ def error_name(target: Target, error: AwsError) -> str:
 
 def cause(target: Target, error: AwsError) -> str:
     """An error's message as Step Functions gives it on."""
-    status = error.status or 400
-    return f"{error.message} (Service: {target.prefix}, Status Code: {status}, Request ID: {error.code})"
+    status, request = error.status or 400, uuid.uuid4()
+    if target.sdk or target.resource_type not in _CLIENTS:
+        return f"{error.message} (Service: {target.prefix}, Status Code: {status}, Request ID: {request})"
+    said = f"Service: {_CLIENTS[target.resource_type]}; Status Code: {status}; Error Code: {error.code}"
+    return f"{error.message} ({said}; Request ID: {request}; Proxy: null)"
 
 
 def is_timestamp(value: Any) -> bool:

@@ -98,7 +98,8 @@ class Machines(Engine):
             )
             encryption = _encryption(input) if "encryptionConfiguration" in input else machine.encryption
             revision_id = machine.revision
-            if changed != own.value or encryption != machine.encryption:
+            # Every update makes a revision, also one that changes nothing.
+            if any(key in input for key in wanted):
                 revision_id = id
                 self.revisions.put(tx, scope, id, replace(changed, updated=now))
                 self.machines.put(tx, scope, name, replace(machine, revision=id, encryption=encryption))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Input
@@ -17,20 +17,24 @@ def size_of(input: Input, default: int = 100) -> int:
     return min(int(input.get("maxResults") or default), MOST)
 
 
-def token_of(value: Any) -> str:
-    """A token that says where the next page begins."""
-    return base64.urlsafe_b64encode(str(value).encode()).decode()
+def token_of(value: int, asked: str = "") -> str:
+    """A token that says where the next page begins, and of what it is a page."""
+    return base64.urlsafe_b64encode(f"{value}|{asked}".encode()).decode()
 
 
-def place_of(input: Input, default: int) -> int:
-    """Where a page begins. Raises InvalidToken."""
+def place_of(input: Input, default: int, asked: str = "") -> int:
+    """Where a page begins. Raises InvalidToken, also for the token of another question."""
     token = input.get("nextToken")
     if not token:
         return default
     try:
-        return int(base64.urlsafe_b64decode(token.encode()))
+        place, _, before = base64.urlsafe_b64decode(token.encode()).decode().partition("|")
+        start = int(place)
     except ValueError:
         raise AwsError("InvalidToken", "Invalid Token: 'Invalid token'") from None
+    if before != asked:
+        raise AwsError("InvalidToken", "Invalid Token: 'Input inconsistent with page token'")
+    return start
 
 
 def paged(found: list[T], input: Input) -> tuple[list[T], dict[str, str]]:

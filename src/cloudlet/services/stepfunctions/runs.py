@@ -37,6 +37,7 @@ class Run(Tasks, Maps):
         self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._verdict: tuple[str, str | None, str | None] | None = None
         self._task: asyncio.Task[Any] | None = None
+        self._ending = False  # what it has come to is being stored
         self._passed = 0
 
     def begin(self, deadline: float | None) -> None:
@@ -45,9 +46,10 @@ class Run(Tasks, Maps):
 
     def stop(self, status: str, error: str | None = None, cause: str | None = None) -> None:
         """End it from outside: ABORTED or TIMED_OUT. Nothing happens when it has ended."""
-        if self._verdict is None and self.status == "RUNNING" and self._task is not None:
+        if self._verdict is None and not self._ending and self._task is not None:
             self._verdict = (status, error, cause)
-            self._task.cancel()
+            # Not at once: a task that is cancelled before its first step never takes it.
+            asyncio.get_running_loop().call_soon(self._task.cancel)
 
     async def execute(self, deadline: float | None) -> None:
         """Go through the states to the end, and store it."""
@@ -68,6 +70,7 @@ class Run(Tasks, Maps):
             log.exception("execution %s", body.arn)
             status, body.error, body.cause = "FAILED", RUNTIME, f"{type(error).__name__}: {error}"
         finally:
+            self._ending = True
             if timer is not None:
                 timer.cancel()
         if status != "SUCCEEDED":
@@ -106,7 +109,7 @@ class Run(Tasks, Maps):
                 await self._pause(path, frame)
             visit = self.visit(frame, state)
             try:
-                step = await self._act(path, frame, visit)
+                step = await self.act(path, frame, visit)
                 self._leave(path, frame, state, step)
             except StateFailed as failure:
                 if not self._recover(path, frame, visit, failure):
@@ -185,7 +188,8 @@ class Run(Tasks, Maps):
 
     # States
 
-    async def _act(self, path: str, frame: Frame, visit: Visit) -> Step:
+    async def act(self, path: str, frame: Frame, visit: Visit) -> Step:
+        """Do what the state is for. Raises StateFailed."""
         match visit.state.type:
             case "Pass":
                 return _pass(visit)

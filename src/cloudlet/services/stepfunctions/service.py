@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from cloudlet.services.stepfunctions.tags import Tags
+from cloudlet.services.stepfunctions.trying import Trying
 from cloudlet.services.stepfunctions.versions import Versions
 
 
-class Service(Versions, Tags):
+class Service(Versions, Trying, Tags):
     """State machines: where an execution stands is in the store, and is taken up from there."""
 
     def resources_of(self, account: str, region: str) -> list[dict[str, str]]:

@@ -26,6 +26,7 @@ class Threads:
         self.journal = journal
         self.machine = machine
         self.facts = facts
+        self.seen: dict[str, Any] = {}  # the stages of the data, where a single state is tried
 
     @property
     def account(self) -> str:
@@ -43,7 +44,8 @@ class Threads:
 
     def visit(self, frame: Frame, state: State, token: str = "") -> Visit:
         """What the fields of the state see in which a thread stands."""
-        return Visit(state, frame.input, frame.variables, self.context(frame, token), frame.entered, self.clock.now())
+        context = self.context(frame, token)
+        return Visit(state, frame.input, frame.variables, context, frame.entered, self.clock.now(), self.seen)
 
     def context(self, frame: Frame, token: str = "") -> dict[str, Any]:
         """The context object of a thread."""

@@ -105,7 +105,7 @@ class Versions(Executions):
         scope, machine, _ = named(its_arn)
         if "description" not in input and "routingConfiguration" not in input:
             raise AwsError(
-                "ValidationException", "Either the description or the routing configuration must be specified"
+                "ValidationException", "At least one of description or routingConfiguration must be specified"
             )
         changes: dict[str, object] = {"updated": self.clock.now()}
         if "description" in input:
