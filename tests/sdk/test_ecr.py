@@ -188,6 +188,7 @@ def test_images_are_pushed_and_pulled(cloud: LocalCloud, ecr: Any) -> None:
     ecr.create_repository(repositoryName="copy")
     mount = f"/v2/copy/blobs/uploads/?mount={digest_of(layer)}&from=team/app"
     assert registry.ask("POST", mount).status == 201
+    assert registry.ask("POST", mount.replace("/copy/", "/team/app/")).status == 201
     assert registry.ask("POST", mount.replace("team/app", "nobody")).status == 202
 
     # A list of images, and something attached to an image.
