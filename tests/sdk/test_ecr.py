@@ -286,7 +286,11 @@ def test_image_operations(cloud: LocalCloud, ecr: Any) -> None:
     assert len(ecr.describe_images(**key)["imageDetails"]) == 1
     assert refused(ecr.get_download_url_for_layer, **key, layerDigest=digest_of(layer))[0] == "LayersNotFoundException"
     ecr.delete_repository(**key, force=True)
-    assert not list((cloud.data_dir / "ecr").glob("*/sha256/*"))
+    for _ in range(100):
+        if not list((cloud.data_dir / "ecr").glob("*/sha256/*")):
+            return
+        time.sleep(0.05)
+    raise AssertionError("the layers' files are still there")
 
 
 def test_tokens(cloud: LocalCloud, ecr: Any) -> None:
