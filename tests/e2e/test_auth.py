@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 from cloudlet.testing import LocalCloud
 
 ACCOUNT = "000000000000"
+ADMIN = "arn:aws:iam::aws:policy/AdministratorAccess"
 TRUST = json.dumps(
     {
         "Version": "2012-10-17",
@@ -85,6 +86,7 @@ def test_a_key_that_iam_made_works_until_it_is_inactive_or_gone(enforcing: Local
     assert enforcing.client("sts", **root).get_caller_identity()["Arn"] == f"arn:aws:iam::{ACCOUNT}:root"
     iam = enforcing.client("iam", **root)
     user = iam.create_user(UserName="ann", Path="/team/")["User"]
+    iam.attach_user_policy(UserName="ann", PolicyArn=ADMIN)
     key = iam.create_access_key(UserName="ann")["AccessKey"]
     mine = {"access_key": key["AccessKeyId"], "secret_key": key["SecretAccessKey"]}
 
@@ -111,7 +113,9 @@ def test_a_key_that_iam_made_works_until_it_is_inactive_or_gone(enforcing: Local
 
 def test_a_session_needs_its_token_and_ends_by_the_clock(enforcing: LocalCloud) -> None:
     root = root_of(enforcing)
-    role = enforcing.client("iam", **root).create_role(RoleName="worker", AssumeRolePolicyDocument=TRUST)["Role"]
+    iam = enforcing.client("iam", **root)
+    role = iam.create_role(RoleName="worker", AssumeRolePolicyDocument=TRUST)["Role"]
+    iam.attach_role_policy(RoleName="worker", PolicyArn=ADMIN)
     assumed = enforcing.client("sts", **root).assume_role(RoleArn=role["Arn"], RoleSessionName="shift")
     session = session_of(assumed["Credentials"])
 
@@ -133,3 +137,115 @@ def test_a_session_needs_its_token_and_ends_by_the_clock(enforcing: LocalCloud) 
     assert refused(enforcing.client("sts", **session).get_caller_identity) == ("ExpiredToken", 403)
     assert refused(enforcing.client("dynamodb", **session).list_tables) == ("ExpiredTokenException", 403)
     assert refused(enforcing.client("s3", **session).list_buckets) == ("ExpiredToken", 400)
+
+
+def allow(*actions: str, resource: Any = "*", effect: str = "Allow", **condition: Any) -> dict[str, Any]:
+    return {"Effect": effect, "Action": list(actions), "Resource": resource, "Condition": condition}
+
+
+def document(*statements: dict[str, Any]) -> str:
+    return json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
+
+
+def keys_of(iam: Any, user: str, *statements: dict[str, Any]) -> dict[str, str]:
+    """A new user with these permissions, and his key."""
+    iam.create_user(UserName=user)
+    if statements:
+        iam.put_user_policy(UserName=user, PolicyName="own", PolicyDocument=document(*statements))
+    key = iam.create_access_key(UserName=user)["AccessKey"]
+    return {"access_key": key["AccessKeyId"], "secret_key": key["SecretAccessKey"]}
+
+
+def denied(call: Any, **input: Any) -> tuple[str, str]:
+    with pytest.raises(ClientError) as caught:
+        call(**input)
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] in (400, 403)
+    error = caught.value.response["Error"]
+    return error["Code"], error["Message"]
+
+
+def test_policies_decide_who_may_do_what(enforcing: LocalCloud) -> None:
+    root = root_of(enforcing)
+    iam, owner = enforcing.client("iam", **root), enforcing.client("sqs", **root)
+    queue = f"arn:aws:sqs:us-east-1:{ACCOUNT}:orders"
+    url = owner.create_queue(QueueName="orders")["QueueUrl"]
+    mine = keys_of(iam, "ann", allow("sqs:Send*", resource="arn:aws:sqs:*:*:ord*"))
+    ann, sqs = f"arn:aws:iam::{ACCOUNT}:user/ann", enforcing.client("sqs", **mine)
+    assert enforcing.client("sts", **mine).get_caller_identity()["Arn"] == ann
+    sqs.send_message(QueueUrl=url, MessageBody="x")
+    sqs.send_message_batch(QueueUrl=url, Entries=[{"Id": "a", "MessageBody": "x"}])
+    words = f"User: {ann} is not authorized to perform: sqs:ReceiveMessage on resource: {queue}"
+    assert denied(sqs.receive_message, QueueUrl=url) == (
+        "AccessDenied",
+        f"{words} because no identity-based policy allows the sqs:ReceiveMessage action",
+    )
+    assert denied(enforcing.client("dynamodb", **mine).list_tables)[0] == "AccessDeniedException"
+    assert denied(enforcing.client("iam", **mine).create_user, UserName="bob")[0] == "AccessDenied"
+
+    # What changes in IAM counts at once; an explicit deny wins over everything.
+    iam.create_group(GroupName="readers")
+    iam.put_group_policy(GroupName="readers", PolicyName="p", PolicyDocument=document(allow("sqs:*")))
+    iam.add_user_to_group(GroupName="readers", UserName="ann")
+    sqs.receive_message(QueueUrl=url)
+    iam.put_user_policy(
+        UserName="ann", PolicyName="no", PolicyDocument=document(allow("sqs:Receive*", resource=queue, effect="Deny"))
+    )
+    assert denied(sqs.receive_message, QueueUrl=url)[1] == f"{words} with an explicit deny in an identity-based policy"
+    iam.delete_user_policy(UserName="ann", PolicyName="no")
+
+    # A permissions boundary limits; conditions and variables are evaluated.
+    limit = iam.create_policy(PolicyName="limit", PolicyDocument=document(allow("sqs:SendMessage")))["Policy"]["Arn"]
+    iam.put_user_permissions_boundary(UserName="ann", PermissionsBoundary=limit)
+    assert denied(sqs.receive_message, QueueUrl=url)[1].endswith(
+        "because no permissions boundary allows the sqs:ReceiveMessage action"
+    )
+    iam.delete_user_permissions_boundary(UserName="ann")
+    conditional = allow("dynamodb:*", resource="*", StringEquals={"aws:RequestedRegion": "eu-west-1"})
+    own = allow("sns:*", resource="arn:aws:sns:*:*:${aws:username}-*")
+    iam.put_user_policy(UserName="ann", PolicyName="own", PolicyDocument=document(conditional, own))
+    enforcing.client("dynamodb", "eu-west-1", **mine).list_tables()
+    assert denied(enforcing.client("dynamodb", **mine).list_tables)[0] == "AccessDeniedException"
+    enforcing.client("sns", **mine).create_topic(Name="ann-alerts")
+    assert denied(enforcing.client("sns", **mine).create_topic, Name="bob-alerts")[0].startswith("Authorization")
+
+    # A queue's own policy lets a user in who has no policy; and it can keep out.
+    bob = enforcing.client("sqs", **keys_of(iam, "bob"))
+    assert denied(bob.receive_message, QueueUrl=url)[0] == "AccessDenied"
+    statement = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:user/bob"}, "Action": "sqs:Receive*"}
+    owner.set_queue_attributes(QueueUrl=url, Attributes={"Policy": document({**statement, "Resource": queue})})
+    bob.receive_message(QueueUrl=url)
+    assert denied(bob.send_message, QueueUrl=url, MessageBody="x")[0] == "AccessDenied"
+
+
+def test_roles_trust_and_sessions_are_narrowed(enforcing: LocalCloud) -> None:
+    root = root_of(enforcing)
+    iam = enforcing.client("iam", **root)
+    mine = keys_of(iam, "ann")
+    sts = enforcing.client("sts", **mine)
+    role = iam.create_role(RoleName="worker", AssumeRolePolicyDocument=TRUST)["Role"]["Arn"]
+    iam.put_role_policy(RoleName="worker", PolicyName="p", PolicyDocument=document(allow("sqs:*", "sns:*")))
+    asked = {"RoleArn": role, "RoleSessionName": "shift"}
+    # The account is trusted, so that it is for the user's own policies to say.
+    assert denied(sts.assume_role, **asked)[0] == "AccessDenied"
+    iam.put_user_policy(UserName="ann", PolicyName="p", PolicyDocument=document(allow("sts:AssumeRole", resource=role)))
+    session = session_of(sts.assume_role(**asked)["Credentials"])
+    enforcing.client("sqs", **session).list_queues()
+    enforcing.client("sns", **session).list_topics()
+    assert denied(enforcing.client("iam", **session).list_users)[0] == "AccessDenied"
+    narrow = session_of(sts.assume_role(**asked, Policy=document(allow("sns:*", "iam:*")))["Credentials"])
+    enforcing.client("sns", **narrow).list_topics()
+    assert "no session policy" in denied(enforcing.client("sqs", **narrow).list_queues)[1]
+    assert "no identity-based policy" in denied(enforcing.client("iam", **narrow).list_users)[1]
+
+    # Who is named needs no policy; an external id must be the one that is agreed.
+    iam.delete_user_policy(UserName="ann", PolicyName="p")
+    named = {
+        "Effect": "Allow",
+        "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:user/ann"},
+        "Action": "sts:AssumeRole",
+        "Condition": {"StringEquals": {"sts:ExternalId": "agreed"}},
+    }
+    iam.update_assume_role_policy(RoleName="worker", PolicyDocument=document(named))
+    assert denied(sts.assume_role, **asked)[0] == "AccessDenied"
+    assert denied(sts.assume_role, **asked, ExternalId="guessed")[0] == "AccessDenied"
+    sts.assume_role(**asked, ExternalId="agreed")

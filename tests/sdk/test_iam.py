@@ -464,3 +464,98 @@ def test_a_stack_that_fails_leaves_no_role(cloud: LocalCloud) -> None:
     assert iam.list_roles()["Roles"] == []
     events = stacks.describe_stack_events(StackName="bad")["StackEvents"]
     assert any("does not exist or is not attachable" in event.get("ResourceStatusReason", "") for event in events)
+
+
+def simulated(answer: dict[str, Any]) -> dict[tuple[str, str], str]:
+    return {
+        (one["EvalActionName"], one["EvalResourceName"]): one["EvalDecision"] for one in answer["EvaluationResults"]
+    }
+
+
+def test_simulation(cloud: LocalCloud) -> None:
+    iam = cloud.client("iam")
+    bucket = "arn:aws:s3:::data/*"
+    policy = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Action": "s3:Get*", "Resource": bucket},
+            {"Effect": "Deny", "NotAction": ["s3:*", "iam:*"], "Resource": "*"},
+            {
+                "Effect": "Allow",
+                "Action": "iam:GetUser",
+                "Resource": "arn:aws:iam::*:user/${aws:username}",
+                "Condition": {
+                    "IpAddress": {"aws:SourceIp": "10.0.0.0/8"},
+                    "DateLessThan": {"aws:CurrentTime": "2030-01-01T00:00:00Z"},
+                    "ForAllValues:StringLike": {"aws:TagKeys": ["team*"]},
+                    "NumericLessThanEquals": {"aws:MultiFactorAuthAge": "3600"},
+                    "Bool": {"aws:SecureTransport": "true"},
+                    "StringNotEqualsIfExists": {"aws:UserAgent": "curl"},
+                    "Null": {"aws:TokenIssueTime": "true"},
+                },
+            },
+        ],
+    }
+    ask = {"PolicyInputList": [json.dumps(policy)], "CallerArn": f"arn:aws:iam::{ACCOUNT}:user/ann"}
+    found = iam.simulate_custom_policy(
+        **ask, ActionNames=["s3:GetObject", "s3:PutObject", "sqs:SendMessage"], ResourceArns=["arn:aws:s3:::data/a"]
+    )
+    assert [one["EvalDecision"] for one in found["EvaluationResults"]] == ["allowed", "implicitDeny", "explicitDeny"]
+    assert found["EvaluationResults"][0]["MatchedStatements"][0]["SourcePolicyId"] == "PolicyInputList.1"
+
+    me = f"arn:aws:iam::{ACCOUNT}:user/ann"
+    context = {
+        "aws:SourceIp": ("ip", "10.1.2.3"),
+        "aws:CurrentTime": ("date", "2026-01-01T00:00:00Z"),
+        "aws:MultiFactorAuthAge": ("numeric", "60"),
+        "aws:SecureTransport": ("boolean", "true"),
+    }
+
+    def get_user(resource: str = me, **others: str) -> str:
+        values = context | {key.replace("_", ":"): ("string", value) for key, value in others.items()}
+        entries = [
+            {"ContextKeyName": key, "ContextKeyType": kind, "ContextKeyValues": [value]}
+            for key, (kind, value) in values.items()
+        ]
+        answer = iam.simulate_custom_policy(
+            **ask, ActionNames=["iam:GetUser"], ResourceArns=[resource], ContextEntries=entries
+        )
+        return str(answer["EvaluationResults"][0]["EvalDecision"])
+
+    assert get_user() == "allowed"
+    assert get_user(me.replace("ann", "bob")) == "implicitDeny"
+    for key, value in (
+        ("aws_SourceIp", "11.0.0.1"),
+        ("aws_CurrentTime", "2031-01-01T00:00:00Z"),
+        ("aws_TagKeys", "cost"),
+        ("aws_MultiFactorAuthAge", "7200"),
+        ("aws_SecureTransport", "false"),
+        ("aws_UserAgent", "curl"),
+        ("aws_TokenIssueTime", "2026-01-01T00:00:00Z"),
+    ):
+        assert get_user(**{key: value}) == "implicitDeny", key
+    missing = iam.simulate_custom_policy(**ask, ActionNames=["iam:GetUser"], ResourceArns=[me])["EvaluationResults"][0]
+    assert "aws:sourceip" in missing["MissingContextValues"]
+    assert (
+        "aws:sourceip"
+        in iam.get_context_keys_for_custom_policy(PolicyInputList=ask["PolicyInputList"])["ContextKeyNames"]
+    )
+
+    iam.create_user(UserName="ann")
+    iam.create_group(GroupName="devs")
+    iam.add_user_to_group(GroupName="devs", UserName="ann")
+    iam.attach_group_policy(GroupName="devs", PolicyArn="arn:aws:iam::aws:policy/PowerUserAccess")
+    asked = {"PolicySourceArn": me, "ActionNames": ["sqs:SendMessage", "iam:CreateUser"]}
+    assert simulated(iam.simulate_principal_policy(**asked)) == {
+        ("sqs:SendMessage", "*"): "allowed",
+        ("iam:CreateUser", "*"): "implicitDeny",
+    }
+    boundary = iam.create_policy(PolicyName="limit", PolicyDocument=json.dumps(allow("s3:*")))["Policy"]["Arn"]
+    iam.put_user_permissions_boundary(UserName="ann", PermissionsBoundary=boundary)
+    first = iam.simulate_principal_policy(**asked)["EvaluationResults"][0]
+    assert first["EvalDecision"] == "implicitDeny"
+    assert first["PermissionsBoundaryDecisionDetail"] == {"AllowedByPermissionsBoundary": False}
+    assert (
+        refusal(iam.simulate_principal_policy, **{**asked, "PolicySourceArn": "arn:aws:s3:::a-long-bucket"})[0]
+        == "InvalidInput"
+    )

@@ -115,6 +115,10 @@ class Service:
         """Answer a data-plane request for ``<label>.<this service's host name>``: a bucket, an API, a function URL."""
         raise NotImplementedError
 
+    def resource_policy(self, call: Call, input: Input) -> str | None:
+        """The policy document of the resource that a call is about, when it has one: it may let the caller in."""
+        return None
+
     def resources_of(self, account: str, region: str) -> list[dict[str, str]]:
         """What a user would call resources here, each with ``type``, ``name``, ``arn`` and perhaps ``endpoint``."""
         return []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cloudlet.errors import AwsError
 from cloudlet.services import api
-from cloudlet.services.api import Call
+from cloudlet.services.api import Call, Input
 from cloudlet.services.sqs import attributes, fifo, records
 from cloudlet.services.sqs.records import MoveTask, Queue
 from cloudlet.services.sqs.reporting import Reporting
@@ -34,6 +34,12 @@ class Base(api.Service):
         for number in await self._db.read(records.numbers):
             if number not in known:
                 self.cloud.spawn(self._sweep(number), f"sqs sweeps {number}")
+
+    def resource_policy(self, call: Call, input: Input) -> str | None:
+        try:
+            return self._queue(call, input["QueueUrl"]).policy or None
+        except (KeyError, AwsError):
+            return None
 
     def _queue(self, call: Call, url: str) -> Queue:
         """The queue of a URL, whose last two parts count; services may give an ARN. Raises QueueDoesNotExist."""

@@ -16,7 +16,7 @@ _FORGOTTEN_AT_ONCE = 8  # so that the table shrinks while each write stays short
 
 
 class Session(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Temporary credentials. ``expires`` is epoch seconds; the last three are kept as they were given."""
+    """Temporary credentials. ``expires`` is epoch seconds."""
 
     secret: str
     token: str
@@ -27,6 +27,7 @@ class Session(msgspec.Struct, frozen=True, omit_defaults=True):
     policies: list[str] = []  # documents and ARNs that narrow the session
     tags: dict[str, str] = {}
     source_identity: str = ""
+    issuer: str = ""  # who asked for a federated user's credentials
 
 
 _decode = msgspec.msgpack.Decoder(Session).decode

@@ -47,9 +47,13 @@ class Service(api.Service):
         # Where every key is believed, one that nobody issued is the caller's account's.
         return {"Account": call.account}
 
+    async def session(self, access_key: str) -> Session | None:
+        """A session by its access key; it may have ended."""
+        return self._sessions.get(access_key) or await self._find(access_key)
+
     async def credential(self, access_key: str) -> Credential | None:
         """What a signature of this key is verified with; None when nobody has the key. It may have ended."""
-        session = self._sessions.get(access_key) or await self._find(access_key)
+        session = await self.session(access_key)
         if session is None:
             return None
         return Credential(
@@ -75,6 +79,11 @@ class Service(api.Service):
                 f"User: {call.principal} is not authorized to perform: sts:AssumeRole on resource: {input['RoleArn']}",
                 status=403,
             )
+        if self.cloud.config.auth == "enforce":
+            context = {"sts:RoleSessionName": input["RoleSessionName"]}
+            if "ExternalId" in input:
+                context["sts:ExternalId"] = input["ExternalId"]
+            await (await self._iam()).check_trust(call, "sts:AssumeRole", role, context)
         output = await self._assume(role, input["RoleSessionName"], input)
         if "SourceIdentity" in input:
             output["SourceIdentity"] = input["SourceIdentity"]
@@ -138,7 +147,7 @@ class Service(api.Service):
         await self._refuse_session(call)
         arn = f"arn:aws:sts::{call.account}:federated-user/{input['Name']}"
         user_id = f"{call.account}:{input['Name']}"
-        issued = await self._issue(call.account, arn, user_id, _seconds(call, input), input)
+        issued = await self._issue(call.account, arn, user_id, _seconds(call, input), input, call.principal)
         return {**issued, "FederatedUser": {"FederatedUserId": user_id, "Arn": arn}}
 
     async def _refuse_session(self, call: Call) -> None:
@@ -146,7 +155,7 @@ class Service(api.Service):
             raise AwsError("AccessDenied", f"Cannot call {call.operation} with session credentials", status=403)
 
     async def _user_id(self, call: Call) -> str:
-        session = self._sessions.get(call.access_key) or await self._find(call.access_key)
+        session = await self.session(call.access_key)
         if session is not None:
             return session.user_id
         user_id = (await self._iam()).user_id(call.principal) if ":user/" in call.principal else None
@@ -154,7 +163,9 @@ class Service(api.Service):
 
     # Sessions
 
-    async def _issue(self, account: str, principal: str, user_id: str, seconds: float, input: Input) -> Output:
+    async def _issue(
+        self, account: str, principal: str, user_id: str, seconds: float, input: Input, issuer: str = ""
+    ) -> Output:
         """New credentials, stored; as every operation that gives some answers them."""
         packed = policies.check_session(input)
         now = self.clock.now()
@@ -169,6 +180,7 @@ class Service(api.Service):
             policies=policies.of_session(input),
             tags={tag["Key"]: tag["Value"] for tag in input.get("Tags", ())},
             source_identity=input.get("SourceIdentity", ""),
+            issuer=issuer,
         )
         await self.db.write(lambda tx: add(tx, access_key, session, now))
         self._remember(access_key, session)
