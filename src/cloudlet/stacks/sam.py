@@ -34,12 +34,13 @@ def translate(
         from samtranslator.utils.py27hash_fix import to_py27_compatible_template, undo_mark_unicode_str_in_template
 
         declared = document.get("Transform")
+        _refuse_repository(document)
         document = copy.deepcopy(document)
         values = {"AWS::AccountId": account, "AWS::URLSuffix": "amazonaws.com", **parameters}
-        # The order of Python 2.7's dictionaries is part of the hashes in deployments' names.
-        to_py27_compatible_template(document, values)
         translator = Translator(None, Parser(), boto_session=_Session(region))
         try:
+            # The order of Python 2.7's dictionaries is part of the hashes in deployments' names.
+            to_py27_compatible_template(document, values)
             translated = undo_mark_unicode_str_in_template(
                 translator.translate(document, values, get_managed_policy_map=policies)
             )
@@ -70,5 +71,27 @@ def _words(error: Any) -> str:
     if not causes:
         return str(getattr(error, "message", error))
     count = len(causes)
-    causes = sorted(str(cause.message) for cause in causes)
-    return f"Invalid Serverless Application Specification document. Number of errors found: {count}. {' '.join(causes)}"
+    words = " ".join(str(cause.message) for cause in sorted(causes, key=_place))
+    return f"Invalid Serverless Application Specification document. Number of errors found: {count}. {words}"
+
+
+def _place(cause: Any) -> str:
+    """Causes come in the order of the resources or events that they are about."""
+    return str(getattr(cause, "_logical_id", None) or getattr(cause, "_event_id", None) or cause.message)
+
+
+def _refuse_repository(document: dict[str, Any]) -> None:
+    """Applications of the Serverless Application Repository are not on this machine. Raises ValidationError."""
+    resources = document.get("Resources")
+    names = [
+        name
+        for name, resource in (resources.items() if isinstance(resources, dict) else ())
+        if isinstance(resource, dict)
+        and resource.get("Type") == "AWS::Serverless::Application"
+        and isinstance((resource.get("Properties") or {}).get("Location"), dict)
+    ]
+    if names:
+        raise invalid(
+            f"Transform {NAME} failed with: Cloudlet does not have the Serverless Application Repository, of which "
+            f"these are applications: [{', '.join(names)}]. Give a template as their Location."
+        )

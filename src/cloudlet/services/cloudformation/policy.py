@@ -22,28 +22,29 @@ def check(text: str) -> None:
         raise invalid("Error validating stack policy: Invalid stack policy") from None
 
 
-def allows(text: str, action: str, logical_id: str, type: str) -> bool:
-    """Whether a policy lets an update do UPDATE, REPLACE or DELETE on a resource. Without a policy everything is."""
+def refusal(text: str, action: str, logical_id: str, type: str) -> str | None:
+    """Why a policy forbids an update to do UPDATE, REPLACE or DELETE on a resource; None when it may."""
     if not text:
-        return True
+        return None
     statements = json.loads(text)["Statement"]
+    wanted = f"[{_ACTIONS[action]}] for resource [{logical_id}]"
     allowed = False
-    for statement in statements if isinstance(statements, list) else [statements]:
+    for number, statement in enumerate(statements if isinstance(statements, list) else [statements], 1):
         if _applies(statement, _ACTIONS[action], logical_id, type):
             if statement["Effect"] == "Deny":
-                return False
+                return f"Action denied by stack policy: Statement [#{number}] does not allow {wanted}"
             allowed = True
-    return allowed
+    return None if allowed else f"Action denied by stack policy: no statement allows {wanted}"
 
 
 def _applies(statement: dict[str, Any], action: str, logical_id: str, type: str) -> bool:
-    for key, value, fits_none in (("Action", action, False), ("Resource", f"LogicalResourceId/{logical_id}", False)):
+    for key, value in (("Action", action), ("Resource", f"LogicalResourceId/{logical_id}")):
         if key in statement and not _matches(statement[key], value):
             return False
         if f"Not{key}" in statement and _matches(statement[f"Not{key}"], value):
             return False
         if key not in statement and f"Not{key}" not in statement:
-            return fits_none
+            return False
     for operator, wanted in statement.get("Condition", {}).items():
         if operator not in ("StringEquals", "StringLike") or not _matches(wanted.get("ResourceType", []), type):
             return False

@@ -77,6 +77,11 @@ class Removal:
 
             await self.service.db.write(swap)
             self.model = await self.service.records.model(stack.model)
+        for row in self.rows.values():
+            if row.status == "UPDATE_FAILED" and row.before is None and row.state is not None:
+                # It was refused before anything was done to it.
+                row.status, row.reason = "UPDATE_COMPLETE", ""
+                await self.save(row, [self.event(row, row.status, "", row.state.properties)])
         touched = {name: row for name, row in self.rows.items() if row.before is not None}
         depends = order_of({name: row.before.depends for name, row in touched.items() if row.before is not None})
         failed: list[str] = []

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cloudlet.errors import AwsError
-from cloudlet.services.cloudformation import dynamic, records
+from cloudlet.services.cloudformation import dynamic, policy, records
 from cloudlet.services.cloudformation.records import STACK_TYPE, Event, Model, Resource, Stack, stack_event
 from cloudlet.services.cloudformation.removal import Removal
 from cloudlet.services.cloudformation.steps import Cancelled, Step
@@ -23,7 +23,7 @@ from cloudlet.stacks.api import Physical
 from cloudlet.stacks.errors import invalid
 from cloudlet.stacks.intrinsics import NO_VALUE, Context, Resolver, pseudo_parameters, text_of
 from cloudlet.stacks.parameters import typed
-from cloudlet.stacks.plan import CREATE, NONE, REPLACE, UPDATE, State, decide
+from cloudlet.stacks.plan import CREATE, DELETE, NONE, REPLACE, UPDATE, State, decide
 from cloudlet.stacks.template import Desired, Template
 from cloudlet.store import Tx
 
@@ -151,7 +151,11 @@ class Run(Removal):
         except AwsError as error:
             return f"{error.message} "
         self.depends = depends
-        await graph.run(depends, self._apply, self.stopping)
+        for name, row in self.rows.items():
+            if name not in depends and row.state is not None and (reason := self._forbidden(row, DELETE)):
+                await self._failed(row, "UPDATE", reason)
+        if not self.failed["update"]:
+            await graph.run(depends, self._apply, self.stopping)
         words = [
             f"The following resource(s) failed to {verb}: [{', '.join(sorted(names))}]. "
             for verb, names in self.failed.items()
@@ -251,6 +255,8 @@ class Run(Removal):
             return await self._failed(row, "UPDATE" if row.state is not None else "CREATE", error.message)
         action, changed, _ = decide(row.state, desired, registry.replaces(desired.type))
         retag = self._retags(row, action)
+        if row.state is not None and (action != NONE or retag) and (reason := self._forbidden(row, action)):
+            return await self._failed(row, "UPDATE", reason)
         if action == NONE and not retag and name not in self.forced:
             return await self._keep(row, desired)
         if action == REPLACE and (custom := _custom_name(row, desired, changed)):
@@ -294,6 +300,13 @@ class Run(Removal):
         events.append(self.event(row, row.status, "", desired.properties))
         await self.save(row, events)
         return True
+
+    def _forbidden(self, row: Resource, action: str) -> str | None:
+        """Why the stack's policy does not let this update touch a resource."""
+        if self.stack.status != "UPDATE_IN_PROGRESS":
+            return None
+        text = self.stack.policy_during_update or self.stack.policy
+        return policy.refusal(text, UPDATE if action == NONE else action, row.logical_id, row.type)
 
     async def _begin(self, row: Resource, desired: Desired, action: str) -> str:
         """Note what is about to be done, so that it can be done again or undone. Returns CREATE or UPDATE."""
