@@ -174,7 +174,7 @@ def test_versions_aliases_layers_and_permissions(cloud: LocalCloud) -> None:
     )
     source = "import shared\ndef handler(e, c):\n    return [shared.WORD, c.function_version, c.invoked_function_arn]"
     arn = make(cloud, "one", source, Layers=[layer["LayerVersionArn"]], Publish=True)
-    assert arn.endswith(":one:1")
+    assert arn.endswith(":one")
     functions.create_alias(FunctionName="one", Name="live", FunctionVersion="1")
     assert invoke(cloud, "one", Qualifier="live")[:2] == ["layer", "1"]
     assert functions.publish_version(FunctionName="one")["Version"] == "1"
@@ -209,6 +209,108 @@ def test_concurrency_is_used_and_limited(cloud: LocalCloud) -> None:
     functions.put_function_concurrency(FunctionName="slow", ReservedConcurrentExecutions=0)
     with pytest.raises(functions.exceptions.TooManyRequestsException):
         functions.invoke(FunctionName="slow")
+
+
+def test_a_burst_is_served_by_what_becomes_free(cloud: LocalCloud) -> None:
+    """More at once than sandboxes start at once: whoever waits takes the first free one, new or used."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    make(cloud, "burst", "def handler(e, c):\n    return e")
+    clients = [cloud.client("lambda") for _ in range(12)]
+
+    def several(number: int) -> list[int]:
+        answers = [clients[number].invoke(FunctionName="burst", Payload=str(n).encode()) for n in range(10)]
+        return [json.loads(answer["Payload"].read()) for answer in answers]
+
+    started = time.monotonic()
+    with ThreadPoolExecutor(12) as pool:
+        assert list(pool.map(several, range(12))) == [list(range(10))] * 12
+    assert time.monotonic() - started < 10
+
+
+def test_logging_in_text_and_in_json(cloud: LocalCloud) -> None:
+    logs = cloud.client("logs")
+    source = """
+import logging
+logger = logging.getLogger("shop")
+logger.setLevel(logging.INFO)
+def handler(event, context):
+    logger.debug("unseen")
+    logger.info("sold %s", event["what"], extra={"price": 3})
+"""
+    make(cloud, "text", source)
+    json_log = {"LogFormat": "JSON", "ApplicationLogLevel": "INFO", "SystemLogLevel": "INFO", "LogGroup": "shop"}
+    make(cloud, "json", source, LoggingConfig=json_log)
+    invoke(cloud, "text", {"what": "bread"})
+    invoke(cloud, "json", {"what": "milk"})
+
+    def lines(group: str) -> list[str]:
+        try:
+            found = [event["message"] for event in logs.filter_log_events(logGroupName=group)["events"]]
+        except logs.exceptions.ResourceNotFoundException:
+            return []
+        return found if any("REPORT" in line or "platform.report" in line for line in found) else []
+
+    (told,) = [line for line in eventually(lambda: lines("/aws/lambda/text")) if "sold" in line]
+    level, _, request_id, message = told.rstrip("\n").split("\t")
+    assert (level, message) == ("[INFO]", "sold bread")
+    assert len(request_id) == 36
+    entries = [json.loads(line) for line in eventually(lambda: lines("shop"))]
+    (sold,) = [entry for entry in entries if entry.get("message") == "sold milk"]
+    assert (sold["level"], sold["logger"], sold["price"]) == ("INFO", "shop", 3)
+    (report,) = [entry for entry in entries if entry.get("type") == "platform.report"]
+    assert report["record"]["requestId"] == sold["requestId"]
+    assert report["record"]["metrics"]["memorySizeMB"] == 128
+
+
+def test_invocation_with_a_response_stream_and_a_trace(cloud: LocalCloud) -> None:
+    functions = cloud.client("lambda")
+    make(cloud, "echo", "import os\ndef handler(e, c):\n    return os.environ['_X_AMZN_TRACE_ID']")
+    stream = functions.invoke_with_response_stream(FunctionName="echo", LogType="Tail")
+    events = list(stream["EventStream"])
+    assert b"Root=" in events[0]["PayloadChunk"]["Payload"]
+    assert "LogResult" in events[-1]["InvokeComplete"]
+    trace = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1"
+    functions.meta.events.register(
+        "before-send.lambda.Invoke", lambda request, **_: request.headers.update({"X-Amzn-Trace-Id": trace})
+    )
+    assert invoke_with(functions, "echo") == trace
+
+
+def invoke_with(client: Any, name: str) -> Any:
+    return json.loads(client.invoke(FunctionName=name)["Payload"].read())
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="Node.js is not on this machine")
+def test_streamed_answer_of_a_function_url(cloud: LocalCloud) -> None:
+    source = """
+export const handler = awslambda.streamifyResponse(async (event, stream) => {
+  if (event.rawPath === "/plain") { stream.write("just "); stream.end("bytes"); return; }
+  if (event.rawPath === "/fails") throw new RangeError("no");
+  const prelude = { statusCode: 418, headers: { "x-kind": "teapot" }, cookies: ["a=b"] };
+  stream = awslambda.HttpResponseStream.from(stream, prelude);
+  stream.write("first,");
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  stream.end("second");
+});
+"""
+    make(cloud, "pour", "", Runtime="nodejs20.x", Code={"ZipFile": archive(index_mjs=source)}, Timeout=10)
+    functions = cloud.client("lambda")
+    url = functions.create_function_url_config(FunctionName="pour", AuthType="NONE", InvokeMode="RESPONSE_STREAM")
+    with urllib.request.urlopen(url["FunctionUrl"] + "plain") as answer:
+        assert answer.read() == b"just bytes"
+    with pytest.raises(urllib.error.HTTPError) as teapot:
+        urllib.request.urlopen(url["FunctionUrl"])
+    assert (teapot.value.code, teapot.value.headers["x-kind"]) == (418, "teapot")
+    assert teapot.value.headers["set-cookie"] == "a=b"
+    started = time.monotonic()
+    assert teapot.value.read(6) == b"first,"
+    assert time.monotonic() - started < 0.2
+    assert teapot.value.read() == b"second"
+    teapot.value.close()
+    assert invoke(cloud, "pour", {"rawPath": "/fails"})["errorType"] == "RangeError"
+    chunks = functions.invoke_with_response_stream(FunctionName="pour", Payload=b'{"rawPath": "/plain"}')
+    assert b"".join(e["PayloadChunk"]["Payload"] for e in chunks["EventStream"] if "PayloadChunk" in e) == b"just bytes"
 
 
 def test_queue_is_worked_off_and_failed_messages_come_back(cloud: LocalCloud) -> None:

@@ -29,6 +29,9 @@ class Function:
     environment: dict[str, str] = field(default_factory=dict, hash=False)
     layers: tuple[Path, ...] = ()
     log_group: str = ""
+    json_log: bool = False
+    log_level: str = "INFO"  # of the function's own lines, where they are JSON
+    system_level: str = "INFO"  # of the platform's
     role: str = ""
 
 

@@ -16,7 +16,7 @@ import psutil
 
 from cloudlet.control.clock import Clock, Timer
 from cloudlet.control.supervisor import Supervisor
-from cloudlet.engines.functions import isolation
+from cloudlet.engines.functions import isolation, lines
 from cloudlet.engines.functions.api import Credentials, Function, FunctionFailed, LogSink, Outcome, Throttled
 from cloudlet.engines.functions.runtimes import start_of
 from cloudlet.engines.functions.sandbox import Sandbox, StartFailed
@@ -111,7 +111,7 @@ class Engine:
         if outcome.stream is not None:
             outcome.stream = self._streaming(outcome.stream, sandbox, request_id, init)
         else:
-            outcome.log += self._report(sandbox, request_id, outcome.seconds, init)
+            outcome.log += self._report(sandbox, request_id, outcome.seconds, init, outcome.error)
         return outcome
 
     async def prepare(self, function: Function, count: int) -> None:
@@ -218,7 +218,8 @@ class Engine:
         environment["AWS_LAMBDA_LOG_STREAM_NAME"] = stream
 
         def log(text: str) -> None:
-            self._log(function, stream, [(int(self._clock.now() * 1000), text)])
+            if text:
+                self._log(function, stream, [(int(self._clock.now() * 1000), text)])
 
         sandbox = Sandbox(
             function, self._supervisor, f"function-{function.name}-{next(self._numbers)}", log, self._changed
@@ -227,7 +228,7 @@ class Engine:
         pool.all.add(sandbox)
         if note:
             log(note + "\n")
-        log(f"INIT_START Runtime: {function.runtime}\n")
+        log(lines.init(function))
         try:
             await sandbox.start(argv, environment, cwd)
         except OSError as error:
@@ -265,6 +266,11 @@ class Engine:
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory),
             "AWS_LAMBDA_LOG_GROUP_NAME": function.log_group,
             "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+            **(
+                {"AWS_LAMBDA_LOG_FORMAT": "JSON", "AWS_LAMBDA_LOG_LEVEL": function.log_level}
+                if function.json_log
+                else {"AWS_LAMBDA_LOG_FORMAT": "Text"}
+            ),
             "AWS_ENDPOINT_URL": self._endpoint,
             "OTEL_EXPORTER_OTLP_ENDPOINT": self._endpoint,
             "PYTHONUNBUFFERED": "1",
@@ -347,27 +353,21 @@ class Engine:
         if left:
             self._reaper = self._clock.call_at(min(left) + _QUIET, self._reap)
 
-    def _report(self, sandbox: Sandbox, request_id: str, seconds: float, init: float) -> str:
+    def _report(self, sandbox: Sandbox, request_id: str, seconds: float, init: float, error: str) -> str:
         """The last lines of an invocation's log."""
-        milliseconds = seconds * 1000
-        used = _memory(sandbox, init)
-        report = (
-            f"END RequestId: {request_id}\n"
-            f"REPORT RequestId: {request_id}\tDuration: {milliseconds:.2f} ms\t"
-            f"Billed Duration: {int(milliseconds) + 1} ms\t"
-            f"Memory Size: {sandbox.function.memory} MB\tMax Memory Used: {used} MB\t"
-            + (f"Init Duration: {init * 1000:.2f} ms\t" if init else "")
-            + "\n"
-        )
+        report = lines.report(sandbox.function, request_id, seconds, _memory(sandbox, init), init, error)
         sandbox.finished(report)
         return report
 
     async def _streaming(
         self, stream: AsyncIterator[bytes], sandbox: Sandbox, request_id: str, init: float
     ) -> AsyncIterator[bytes]:
-        async for piece in stream:
-            yield piece
-        self._report(sandbox, request_id, 0.0, init)
+        began = asyncio.get_running_loop().time()
+        try:
+            async for piece in stream:
+                yield piece
+        finally:
+            self._report(sandbox, request_id, asyncio.get_running_loop().time() - began, init, "")
 
 
 def _memory(sandbox: Sandbox, init: float) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from cloudlet.control.supervisor import Child, Supervisor
+from cloudlet.engines.functions import lines
 from cloudlet.engines.functions.api import Function, Outcome
 from cloudlet.engines.functions.runtime_api import RuntimeApi
 
@@ -100,18 +101,30 @@ class Sandbox:
         self._request_id = request_id
         self._tail = b""
         self._result = loop.create_future()
-        self._log(f"START RequestId: {request_id} Version: {self.function.version}\n")
+        self._log(lines.start(self.function, request_id))
         self._started = time.perf_counter()
         self._api.send(headers, event)
         timer = loop.call_later(self.function.timeout, self._timed_out)
         try:
             outcome = await self._result
-        finally:
+        except BaseException:
             timer.cancel()
+            raise
+        if outcome.stream is None:
+            timer.cancel()
+        else:
+            outcome.stream = self._streamed(outcome.stream, timer)
         outcome.seconds = time.perf_counter() - self._started
         self._read_output()
         outcome.log = self._tail.decode(errors="replace")
         return outcome
+
+    async def _streamed(self, stream: AsyncIterator[bytes], timer: asyncio.TimerHandle) -> AsyncIterator[bytes]:
+        try:
+            async for piece in stream:
+                yield piece
+        finally:
+            timer.cancel()
 
     def finished(self, line: str) -> None:
         """Write the last lines of an invocation to the log."""
@@ -162,13 +175,14 @@ class Sandbox:
         result.set_result(outcome)
 
     def _timed_out(self) -> None:
-        if self._result is not None and not self._result.done():
-            words = f"Task timed out after {self.function.timeout:.2f} seconds"
+        words = f"Task timed out after {self.function.timeout:.2f} seconds"
+        if not self.dead:
             self._log(f"{self._request_id} {words}\n\n")
+        if self._result is not None and not self._result.done():
             self._settle(
                 Outcome(_error("Sandbox.Timedout", f"RequestId: {self._request_id} Error: {words}"), "Unhandled")
             )
-            self.stop()
+        self.stop()
 
     def _exited(self, child: Child) -> None:
         self._read_output()

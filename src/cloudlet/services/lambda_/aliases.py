@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -11,9 +12,11 @@ from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.lambda_.base import Base, new_revision, no_such
 from cloudlet.services.lambda_.code import invalid
-from cloudlet.services.lambda_.records import ACCOUNT_CONCURRENCY, LATEST, Alias, Settings
+from cloudlet.services.lambda_.records import ACCOUNT_CONCURRENCY, LATEST, Alias, Mapping, Settings
+from cloudlet.store import Record
 
 _UNRESERVED = 100  # of the account's thousand, what must stay for functions without a reservation
+_MAPPING = ":event-source-mapping:"
 
 
 class Aliases(Base):
@@ -102,6 +105,9 @@ class Aliases(Base):
         _, _, settings = self.function(call, input)
         statements = settings.statements.get(qualifier, [])
         kept = [statement for statement in statements if statement["Sid"] != input["StatementId"]]
+        if not statements:
+            words = "No policy is associated with the given resource."
+            raise AwsError("ResourceNotFoundException", words, status=404, Type="User")
         if len(kept) == len(statements):
             words = f"Statement {input['StatementId']} is not found in resource policy."
             raise AwsError("ResourceNotFoundException", words, status=404, Type="User")
@@ -124,21 +130,41 @@ class Aliases(Base):
     # Tags
 
     async def TagResource(self, call: Call, input: Input) -> Output:
+        if _MAPPING in input["Resource"]:
+            await self._tag_mapping(call, input["Resource"], lambda tags: {**tags, **input["Tags"]})
+            return {}
         scope, name, settings = self.function(call, {"FunctionName": input["Resource"]})
         await self._settings(scope, name, settings, tags={**settings.tags, **input["Tags"]})
         return {}
 
     async def UntagResource(self, call: Call, input: Input) -> Output:
+        if _MAPPING in input["Resource"]:
+            gone = set(input["TagKeys"])
+            await self._tag_mapping(
+                call, input["Resource"], lambda tags: {key: value for key, value in tags.items() if key not in gone}
+            )
+            return {}
         scope, name, settings = self.function(call, {"FunctionName": input["Resource"]})
         kept = {key: value for key, value in settings.tags.items() if key not in input["TagKeys"]}
         await self._settings(scope, name, settings, tags=kept)
         return {}
 
     async def ListTags(self, call: Call, input: Input) -> Output:
-        if ":event-source-mapping:" in input["Resource"]:
-            record = self.mappings.get(call.scope, input["Resource"].rsplit(":", 1)[1])
-            return {"Tags": record.value.tags if record else {}}
+        if _MAPPING in input["Resource"]:
+            return {"Tags": self._tagged_mapping(call, input["Resource"]).value.tags}
         return {"Tags": self.function(call, {"FunctionName": input["Resource"]})[2].tags}
+
+    async def _tag_mapping(self, call: Call, arn: str, change: Callable[[dict[str, str]], dict[str, str]]) -> None:
+        record = self._tagged_mapping(call, arn)
+        changed = msgspec.structs.replace(record.value, tags=change(record.value.tags))
+        await self.db.write(lambda tx: self.mappings.put(tx, call.scope, record.name, changed))
+
+    def _tagged_mapping(self, call: Call, arn: str) -> Record[Mapping]:
+        record = self.mappings.get(call.scope, arn.rsplit(":", 1)[1])
+        if record is None:
+            words = "The resource you requested does not exist."
+            raise AwsError("ResourceNotFoundException", words, status=404, Type="User")
+        return record
 
     # Concurrency
 

@@ -26,7 +26,7 @@ _CONFIGURATION = (
 )
 _NOT_HERE = (
     *("ImageConfig", "CapacityProviderConfig", "DurableConfig", "TenancyConfig", "AcceleratorConfig"),
-    *("RuntimeConfig",),
+    *("RuntimeConfig", "CodeSigningConfigArn", "PublishTo"),
 )
 _ENVIRONMENT = 4096  # bytes of all variables
 _RESERVED = frozenset(
@@ -88,7 +88,7 @@ class Functions(Base):
             self.versions.put(tx, scope, f"{name}:{LATEST}", Version(members, code.sha, code.folder), 0)
             self.settings.put(tx, scope, name, settings)
             if input.get("Publish"):
-                return self.publish(tx, scope, name, "")
+                return {**self.publish(tx, scope, name, ""), "FunctionArn": members["FunctionArn"]}
             return members
 
         made = await self.db.write(work)
@@ -117,7 +117,10 @@ class Functions(Base):
         records = [
             record for record in self.versions.list(call.scope) if every or record.value.members["Version"] == LATEST
         ]
-        return self.page("Functions", [record.value.members for record in records], input)
+        found = [record.value.members for record in records]
+        if every:
+            found = [{**members, "FunctionArn": self._version_arn(members)} for members in found]
+        return self.page("Functions", found, input)
 
     async def UpdateFunctionCode(self, call: Call, input: Input) -> Output:
         scope, name, _ = self.named(call, input)

@@ -6,13 +6,14 @@ import base64
 import hashlib
 import math
 import uuid
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from cloudlet.control.outbox import Delivery
+from cloudlet.control.outbox import Delivery, Undeliverable
 from cloudlet.engines.functions import Function, FunctionFailed, Outcome, Throttled
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
@@ -24,7 +25,8 @@ from cloudlet.store import Record
 _LARGEST = 6 * 1024 * 1024  # bytes of an event or a result
 _LARGEST_ASYNC = 1024 * 1024
 _RETRY_PAUSES = (60.0, 120.0)  # seconds before the second and the third try
-_THROTTLED_PAUSE = 1.0
+_THROTTLED_PAUSE = 1.0  # seconds before the first further try; it doubles
+_LONGEST_THROTTLED_PAUSE = 300.0
 
 
 class Async(msgspec.Struct):
@@ -57,6 +59,7 @@ class Invocations(Base):
         if not isinstance(event, bytes):
             event = b"".join([chunk async for chunk in event]) or b"{}"
         kind = input.get("InvocationType", "RequestResponse")
+        trace = call.request.headers.get("x-amzn-trace-id", "") if call.request is not None else ""
         record = self.version(scope, name, qualifier, choose=True)
         if len(event) > (_LARGEST if kind != "Event" else _LARGEST_ASYNC):
             words = f"{len(event)} byte payload is too large for the {kind} invocation type (limit {_LARGEST} bytes)"
@@ -68,7 +71,7 @@ class Invocations(Base):
         if kind == "Event":
             await self._accept(Async(scope, name, qualifier, call.request_id or str(uuid.uuid4()), event, context))
             return {"StatusCode": 202, "Payload": b""}
-        outcome = await self.run(scope, record, event, call.request_id, context)
+        outcome = await gathered(await self.run(scope, record, event, call.request_id, context, trace))
         answer: Output = {
             "StatusCode": 200,
             "Payload": outcome.payload,
@@ -79,6 +82,25 @@ class Invocations(Base):
         if input.get("LogType") == "Tail":
             answer["LogResult"] = base64.b64encode(outcome.log.encode()[-4096:]).decode()
         return answer
+
+    async def InvokeAsync(self, call: Call, input: Input) -> Output:
+        event = {"FunctionName": input["FunctionName"], "Payload": input["InvokeArgs"], "InvocationType": "Event"}
+        return {"Status": (await self.Invoke(call, event))["StatusCode"]}
+
+    async def InvokeWithResponseStream(self, call: Call, input: Input) -> Output:
+        scope, name, qualifier = self.named(call, input)
+        event = input.get("Payload") or b"{}"
+        record = self.version(scope, name, qualifier, choose=True)
+        _check_json(event)
+        if input.get("InvocationType") == "DryRun":
+            return {"StatusCode": 204, "EventStream": _events(Outcome(b""), False)}
+        outcome = await self.run(scope, record, event, call.request_id, input.get("ClientContext", ""))
+        return {
+            "StatusCode": 200,
+            "ExecutedVersion": record.value.members["Version"],
+            "ResponseStreamContentType": outcome.content_type,
+            "EventStream": _events(outcome, input.get("LogType") == "Tail"),
+        }
 
     async def run(
         self,
@@ -167,6 +189,9 @@ class Invocations(Base):
             environment=environment,
             layers=layers,
             log_group=members["LoggingConfig"]["LogGroup"],
+            json_log=members["LoggingConfig"]["LogFormat"] == "JSON",
+            log_level=members["LoggingConfig"].get("ApplicationLogLevel", "INFO"),
+            system_level=members["LoggingConfig"].get("SystemLogLevel", "INFO"),
             role=members["Role"],
         )
         self.runnable[scope, record.name] = (record.revision, function)
@@ -204,13 +229,31 @@ class Invocations(Base):
             record = self.version(accepted.scope, accepted.name, accepted.qualifier, choose=True)
         except AwsError:
             return
-        context = accepted.client_context
-        outcome = await self.run(accepted.scope, record, accepted.event, accepted.request_id, context)
+        outcome = await self._run_when_there_is_room(accepted, record, delivery.added)
         if outcome.error:
             raise Failed(record.value.members["Version"], outcome)
         await self._tell(
             accepted, "OnSuccess", record.value.members["Version"], outcome, "Success", delivery.attempt + 1
         )
+
+    async def _run_when_there_is_room(self, accepted: Async, record: Record[Version], added: float) -> Outcome:
+        """A throttle is no try: the event waits until it is too old, as in Lambda's own queue."""
+        pause = _THROTTLED_PAUSE
+        while True:
+            try:
+                return await gathered(
+                    await self.run(accepted.scope, record, accepted.event, accepted.request_id, accepted.client_context)
+                )
+            except AwsError as error:
+                oldest = self._event_settings(accepted).get("MaximumEventAgeInSeconds", 21600)
+                if error.code != "TooManyRequestsException":
+                    raise
+                if self.cloud.clock.now() + pause - added > oldest:
+                    raise Undeliverable from Failed(
+                        record.value.members["Version"], Outcome(b"", "Unhandled"), "EventAgeExceeded"
+                    )
+            await self.cloud.clock.sleep(pause)
+            pause = min(pause * 2, _LONGEST_THROTTLED_PAUSE)
 
     def retries(self, attempt: int, delivery: Delivery) -> float | None:
         """How long until the next try; None when the event has had its tries or is too old."""
@@ -225,7 +268,8 @@ class Invocations(Base):
     async def given_up(self, delivery: Delivery, error: Exception) -> None:
         """The last try has failed: the dead-letter queue and the failure destination hear of it."""
         accepted = msgspec.msgpack.decode(delivery.payload, type=Async)
-        failed = error if isinstance(error, Failed) else Failed(LATEST, Outcome(b"", "Unhandled"))
+        cause = error.__cause__ if isinstance(error, Undeliverable) else error
+        failed = cause if isinstance(cause, Failed) else Failed(LATEST, Outcome(b"", "Unhandled"))
         try:
             record = self.version(accepted.scope, accepted.name, accepted.qualifier)
         except AwsError:
@@ -401,6 +445,30 @@ class Invocations(Base):
 
 
 _SELF = "lambda.amazonaws.com"
+
+
+async def gathered(outcome: Outcome) -> Outcome:
+    """The outcome with its whole payload, also where the function streams it."""
+    if outcome.stream is not None:
+        outcome.payload = b"".join([piece async for piece in outcome.stream])
+        outcome.stream = None
+    return outcome
+
+
+async def _events(outcome: Outcome, with_log: bool) -> AsyncIterator[dict[str, Any]]:
+    """The outcome as InvokeWithResponseStream sends it."""
+    complete: dict[str, Any] = {}
+    if outcome.error:
+        document = _json_of(outcome.payload)
+        complete = {"ErrorCode": outcome.error, "ErrorDetails": msgspec.json.encode(document).decode()}
+    elif outcome.stream is None:
+        yield {"PayloadChunk": {"Payload": outcome.payload}}
+    else:
+        async for piece in outcome.stream:
+            yield {"PayloadChunk": {"Payload": piece}}
+    if with_log:
+        complete["LogResult"] = base64.b64encode(outcome.log.encode()[-4096:]).decode()
+    yield {"InvokeComplete": complete}
 
 
 def _throttled(reason: str) -> AwsError:

@@ -13,7 +13,7 @@ from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.lambda_.batches import Filter
 from cloudlet.services.lambda_.code import invalid
-from cloudlet.services.lambda_.invocations import Invocations
+from cloudlet.services.lambda_.invocations import Invocations, gathered
 from cloudlet.services.lambda_.queue_source import QueueSource
 from cloudlet.services.lambda_.records import Mapping
 from cloudlet.services.lambda_.stream_source import StreamSource
@@ -125,7 +125,8 @@ class Mappings(Invocations):
 
         async def run(event: bytes) -> Outcome:
             _, function, qualifier = self.named(call, {"FunctionName": members["FunctionArn"]})
-            return await self.run(scope, self.version(scope, function, qualifier, choose=True), event)
+            version = self.version(scope, function, qualifier, choose=True)
+            return await gathered(await self.run(scope, version, event))
 
         async def keep(shard: str, number: str) -> None:
             def work(tx: Any) -> None:

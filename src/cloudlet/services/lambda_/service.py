@@ -38,7 +38,9 @@ class Service(Layers, Aliases, Urls, Mappings, api.Service):
         )
         self._folders = Folders(cloud, self._folder_changed)
         self.watch_folders()
-        self.outbox = Outbox(self.db, self.clock, self.deliver, retries=self.retries, given_up=self.given_up)
+        self.outbox = Outbox(
+            self.db, self.clock, self.deliver, retries=self.retries, concurrency=256, given_up=self.given_up
+        )
         await self.outbox.start()
         self.start_mappings()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -12,10 +13,13 @@ from cloudlet.http import Request, Response
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.apigatewayv2 import cors, events
 from cloudlet.services.apigatewayv2.routes import Match
-from cloudlet.services.lambda_.invocations import Invocations
+from cloudlet.services.lambda_.invocations import Invocations, gathered
 from cloudlet.services.lambda_.records import LATEST
 
 _LARGEST = 6 * 1024 * 1024
+_WITH_PRELUDE = "application/vnd.awslambda.http-integration-response"
+_END_OF_PRELUDE = bytes(8)
+_LARGEST_PRELUDE = 64 * 1024
 
 
 class Urls(Invocations):
@@ -99,13 +103,14 @@ class Urls(Invocations):
         event = msgspec.json.encode(events.version_2(context))
         record = self.version(scope, name, qualifier, choose=True)
         try:
-            outcome = await self.run(scope, record, event)
+            outcome = await self.run(scope, record, event, trace=request.headers.get("x-amzn-trace-id", ""))
         except AwsError as error:
             return _message(error.status or 500, error.message)
+        if members["InvokeMode"] == "BUFFERED":
+            outcome = await gathered(outcome)
         if outcome.stream is not None:
-            kind = outcome.content_type
-            return Response(200, {"content-type": kind}, outcome.stream)
-        if outcome.error:
+            response = await _streamed(outcome.content_type, outcome.stream)
+        elif outcome.error:
             response = _message(502, "Internal Server Error")
         else:
             response = events.read_answer(outcome.payload, newer=True)
@@ -130,6 +135,36 @@ class Urls(Invocations):
 def _url_id(scope: str, name: str, qualifier: str) -> str:
     """The URL's own name: the same again when it is made again."""
     return hashlib.sha256(f"{scope}/{name}/{qualifier or LATEST}".encode()).hexdigest()[:32]
+
+
+async def _streamed(kind: str, stream: AsyncIterator[bytes]) -> Response:
+    """A streamed result; one that begins with a prelude says its status, headers and cookies in JSON before 8 zeros."""
+    if kind != _WITH_PRELUDE:
+        return Response(200, {"content-type": kind}, stream)
+    begun = b""
+    while _END_OF_PRELUDE not in begun:
+        piece = await anext(stream, None)
+        if piece is None or len(begun) > _LARGEST_PRELUDE:
+            return _message(502, "Internal Server Error")
+        begun += piece
+    prelude, _, rest = begun.partition(_END_OF_PRELUDE)
+    try:
+        said = msgspec.json.decode(prelude)
+        headers = {str(name).lower(): str(value) for name, value in (said.get("headers") or {}).items()}
+        response = Response(int(said.get("statusCode", 200)), headers)
+        response.cookies = [str(cookie) for cookie in said.get("cookies") or ()]
+    except (msgspec.DecodeError, AttributeError, TypeError, ValueError):
+        return _message(502, "Internal Server Error")
+    headers.setdefault("content-type", "application/octet-stream")
+    headers.pop("content-length", None)
+    response.body = _joined(rest, stream)
+    return response
+
+
+async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in rest:
+        yield piece
 
 
 def _check_mode(input: Input) -> None:

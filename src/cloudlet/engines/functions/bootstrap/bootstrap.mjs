@@ -5,6 +5,7 @@ import { createRequire } from "node:module";
 import path from "node:path";
 import { PassThrough } from "node:stream";
 import { pathToFileURL } from "node:url";
+import { format } from "node:util";
 
 const [host, port] = process.env.AWS_LAMBDA_RUNTIME_API.split(":");
 const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
@@ -93,14 +94,27 @@ function call(handler, event, headers) {
 
 async function stream(handler, event, headers, request) {
   const output = new PassThrough();
-  output.setContentType = (kind) => (output.contentType = kind);
-  const sent = ask("POST", `/invocation/${request}/response`, output, {
-    "lambda-runtime-function-response-mode": "streaming",
-    "transfer-encoding": "chunked",
-    "content-type": "application/octet-stream",
-  });
+  let kind = "application/octet-stream";
+  output.setContentType = (given) => (kind = given);
+  // The head is sent with the first bytes: until then the handler may still say what they are, or fail.
+  let sent;
+  const begin = () => {
+    output.off("data", buffer);
+    const said = { "lambda-runtime-function-response-mode": "streaming", "transfer-encoding": "chunked", "content-type": kind };
+    const body = new PassThrough();
+    sent ??= ask("POST", `/invocation/${request}/response`, body, said);
+    return body;
+  };
+  const buffer = (first) => {
+    const body = begin();
+    body.write(first);
+    output.pipe(body);
+  };
+  output.on("data", buffer);
   await handler(event, output, contextOf(headers, () => output.end()));
   if (!output.writableEnded) output.end();
+  if (!output.readableEnded) await new Promise((resolve) => output.once("end", resolve));
+  if (!sent) begin().end();
   await sent;
 }
 
@@ -108,6 +122,7 @@ globalThis.awslambda = {
   streamifyResponse: (handler) => Object.assign(handler, { [STREAMING]: "response" }),
   HttpResponseStream: {
     from: (output, prelude) => {
+      output.setContentType("application/vnd.awslambda.http-integration-response");
       output.write(JSON.stringify(prelude));
       output.write(new Uint8Array(8));
       return output;
@@ -115,10 +130,25 @@ globalThis.awslambda = {
   },
 };
 
+const LEVELS = { trace: "TRACE", debug: "DEBUG", log: "INFO", info: "INFO", warn: "WARN", error: "ERROR" };
+const ORDER = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"];
+const asJson = process.env.AWS_LAMBDA_LOG_FORMAT === "JSON";
+const least = asJson ? ORDER.indexOf(process.env.AWS_LAMBDA_LOG_LEVEL || "INFO") : 0;
+for (const [name, level] of Object.entries(LEVELS))
+  console[name] = (...parts) => {
+    if (ORDER.indexOf(level) < least) return;
+    const timestamp = new Date().toISOString();
+    const [only] = parts;
+    if (asJson) {
+      const message = parts.length === 1 && !(only instanceof Error) ? only : format(...parts);
+      process.stdout.write(JSON.stringify({ timestamp, level, requestId: current, message }) + "\n");
+    } else process.stdout.write(`${timestamp}\t${current ?? "undefined"}\t${level}\t${format(...parts).replace(/\n/g, "\r")}\n`);
+  };
+
 let current;
 async function fail(error, where) {
   const told = failure(error);
-  console.error(JSON.stringify({ errorType: told.errorType, errorMessage: told.errorMessage, stack: told.trace }));
+  console.error("Invoke Error", JSON.stringify({ errorType: told.errorType, errorMessage: told.errorMessage, stack: told.trace }));
   await ask("POST", where, JSON.stringify(told), {
     "content-type": "application/json",
     "lambda-runtime-function-error-type": told.errorType,

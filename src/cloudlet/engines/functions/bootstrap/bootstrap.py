@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import logging
 import os
 import socket
 import sys
@@ -86,6 +87,44 @@ class Context:
         sys.stdout.write(str(message))
 
 
+class Logs(logging.Handler):
+    """The root logger's handler, as Lambda's Python runtime sets it up: a line of text, or of JSON."""
+
+    request_id = ""
+    json = os.environ.get("AWS_LAMBDA_LOG_FORMAT") == "JSON"
+
+    def emit(self, record):
+        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        try:
+            if not self.json:
+                text = "[%s]\t%s.%03dZ\t%s\t%s" % (
+                    *(record.levelname, when, record.msecs, self.request_id, record.getMessage()),
+                )
+                if record.exc_info:
+                    text += "\n" + "".join(traceback.format_exception(*record.exc_info)).rstrip()
+            else:
+                told = {
+                    "timestamp": when + "Z",
+                    "level": record.levelname,
+                    "message": record.getMessage(),
+                    "logger": record.name,
+                    **({"requestId": self.request_id} if self.request_id else {}),
+                }
+                told.update((key, value) for key, value in vars(record).items() if key not in PLAIN)
+                if record.exc_info:
+                    told["errorType"] = record.exc_info[0].__name__
+                    told["errorMessage"] = str(record.exc_info[1])
+                    told["stackTrace"] = traceback.format_list(traceback.extract_tb(record.exc_info[2]))
+                text = json.dumps(told, default=str, ensure_ascii=False)
+        except Exception:
+            self.handleError(record)
+            return
+        sys.stdout.write(text + "\n")
+
+
+PLAIN = {*vars(logging.makeLogRecord({})), "message", "asctime"}
+
+
 def failure(error):
     """An exception as Lambda shows it."""
     kind = type(error)
@@ -129,6 +168,10 @@ def main():
     if packages := os.environ.pop("CLOUDLET_PACKAGES", ""):
         sys.path.append(packages)
     sys.stdout.reconfigure(line_buffering=True)
+    logs = Logs()
+    logging.root.addHandler(logs)
+    if logs.json:
+        logging.root.setLevel(os.environ.get("AWS_LAMBDA_LOG_LEVEL", "INFO").replace("TRACE", "DEBUG"))
     api = Api()
     try:
         handler = load()
@@ -154,7 +197,7 @@ def main():
         sys.exit(1)
     while True:
         headers, event = api.ask("GET", "/invocation/next")
-        request = headers["lambda-runtime-aws-request-id"]
+        request = logs.request_id = headers["lambda-runtime-aws-request-id"]
         trace = headers.get("lambda-runtime-trace-id")
         if trace:
             os.environ["_X_AMZN_TRACE_ID"] = trace
