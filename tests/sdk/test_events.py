@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -283,6 +285,87 @@ def test_archives_keep_events_and_replays_send_them_again(cloud: LocalCloud) -> 
     eventually(lambda: events.describe_replay(ReplayName="again")["State"] == "COMPLETED")
     assert events.describe_archive(ArchiveName="a")["EventCount"] == 1
     events.delete_archive(ArchiveName="a")
+
+
+class Endpoint:
+    """A web server that gives tokens under /token and keeps what else is sent to it."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, str, dict[str, str], str]] = []
+        self.status = 200
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("content-length", 0))).decode()
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                outer.requests.append((self.command, self.path, headers, body))
+                answer = b'{"access_token": "t1", "expires_in": 3600}' if self.path == "/token" else b""
+                self.send_response(200 if self.path == "/token" else outer.status)
+                self.send_header("content-length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            do_PUT = do_POST
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    made = Endpoint()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+def test_api_destinations_are_authorized_requests(cloud: LocalCloud, endpoint: Endpoint) -> None:
+    events = cloud.client("events")
+    oauth = {
+        "ClientParameters": {"ClientID": "me", "ClientSecret": "secret"},
+        "AuthorizationEndpoint": f"{endpoint.url}/token",
+        "HttpMethod": "POST",
+    }
+    more = {"HeaderParameters": [{"Key": "x-shop", "Value": "hush", "IsValueSecret": True}]}
+    connection = events.create_connection(
+        Name="c",
+        AuthorizationType="OAUTH_CLIENT_CREDENTIALS",
+        AuthParameters={"OAuthParameters": oauth, "InvocationHttpParameters": more},
+    )["ConnectionArn"]
+    shown = json.dumps(events.describe_connection(Name="c")["AuthParameters"])
+    assert "me" in shown
+    assert "secret" not in shown
+    assert "hush" not in shown
+    destination = events.create_api_destination(
+        Name="d", ConnectionArn=connection, InvocationEndpoint=f"{endpoint.url}/orders/*", HttpMethod="PUT"
+    )["ApiDestinationArn"]
+    dead, dead_arn = queue(cloud, "dead")
+    events.put_rule(Name="r", EventPattern='{"source": ["shop"]}')
+    target = {
+        "Id": "d",
+        "Arn": destination,
+        "RoleArn": f"arn:aws:iam::{ACCOUNT}:role/r",
+        "InputPath": "$.detail",
+        "HttpParameters": {"PathParameterValues": ["$.detail.id"], "QueryStringParameters": {"v": "1"}},
+        "DeadLetterConfig": {"Arn": dead_arn},
+    }
+    events.put_targets(Rule="r", Targets=[target])
+    put(cloud, {"id": "a/1"})
+    token, request = eventually(lambda: len(endpoint.requests) == 2 and endpoint.requests)
+    assert "client_secret=secret" in token[3]
+    assert (request[0], request[1], request[3]) == ("PUT", "/orders/a%2F1?v=1", '{"id":"a/1"}')
+    assert (request[2]["authorization"], request[2]["x-shop"]) == ("Bearer t1", "hush")
+    endpoint.status = 400
+    put(cloud, {"id": "b"})
+    assert json.loads(receive(cloud, dead)[0]["Body"])["detail"] == {"id": "b"}
+    events.delete_api_destination(Name="d")
+    put(cloud, {"id": "c"})
+    assert receive(cloud, dead)[0]["MessageAttributes"]["ERROR_CODE"]["StringValue"] == "NO_RESOURCE"
 
 
 TEMPLATE: dict[str, Any] = {

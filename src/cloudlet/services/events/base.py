@@ -14,7 +14,7 @@ from cloudlet.services.api import Call
 from cloudlet.services.events import records
 from cloudlet.services.events.delivery import Courier
 from cloudlet.services.events.errors import no_bus, no_rule
-from cloudlet.services.events.records import DEFAULT, Archive, Bus, Replay, Rule
+from cloudlet.services.events.records import DEFAULT, ApiDestination, Archive, Bus, Connection, Replay, Rule
 from cloudlet.services.events.ticking import Ticking
 from cloudlet.services.patterns import Pattern, PatternError, compile_pattern
 from cloudlet.store import Database, Resources, Tx
@@ -42,6 +42,8 @@ class Base(api.Service):
     _rules: Resources[Rule]
     _archives: Resources[Archive]
     _replays: Resources[Replay]
+    _connections: Resources[Connection]
+    _destinations: Resources[ApiDestination]
 
     async def start(self) -> None:
         self._db = await self.cloud.store.database("events", records.MIGRATIONS)
@@ -49,8 +51,10 @@ class Base(api.Service):
         self._rules = self._db.resources(Rule)
         self._archives = self._db.resources(Archive)
         self._replays = self._db.resources(Replay)
+        self._connections = self._db.resources(Connection)
+        self._destinations = self._db.resources(ApiDestination)
         self._listeners: dict[str, Listeners] = {}
-        self._courier = Courier(self.cloud, self._db, self._rule_of, self._pass_on)
+        self._courier = Courier(self.cloud, self._db, self._rule_of, self._pass_on, self._destination_of)
         self._outbox = self._courier.outbox
         self._ticking = Ticking(self._db, self.clock, self._outbox, self._rule_of)
         for archive in self._archives.all():
@@ -94,6 +98,16 @@ class Base(api.Service):
         bus, _, name = resource.removeprefix("rule/").rpartition("/")
         record = self._rules.get(f"{account}/{region}", f"{bus or DEFAULT}:{name}")
         return record.value if record is not None else None
+
+    def _destination_of(self, arn: str) -> tuple[ApiDestination, Connection] | None:
+        """The API destination of an ARN and its connection, or None when one is gone."""
+        _, _, _, region, account, resource = arn.split(":", 5)
+        scope = f"{account}/{region}"
+        record = self._destinations.get(scope, resource.split("/")[1])
+        if record is None or record.value.arn != arn:
+            return None
+        connection = self._connections.get(scope, record.value.connection.split("/")[1])
+        return (record.value, connection.value) if connection is not None else None
 
     def _bus(self, call: Call, name_or_arn: str | None, tx: Tx | None = None) -> Bus:
         """A bus by its name or ARN. Raises ResourceNotFoundException."""

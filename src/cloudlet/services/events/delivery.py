@@ -12,7 +12,9 @@ from cloudlet.errors import AwsError
 from cloudlet.services import targets
 from cloudlet.services.api import Cloud
 from cloudlet.services.events import inputs, records
-from cloudlet.services.events.records import Job, Rule
+from cloudlet.services.events.destinations import Caller
+from cloudlet.services.events.errors import not_found
+from cloudlet.services.events.records import ApiDestination, Connection, Job, Rule
 from cloudlet.services.schedules.expressions import text
 from cloudlet.store import Database
 
@@ -28,16 +30,20 @@ class Courier:
         db: Database,
         find: Callable[[str], Rule | None],
         pass_on: Callable[[str, dict[str, Any]], Awaitable[None]],
+        find_destination: Callable[[str], tuple[ApiDestination, Connection] | None],
     ) -> None:
         """``find`` gives a rule by its ARN; ``pass_on`` gives an event to a bus."""
         self._cloud = cloud
         self._find = find
         self._pass_on = pass_on
+        self._find_destination = find_destination
+        self._caller = Caller(cloud)
         self.outbox = Outbox(db, cloud.clock, self._deliver, retries=self._pause, given_up=self._bury)
 
     async def stop(self) -> None:
         """Finish what is under way."""
         await self.outbox.stop()
+        await self._caller.stop()
 
     async def _deliver(self, delivery: Delivery) -> None:
         job = records.unpack(delivery.payload)
@@ -59,6 +65,12 @@ class Courier:
             await self._pass_on(arn, msgspec.json.decode(event))
             return
         body = inputs.payload(target, event, rule.arn, text(job.ingested))
+        if is_destination(arn):
+            found = self._find_destination(arn)
+            if found is None:
+                raise not_found(f"The API destination {arn} or its connection does not exist.")
+            await self._caller.call(*found, target, event, body)
+            return
         if targets.service_of(arn) == "logs":
             await self._log(rule, arn, body, job)
             return
@@ -136,3 +148,8 @@ class Courier:
 def is_bus(arn: str) -> bool:
     """Whether an ARN is an event bus's."""
     return ":event-bus/" in arn and arn.split(":", 3)[2] == "events"
+
+
+def is_destination(arn: str) -> bool:
+    """Whether an ARN is an API destination's."""
+    return ":api-destination/" in arn and arn.split(":", 3)[2] == "events"

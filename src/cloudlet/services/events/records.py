@@ -147,6 +147,47 @@ class Replay(msgspec.Struct, frozen=True, omit_defaults=True):
         return f"arn:aws:events:{self.region}:{self.account}:replay/{self.name}"
 
 
+class Connection(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How API destinations authorize themselves; ``auth`` is AuthParameters with its secrets."""
+
+    account: str
+    region: str
+    name: str
+    identity: str
+    created: float
+    modified: float
+    type: str
+    auth: dict[str, Any]
+    description: str = ""
+    state: str = "AUTHORIZED"
+
+    @property
+    def arn(self) -> str:
+        """Its Amazon Resource Name."""
+        return f"arn:aws:events:{self.region}:{self.account}:connection/{self.name}/{self.identity}"
+
+
+class ApiDestination(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An HTTP endpoint as a target; ``rate`` is in requests per second."""
+
+    account: str
+    region: str
+    name: str
+    identity: str
+    created: float
+    modified: float
+    connection: str  # the connection's ARN
+    endpoint: str
+    method: str
+    rate: int = 300
+    description: str = ""
+
+    @property
+    def arn(self) -> str:
+        """Its Amazon Resource Name."""
+        return f"arn:aws:events:{self.region}:{self.account}:api-destination/{self.name}/{self.identity}"
+
+
 class Job(msgspec.Struct, array_like=True):
     """What the outbox keeps of a delivery: the event for a target, as JSON. The outbox's target is ``<rule> <id>``."""
 

@@ -202,6 +202,64 @@ class Archive(ResourceType):
                 raise
 
 
+class Connection(ResourceType):
+    """A connection. ``Ref`` is its name."""
+
+    type = "AWS::Events::Connection"
+    replaces = frozenset(("Name",))
+
+    async def create(self, do: Deployment, properties: Properties) -> Physical:
+        name = properties.get("Name") or do.name(64)
+        try:
+            made = await do.call("events", "CreateConnection", {**properties, "Name": name})
+        except AwsError as error:
+            if error.code != "ResourceAlreadyExistsException" or "Name" in properties:
+                raise
+            made = await do.call("events", "UpdateConnection", {**properties, "Name": name})
+        return Physical(name, {"Arn": made["ConnectionArn"]})
+
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        await do.call("events", "UpdateConnection", {"Description": "", **new, "Name": physical.id})
+        return physical
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        await _unless_gone(do, "DeleteConnection", physical.id)
+
+
+class ApiDestination(ResourceType):
+    """An API destination. ``Ref`` is its name."""
+
+    type = "AWS::Events::ApiDestination"
+    required = frozenset(("ConnectionArn", "HttpMethod", "InvocationEndpoint"))
+    replaces = frozenset(("Name",))
+
+    async def create(self, do: Deployment, properties: Properties) -> Physical:
+        name = properties.get("Name") or do.name(64)
+        try:
+            made = await do.call("events", "CreateApiDestination", {**properties, "Name": name})
+        except AwsError as error:
+            if error.code != "ResourceAlreadyExistsException" or "Name" in properties:
+                raise
+            made = await do.call("events", "UpdateApiDestination", {**properties, "Name": name})
+        return Physical(name, {"Arn": made["ApiDestinationArn"]})
+
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        defaults = {"Description": "", "InvocationRateLimitPerSecond": 300}
+        await do.call("events", "UpdateApiDestination", {**defaults, **new, "Name": physical.id})
+        return physical
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        await _unless_gone(do, "DeleteApiDestination", physical.id)
+
+
+async def _unless_gone(do: Deployment, operation: str, name: str) -> None:
+    try:
+        await do.call("events", operation, {"Name": name})
+    except AwsError as error:
+        if error.code != "ResourceNotFoundException":
+            raise
+
+
 def _tags(do: Deployment, properties: Properties) -> list[dict[str, str]]:
     return [{"Key": key, "Value": value} for key, value in tags_of(do, properties).items()]
 
@@ -219,4 +277,4 @@ def _text(document: Any) -> str:
     return document if isinstance(document, str) else json.dumps(document, separators=(",", ":"))
 
 
-TYPES = [Rule, EventBus, EventBusPolicy, Archive]
+TYPES = [Rule, EventBus, EventBusPolicy, Archive, Connection, ApiDestination]

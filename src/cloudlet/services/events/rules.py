@@ -11,7 +11,7 @@ from cloudlet.services import targets
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.events import inputs, records
 from cloudlet.services.events.base import Base, page, pattern_of, tags_of
-from cloudlet.services.events.delivery import is_bus
+from cloudlet.services.events.delivery import is_bus, is_destination
 from cloudlet.services.events.errors import invalid
 from cloudlet.services.events.records import DEFAULT, Rule
 from cloudlet.services.schedules import ScheduleError, parse
@@ -140,7 +140,7 @@ class Rules(Base):
         for name in _FOREIGN_PARAMETERS:
             if name in target:
                 raise not_implemented(f"PutTargets with {name}")
-        if not (targets.known(arn) or is_bus(arn) or service == "logs"):
+        if not (targets.known(arn) or is_bus(arn) or is_destination(arn) or service == "logs"):
             raise not_implemented(f"a rule's target {arn}")
         if service != "events":
             await self.cloud.service(service)
@@ -149,7 +149,9 @@ class Rules(Base):
             raise invalid(f"Parameter(s) SqsParameters must be specified for target: {id}.")
         if service == "ecs" and "EcsParameters" not in target:
             raise invalid(f"Parameter(s) EcsParameters must be specified for target: {id}.")
-        if service in _NEED_A_ROLE and not target.get("RoleArn"):
+        if "HttpParameters" in target and not is_destination(arn):
+            raise not_implemented("PutTargets with HttpParameters of what is no API destination")
+        if (service in _NEED_A_ROLE or is_destination(arn)) and not target.get("RoleArn"):
             raise invalid(f"RoleArn is required for target {arn}.")
         queue = target.get("DeadLetterConfig", {}).get("Arn")
         if queue is not None and (targets.service_of(queue) != "sqs" or queue.endswith(".fifo")):

@@ -1,15 +1,17 @@
 """EventBridge. Buses are in ``buses.py``, rules and targets in ``rules.py``, events in ``publishing.py``, archives and
-replays in ``archives.py``; how events reach targets is in ``delivery.py``, schedules are in ``ticking.py``."""
+replays in ``archives.py``, API destinations in ``connections.py``; how events reach targets is in ``delivery.py`` and
+``destinations.py``, schedules are in ``ticking.py``."""
 
 from __future__ import annotations
 
 from cloudlet.services.events.archives import Archives
 from cloudlet.services.events.buses import Buses
+from cloudlet.services.events.connections import Connections
 from cloudlet.services.events.rules import Rules
 
 
-class Service(Archives, Rules, Buses):
-    """Event buses with rules, targets, schedules, archives and replays."""
+class Service(Archives, Connections, Rules, Buses):
+    """Event buses with rules, targets, schedules, archives, replays, connections and API destinations."""
 
     def resources_of(self, account: str, region: str) -> list[dict[str, str]]:
         scope = f"{account}/{region}"
