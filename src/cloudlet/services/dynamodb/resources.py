@@ -9,7 +9,13 @@ from cloudlet.errors import AwsError, not_implemented
 from cloudlet.stacks.api import Deployment, Physical, Properties, ResourceType, tags_of
 
 _SAME = ("ProvisionedThroughput", "TableClass", "DeletionProtectionEnabled", "OnDemandThroughput", "WarmThroughput")
-_ABSENT = ("ImportSourceSpecification", "KinesisStreamSpecification", "VectorIndexes")
+_OWN = frozenset(
+    (
+        *("TableName", "KeySchema", "AttributeDefinitions", "BillingMode", "LocalSecondaryIndexes"),
+        *("GlobalSecondaryIndexes", "StreamSpecification", "SSESpecification", "TimeToLiveSpecification"),
+        *("PointInTimeRecoverySpecification", "Tags", "ResourcePolicy", *_SAME),
+    )
+)
 
 
 class Table(ResourceType):
@@ -43,11 +49,12 @@ class Table(ResourceType):
                 raise
 
     def _refuse(self, properties: Properties) -> None:
-        for name in _ABSENT:
-            if properties.get(name):
+        _refuse_insights(properties)
+        if (properties.get("StreamSpecification") or {}).get("ResourcePolicy"):
+            raise not_implemented(f"{self.type} with ResourcePolicy of StreamSpecification")
+        for name in properties:
+            if name not in _OWN and name != "ContributorInsightsSpecification":
                 raise not_implemented(f"{self.type} with {name}")
-        if _flag((properties.get("ContributorInsightsSpecification") or {}).get("Enabled")):
-            raise not_implemented(f"{self.type} with ContributorInsightsSpecification")
 
     async def _settle(self, do: Deployment, name: str, old: Properties, new: Properties) -> None:
         """What is set on a table by operations of its own."""
@@ -63,9 +70,6 @@ class Table(ResourceType):
         arn = _arn(do, name)
         await _set_tags(do, arn, tags_of(do, new))
         await _set_policy(do, arn, (new.get("ResourcePolicy") or {}).get("PolicyDocument"))
-        view = new.get("StreamSpecification") or {}
-        if view.get("ResourcePolicy"):
-            raise not_implemented(f"{self.type} with ResourcePolicy of StreamSpecification")
 
 
 class GlobalTable(Table):
@@ -82,6 +86,22 @@ class GlobalTable(Table):
         return await super().update(do, physical, _single(do, old), _single(do, new))
 
 
+_OF_REPLICA = frozenset(
+    ("DeletionProtectionEnabled", "PointInTimeRecoverySpecification", "ResourcePolicy", "TableClass", "Tags")
+)
+_OF_REPLICA_IGNORED = frozenset(  # capacity; the other two are looked at in their own place
+    (
+        *("Region", "ReadProvisionedThroughputSettings", "ReadOnDemandThroughputSettings", "GlobalSecondaryIndexes"),
+        *("SSESpecification", "ContributorInsightsSpecification"),
+    )
+)
+
+
+def _refuse_insights(given: Properties) -> None:
+    if _flag((given.get("ContributorInsightsSpecification") or {}).get("Enabled")):
+        raise not_implemented("AWS::DynamoDB with ContributorInsightsSpecification")
+
+
 def _single(do: Deployment, properties: Properties) -> Properties:
     """A global table's properties as those of its replica here. Raises NotImplemented for other replicas."""
     replicas = properties["Replicas"]
@@ -89,12 +109,14 @@ def _single(do: Deployment, properties: Properties) -> Properties:
     if elsewhere or len(replicas) != 1:
         raise not_implemented(f"AWS::DynamoDB::GlobalTable with replicas in {', '.join(elsewhere)}")
     replica = replicas[0]
-    for name in ("GlobalTableWitnesses", "MultiRegionConsistency", "GlobalTableSourceArn"):
-        if properties.get(name):
+    for name in properties:
+        if name not in _OWN | GlobalTable.ignored and name != "Replicas":
             raise not_implemented(f"AWS::DynamoDB::GlobalTable with {name}")
-    for name in ("KinesisStreamSpecification", "ContributorInsightsSpecification"):
-        if replica.get(name):
+    for name in replica:
+        if name not in _OF_REPLICA | _OF_REPLICA_IGNORED:
             raise not_implemented(f"AWS::DynamoDB::GlobalTable with {name} of a replica")
+    for given in (replica, *replica.get("GlobalSecondaryIndexes", ())):
+        _refuse_insights(given)
     single: Properties = {
         name: properties[name]
         for name in (
@@ -103,22 +125,13 @@ def _single(do: Deployment, properties: Properties) -> Properties:
             "AttributeDefinitions",
             "BillingMode",
             "LocalSecondaryIndexes",
+            "StreamSpecification",
             "TimeToLiveSpecification",
             "WarmThroughput",
         )
         if name in properties
     }
-    single |= {
-        name: replica[name]
-        for name in (
-            "DeletionProtectionEnabled",
-            "PointInTimeRecoverySpecification",
-            "ResourcePolicy",
-            "TableClass",
-            "Tags",
-        )
-        if name in replica
-    }
+    single |= {name: replica[name] for name in _OF_REPLICA if name in replica}
     # A global table is provisioned by scaling only; its capacity has no meaning on one machine.
     single["BillingMode"] = properties.get("BillingMode", "PROVISIONED")
     provisioned = single["BillingMode"] == "PROVISIONED"
@@ -131,8 +144,6 @@ def _single(do: Deployment, properties: Properties) -> Properties:
             | ({"ProvisionedThroughput": units} if provisioned else {})
             for index in properties["GlobalSecondaryIndexes"]
         ]
-    if properties.get("StreamSpecification"):
-        single["StreamSpecification"] = properties["StreamSpecification"]
     if "SSESpecification" in properties:
         encryption = properties["SSESpecification"]
         single["SSESpecification"] = {
@@ -153,8 +164,7 @@ def _definition(do: Deployment, name: str, properties: Properties) -> Properties
     }
     request["AttributeDefinitions"] = properties.get("AttributeDefinitions", [])
     for index in request.get("GlobalSecondaryIndexes", ()):
-        if _flag((index.get("ContributorInsightsSpecification") or {}).get("Enabled")):
-            raise not_implemented("AWS::DynamoDB::Table with ContributorInsightsSpecification")
+        _refuse_insights(index)
     if indexes := request.get("GlobalSecondaryIndexes"):
         request["GlobalSecondaryIndexes"] = [
             {key: value for key, value in index.items() if key != "ContributorInsightsSpecification"}

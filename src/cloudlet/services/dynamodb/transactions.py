@@ -21,6 +21,7 @@ from cloudlet.services.dynamodb.writing import Outcome, Write
 from cloudlet.store import Tx
 
 _SIZE = 4 * 1024 * 1024
+_SHORT = 8  # writes that the event loop does not hand to a thread
 _TOKENS_KEPT = 600.0
 _TOKEN = "SELECT at, digest FROM tokens WHERE scope = ? AND token = ?"
 _KEEP_TOKEN = "INSERT OR REPLACE INTO tokens VALUES (?, ?, ?, ?)"
@@ -80,7 +81,7 @@ class Transactions(Batches):
                 tx.execute(_KEEP_TOKEN, (scope, token, now, digest))
             return self._all(tx, writes, now)
 
-        outcomes = await self._db.write(do, long=True)
+        outcomes = await self._db.write(do, long=len(writes) > _SHORT)
         usages: dict[int, Usage] = {}
         for number, write in enumerate(writes):
             usage = usages.setdefault(write.plan.id, Usage(write.plan))

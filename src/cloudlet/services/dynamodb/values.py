@@ -128,7 +128,12 @@ def _check_set(value: Value, kind: str, members: list[Any]) -> int:
 
 def item_size(item: Item) -> int:
     """The size of an item that was checked before."""
-    return sum(len(name.encode()) + _size(value) for name, value in item.items())
+    size = 0
+    for name, value in item.items():
+        size += len(name) if name.isascii() else len(name.encode())
+        text = value.get("S")
+        size += _size(value) if text is None else len(text) if text.isascii() else len(text.encode())
+    return size
 
 
 def _size(value: Value) -> int:
