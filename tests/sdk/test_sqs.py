@@ -571,6 +571,29 @@ def test_fifo_attempts_and_scope(cloud: LocalCloud, sqs: Any) -> None:
     assert refused(sqs.set_queue_attributes, QueueUrl=url, Attributes=limits)[0] == "InvalidAttributeValue"
 
 
+def test_names_and_permissions(sqs: Any) -> None:
+    """A queue may be given by its name alone; what only its owner may do cannot be permitted."""
+    url = make(sqs, "q")
+    sqs.send_message(QueueUrl="q", MessageBody="hi")
+    assert bodies(sqs, "q") == ["hi"]
+    assert refused(sqs.send_message, QueueUrl="nobody", MessageBody="hi")[0].endswith("NonExistentQueue")
+    permit = {"QueueUrl": url, "Label": "l", "AWSAccountIds": ["111111111111"]}
+    sqs.add_permission(**permit, Actions=["SendMessage"])
+    policy = json.loads(sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["Policy"])["Attributes"]["Policy"])
+    (statement,) = policy["Statement"]
+    assert (statement["Action"], statement["Principal"]) == (
+        "SQS:SendMessage",
+        {"AWS": "arn:aws:iam::111111111111:root"},
+    )
+    assert "Already exists" in refused(sqs.add_permission, **permit, Actions=["SendMessage"])[1]
+    assert "Only the queue owner" in refused(sqs.add_permission, **{**permit, "Label": "m"}, Actions=["DeleteQueue"])[1]
+    sqs.remove_permission(QueueUrl=url, Label="l")
+    assert "on existing policy" in refused(sqs.remove_permission, QueueUrl=url, Label="l")[1]
+    assert refused(sqs.untag_queue, QueueUrl=url, TagKeys=[])[0] == "InvalidParameterValue"
+    large = [{"Id": "a", "MessageBody": "x" * 1_048_577}]
+    assert refused(sqs.send_message_batch, QueueUrl=url, Entries=large)[0].endswith("BatchRequestTooLong")
+
+
 def test_query_protocol(cloud: LocalCloud, sqs: Any) -> None:
     """Old SDKs post forms, also to the queue's own path."""
     import urllib.request

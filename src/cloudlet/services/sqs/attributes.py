@@ -110,7 +110,11 @@ def _check_policies(fields: dict[str, Any]) -> None:
                 "policy, as it’s in an unsupported format.",
             )
     if "redrive" in fields:
-        fields["dead_letter_arn"], fields["max_receives"] = _redrive(fields["redrive"])
+        arn, receives = _redrive(fields["redrive"])
+        fields["dead_letter_arn"], fields["max_receives"] = arn, receives
+        if arn:
+            policy = {"deadLetterTargetArn": arn, "maxReceiveCount": receives}
+            fields["redrive"] = json.dumps(policy, separators=(",", ":"))
 
 
 def _redrive(text: str) -> tuple[str, int]:

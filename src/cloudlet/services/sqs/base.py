@@ -42,14 +42,17 @@ class Base(api.Service):
             return None
 
     def _queue(self, call: Call, url: str) -> Queue:
-        """The queue of a URL, whose last two parts count; services may give an ARN. Raises QueueDoesNotExist."""
+        """The queue of a URL, whose last two parts count, or of a name; services may give an ARN.
+
+        Raises QueueDoesNotExist.
+        """
         head, _, name = url.rpartition("/")
-        if not head and call.request is None and (place := attributes.place(url)) is not None:
-            scope, name = place
-        elif not head:
-            raise AwsError("InvalidAddress", f"The address {url} is not valid for this endpoint.")
-        else:
+        if head:
             scope = f"{head.rpartition('/')[2]}/{call.region}"
+        elif call.request is None and (place := attributes.place(url)) is not None:
+            scope, name = place
+        else:
+            scope = call.scope
         record = self._queues.get(scope, name)
         if record is None:
             raise no_such_queue()

@@ -38,6 +38,7 @@ class Delivery(Base):
         _check_entries(entries, "SendMessageBatchRequestEntry")
         drafts: list[tuple[str, Draft]] = []
         failed: list[dict[str, Any]] = []
+        size = 0
         for entry in entries:
             try:
                 drafts.append((entry["Id"], messages.read(queue, entry)))
@@ -47,7 +48,8 @@ class Delivery(Base):
                 if "ContentBasedDeduplication" in error.message:
                     raise
                 failed.append(_failure(entry["Id"], error))
-        size = sum(draft.size for _, draft in drafts)
+                size += len(entry["MessageBody"].encode())
+        size += sum(draft.size for _, draft in drafts)
         if size > LARGEST_BATCH:
             raise AwsError(
                 "BatchRequestTooLong",

@@ -13,7 +13,7 @@ from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.sqs import attributes, records
 from cloudlet.services.sqs.base import Base, no_such_queue
-from cloudlet.services.sqs.messages import invalid
+from cloudlet.services.sqs.messages import invalid, missing
 from cloudlet.services.sqs.records import Queue
 from cloudlet.store import Tx
 
@@ -23,6 +23,25 @@ _PAGE = 1000
 _COUNTED_AT_ONCE = 2000  # more messages in flight are counted off the event loop
 _TAGS_AT_MOST = 50
 _ACTIONS_AT_MOST = 7
+
+
+# What nobody but the owner may do, whatever a queue's policy says.
+_OWNER_ONLY = frozenset(
+    (
+        "AddPermission",
+        "CancelMessageMoveTask",
+        "CreateQueue",
+        "DeleteQueue",
+        "ListMessageMoveTasks",
+        "ListQueueTags",
+        "ListQueues",
+        "RemovePermission",
+        "SetQueueAttributes",
+        "StartMessageMoveTask",
+        "TagQueue",
+        "UntagQueue",
+    )
+)
 
 
 class Queues(Base):
@@ -130,6 +149,8 @@ class Queues(Base):
 
     async def TagQueue(self, call: Call, input: Input) -> Output:
         queue = self._queue(call, input["QueueUrl"])
+        if not input["Tags"]:
+            raise missing("Tags")
 
         def tag(current: Queue) -> dict[str, Any]:
             tags = {**current.tags, **input["Tags"]}
@@ -142,6 +163,8 @@ class Queues(Base):
 
     async def UntagQueue(self, call: Call, input: Input) -> Output:
         gone = set(input["TagKeys"])
+        if not gone:
+            raise AwsError("InvalidParameterValue", "Tag keys must be between 1 and 128 characters in length.")
         await self._edit(
             self._queue(call, input["QueueUrl"]),
             lambda current: {"tags": {key: value for key, value in current.tags.items() if key not in gone}},
@@ -155,12 +178,18 @@ class Queues(Base):
             raise invalid(label, "Label", "Can only include alphanumeric characters, hyphens, or underscores.")
         if len(actions) > _ACTIONS_AT_MOST:
             raise AwsError("OverLimit", f"{len(actions)} Actions were found, maximum allowed is {_ACTIONS_AT_MOST}.")
+        if not actions:
+            raise missing("Actions")
+        if not accounts:
+            raise invalid("[]", "PrincipalId", "Unable to verify.")
         known = {name for name in dir(self) if name[0].isupper()} | {"*"}
         for action in actions:
             if action not in known:
                 raise invalid(
                     f"SQS:{action}", "ActionName", "Please refer to the appropriate WSDL for a list of valid actions."
                 )
+            if action in _OWNER_ONLY:
+                raise invalid(f"SQS:{action}", "ActionName", "Only the queue owner is allowed to invoke this action.")
         principals = [f"arn:aws:iam::{account}:root" for account in accounts]
         statement = {
             "Sid": label,
@@ -187,7 +216,7 @@ class Queues(Base):
             policy = _policy(current)
             left = [statement for statement in policy["Statement"] if statement.get("Sid") != label]
             if len(left) == len(policy["Statement"]):
-                raise invalid(label, "Label", "can't find label.")
+                raise invalid(label, "Label", "can't find label on existing policy.")
             return {"policy": json.dumps({**policy, "Statement": left}, separators=(",", ":")) if left else ""}
 
         await self._edit(self._queue(call, input["QueueUrl"]), remove)

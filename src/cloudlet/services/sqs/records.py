@@ -71,7 +71,7 @@ class Queue(msgspec.Struct, frozen=True, omit_defaults=True):
     deduplication_scope: str = "queue"
     throughput_limit: str = "perQueue"
     policy: str = ""
-    redrive: str = ""  # the RedrivePolicy as it was given; the next two are what it says
+    redrive: str = ""  # the RedrivePolicy; the next two are what it says
     dead_letter_arn: str = ""
     max_receives: int = 0
     redrive_allow: str = ""
