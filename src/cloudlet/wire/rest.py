@@ -276,8 +276,9 @@ class RestProtocol:
 
         def encode(output: dict[str, Any], request_id: str) -> Response:
             given = request_id_headers(request_id)
-            for write in headers:
-                write(output, given)
+            for name in output:
+                if name in headers:
+                    headers[name](output, given)
             status = declared
             if status_member is not None and status_member in output:
                 status = int(output[status_member])
@@ -292,14 +293,15 @@ class RestProtocol:
 
         return encode
 
-    def _header_writers(self, shape: Shape) -> list[Callable[[dict[str, Any], dict[str, str]], None]]:
-        writers: list[Callable[[dict[str, Any], dict[str, str]], None]] = []
+    def _header_writers(self, shape: Shape) -> dict[str, Callable[[dict[str, Any], dict[str, str]], None]]:
+        """By member."""
+        writers: dict[str, Callable[[dict[str, Any], dict[str, str]], None]] = {}
         for name, ref in shape.members.items():
             wire = ref.location_name or name
             if ref.location == "header":
-                writers.append(_write_header(name, wire.lower(), self._header_text(ref)))
+                writers[name] = _write_header(name, wire.lower(), self._header_text(ref))
             elif ref.location == "headers":
-                writers.append(_write_headers(name, ref.location_name or ""))
+                writers[name] = _write_headers(name, ref.location_name or "")
         return writers
 
     def _header_text(self, ref: Ref) -> Callable[[Any], str]:
@@ -363,7 +365,7 @@ class RestProtocol:
         fault = look_up(self._model, error, self._amendment.codes, self._amendment.statuses)
         headers = self._request_id(request_id)
         if fault.shape is not None:
-            for write in self._header_writers(fault.shape):
+            for write in self._header_writers(fault.shape).values():
                 write(fault.members, headers)
         self._mark(fault, headers)
         if fault.status in _NO_BODY or (operation is not None and operation.http.method == "HEAD"):

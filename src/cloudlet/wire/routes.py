@@ -38,7 +38,7 @@ class Template:
 class Choice:
     """An operation among those of one path and method, and what tells it from the others."""
 
-    __slots__ = ("deprecated", "headers", "name", "query", "required")
+    __slots__ = ("deprecated", "headers", "name", "query", "rank", "required")
 
     def __init__(self, model: Model, operation: OperationSpec, template: Template) -> None:
         self.name = operation.name
@@ -57,6 +57,7 @@ class Choice:
                     self.required.append(wire)
                 elif ref.location == "header":
                     self.headers.append(wire.lower())
+        self.rank = len(self.query), len(self.required) + len(self.headers)
 
     def score(self, params: dict[str, str], headers: dict[str, str]) -> tuple[Any, ...] | None:
         """How well a request fits; None when it does not."""
@@ -69,7 +70,7 @@ class Choice:
 
 
 class _Node:
-    __slots__ = ("choices", "greedy", "label", "literals", "mixed")
+    __slots__ = ("choices", "greedy", "label", "literals", "mixed", "plain")
 
     def __init__(self) -> None:
         self.literals: dict[str, _Node] = {}
@@ -77,6 +78,8 @@ class _Node:
         self.label: _Node | None = None
         self.greedy: _Node | None = None
         self.choices: dict[str, list[Choice]] = {}
+        # Those of a method that need nothing of a query, the most particular first.
+        self.plain: dict[str, list[Choice]] = {}
 
 
 class Routes:
@@ -107,11 +110,17 @@ class Routes:
                 continue
             if len(choices) == 1 and not choices[0].query:
                 return choices[0].name, literals
+            if not request.query:
+                for choice in node.plain[request.method]:
+                    if not choice.headers or all(map(request.headers.__contains__, choice.headers)):
+                        return choice.name, literals
             if params is None:
                 params = _params(request.query)
             best: Choice | None = None
             best_score: tuple[Any, ...] = ()
             for choice in choices:
+                if best is not None and choice.rank < best.rank and best_score[1]:
+                    break  # they are in the order of their ranks: no better one follows
                 score = choice.score(params, request.headers)
                 if score is not None and (best is None or score > best_score):
                     best, best_score = choice, score
@@ -134,7 +143,10 @@ class Routes:
                     node = node.label
             else:
                 node = _mixed(node, segment)
-        node.choices.setdefault(method, []).append(choice)
+        choices = node.choices.setdefault(method, [])
+        choices.append(choice)
+        choices.sort(key=lambda choice: (choice.rank, not choice.deprecated), reverse=True)
+        node.plain[method] = [choice for choice in choices if not choice.query and not choice.required]
 
 
 def _mixed(node: _Node, segment: str) -> _Node:
