@@ -42,7 +42,7 @@ _GRANTEE = re.compile(r'\s*(id|uri|emailAddress)\s*=\s*"?([^",]+)"?\s*\Z')
 def asked(input: Input, account: str) -> Grants | None:
     """The grants that a request asks for in any of the three ways; None when it asks for none."""
     canned = input.get("ACL")
-    headers = [member for member in _HEADERS if member in input]
+    headers = sorted(_HEADERS.keys() & input.keys())
     if canned is not None and headers:
         raise AwsError("InvalidRequest", "Specifying both Canned ACLs and Header Grants is not allowed")
     if canned is not None:

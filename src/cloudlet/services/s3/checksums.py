@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
 import zlib
 from collections.abc import Callable, Sequence
@@ -80,20 +81,23 @@ class _XxHash:
         return bytes(self._hash.finalize())
 
 
+@functools.cache
+def _steps() -> dict[str, Callable[[bytes, int], int]]:
+    from awscrt import checksums
+
+    return {"CRC32": zlib.crc32, "CRC32C": checksums.crc32c, "CRC64NVME": checksums.crc64nvme}
+
+
 def hasher(algorithm: str) -> Hasher:
     """A new hash of an algorithm of S3's."""
     if (name := _HASHES.get(algorithm)) is not None:
         return hashlib.new(name, usedforsecurity=False)
-    if algorithm == "CRC32":
-        return _Crc(zlib.crc32, 4)
+    if algorithm in _LINEAR:
+        return _Crc(_steps()[algorithm], _SIZES[algorithm])
     # The one library that knows these; it is loaded when one is first used.
     from awscrt import checksums
 
     match algorithm:
-        case "CRC32C":
-            return _Crc(checksums.crc32c, 4)
-        case "CRC64NVME":
-            return _Crc(checksums.crc64nvme, 8)
         case "XXHASH64":
             return _XxHash(checksums.XXHash.new_xxhash64())
         case "XXHASH3":
@@ -126,8 +130,7 @@ class Expected:
         self.trailer: str | None = None
         self.value: str | None = None
         self.given = True
-        found = [member for member in _ALGORITHMS if member in input]
-        if found:
+        if found := list(_ALGORITHMS.keys() & input.keys()):
             if len(found) > 1:
                 raise AwsError(
                     "InvalidRequest",

@@ -13,20 +13,22 @@ from cloudlet.services.s3.records import Bucket
 from cloudlet.services.s3.tags import of_header
 
 # What GetObject answers as it was put.
-_KEPT = (
-    "CacheControl",
-    "ContentDisposition",
-    "ContentEncoding",
-    "ContentLanguage",
-    "ContentType",
-    "Expires",
-    "Metadata",
-    "WebsiteRedirectLocation",
-    "ServerSideEncryption",
-    "SSEKMSKeyId",
-    "BucketKeyEnabled",
-    "SSECustomerAlgorithm",
-    "SSECustomerKeyMD5",
+_KEPT = frozenset(
+    (
+        "CacheControl",
+        "ContentDisposition",
+        "ContentEncoding",
+        "ContentLanguage",
+        "ContentType",
+        "Expires",
+        "Metadata",
+        "WebsiteRedirectLocation",
+        "ServerSideEncryption",
+        "SSEKMSKeyId",
+        "BucketKeyEnabled",
+        "SSECustomerAlgorithm",
+        "SSECustomerKeyMD5",
+    )
 )
 _STORAGE_CLASSES = frozenset(
     (
@@ -58,7 +60,7 @@ class Draft(msgspec.Struct, frozen=True):
 
 def draft(bucket: Bucket, input: Input, account: str, now: float) -> Draft:
     """What a request says of a new object. Raises AwsError for what S3 would not take."""
-    info = {name: input[name] for name in _KEPT if name in input}
+    info = {name: input[name] for name in _KEPT & input.keys()}
     info.setdefault("ContentType", "binary/octet-stream")
     if "ContentEncoding" in info:
         _drop_chunking(info)

@@ -9,7 +9,7 @@ import msgspec
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.s3 import checksums, conditions, drafts, encryption, lifecycle_rules, locks, records
+from cloudlet.services.s3 import checksums, conditions, contents, drafts, encryption, lifecycle_rules, locks, records
 from cloudlet.services.s3.checksums import Expected
 from cloudlet.services.s3.contents import Content, Files
 from cloudlet.services.s3.drafts import Draft
@@ -45,7 +45,8 @@ class Writing(Notifications):
                 "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock "
                 "parameters",
             )
-        content = await self.contents.receive(call, input.get("Body", b""), expected)
+        body = await contents.sent(call.request, input.get("Body", b""))
+        content = await self.contents.receive(call, body, expected)
         new = self.made(bucket, key, draft, content, expected.algorithm)
         stored = await self.store(call, input, bucket, new, "ObjectCreated:Put")
         return self.written(bucket, stored, draft.info)
