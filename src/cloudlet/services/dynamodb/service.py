@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from cloudlet.services.dynamodb.schema import table_arn
-from cloudlet.services.dynamodb.transactions import Transactions
+from cloudlet.services.dynamodb.statements import Statements
 
 
-class Service(Transactions):
+class Service(Statements):
     """Tables whose items are rows sorted by their keys; every read is a look-up or a range of an index."""
 
     def resources_of(self, account: str, region: str) -> list[dict[str, str]]:

@@ -57,11 +57,26 @@ class Transactions(Batches):
                 responses.append({"Item": self._shown(call, row[1])})
             else:
                 responses.append({"Item": projection.project(decode(row[1]))})
-        return _with_capacity({"Responses": responses}, input, usages, "Read")
+        return with_capacity({"Responses": responses}, input, usages, "Read")
 
     async def TransactWriteItems(self, call: Call, input: Input) -> Output:
-        digest = hashlib.sha256(msgspec.json.encode(input["TransactItems"])).digest()
+        asked = msgspec.json.encode(input["TransactItems"])
         writes = [self._asked(call, item) for item in input["TransactItems"]]
+        outcomes, usages = await self._write_together(call, input, writes, asked)
+        output = with_capacity({}, input, usages, "Write" if outcomes is not None else "Read")
+        if input.get("ReturnItemCollectionMetrics") == "SIZE":
+            metrics: dict[str, Any] = {}
+            for write in writes:
+                if write.plan.local and write.kind != "check":
+                    metrics.setdefault(write.plan.table.name, []).append(await self._collection(write))
+            output["ItemCollectionMetrics"] = metrics
+        return output
+
+    async def _write_together(
+        self, call: Call, input: Input, writes: list[Write], asked: bytes
+    ) -> tuple[list[Outcome] | None, dict[int, Usage]]:
+        """Do all writes or none. The outcomes are None when this request's token has been used for them before."""
+        digest = hashlib.sha256(asked).digest()
         if len({(write.plan.id, write.hash, write.range) for write in writes}) < len(writes):
             raise invalid("Transaction request cannot include multiple operations on one item")
         if sum(write.size for write in writes) > _SIZE:
@@ -92,14 +107,7 @@ class Transactions(Batches):
             usage.write(outcomes[number], factor=2.0)
             if write.kind != "check":
                 self._written(write.plan, now, outcomes[number].new)
-        output = _with_capacity({}, input, usages, "Write" if outcomes is not None else "Read")
-        if input.get("ReturnItemCollectionMetrics") == "SIZE":
-            metrics: dict[str, Any] = {}
-            for write in writes:
-                if write.plan.local and write.kind != "check":
-                    metrics.setdefault(write.plan.table.name, []).append(await self._collection(write))
-            output["ItemCollectionMetrics"] = metrics
-        return output
+        return outcomes, usages
 
     def _asked(self, call: Call, item: dict[str, Any]) -> Write:
         """One member of a transaction, checked. Raises ValidationException and ResourceNotFoundException."""
@@ -148,12 +156,15 @@ class Transactions(Batches):
 def _reason(error: AwsError) -> dict[str, Any]:
     if error.code == "ConditionalCheckFailedException":
         return {"Code": "ConditionalCheckFailed", "Message": error.message, **error.members}
+    if error.code == "DuplicateItemException":
+        return {"Code": "DuplicateItem", "Message": error.message}
     if error.code == "ValidationException":
         return {"Code": "ValidationError", "Message": error.message}
     raise error
 
 
-def _with_capacity(output: Output, input: Input, usages: dict[int, Usage], kind: str) -> Output:
+def with_capacity(output: Output, input: Input, usages: dict[int, Usage], kind: str) -> Output:
+    """An answer with the capacity that each table has given, if that is wanted."""
     consumed = [shown for usage in usages.values() if (shown := usage.shown(input, kind)) is not None]
     if consumed:
         output["ConsumedCapacity"] = consumed

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from cloudlet.errors import AwsError
 from cloudlet.services.dynamodb import records, streams
 from cloudlet.services.dynamodb.conditions import Values
 from cloudlet.services.dynamodb.errors import bad_parameter, condition_failed, invalid
@@ -42,6 +43,7 @@ class Write:
     key: Item = field(default_factory=dict)
     update: Update | AttributeUpdates | None = None
     values: Values = field(default_factory=dict)
+    inserts: bool = False  # a put that has to be the first, told in words of its own
 
     def apply(self, tx: Tx, plan: Plan, now: float) -> Outcome:
         """Do it on a table as it is now. Raises ConditionalCheckFailedException and ValidationException."""
@@ -51,6 +53,8 @@ class Write:
         if row is not None:
             old_size, old = row[0], decode(row[1])
         if self.condition is not None and not self.condition(old or {}):
+            if self.inserts:
+                raise AwsError("DuplicateItemException", "Duplicate primary key exists in table")
             raise condition_failed(old if self.shows_old else None)
         match self.kind:
             case "put":
