@@ -611,3 +611,107 @@ def test_in_a_template(cloud: LocalCloud, states: Any) -> None:
     formation.delete_stack(StackName="s")
     formation.get_waiter("stack_delete_complete").wait(StackName="s", WaiterConfig={"Delay": 1})
     assert states.list_state_machines()["stateMachines"] == states.list_activities()["activities"] == []
+
+
+def test_a_distributed_map(cloud: LocalCloud, states: Any) -> None:
+    """Child executions for the lines of an object; a kill in the middle; results in S3; a redrive of what failed."""
+    s3, sqs = cloud.client("s3"), cloud.client("sqs")
+    s3.create_bucket(Bucket="data")
+    s3.put_object(Bucket="data", Key="in.csv", Body=b"id,n\na,1\nb,2\nc,3\n")
+    queue = sqs.create_queue(QueueName="asked")["QueueUrl"]
+    ask = {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::sqs:sendMessage.waitForTaskToken",
+        "Parameters": {"QueueUrl": queue, "MessageBody": {"token.$": "$$.Task.Token", "id.$": "$.row.id"}},
+        "End": True,
+    }
+    reader = {
+        "Resource": "arn:aws:states:::s3:getObject",
+        "ReaderConfig": {"InputType": "CSV", "CSVHeaderLocation": "FIRST_ROW"},
+        "Parameters": {"Bucket": "data", "Key": "in.csv"},
+    }
+    processor = {
+        "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
+        "StartAt": "Ask",
+        "States": {"Ask": ask},
+    }
+    each = {
+        "Type": "Map",
+        "Label": "rows",
+        "ItemReader": reader,
+        "ItemSelector": {"row.$": "$$.Map.Item.Value"},
+        "ItemProcessor": processor,
+        "ToleratedFailureCount": 1,
+        "ResultWriter": {
+            "Resource": "arn:aws:states:::s3:putObject",
+            "Parameters": {"Bucket": "data", "Prefix": "out"},
+        },
+        "End": True,
+    }
+    machine = make(states, "big", {"Each": each})
+    execution = start(states, machine)
+    asked: dict[str, str] = {}
+
+    def collect() -> None:
+        while len(asked) < 3:
+            for message in sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=5, MaxNumberOfMessages=10)["Messages"]:
+                body = json.loads(message["Body"])
+                asked[body["id"]] = body["token"]
+
+    collect()
+    (map_run,) = states.list_map_runs(executionArn=execution)["mapRuns"]
+    arn = map_run["mapRunArn"]
+    states.send_task_success(taskToken=asked["a"], output='"A"')
+    for _ in range(100):
+        if states.describe_map_run(mapRunArn=arn)["itemCounts"]["succeeded"]:
+            break
+        time.sleep(0.02)
+    cloud.kill()
+    cloud.start()
+    states.send_task_success(taskToken=asked["b"], output='"B"')
+    states.send_task_failure(taskToken=asked["c"], error="Bad", cause="c")
+    found = output(states, execution)
+    assert found["MapRunArn"] == arn
+    assert found["ResultWriterDetails"]["Bucket"] == "data"
+    manifest = json.load(s3.get_object(Bucket="data", Key=found["ResultWriterDetails"]["Key"])["Body"])
+    written = json.load(s3.get_object(Bucket="data", Key=manifest["ResultFiles"]["SUCCEEDED"][0]["Key"])["Body"])
+    assert [one["Output"] for one in written] == ['"A"', '"B"']
+    described = states.describe_map_run(mapRunArn=arn)
+    assert (described["status"], described["itemCounts"]["succeeded"], described["itemCounts"]["failed"]) == (
+        "SUCCEEDED",
+        2,
+        1,
+    )
+    children = states.list_executions(mapRunArn=arn)["executions"]
+    assert sorted(child["status"] for child in children) == ["FAILED", "SUCCEEDED", "SUCCEEDED"]
+    child = states.describe_execution(executionArn=children[0]["executionArn"])
+    assert (child["mapRunArn"], "/rows:" in child["executionArn"]) == (arn, True)
+
+    del each["ResultWriter"]
+    machine = make(states, "small", {"Each": {**each, "ToleratedFailureCount": 0}})
+    execution = start(states, machine)
+    asked.clear()
+    collect()
+    states.send_task_success(taskToken=asked["a"], output='"A"')
+    states.send_task_success(taskToken=asked["b"], output='"B"')
+    states.send_task_failure(taskToken=asked["c"], error="Bad")
+    assert ended(states, execution)["error"] == "States.ExceedToleratedFailureThreshold"
+    states.redrive_execution(executionArn=execution)
+    (message,) = sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=5)["Messages"]
+    states.send_task_success(taskToken=json.loads(message["Body"])["token"], output='"C"')
+    assert output(states, execution) == ["A", "B", "C"]
+
+    listing = {"Resource": "arn:aws:states:::s3:listObjectsV2", "Parameters": {"Bucket": "data", "Prefix": "in"}}
+    quick = {
+        "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "EXPRESS"},
+        "StartAt": "P",
+        "States": {"P": {"Type": "Pass", "Parameters": {"keys.$": "$.Items[*].Key"}, "End": True}},
+    }
+    batches = {
+        "Type": "Map",
+        "ItemReader": listing,
+        "ItemBatcher": {"MaxItemsPerBatch": 5},
+        "ItemProcessor": quick,
+        "End": True,
+    }
+    assert ran(states, {"M": batches}) == [{"keys": ["in.csv"]}]

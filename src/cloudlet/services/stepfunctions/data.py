@@ -82,6 +82,16 @@ class Visit:
                 return self.stage("afterParameters", self.template(self.state.fields[field], data))
         return data
 
+    def items(self) -> list[Any]:
+        """A Map's items."""
+        if self.state.jsonata:
+            items = self.query("Items") if "Items" in self.state.fields else self.input
+        else:
+            items = self.resolve(self.state.fields.get("ItemsPath", "$"), self.effective(), "ItemsPath")
+        if not isinstance(items, list):
+            raise self.failed("The items of a Map state must be an array.")
+        return items
+
     def value(self, field: str) -> Any:
         """A field's own value, or by its ``...Path``, or by its expression; None where it has none."""
         fields = self.state.fields

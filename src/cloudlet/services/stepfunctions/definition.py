@@ -104,3 +104,13 @@ def build_state(name: str, fields: dict[str, Any], jsonata: bool) -> State:
         fields[key] for key in ("ItemProcessor", "Iterator") if isinstance(fields.get(key), dict)
     ]
     return State(name, fields, own, [build(branch, jsonata=jsonata) for branch in branches])
+
+
+def every_state(machine: Machine) -> list[State]:
+    """All states, also those that lie in others."""
+    found: list[State] = []
+    for state in machine.states.values():
+        found.append(state)
+        for inner in state.inner:
+            found += every_state(inner)
+    return found

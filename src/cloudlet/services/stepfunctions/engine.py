@@ -15,7 +15,7 @@ from cloudlet.errors import AwsError
 from cloudlet.services import api
 from cloudlet.services.stepfunctions import records
 from cloudlet.services.stepfunctions.data import text_of
-from cloudlet.services.stepfunctions.definition import diagnose
+from cloudlet.services.stepfunctions.definition import diagnose, every_state
 from cloudlet.services.stepfunctions.diary import Diary
 from cloudlet.services.stepfunctions.journal import Journal, shown
 from cloudlet.services.stepfunctions.records import (
@@ -23,6 +23,7 @@ from cloudlet.services.stepfunctions.records import (
     Alias,
     Execution,
     Frame,
+    MapRun,
     Revision,
     Row,
     StateMachine,
@@ -31,7 +32,7 @@ from cloudlet.services.stepfunctions.records import (
 from cloudlet.services.stepfunctions.runs import Run
 from cloudlet.services.stepfunctions.tasks import Pending
 from cloudlet.services.stepfunctions.threads import Threads, iso
-from cloudlet.store import Database, Resources
+from cloudlet.store import Database, Resources, Tx
 
 _KEPT = 90 * 86_400.0  # seconds that an execution is kept after its end
 _LONGEST_EXPRESS = 300.0
@@ -63,8 +64,13 @@ class Engine(api.Service):
         self.offered: dict[str, deque[Pending]] = {}  # by the activity's ARN
         self._expiry: Timer | None = None
         self.workers: dict[str, deque[asyncio.Future[None]]] = {}
+        self.map_runs = {run.arn: run for run in await self.db.scan(records.running_map_runs)}
+        for run in self.map_runs.values():
+            run.succeeded = run.failed = 0
         for row in await self.db.scan(records.running):
-            await self.resume(row)
+            # A parent that was taken up may have taken up its child.
+            if row.body.arn not in self.running:
+                await self.resume(row)
         for id, machine, started, body in await self.db.scan(records.express):
             self._express(id, machine, started, body)
         self._expire_later(await self.db.read(records.first_stop))
@@ -83,7 +89,9 @@ class Engine(api.Service):
         """Run an execution: a new one where the journal has no frame."""
         body = journal.body
         revision = self.revision(body)
-        machine, problems = diagnose(revision.definition, kind)
+        machine, problems = diagnose(revision.definition, "STANDARD" if body.state else kind)
+        if machine is not None and body.state:
+            machine = next(state.inner[0] for state in every_state(machine) if state.name == body.state)
         if machine is None:
             raise AwsError("InvalidDefinition", f"Invalid State Machine Definition: '{problems[0].message}'")
         execution = {
@@ -134,6 +142,41 @@ class Engine(api.Service):
         """A run has stored its end."""
         self.running.pop(run.journal.body.arn, None)
         self._expire_later(run.stopped)
+
+    # Distributed Maps
+
+    async def begin_map_run(self, execution: int, run: MapRun) -> None:
+        """A distributed Map begins."""
+        await self.db.write(lambda tx: records.put_map_run(tx, execution, run))
+        self.map_runs[run.arn] = run
+
+    async def end_map_run(self, run: MapRun, status: str) -> None:
+        """A distributed Map has ended."""
+        run.status, run.stopped = status, self.clock.now()
+        await self.db.write(lambda tx: records.save_map_run(tx, run))
+        self.map_runs.pop(run.arn, None)
+
+    def abort_children(self, run: MapRun) -> None:
+        """End the children of a distributed Map that comes to an end without them."""
+        for child in list(self.running.values()):
+            if child.journal.body.map_run == run.arn:
+                child.stop("ABORTED")
+
+    async def begin_child(self, parent: Threads, body: Execution, name: str, now: float) -> tuple[Row, float]:
+        """Store a child of a distributed Map, unless an earlier try has; its row, and when it was started."""
+        label = body.machine_arn.rpartition("/")[2]
+
+        def begin(tx: Tx) -> Row:
+            own = tx.execute("SELECT machine FROM execution WHERE number = ?", (parent.journal.number,)).fetchone()[0]
+            machine = f"{own.partition('/')[0]}/{label}"
+            if records.find(tx, machine, name) is None:
+                records.add(tx, machine, name, now, "", body.map_run, body)
+            row = records.find(tx, machine, name)
+            assert row is not None
+            return row
+
+        row = await self.db.write(begin)
+        return row, row.started
 
     # Tasks
 

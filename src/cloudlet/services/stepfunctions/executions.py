@@ -13,12 +13,15 @@ import msgspec
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.stepfunctions import records
+from cloudlet.services.stepfunctions.data import text_of
+from cloudlet.services.stepfunctions.definition import diagnose, every_state
 from cloudlet.services.stepfunctions.engine import scope_of
 from cloudlet.services.stepfunctions.errors import invalid_arn, no_execution
 from cloudlet.services.stepfunctions.journal import Journal
 from cloudlet.services.stepfunctions.machines import Machines, check_name, named
-from cloudlet.services.stepfunctions.pages import place_of, size_of, token_of
-from cloudlet.services.stepfunctions.records import Execution, Frame, Row, StateMachine
+from cloudlet.services.stepfunctions.pages import paged, place_of, size_of, token_of
+from cloudlet.services.stepfunctions.records import Execution, MapRun, Row, StateMachine
+from cloudlet.services.stepfunctions.redrive import redriven
 from cloudlet.services.stepfunctions.runs import Run
 from cloudlet.store import Tx
 
@@ -150,6 +153,8 @@ class Executions(Machines):
             output["stateMachineAliasArn"] = body.alias_arn
         if body.trace:
             output["traceHeader"] = body.trace
+        if body.map_run:
+            output["mapRunArn"] = body.map_run
         if input.get("includedData") != "METADATA_ONLY":
             output |= {"input": body.input, "inputDetails": {"included": True}}
             if row.status != "RUNNING":
@@ -158,7 +163,7 @@ class Executions(Machines):
 
     async def ListExecutions(self, call: Call, input: Input) -> Output:
         if "mapRunArn" in input:
-            raise AwsError("ResourceNotFound", f"Resource not found: '{input['mapRunArn']}'")
+            return await self._children(input)
         if "stateMachineArn" not in input:
             raise AwsError("ValidationException", "Must provide a StateMachine ARN or MapRun ARN")
         its_arn = input["stateMachineArn"]
@@ -182,8 +187,68 @@ class Executions(Machines):
         more = {"nextToken": token_of(found[size - 1].number, asked)} if len(found) > size else {}
         return {"executions": [_listed(row) for row in found[:size]], **more}
 
-    async def _page(self, machine: str, status: str, before: int, limit: int) -> list[Row]:
-        return await self.db.scan(lambda tx: records.page(tx, "machine", machine, status, before, limit))
+    async def _children(self, input: Input) -> Output:
+        """The child executions of a map run."""
+        its_arn, status = input["mapRunArn"], input.get("statusFilter", "")
+        await self.map_run(its_arn)
+        size, before = size_of(input), place_of(input, 2**62, its_arn + status)
+        rows = await self._page(its_arn, status, before, size + 1, "map_run")
+        more = {"nextToken": token_of(rows[size - 1].number, its_arn + status)} if len(rows) > size else {}
+        return {"executions": [_listed(row) for row in rows[:size]], **more}
+
+    async def map_run(self, its_arn: str) -> MapRun:
+        """The map run of an ARN. Raises ResourceNotFound."""
+        run = self.map_runs.get(its_arn) or await self.db.read(lambda tx: records.map_run(tx, its_arn))
+        if run is None:
+            raise AwsError("ResourceNotFound", f"Resource not found: '{its_arn}'")
+        return run
+
+    async def DescribeMapRun(self, call: Call, input: Input) -> Output:
+        run = await self.map_run(input["mapRunArn"])
+        ended = run.status != "RUNNING"
+        rest = run.children - run.succeeded - run.failed
+        counts = {
+            "pending": 0,
+            "running": 0 if ended else rest,
+            "succeeded": run.succeeded,
+            "failed": run.failed,
+            "timedOut": 0,
+            "aborted": rest if ended else 0,
+            "total": run.children,
+            "resultsWritten": run.succeeded if ended else 0,
+        }
+        output: Output = {
+            "mapRunArn": run.arn,
+            "executionArn": run.execution,
+            "status": run.status,
+            "startDate": run.started,
+            "maxConcurrency": run.max_concurrency,
+            "toleratedFailureCount": run.tolerated_count,
+            "toleratedFailurePercentage": run.tolerated_percentage,
+            "itemCounts": counts,
+            "executionCounts": counts,
+            "redriveCount": 0,
+        }
+        if run.stopped is not None:
+            output["stopDate"] = run.stopped
+        return output
+
+    async def ListMapRuns(self, call: Call, input: Input) -> Output:
+        row = await self.execution(input["executionArn"])
+        runs, token = paged(await self.db.scan(lambda tx: records.map_runs(tx, row.number)), input)
+        shown = []
+        for run in runs:
+            one = {
+                "executionArn": run.execution,
+                "mapRunArn": run.arn,
+                "stateMachineArn": f"{row.body.machine_arn}/{run.label}",
+                "startDate": run.started,
+            }
+            shown.append(one | ({"stopDate": run.stopped} if run.stopped is not None else {}))
+        return {"mapRuns": shown, **token}
+
+    async def _page(self, value: str, status: str, before: int, limit: int, column: str = "machine") -> list[Row]:
+        return await self.db.scan(lambda tx: records.page(tx, column, value, status, before, limit))
 
     async def GetExecutionHistory(self, call: Call, input: Input) -> Output:
         row = await self.execution(input["executionArn"])
@@ -210,6 +275,12 @@ class Executions(Machines):
             "revisionId": row.body.revision,
             "encryptionConfiguration": {"type": "AWS_OWNED_KEY"},
         }
+        if row.body.state:
+            machine, _ = diagnose(own.definition, "STANDARD")
+            assert machine is not None
+            map_state = next(state for state in every_state(machine) if state.name == row.body.state)
+            output["definition"] = text_of(map_state.inner[0].fields)
+            output |= {"mapRunArn": row.body.map_run, "label": row.body.machine_arn.rpartition("/")[2]}
         if input.get("includedData") == "METADATA_ONLY":
             output["definition"] = ""
         return output
@@ -219,7 +290,7 @@ class Executions(Machines):
         found = await self.execution(input["executionArn"])
         now = self.clock.now()
 
-        def redrive(tx: Tx) -> Row:
+        def redrive(tx: Tx) -> tuple[Row, list[MapRun]]:
             row = records.find(tx, found.machine, found.name)
             if row is None:
                 raise no_execution(input["executionArn"])
@@ -227,22 +298,10 @@ class Executions(Machines):
             if refused["redriveStatus"] != "REDRIVABLE":
                 words = f"Execution is not redrivable: '{refused['redriveStatusReason']}'"
                 raise AwsError("ExecutionNotRedrivable", words)
-            body = row.body
-            body.redrives, body.redriven = body.redrives + 1, now
-            body.error = body.cause = None
-            frames = records.frames(tx, row.number)
-            records.put_frames(
-                tx, [(row.number, path, records.encode(_fresh(frame))) for path, frame in frames.items()]
-            )
-            last = tx.execute("SELECT MAX(id) FROM event WHERE execution = ?", (row.number,)).fetchone()[0]
-            details = {"redriveCount": body.redrives}
-            event = {"timestamp": now, "type": "ExecutionRedriven", "id": last + 1, "previousEventId": last}
-            stored = records.encode({**event, "executionRedrivenEventDetails": details})
-            records.add_events(tx, [(row.number, last + 1, stored)])
-            records.save(tx, row.number, "RUNNING", None, records.encode(body))
-            return row
+            return row, redriven(tx, row, now)
 
-        row = await self.db.write(redrive, long=True)
+        row, map_runs = await self.db.write(redrive, long=True)
+        self.map_runs |= {run.arn: run for run in map_runs}
         await self.resume(row._replace(status="RUNNING", stopped=None))
         return {"redriveDate": now}
 
@@ -253,10 +312,12 @@ class Executions(Machines):
             if _EXPRESS_ARN.fullmatch(its_arn):
                 raise invalid_arn(its_arn, "Resource type not valid in this context")
             raise invalid_arn(its_arn, "Invalid ARN prefix")
-        machine = self.machines.get(scope_of(its_arn), match[3])
+        name, _, label = match[3].partition("/")
+        machine = self.machines.get(scope_of(its_arn), name)
         if machine is None:
             raise no_execution(its_arn)
-        row = await self.db.read(lambda tx: records.find(tx, machine.value.id, match[4]))
+        key = f"{machine.value.id}/{label}" if label else machine.value.id
+        row = await self.db.read(lambda tx: records.find(tx, key, match[4]))
         if row is None:
             raise no_execution(its_arn)
         return row
@@ -312,13 +373,6 @@ def _redrive_status(row: Row, now: float) -> dict[str, str]:
         reason = "Execution has exceeded the redrivable period of 14 days"
         return {"redriveStatus": "NOT_REDRIVABLE", "redriveStatusReason": reason}
     return {"redriveStatus": "REDRIVABLE"}
-
-
-def _fresh(frame: Frame) -> Frame:
-    """A thread that has failed or was ended, ready to go on."""
-    frame.failure, frame.attempt = None, None
-    frame.retries, frame.tries = [], 0
-    return frame
 
 
 def _without_data(event: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output, arn
 from cloudlet.services.stepfunctions import records
-from cloudlet.services.stepfunctions.definition import Machine, State, diagnose, parse
+from cloudlet.services.stepfunctions.definition import Machine, diagnose, every_state, parse
 from cloudlet.services.stepfunctions.engine import Engine, scope_of
 from cloudlet.services.stepfunctions.errors import invalid_arn, invalid_name, no_machine
 from cloudlet.services.stepfunctions.maps import check_mode
@@ -254,16 +254,6 @@ class Machines(Engine):
             if state.type == "Map":
                 check_mode(state.fields)
         return machine
-
-
-def every_state(machine: Machine) -> list[State]:
-    """All states, also those that lie in others."""
-    found: list[State] = []
-    for state in machine.states.values():
-        found.append(state)
-        for inner in state.inner:
-            found += every_state(inner)
-    return found
 
 
 def variable_references(definition: str, kind: str) -> dict[str, list[str]]:

@@ -5,23 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from cloudlet.errors import not_implemented
+from cloudlet.services.stepfunctions import readers
 from cloudlet.services.stepfunctions.data import Step, Visit
+from cloudlet.services.stepfunctions.distributed import Distributed
 from cloudlet.services.stepfunctions.errors import StateFailed
 from cloudlet.services.stepfunctions.records import Frame
-from cloudlet.services.stepfunctions.threads import Threads, together
+from cloudlet.services.stepfunctions.threads import together
 
 _SIDE_BY_SIDE = 40  # iterations, where MaxConcurrency does not say
 
 
-class Maps(Threads):
+class Maps(Distributed):
     """The part of a run that knows Map states."""
 
     async def map(self, path: str, frame: Frame, visit: Visit) -> Step:
         """Lead a thread for each item to its end."""
         state = visit.state
+        if is_distributed(state.fields):
+            return await self.distribute(path, frame, visit, selected)
         if not frame.begun:
-            frame.items = _items(visit)
+            frame.items = visit.items()
             frame.begun = True
             self.note(path, frame, "MapStateStarted", "", {"length": len(frame.items)})
         items, limit = frame.items or [], visit.value("MaxConcurrency") or _SIDE_BY_SIDE
@@ -62,17 +65,6 @@ class Maps(Threads):
         return output
 
 
-def _items(visit: Visit) -> list[Any]:
-    if visit.state.jsonata:
-        items = visit.query("Items") if "Items" in visit.state.fields else visit.input
-    else:
-        data = visit.effective()
-        items = visit.resolve(visit.state.fields.get("ItemsPath", "$"), data, "ItemsPath")
-    if not isinstance(items, list):
-        raise visit.failed("The field 'ItemsPath' references a value that is not an array.")
-    return items
-
-
 def selected(visit: Visit, index: int, item: Any) -> Any:
     """An iteration's input: by ItemSelector, else the item."""
     fields = visit.state.fields
@@ -87,6 +79,10 @@ def selected(visit: Visit, index: int, item: Any) -> Any:
 
 def check_mode(fields: dict[str, Any]) -> None:
     """Raises NotImplemented for what Map states of Cloudlet cannot do."""
-    config = (fields.get("ItemProcessor") or {}).get("ProcessorConfig") or {}
-    if config.get("Mode") == "DISTRIBUTED":
-        raise not_implemented("Map states with the Mode DISTRIBUTED")
+    if is_distributed(fields):
+        readers.check(fields)
+
+
+def is_distributed(fields: dict[str, Any]) -> bool:
+    """Whether a Map makes child executions."""
+    return ((fields.get("ItemProcessor") or {}).get("ProcessorConfig") or {}).get("Mode") == "DISTRIBUTED"

@@ -33,7 +33,12 @@ MIGRATIONS = [
         PRIMARY KEY (execution, path)) WITHOUT ROWID;
     CREATE TABLE express (
         id TEXT PRIMARY KEY, machine TEXT NOT NULL, started REAL NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
+    """,
     """
+    CREATE TABLE map_run (
+        arn TEXT PRIMARY KEY, execution INTEGER NOT NULL, status TEXT NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
+    CREATE INDEX map_run_by_execution ON map_run (execution);
+    """,
 ]
 _COLUMNS = "number, machine, name, status, started, stopped, qualifier, map_run, body"
 
@@ -98,10 +103,10 @@ class Execution(msgspec.Struct, omit_defaults=True):
     output: str | None = None
     error: str | None = None
     cause: str | None = None
-    events: int = 0  # ids that have been given
     redrives: int = 0
     redriven: float = 0.0
-    parent: str = ""  # the token of the task that started it and waits
+    state: str = ""  # of a distributed Map's child: the Map state whose processor it runs
+    map_run: str = ""
 
 
 class Attempt(msgspec.Struct, omit_defaults=True):
@@ -119,6 +124,24 @@ class Attempt(msgspec.Struct, omit_defaults=True):
     error: tuple[str, str] | None = None
 
 
+class MapRun(msgspec.Struct, omit_defaults=True):
+    """A distributed Map at work; counts are of items or batches, each of which is a child execution."""
+
+    arn: str
+    execution: str
+    started: float
+    label: str
+    items: int = 0
+    children: int = 0
+    max_concurrency: int = 0
+    tolerated_count: int = 0
+    tolerated_percentage: float = 0.0
+    status: str = "RUNNING"
+    stopped: float | None = None
+    succeeded: int = 0
+    failed: int = 0
+
+
 class Frame(msgspec.Struct, omit_defaults=True):
     """Where a thread of an execution stands."""
 
@@ -134,6 +157,7 @@ class Frame(msgspec.Struct, omit_defaults=True):
     attempt: Attempt | None = None
     begun: bool = False  # a Parallel or Map whose children have been started
     items: list[Any] | None = None  # of a Map
+    map_run: str = ""  # of a distributed Map
     item: tuple[int, Any] | None = None  # the item that this thread is for
     done: bool = False
     output: Any = None
@@ -237,14 +261,16 @@ def frames(tx: Tx, number: int) -> dict[str, Frame]:
 def forget(tx: Tx, numbers: list[int]) -> None:
     """Delete executions with all that belongs to them."""
     keys = [(number,) for number in numbers]
-    for table, column in (("event", "execution"), ("frame", "execution"), ("execution", "number")):
+    for table in ("event", "frame", "map_run", "execution"):
+        column = "number" if table == "execution" else "execution"
         tx.executemany(f"DELETE FROM {table} WHERE {column} = ?", keys)
 
 
 def of_machine(tx: Tx, machine: str, limit: int) -> list[int]:
     """Some executions of a machine that is gone."""
-    sql = "SELECT number FROM execution WHERE machine = ? LIMIT ?"
-    return [number for (number,) in tx.execute(sql, (machine, limit))]
+    # Children of distributed Maps have the machine's id before a slash, and "0" follows the slash.
+    sql = "SELECT number FROM execution WHERE machine >= ? AND machine < ? LIMIT ?"
+    return [number for (number,) in tx.execute(sql, (machine, f"{machine}0", limit))]
 
 
 def stopped_before(tx: Tx, moment: float, limit: int) -> list[int]:
@@ -273,3 +299,32 @@ def express(tx: Tx) -> list[tuple[str, str, float, Execution]]:
     """The Express executions that have not ended."""
     found = tx.execute("SELECT id, machine, started, body FROM express")
     return [(id, machine, started, _execution.decode(body)) for id, machine, started, body in found]
+
+
+def put_map_run(tx: Tx, execution: int, run: MapRun) -> None:
+    """Store a map run, or what has become of it."""
+    row = (run.arn, execution, run.status, encode(run))
+    tx.execute("INSERT OR REPLACE INTO map_run (arn, execution, status, body) VALUES (?, ?, ?, ?)", row)
+
+
+def save_map_run(tx: Tx, run: MapRun) -> None:
+    """Store what has become of a map run."""
+    tx.execute("UPDATE map_run SET status = ?, body = ? WHERE arn = ?", (run.status, encode(run), run.arn))
+
+
+def map_run(tx: Tx, arn: str) -> MapRun | None:
+    """The map run of an ARN."""
+    found = tx.execute("SELECT body FROM map_run WHERE arn = ?", (arn,)).fetchone()
+    return msgspec.json.decode(found[0], type=MapRun) if found is not None else None
+
+
+def map_runs(tx: Tx, execution: int) -> list[MapRun]:
+    """The map runs of an execution."""
+    found = tx.execute("SELECT body FROM map_run WHERE execution = ?", (execution,))
+    return [msgspec.json.decode(body, type=MapRun) for (body,) in found]
+
+
+def running_map_runs(tx: Tx) -> list[MapRun]:
+    """The map runs that have not ended."""
+    found = tx.execute("SELECT body FROM map_run WHERE status = 'RUNNING'")
+    return [msgspec.json.decode(body, type=MapRun) for (body,) in found]

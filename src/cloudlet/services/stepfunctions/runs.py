@@ -94,6 +94,11 @@ class Run(Tasks, Maps):
             if kind in ("Task", "Wait", "Parallel", "Map"):
                 self.journal.emit(frame.event, f"{kind}StateAborted")
 
+    @property
+    def is_ended_from_outside(self) -> bool:
+        """Whether it was stopped, or has run out of time."""
+        return self._verdict is not None
+
     # Threads
 
     async def walk(self, path: str, machine: Machine) -> Any:
@@ -150,7 +155,7 @@ class Run(Tasks, Maps):
 
     def _clear(self, path: str, frame: Frame) -> None:
         """Put away what a state has kept of its work."""
-        frame.attempt, frame.items, frame.wake = None, None, None
+        frame.attempt, frame.items, frame.wake, frame.map_run = None, None, None, ""
         if frame.begun:
             frame.begun = False
             self.journal.drop(path)

@@ -38,6 +38,11 @@ class Threads:
         """The execution's region."""
         return self.journal.body.arn.split(":")[3]
 
+    @property
+    def is_ended_from_outside(self) -> bool:
+        """Whether it was stopped, or has run out of time."""
+        raise NotImplementedError
+
     async def walk(self, path: str, machine: Machine) -> Any:
         """Lead one thread to its end; its output. Raises StateFailed."""
         raise NotImplementedError
