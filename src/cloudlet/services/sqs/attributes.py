@@ -112,7 +112,8 @@ def _check_policies(fields: dict[str, Any]) -> None:
     if "redrive" in fields:
         arn, receives = _redrive(fields["redrive"])
         fields["dead_letter_arn"], fields["max_receives"] = arn, receives
-        if arn:
+        if arn and '"maxReceiveCount":"' in fields["redrive"].replace(" ", ""):
+            # AWS shows the number that it has read.
             policy = {"deadLetterTargetArn": arn, "maxReceiveCount": receives}
             fields["redrive"] = json.dumps(policy, separators=(",", ":"))
 
