@@ -78,6 +78,9 @@ def test_filter_policies_look_at_attributes_or_bodies() -> None:
     number, tags = {"DataType": "Number", "StringValue": "2"}, {"DataType": "String.Array", "StringValue": '["red", 1]'}
     assert policy.accepts({"n": number, "tags": tags}, "")
     assert not policy.accepts({"n": {"DataType": "String", "StringValue": "2"}, "tags": tags}, "")
+    precise = {"n": {"DataType": "Number", "StringValue": "1.2345678"}}
+    assert compile_filter_policy('{"n": [1.23456789]}').accepts(precise, "")
+    assert not compile_filter_policy('{"n": [1.2345]}').accepts(precise, "")
     body = compile_filter_policy('{"a": {"b": ["c"]}}', "MessageBody")
     assert body.accepts({}, '{"a": [{"b": "c"}]}')
     assert not body.accepts({}, "no JSON")

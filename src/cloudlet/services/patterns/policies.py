@@ -10,7 +10,15 @@ from cloudlet.services.patterns.language import Pattern, PatternError, compile_p
 
 _KEYS_AT_MOST = 5
 _COMBINATIONS_AT_MOST = 150
-_decode = msgspec.json.Decoder().decode
+_DIGITS = 5
+
+
+def _rounded(text: str) -> float:
+    """A number as precise as SNS compares them."""
+    return round(float(text), _DIGITS)
+
+
+_decode = msgspec.json.Decoder(float_hook=_rounded).decode
 
 
 class FilterPolicy:
@@ -71,7 +79,7 @@ def plain(attributes: dict[str, Any]) -> dict[str, Any]:
                 event[name] = value
         elif kind == "Number" or kind.startswith("Number."):
             try:
-                event[name] = float(value)
+                event[name] = _rounded(value)
             except ValueError:
                 event[name] = value
         else:

@@ -47,6 +47,8 @@ class Publishing(Base):
             try:
                 ready.append((entry["Id"], messages.read(topic, entry, str(uuid.uuid4()), now)))
             except AwsError as error:
+                if topic.fifo and ("MessageGroupId" in error.message or "MessageDeduplicationId" in error.message):
+                    raise
                 code = error.code.removesuffix("Exception")
                 failed.append({"Id": entry["Id"], "Code": code, "Message": error.message, "SenderFault": True})
         drafts = [message for _, message in ready]

@@ -25,7 +25,7 @@ _PROTOCOLS = frozenset(("http", "https", "email", "email-json", "sms", "sqs", "a
 _CONFIRMED_BY_MESSAGE = frozenset(("http", "https", "email", "email-json"))
 _RAW = frozenset(("sqs", "http", "https", "firehose"))
 _TOKEN_LIFE = 172_800.0
-_PHONE = re.compile(r"\+?[0-9][0-9 ./()-]{4,18}[0-9]")
+_PHONE = re.compile(r"(?!.*(--|\.\.))\+?[0-9][0-9 ./()-]{4,18}[0-9]")
 _SETTABLE = frozenset(
     (
         "DeliveryPolicy",

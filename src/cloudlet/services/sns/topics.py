@@ -160,8 +160,6 @@ class Topics(Base):
         def remove(current: Topic) -> dict[str, Any]:
             policy = policies.access(current)
             left = [statement for statement in policy["Statement"] if statement.get("Sid") != label]
-            if len(left) == len(policy["Statement"]):
-                raise invalid("Statement not found")
             return {"attributes": {**current.attributes, "Policy": _dumps({**policy, "Statement": left})}}
 
         await self._change_topic(self._topic(input["TopicArn"]), remove)
