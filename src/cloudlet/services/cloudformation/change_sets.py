@@ -26,7 +26,16 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[a-zA-Z][-a-zA-Z0-9]{0,127}\Z")
 _UNCHANGED = "The submitted information didn't contain changes. Submit different information to create a change set."
-_NOT_HERE = ("DeploymentConfig", "DeploymentMode", "ImportExistingResources", "ResourceTypes", "ResourcesToImport")
+# ImportExistingResources is taken: without existing ones it changes nothing, and one that exists fails its creation.
+_NOT_HERE = ("DeploymentMode", "ResourceTypes", "ResourcesToImport")
+
+
+def keeps_failed(input: Input) -> bool:
+    """Whether a failed deployment is to be left as it is.
+
+    ``DeploymentConfig`` says it too. Its modes do the same here: a resource is ready when its step is done.
+    """
+    return bool(input.get("DisableRollback") or input.get("DeploymentConfig", {}).get("DisableRollback"))
 
 
 class ChangeSets:
@@ -63,7 +72,7 @@ class ChangeSets:
         id = f"arn:aws:cloudformation:{call.region}:{call.account}:changeSet/{name}/{uuid.uuid4()}"
         change_set = ChangeSet(id, name, stack.id, kind, "CREATE_COMPLETE", "AVAILABLE", self.clock.now(), 0)
         change_set.description = input.get("Description", "")
-        change_set.on_failure = input.get("OnStackFailure", "")
+        change_set.on_failure = input.get("OnStackFailure") or ("DO_NOTHING" if keeps_failed(input) else "")
         model = await self._plan(call, input, stack, change_set)
 
         def write(tx: Tx) -> None:
@@ -179,7 +188,7 @@ class ChangeSets:
 
     async def ExecuteChangeSet(self, call: Call, input: Input) -> Output:
         stack, change_set = await self.change_set(call, input)
-        if "DisableRollback" in input and change_set.on_failure:
+        if "DisableRollback" in input and change_set.on_failure not in ("", "DO_NOTHING"):
             raise invalid("You can specify either DisableRollback or OnStackFailure, but not both.")
         if change_set.execution != "AVAILABLE":
             raise AwsError(
@@ -199,7 +208,7 @@ class ChangeSets:
             records.put_change_set(tx, change_set)
 
         stack.change_set = change_set.id
-        stack.on_failure = "DO_NOTHING" if input.get("DisableRollback") else change_set.on_failure or "ROLLBACK"
+        stack.on_failure = "DO_NOTHING" if keeps_failed(input) else change_set.on_failure or "ROLLBACK"
         stack.retain_except_on_create = input.get("RetainExceptOnCreate", False)
         stack.token = input.get("ClientRequestToken", "")
         await self.db.write(write)

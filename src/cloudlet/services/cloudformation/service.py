@@ -11,7 +11,7 @@ from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services import api
 from cloudlet.services.api import Call, Cloud, Input, Output
 from cloudlet.services.cloudformation import dynamic, policy, records, sources
-from cloudlet.services.cloudformation.change_sets import ChangeSets
+from cloudlet.services.cloudformation.change_sets import ChangeSets, keeps_failed
 from cloudlet.services.cloudformation.deploying import Deploying
 from cloudlet.services.cloudformation.prepare import Prepared, Preparer
 from cloudlet.services.cloudformation.reading import Reading
@@ -347,7 +347,7 @@ class Service(Reading, ChangeSets, Templates, Signals, Deploying, api.Service):
     def _settings(self, stack: Stack, input: Input) -> None:
         if "OnFailure" in input and "DisableRollback" in input:
             raise invalid("You can specify either DisableRollback or OnFailure, but not both.")
-        stack.on_failure = "DO_NOTHING" if input.get("DisableRollback") else input.get("OnFailure", "ROLLBACK")
+        stack.on_failure = "DO_NOTHING" if keeps_failed(input) else input.get("OnFailure", "ROLLBACK")
         stack.timeout = input.get("TimeoutInMinutes", stack.timeout)
         stack.protected = input.get("EnableTerminationProtection", stack.protected)
         stack.retain_except_on_create = input.get("RetainExceptOnCreate", False)
