@@ -715,3 +715,16 @@ def test_a_distributed_map(cloud: LocalCloud, states: Any) -> None:
         "End": True,
     }
     assert ran(states, {"M": batches}) == [{"keys": ["in.csv"]}]
+
+
+def test_status_changes_reach_eventbridge(cloud: LocalCloud, states: Any) -> None:
+    events, sqs = cloud.client("events"), cloud.client("sqs")
+    queue = sqs.create_queue(QueueName="heard")["QueueUrl"]
+    events.put_rule(Name="r", EventPattern=json.dumps({"source": ["aws.states"], "detail": {"status": ["FAILED"]}}))
+    events.put_targets(Rule="r", Targets=[{"Id": "q", "Arn": "arn:aws:sqs:us-east-1:000000000000:heard"}])
+    execution = start(states, make(states, "m", {"F": {"Type": "Fail", "Error": "E", "Cause": "c"}}), {"a": 1})
+    (message,) = sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=5)["Messages"]
+    event = json.loads(message["Body"])
+    assert (event["detail-type"], event["resources"]) == ("Step Functions Execution Status Change", [execution])
+    detail = event["detail"]
+    assert (detail["status"], detail["error"], detail["input"], detail["output"]) == ("FAILED", "E", '{"a": 1}', None)

@@ -14,6 +14,7 @@ from cloudlet.control.clock import Timer
 from cloudlet.errors import AwsError
 from cloudlet.services import api
 from cloudlet.services.stepfunctions import records
+from cloudlet.services.stepfunctions.announcing import Announcer
 from cloudlet.services.stepfunctions.data import text_of
 from cloudlet.services.stepfunctions.definition import diagnose, every_state
 from cloudlet.services.stepfunctions.diary import Diary
@@ -64,6 +65,8 @@ class Engine(api.Service):
         self.offered: dict[str, deque[Pending]] = {}  # by the activity's ARN
         self._expiry: Timer | None = None
         self.workers: dict[str, deque[asyncio.Future[None]]] = {}
+        self.announcer = Announcer(self.cloud, self.db)
+        await self.announcer.outbox.start()
         self.map_runs = {run.arn: run for run in await self.db.scan(records.running_map_runs)}
         for run in self.map_runs.values():
             run.succeeded = run.failed = 0
@@ -74,6 +77,9 @@ class Engine(api.Service):
         for id, machine, started, body in await self.db.scan(records.express):
             self._express(id, machine, started, body)
         self._expire_later(await self.db.read(records.first_stop))
+
+    async def stop(self) -> None:
+        await self.announcer.outbox.stop()
 
     # Runs
 
@@ -106,7 +112,9 @@ class Engine(api.Service):
             execution["RedriveTime"] = iso(body.redriven)
         own = body.machine_arn
         facts = {"Execution": execution, "StateMachine": {"Id": own, "Name": own.rpartition(":")[2]}}
-        run = Run(self, journal, machine, facts)
+        run = Run(self, journal, machine, facts, started)
+        if kind == "STANDARD" and not body.map_run:
+            journal.announcer = self.announcer
         if not journal.frames:
             details = {**shown("input", body.input), "roleArn": revision.role}
             if body.alias_arn:

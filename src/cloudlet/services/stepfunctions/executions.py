@@ -46,15 +46,21 @@ class Executions(Machines):
             self._express(id, machine.id, now, body)
             return {"executionArn": body.arn, "startDate": now}
 
+        change = self.announcer.change(body, name, "RUNNING", now, None)
+
         def start(tx: Tx) -> tuple[int, float, bool]:
             if (existing := records.find(tx, machine.id, name)) is not None:
                 if existing.status != "RUNNING" or existing.body.input != text:
                     raise AwsError("ExecutionAlreadyExists", f"Execution Already Exists: '{body.arn}'")
                 return existing.number, existing.started, False
+            if change is not None:
+                self.announcer.add(tx, change)
             return records.add(tx, machine.id, name, now, body.alias_arn or body.version_arn, "", body), now, True
 
         number, started, fresh = await self.db.write(start)
         if fresh:
+            if change is not None:
+                self.announcer.outbox.wake()
             self.launch(Journal(self.clock, number, body, self.db), name, started, "STANDARD")
         return {"executionArn": body.arn, "startDate": started}
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cloudlet.control.clock import Clock
 from cloudlet.services.stepfunctions import records
 from cloudlet.services.stepfunctions.data import text_of
 from cloudlet.services.stepfunctions.records import Execution, Frame
 from cloudlet.store import Database, Tx
+
+if TYPE_CHECKING:
+    from cloudlet.services.stepfunctions.announcing import Announcer
 
 MOST_EVENTS = 25_000
 _WHOLE = {"truncated": False}
@@ -26,6 +29,8 @@ class Journal:
         self.frames: dict[str, Frame] = {}
         self.last = last
         self.told: Any = None  # gets the events of each flush: logging
+        self.announcer: Announcer | None = None
+        self.announced: bytes | None = None  # the event of the end, for EventBridge
         self._db = db
         self._events: list[dict[str, Any]] = []
         self._touched: set[str] = set()
@@ -92,6 +97,7 @@ class Journal:
         frames = [(number, path, records.encode(self.frames[path])) for path in self._touched]
         dropped = [(number, path) for path in self._dropped]
         body = records.encode(self.body) if status else b""
+        announced, announcer = self.announced, self.announcer
         self._touched, self._dropped = set(), set()
 
         def write(tx: Tx) -> None:
@@ -102,6 +108,8 @@ class Journal:
                 records.put_frames(tx, frames)
             if status:
                 records.save(tx, number, status, stopped, body)
+            if announced is not None and announcer is not None:
+                announcer.add(tx, announced)
 
         return write
 

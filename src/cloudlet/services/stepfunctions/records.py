@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from cloudlet.control.outbox import Outbox
 from cloudlet.store import Tx
 
 MIGRATIONS = [
@@ -39,6 +40,7 @@ MIGRATIONS = [
         arn TEXT PRIMARY KEY, execution INTEGER NOT NULL, status TEXT NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
     CREATE INDEX map_run_by_execution ON map_run (execution);
     """,
+    Outbox.MIGRATION,
 ]
 _COLUMNS = "number, machine, name, status, started, stopped, qualifier, map_run, body"
 

@@ -29,9 +29,12 @@ _UNFLUSHED = 50  # states that are passed through before what happened is stored
 class Run(Tasks, Maps):
     """One execution. Its threads are coroutines; where each stands is in the journal's frames."""
 
-    def __init__(self, engine: Engine, journal: Journal, machine: Machine, facts: dict[str, Any]) -> None:
+    def __init__(
+        self, engine: Engine, journal: Journal, machine: Machine, facts: dict[str, Any], started: float = 0.0
+    ) -> None:
         """``facts`` are the members Execution and StateMachine of the context object."""
         super().__init__(engine, journal, machine, facts)
+        self.started = started
         self.status = "RUNNING"
         self.stopped: float | None = None
         self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -78,7 +81,12 @@ class Run(Tasks, Maps):
         kind = {"SUCCEEDED": "Succeeded", "FAILED": "Failed", "ABORTED": "Aborted", "TIMED_OUT": "TimedOut"}[status]
         journal.emit(journal.last, f"Execution{kind}", "", details)
         self.stopped = self.clock.now()
+        if journal.announcer is not None:
+            facts = self.facts["Execution"]
+            journal.announced = journal.announcer.change(body, facts["Name"], status, self.started, self.stopped)
         await journal.flush(status, self.stopped)
+        if journal.announcer is not None and journal.announced is not None:
+            journal.announcer.outbox.wake()
         self.status = status
         self.engine.ended(self)
         self.finished.set_result(None)
