@@ -14,13 +14,26 @@ _FORM = re.compile(r"([+-]?)([0-9]*)(?:\.([0-9]*))?(?:[eE]([+-]?[0-9]+))?\Z")
 # Wide enough that the sum of any two numbers is exact.
 _EXACT = Context(prec=_LARGEST - _SMALLEST + DIGITS + 5)
 _ZERO = b"\x80"
-_MINUS_END = b"\xff"
-_COMPLEMENT = bytes(255 - byte for byte in range(256))
+_POSITIVE = {power: bytes((0x81, power + 129)) for power in range(-129, 127)}
+_NEGATIVE = {power: bytes((0x7F, 126 - power)) for power in range(-129, 127)}
+_NEGATIVE_END = b"\xff"
+_TURNED = bytes((254 - byte) & 0xFF for byte in range(256))  # never the end
 
 
 def canonical(text: str) -> str:
     """The one text for a number: no exponent, no needless zero. Raises ValidationException."""
     if text.isdigit() and len(text) <= DIGITS and text.isascii() and (text[0] != "0" or text == "0"):
+        return text
+    whole, dot, fraction = text.removeprefix("-").partition(".")
+    if (
+        dot
+        and whole.isdigit()
+        and fraction.isdigit()
+        and len(text) <= DIGITS
+        and text.isascii()
+        and (whole[0] != "0" or whole == "0")
+        and fraction[-1] != "0"
+    ):
         return text
     if not text:
         raise invalid("The parameter cannot be converted to a numeric value")
@@ -63,11 +76,11 @@ def sort_key(number: str) -> bytes:
         digits = whole + fraction
         power = len(whole)
     digits = digits.rstrip("0")
-    if len(digits) & 1:
-        digits += "0"
-    body = bytes([power + 129, *(int(digits[at : at + 2]) + 1 for at in range(0, len(digits), 2))])
-    # The digits of a negative number are turned round, and a shorter one of them sorts after a longer one.
-    return b"\x7f" + body.translate(_COMPLEMENT) + _MINUS_END if negative else b"\x81" + body
+    pairs = bytes.fromhex(digits + "0" if len(digits) & 1 else digits)
+    if negative:
+        # The digits of a negative number are turned round, and a shorter one of them sorts after a longer one.
+        return _NEGATIVE[power] + pairs.translate(_TURNED) + _NEGATIVE_END
+    return _POSITIVE[power] + pairs
 
 
 def size(number: str) -> int:

@@ -48,6 +48,7 @@ def check_item(item: Item) -> int:
     for name, value in item.items():
         size += len(name) if name.isascii() else len(name.encode())
         if len(value) == 1 and (text := value.get("S")) is not None:
+            # Most values are texts, which need no checking.
             size += len(text) if text.isascii() else len(text.encode())
         else:
             size += check(value)
@@ -81,7 +82,7 @@ def check(value: Value, depth: int = 1) -> int:
         _check_depth(depth)
         size = 3
         for name, member in content.items():
-            size += 1 + len(name.encode()) + check(member, depth + 1)
+            size += 1 + (len(name) if name.isascii() else len(name.encode())) + check(member, depth + 1)
         return size
     if kind == "L":
         _check_depth(depth)
