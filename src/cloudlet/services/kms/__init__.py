@@ -1,0 +1,1 @@
+"""KMS: keys that really encrypt, sign and authenticate."""
