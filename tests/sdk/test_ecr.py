@@ -316,3 +316,63 @@ def test_tokens(cloud: LocalCloud, ecr: Any) -> None:
     cloud.advance(12 * 3600)
     late = registry.ask("GET", "/v2/west/tags/list", Authorization=f"Basic {other['authorizationToken']}")
     assert late.code == "NAME_UNKNOWN"
+
+
+TEMPLATE: dict[str, Any] = {
+    "Resources": {
+        "Assets": {
+            "Type": "AWS::ECR::Repository",
+            "Properties": {
+                "RepositoryName": "cdk-assets",
+                "ImageTagMutability": "IMMUTABLE",
+                "RepositoryPolicyText": {"Statement": [{"Effect": "Allow", "Principal": "*", "Action": "ecr:*"}]},
+                "LifecyclePolicy": {
+                    "LifecyclePolicyText": json.dumps(
+                        {
+                            "rules": [
+                                {
+                                    "rulePriority": 1,
+                                    "selection": {"tagStatus": "untagged", "countType": "sinceImagePushed"},
+                                    "action": {"type": "expire"},
+                                }
+                            ]
+                        }
+                    )
+                },
+            },
+        },
+        "Other": {"Type": "AWS::ECR::Repository", "Properties": {"EmptyOnDelete": True}},
+    },
+    "Outputs": {
+        "Uri": {"Value": {"Fn::GetAtt": ["Assets", "RepositoryUri"]}},
+        "Arn": {"Value": {"Fn::GetAtt": ["Other", "Arn"]}},
+    },
+}
+
+
+def test_stacks(cloud: LocalCloud, ecr: Any) -> None:
+    stacks = cloud.client("cloudformation")
+    stacks.create_stack(StackName="s", TemplateBody=json.dumps(TEMPLATE))
+    stacks.get_waiter("stack_create_complete").wait(StackName="s", WaiterConfig={"Delay": 1})
+    outputs = {
+        each["OutputKey"]: each["OutputValue"] for each in stacks.describe_stacks(StackName="s")["Stacks"][0]["Outputs"]
+    }
+    (shown,) = ecr.describe_repositories(repositoryNames=["cdk-assets"])["repositories"]
+    assert (outputs["Uri"], shown["imageTagMutability"]) == (shown["repositoryUri"], "IMMUTABLE")
+    assert "Principal" in ecr.get_repository_policy(repositoryName="cdk-assets")["policyText"]
+    Registry(cloud).push_image(outputs["Arn"].partition("/")[2], "v1", b"layer")
+    changed = json.loads(json.dumps(TEMPLATE))
+    changed["Resources"]["Assets"]["Properties"] = {
+        "RepositoryName": "cdk-assets",
+        "ImageScanningConfiguration": {"ScanOnPush": True},
+        "Tags": [{"Key": "team", "Value": "a"}],
+    }
+    stacks.update_stack(StackName="s", TemplateBody=json.dumps(changed))
+    stacks.get_waiter("stack_update_complete").wait(StackName="s", WaiterConfig={"Delay": 1})
+    (shown,) = ecr.describe_repositories(repositoryNames=["cdk-assets"])["repositories"]
+    assert (shown["imageTagMutability"], shown["imageScanningConfiguration"]["scanOnPush"]) == ("MUTABLE", True)
+    assert refused(ecr.get_lifecycle_policy, repositoryName="cdk-assets")[0] == "LifecyclePolicyNotFoundException"
+    assert {"Key": "team", "Value": "a"} in ecr.list_tags_for_resource(resourceArn=shown["repositoryArn"])["tags"]
+    stacks.delete_stack(StackName="s")
+    stacks.get_waiter("stack_delete_complete").wait(StackName="s", WaiterConfig={"Delay": 1})
+    assert ecr.describe_repositories()["repositories"] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from typing import Any
@@ -205,6 +206,34 @@ def test_a_parameter_expires(cloud: LocalCloud, ssm: Any) -> None:
     assert ssm.get_parameter(Name="gone")["Parameter"]["Value"] == "v"
     cloud.advance(3601)
     assert described(ssm) == ["kept"]
+
+
+def test_secure_strings(cloud: LocalCloud, ssm: Any) -> None:
+    kms = cloud.client("kms")
+    put(ssm, "/secret", "one", Type="SecureString")
+    key = kms.create_key()["KeyMetadata"]["KeyId"]
+    kms.create_alias(AliasName="alias/own", TargetKeyId=key)
+    put(ssm, "/own", "two" * 2000, Type="SecureString", KeyId="alias/own", Tier="Advanced")
+    cloud.kill()
+    cloud.start()
+    hidden = ssm.get_parameter(Name="/secret")["Parameter"]["Value"]
+    assert "one" not in hidden
+    assert ssm.get_parameter(Name="/secret", WithDecryption=True)["Parameter"]["Value"] == "one"
+    assert values(ssm, "/", WithDecryption=True) == {"/own": "two" * 2000, "/secret": "one"}
+    # What is shown undecrypted is a ciphertext of KMS.
+    context = {"PARAMETER_ARN": "arn:aws:ssm:us-east-1:000000000000:parameter/secret"}
+    blob = base64.b64decode(hidden)
+    assert kms.decrypt(CiphertextBlob=blob, EncryptionContext=context)["Plaintext"] == b"one"
+    own = ssm.describe_parameters(Filters=[{"Key": "Name", "Values": ["/own"]}])["Parameters"][0]
+    assert own["KeyId"] == "alias/own"
+    assert described(ssm, {"Key": "KeyId", "Option": "BeginsWith", "Values": ["alias/aws/"]}) == ["/secret"]
+    put(ssm, "/secret", "three", Overwrite=True)
+    history = ssm.get_parameter_history(Name="/secret", WithDecryption=True)["Parameters"]
+    assert [each["Value"] for each in history] == ["one", "three"]
+    assert refused(put, ssm=ssm, name="x", Type="SecureString", KeyId="alias/nobody")[0] == "InvalidKeyId"
+    kms.disable_key(KeyId=key)
+    assert refused(ssm.get_parameter, Name="/own", WithDecryption=True)[0] == "InvalidKeyId"
+    assert refused(put, ssm=ssm, name="/plain", KeyId=key)[0] == "ValidationException"
 
 
 TEMPLATE: dict[str, Any] = {
