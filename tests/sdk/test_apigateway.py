@@ -175,5 +175,143 @@ def test_an_api_from_its_definition(cloud: LocalCloud) -> None:
         api.import_rest_api(body=b"[]")
     resource = next(item for item in api.get_resources(restApiId=made["id"])["items"] if item["path"] == "/more")
     where = {"restApiId": made["id"], "resourceId": resource["id"], "httpMethod": "GET"}
-    with pytest.raises(api.exceptions.ClientError, match="integrations of type AWS"):
+    with pytest.raises(api.exceptions.ClientError, match="Invalid ARN"):
         api.put_integration(**where, type="AWS", integrationHttpMethod="POST", uri="x")
+
+
+def method(api: Any, api_id: str, resource_id: str, verb: str, integration: dict[str, Any], **responses: Any) -> None:
+    """A method with an integration; ``default`` and other responses as PutIntegrationResponse takes them."""
+    where = {"restApiId": api_id, "resourceId": resource_id, "httpMethod": verb}
+    api.put_method(**where, authorizationType="NONE")
+    api.put_integration(**where, integrationHttpMethod="POST", **integration)
+    for response in responses.values():
+        status = response["statusCode"]
+        targets = dict.fromkeys(response.get("responseParameters", {}), False)
+        api.put_method_response(**where, statusCode=status, responseParameters=targets)
+        api.put_integration_response(**where, **response)
+
+
+def test_mappings_around_a_function(cloud: LocalCloud) -> None:
+    """A custom integration: the request by a template, errors by their messages, the answer by a template."""
+    api = cloud.client("apigateway")
+    source = """
+def handler(event, context):
+    if event["id"] == "none":
+        raise LookupError("[404] there is no such order")
+    return {"order": event, "items": [{"name": "bread", "price": 3}, {"name": "milk", "price": 2.5}]}
+"""
+    arn = function(cloud, "orders", source)
+    made = api.create_rest_api(name="custom")
+    api_id = made["id"]
+    one = api.create_resource(restApiId=api_id, parentId=made["rootResourceId"], pathPart="{id}")["id"]
+    request = """
+#set($all = $input.params())
+{
+  "id": "$input.params('id')", "verb": "$context.httpMethod", "stage": "$stageVariables.colour",
+  "who": $input.json('$.customer.name'), "first": "$input.path('$.lines[0].sku')",
+  "query": {#foreach($key in $all.querystring.keySet())
+  "$key": "$util.escapeJavaScript($all.querystring.get($key)).replaceAll("\\\\'", "'")"
+  #if($foreach.hasNext),#end#end}
+}"""
+    answer = """#set($found = $input.path('$'))
+#if($found.items.size() > 1)
+#set($context.responseOverride.header.x-count = $found.items.size())
+#end
+{"who": "$found.order.who", "id": "$found.order.id", "stage": "$found.order.stage",
+"query": $input.json('$.order.query'),
+"first": "$found.order.first", "names": [#foreach($item in $found.items)"$item.name"#if($foreach.hasNext), #end#end]}"""
+    method(
+        api,
+        api_id,
+        one,
+        "POST",
+        {
+            "type": "AWS",
+            "uri": uri(arn),
+            "requestTemplates": {"application/json": request},
+            "passthroughBehavior": "NEVER",
+        },
+        default={"statusCode": "200", "responseTemplates": {"application/json": answer}},
+        missing={
+            "statusCode": "404",
+            "selectionPattern": r"\[404\].*",
+            "responseParameters": {"method.response.header.x-why": "integration.response.body.errorType"},
+            "responseTemplates": {"application/json": '{"sorry": "$input.path(\'$.errorMessage\')"}'},
+        },
+    )
+    api.create_deployment(restApiId=api_id, stageName="prod", variables={"colour": "red"})
+    url = f"{cloud.endpoint}/_cloudlet/execute-api/{api_id}/prod"
+    order = json.dumps({"customer": {"name": "Zoë"}, "lines": [{"sku": "a-1"}]}).encode()
+    status, headers, body = ask(f"{url}/7?a=it%27s", "POST", order, content_type="application/json")
+    assert status == 200, body
+    assert json.loads(body) == {
+        "who": "Zoë",
+        "id": "7",
+        "stage": "red",
+        "first": "a-1",
+        "query": {"a": "it's"},
+        "names": ["bread", "milk"],
+    }
+    assert headers["x-count"] == "2"
+    status, headers, body = ask(f"{url}/none", "POST", order, content_type="application/json")
+    assert (status, headers["x-why"]) == (404, "LookupError")
+    assert json.loads(body) == {"sorry": "[404] there is no such order"}
+    assert ask(f"{url}/7", "POST", b"<x/>", content_type="application/xml")[0] == 415
+    with pytest.raises(api.exceptions.BadRequestException, match="mapping template"):
+        method(api, api_id, one, "PUT", {"type": "MOCK", "requestTemplates": {"application/json": "#if($a) x"}})
+
+
+def test_services_behind_methods(cloud: LocalCloud) -> None:
+    """Queues by their path and form, tables by their action and JSON, topics by their action and query."""
+    api, sqs = cloud.client("apigateway"), cloud.client("sqs")
+    queue = sqs.create_queue(QueueName="orders")["QueueUrl"]
+    made = api.create_rest_api(name="direct")
+    api_id, root = made["id"], made["rootResourceId"]
+    names = ("queue", "table", "states")
+    resources = {name: api.create_resource(restApiId=api_id, parentId=root, pathPart=name)["id"] for name in names}
+    ok = {"statusCode": "200", "responseTemplates": {"application/json": '{"id": $input.json("$..MessageId")}'}}
+    role = "arn:aws:iam::000000000000:role/gateway"
+    form = {"integration.request.header.Content-Type": "'application/x-www-form-urlencoded'"}
+    method(
+        api,
+        api_id,
+        resources["queue"],
+        "POST",
+        {
+            "type": "AWS",
+            "credentials": role,
+            "uri": "arn:aws:apigateway:us-east-1:sqs:path/000000000000/orders",
+            "requestParameters": form,
+            "requestTemplates": {"application/json": "Action=SendMessage&MessageBody=$util.urlEncode($input.body)"},
+        },
+        default={"statusCode": "202", "responseTemplates": {"application/json": '{"queued": true}'}},
+    )
+    put = '{"TableName": "things", "Item": {"id": {"S": $input.json("$.id")}}}'
+    method(
+        api,
+        api_id,
+        resources["table"],
+        "POST",
+        {
+            "type": "AWS",
+            "credentials": role,
+            "uri": "arn:aws:apigateway:us-east-1:dynamodb:action/PutItem",
+            "requestTemplates": {"application/json": put},
+        },
+        default={**ok, "responseTemplates": {"application/json": "{}"}},
+        wrong={"statusCode": "400", "selectionPattern": r"4\d\d"},
+    )
+    url = deployed(cloud, api, api_id)
+    status, _, body = ask(f"{url}/queue", "POST", b'{"n": 1}', content_type="application/json")
+    assert (status, json.loads(body)) == (202, {"queued": True})
+    assert sqs.receive_message(QueueUrl=queue)["Messages"][0]["Body"] == '{"n": 1}'
+    status, _, body = ask(f"{url}/table", "POST", b'{"id": "x"}', content_type="application/json")
+    assert (status, json.loads(body)["__type"].rsplit("#")[-1]) == (400, "ResourceNotFoundException")
+    cloud.client("dynamodb").create_table(
+        TableName="things",
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    assert ask(f"{url}/table", "POST", b'{"id": "x"}', content_type="application/json")[0] == 200
+    assert cloud.client("dynamodb").get_item(TableName="things", Key={"id": {"S": "x"}})["Item"] == {"id": {"S": "x"}}

@@ -11,7 +11,7 @@ import msgspec
 
 from cloudlet.errors import AwsError
 from cloudlet.http import Request, Response
-from cloudlet.services.apigateway import access, events, refusals
+from cloudlet.services.apigateway import access, custom, events, refusals
 from cloudlet.services.apigateway.events import Context
 from cloudlet.services.apigateway.tree import Tree
 from cloudlet.services.apigatewayv2 import integrations
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 LARGEST_BODY = 10 * 1024 * 1024
 _FUNCTION = re.compile(r"arn:[^:]+:lambda:[^/]+?(?=/invocations|$)")
-_STATUS = re.compile(r"[\"']?statusCode[\"']?\s*:\s*[\"']?(\d{3})")
 
 
 @dataclass(slots=True)
@@ -84,7 +83,7 @@ class DataPlane:
             return await self._invoke(context, integration, published)
         if kind == "HTTP_PROXY":
             return await self._forward(context, integration)
-        return _mock(context, integration)
+        return await custom.integrate(self._cloud, context, integration)
 
     async def _invoke(self, context: Context, integration: dict[str, Any], published: Published) -> Response:
         """Invoke a function with the whole request and read its answer."""
@@ -198,29 +197,3 @@ def _validate_body(body: bytes, schema: str, models: dict[str, str]) -> None:
         jsonschema.Draft4Validator(whole).validate(json.loads(body or b"{}"))
     except (ValueError, jsonschema.ValidationError):
         raise refusals.Refused("BAD_REQUEST_BODY") from None
-
-
-def _mock(context: Context, integration: dict[str, Any]) -> Response:
-    """An answer without a backend: the request template names a status, its response says the rest."""
-    kind = context.request.headers.get("content-type", "application/json").split(";")[0]
-    templates = integration.get("requestTemplates") or {}
-    template = templates.get(kind)
-    if template is None and integration.get("passthroughBehavior") != "WHEN_NO_MATCH" and templates:
-        raise refusals.Refused("UNSUPPORTED_MEDIA_TYPE")
-    found = _STATUS.search(template if template is not None else next(iter(templates.values()), ""))
-    status = found[1] if found else "200"
-    responses = integration.get("integrationResponses") or {}
-    response = next(
-        (one for one in responses.values() if re.fullmatch(one.get("selectionPattern") or "(?!)", status)),
-        None,
-    ) or next((one for one in responses.values() if not one.get("selectionPattern")), None)
-    if response is None:
-        raise refusals.Refused("API_CONFIGURATION_ERROR")
-    headers = {}
-    for target, value in (response.get("responseParameters") or {}).items():
-        if target.startswith("method.response.header."):
-            text = value[1:-1] if value.startswith("'") else context.value(value) or ""
-            headers[target.removeprefix("method.response.header.").lower()] = text
-    body = (response.get("responseTemplates") or {}).get("application/json") or ""
-    headers.setdefault("content-type", "application/json")
-    return Response(int(response["statusCode"]), headers, body.encode())

@@ -41,6 +41,7 @@ class Context:
     authorizer: dict[str, Any] | None = None
     api_key: str | None = None
     api_key_id: str | None = None
+    canary: bool = False
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     extended_id: str = field(default_factory=lambda: base64.b64encode(uuid.uuid4().bytes[:10]).decode())
 

@@ -7,13 +7,14 @@ from typing import Any
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.apigateway import patch
+from cloudlet.services.apigateway import aws, patch
 from cloudlet.services.apigateway.parts import Shared, new_id
 from cloudlet.services.apigateway.records import Resource
 from cloudlet.services.apigateway.tree import PATH_PART
+from cloudlet.services.apigateway.velocity import TemplateError, compiled
 from cloudlet.store import Tx
 
-_TYPES = ("AWS_PROXY", "HTTP_PROXY", "MOCK")
+_TYPES = ("AWS", "AWS_PROXY", "HTTP", "HTTP_PROXY", "MOCK")
 _OWN = ("restApiId", "resourceId", "httpMethod", "statusCode")
 
 
@@ -200,10 +201,10 @@ class Methods(Shared):
         return {}
 
     def check_integration(self, integration: dict[str, Any], resource_id: str) -> dict[str, Any]:
-        """An integration with its defaults. Raises BadRequestException or, for what is not carried out, NotImplemented."""
+        """An integration with its defaults. Raises BadRequestException and NotImplemented."""
         kind = integration.get("type")
         if kind not in _TYPES:
-            raise not_implemented(f"REST API integrations of type {kind}")
+            raise AwsError("BadRequestException", "Enumeration value for Type must be one of: " + ", ".join(_TYPES))
         if integration.get("connectionType", "INTERNET") != "INTERNET":
             raise not_implemented("REST API integrations with connectionType VPC_LINK")
         if kind != "MOCK" and not integration.get("uri"):
@@ -212,11 +213,18 @@ class Methods(Shared):
             raise not_implemented("REST API integrations of type AWS_PROXY with another service than Lambda")
         if kind != "MOCK" and not integration.get("httpMethod"):
             raise AwsError("BadRequestException", "Enumeration value for HttpMethod must be non-empty")
+        if kind == "AWS" and not (":lambda:" in integration["uri"] or aws.URI.fullmatch(integration["uri"])):
+            raise AwsError("BadRequestException", "Invalid ARN specified in the request")
+        if integration.get("responseTransferMode", "BUFFERED") != "BUFFERED":
+            raise not_implemented("REST API integrations with responseTransferMode STREAM")
         templates = list((integration.get("requestTemplates") or {}).values())
         for response in (integration.get("integrationResponses") or {}).values():
             templates += (response.get("responseTemplates") or {}).values()
-        if any("#" in template or "$" in template for template in templates if template) and kind == "MOCK":
-            raise not_implemented("mapping templates with Velocity expressions")
+        for template in templates:
+            try:
+                compiled(template or "")
+            except TemplateError as error:
+                raise AwsError("BadRequestException", f"Invalid mapping template: {error}") from None
         return {
             "passthroughBehavior": "WHEN_NO_MATCH",
             "timeoutInMillis": 29000,
