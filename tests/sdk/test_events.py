@@ -421,3 +421,60 @@ def test_a_stack_of_rules(cloud: LocalCloud) -> None:
     stacks.get_waiter("stack_delete_complete").wait(StackName="s", WaiterConfig={"Delay": 1})
     assert [bus["Name"] for bus in events.list_event_buses()["EventBuses"]] == ["default"]
     assert events.list_rules()["Rules"] == []
+
+
+SERVERLESS: dict[str, Any] = {
+    "Transform": "AWS::Serverless-2016-10-31",
+    "Resources": {
+        "Out": {"Type": "AWS::SQS::Queue"},
+        "Topic": {"Type": "AWS::SNS::Topic"},
+        "Function": {
+            "Type": "AWS::Serverless::Function",
+            "Properties": {
+                "Runtime": "python3.11",
+                "Handler": "index.handler",
+                "Timeout": 20,
+                "InlineCode": (
+                    "import boto3, json, os\n"
+                    "def handler(event, context):\n"
+                    "    body = json.dumps(event)\n"
+                    "    boto3.client('sqs').send_message(QueueUrl=os.environ['OUT'], MessageBody=body)\n"
+                ),
+                "Environment": {"Variables": {"OUT": {"Ref": "Out"}}},
+                "Events": {
+                    "News": {"Type": "SNS", "Properties": {"Topic": {"Ref": "Topic"}}},
+                    "Orders": {
+                        "Type": "EventBridgeRule",
+                        "Properties": {"Pattern": {"source": ["shop"]}, "InputPath": "$.detail"},
+                    },
+                    "Tick": {"Type": "Schedule", "Properties": {"Schedule": "rate(1 hour)", "Input": '{"tick":1}'}},
+                    "Begin": {
+                        "Type": "ScheduleV2",
+                        "Properties": {"ScheduleExpression": "rate(2 days)", "Input": '{"begin":1}'},
+                    },
+                },
+            },
+        },
+    },
+    "Outputs": {"Out": {"Value": {"Ref": "Out"}}, "Topic": {"Value": {"Ref": "Topic"}}},
+}
+
+
+def test_a_serverless_function_with_every_kind_of_event(cloud: LocalCloud) -> None:
+    stacks = cloud.client("cloudformation")
+    capabilities = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
+    stacks.create_stack(StackName="s", TemplateBody=json.dumps(SERVERLESS), Capabilities=capabilities)
+    stacks.get_waiter("stack_create_complete").wait(StackName="s", WaiterConfig={"Delay": 1})
+    stack = stacks.describe_stacks(StackName="s")["Stacks"][0]
+    out = {one["OutputKey"]: one["OutputValue"] for one in stack["Outputs"]}
+
+    def said() -> Any:
+        return json.loads(receive(cloud, out["Out"], 20)[0]["Body"])
+
+    assert said() == {"begin": 1}
+    cloud.client("sns").publish(TopicArn=out["Topic"], Message="hi")
+    assert said()["Records"][0]["Sns"]["Message"] == "hi"
+    put(cloud, {"n": 1})
+    assert said() == {"n": 1}
+    cloud.advance(3601)
+    assert said() == {"tick": 1}

@@ -13,7 +13,7 @@ from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.events import records
 from cloudlet.services.events.base import page, pattern_of
 from cloudlet.services.events.errors import invalid, not_found
-from cloudlet.services.events.publishing import Publishing
+from cloudlet.services.events.publishing import DAY, Publishing
 from cloudlet.services.events.records import Archive, Replay
 from cloudlet.store import Tx
 
@@ -148,7 +148,9 @@ class Archives(Publishing):
         if bus.arn != archive.value.source:
             reason = "Cross event bus replay is not permitted."
             raise invalid(f"Parameter Destination.Arn is not valid. Reason: {reason}")
-        if begin >= end:
+        if days := archive.value.days:
+            begin = max(begin, self.clock.now() - days * DAY)  # older ones are as good as gone
+        if input["EventStartTime"] >= end:
             reason = "EventStartTime must be before EventEndTime."
             raise invalid(f"Parameter EventEndTime is not valid. Reason: {reason}")
         replay = Replay(
@@ -158,7 +160,7 @@ class Archives(Publishing):
             source,
             archive.value.number,
             destination,
-            begin,
+            input["EventStartTime"],
             end,
             self.clock.now(),
             description=input.get("Description", ""),

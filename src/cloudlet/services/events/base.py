@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import Any, NamedTuple
 
+import msgspec
 from msgspec.structs import replace
 
 from cloudlet.errors import AwsError
@@ -22,14 +24,57 @@ from cloudlet.store import Database, Resources, Tx
 _PAGE = 100
 
 
-class Listeners:
-    """Whom the events of one bus may concern: its rules and archives, each with its compiled pattern."""
+class Listener(NamedTuple):
+    """A rule that waits for events. ``sources``: it takes only events of these, all others need not be looked at."""
 
-    __slots__ = ("archives", "rules")
+    rule: Rule
+    pattern: Pattern
+    sources: tuple[str, ...] | None
+
+
+class Listeners:
+    """Whom the events of one bus may concern: its rules, found by an event's source, and its archives."""
+
+    __slots__ = ("_by_source", "_of_any", "_rules", "archives")
 
     def __init__(self) -> None:
-        self.rules: dict[str, tuple[Rule, Pattern]] = {}
         self.archives: dict[str, tuple[Archive, Pattern | None]] = {}
+        self._rules: dict[str, Listener] = {}
+        self._by_source: dict[str, list[Listener]] = {}
+        self._of_any: list[Listener] = []
+
+    def put(self, rule: Rule) -> None:
+        """A rule is new or has changed; it counts when it is enabled and has a pattern and targets."""
+        gone = self._rules.pop(rule.name, None)
+        if rule.enabled and rule.pattern and rule.targets:
+            listener = Listener(rule, compile_pattern(rule.pattern), _sources(rule.pattern))
+            self._rules[rule.name] = listener
+            for shelf in self._shelves(listener):
+                shelf.append(listener)
+        if gone is not None:
+            for shelf in self._shelves(gone):
+                shelf.remove(gone)
+
+    def remove(self, rule: Rule) -> None:
+        """A rule is gone."""
+        self.put(replace(rule, state="DISABLED"))
+
+    def of(self, source: str) -> Iterator[Listener]:
+        """The rules that an event of a source may concern."""
+        return chain(self._by_source.get(source, ()), self._of_any)
+
+    def _shelves(self, listener: Listener) -> list[list[Listener]]:
+        if listener.sources is None:
+            return [self._of_any]
+        return [self._by_source.setdefault(source, []) for source in listener.sources]
+
+
+def _sources(pattern: str) -> tuple[str, ...] | None:
+    """The sources that a pattern names, if it names them by themselves."""
+    values = msgspec.json.decode(pattern).get("source")
+    if isinstance(values, list) and all(isinstance(value, str) for value in values):
+        return tuple(set(values))
+    return None
 
 
 class Base(api.Service):
@@ -81,11 +126,7 @@ class Base(api.Service):
 
     def _listen(self, rule: Rule) -> None:
         """A rule is new or has changed."""
-        rules = self._of_bus(bus_arn(rule.account, rule.region, rule.bus)).rules
-        if rule.enabled and rule.pattern and rule.targets:
-            rules[rule.name] = rule, compile_pattern(rule.pattern)
-        else:
-            rules.pop(rule.name, None)
+        self._of_bus(bus_arn(rule.account, rule.region, rule.bus)).put(rule)
 
     def _listen_archive(self, archive: Archive) -> None:
         """An archive is new or has changed."""

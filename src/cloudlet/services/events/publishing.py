@@ -17,7 +17,7 @@ from cloudlet.services.schedules.expressions import text
 from cloudlet.store import Tx
 
 LARGEST = 262_144  # bytes of a request's entries
-_DAY = 86_400.0
+DAY = 86_400.0
 _decode = msgspec.json.Decoder().decode
 
 
@@ -99,7 +99,7 @@ class Publishing(Base):
             for target, payload in rows:
                 add(tx, target, payload)
             for archive, body in kept:
-                oldest = now - archive.days * _DAY if archive.days else 0.0
+                oldest = now - archive.days * DAY if archive.days else 0.0
                 records.archive(tx, archive.number, now, body, oldest)
 
         await self._db.write(store)
@@ -131,7 +131,7 @@ def _deliveries(
     """The outbox's rows for an event: target and payload."""
     return [
         (f"{rule.arn} {id}", records.pack(Job(rule.arn, id, msgspec.Raw(body), now)))
-        for rule, pattern in listeners.rules.values()
+        for rule, pattern, _ in listeners.of(event["source"])
         if (only is None or rule.arn in only) and pattern.matches(event)
         for id in rule.targets
     ]

@@ -85,7 +85,7 @@ class Rules(Base):
 
         gone = await self._db.write(delete)
         if gone is not None:
-            self._of_bus(bus.arn).rules.pop(name, None)
+            self._of_bus(bus.arn).remove(gone)
             self._ticking.drop(gone.arn)
         return {}
 

@@ -94,7 +94,7 @@ class Caller:
                 request.input,
                 account=request.account,
                 region=request.region,
-                principal=SERVICE,
+                principal=job.target["RoleArn"],  # schedules call as their role
             )
         except AwsError as error:
             if targets.is_final(error):
