@@ -39,6 +39,8 @@ async def _operation(run: Threads, pending: Pending, arguments: dict[str, Any]) 
     target = pending.target
     try:
         output = await _ask(run, pending, target.service, target.operation, _written(target, arguments))
+        if target.operation == "PutEvents" and output.get("FailedEntryCount"):
+            raise StateFailed("EventBridge.FailedEntry", text_of(output))
         for name, value in output.items():
             if hasattr(value, "__aiter__"):
                 output[name] = await _whole(value)

@@ -70,12 +70,17 @@ class Engine(api.Service):
         self.map_runs = {run.arn: run for run in await self.db.scan(records.running_map_runs)}
         for run in self.map_runs.values():
             run.succeeded = run.failed = 0
+        known = {record.value.id for record in self.machines.all()}
         for row in await self.db.scan(records.running):
             # A parent that was taken up may have taken up its child.
-            if row.body.arn not in self.running:
+            if row.machine.partition("/")[0] in known and row.body.arn not in self.running:
                 await self.resume(row)
         for id, machine, started, body in await self.db.scan(records.express):
-            self._express(id, machine, started, body)
+            if machine in known:
+                self._express(id, machine, started, body)
+        for scope, gone in {(one.scope, one.value.machine) for one in self.revisions.all()}:
+            if gone not in known:
+                self.cloud.spawn(self.sweep(scope, gone), f"stepfunctions sweeps {gone}")
         self._expire_later(await self.db.read(records.first_stop))
 
     async def stop(self) -> None:
@@ -224,6 +229,21 @@ class Engine(api.Service):
                 return
 
     # Time
+
+    async def sweep(self, scope: str, id: str) -> None:
+        """Forget the executions of a machine that is gone, then its revisions, by which a restart knows of it."""
+        while numbers := await self.db.read(lambda tx: records.of_machine(tx, id, _CHUNK)):
+            for run in [run for run in self.running.values() if run.journal.number in numbers]:
+                await asyncio.shield(run.finished)
+            await self.db.write(lambda tx, numbers=numbers: records.forget(tx, numbers), long=True)  # type: ignore[misc]
+
+        def forget(tx: Tx) -> None:
+            records.drop_express_of(tx, id)
+            for revision in self.revisions.list(scope, tx=tx):
+                if revision.value.machine == id:
+                    self.revisions.delete(tx, scope, revision.name)
+
+        await self.db.write(forget, long=True)
 
     def _expire_later(self, stopped: float | None) -> None:
         """Set the one timer by which executions are forgotten, unless it is set."""

@@ -16,7 +16,7 @@ from cloudlet.services.stepfunctions import records
 from cloudlet.services.stepfunctions.data import text_of
 from cloudlet.services.stepfunctions.definition import diagnose, every_state
 from cloudlet.services.stepfunctions.engine import scope_of
-from cloudlet.services.stepfunctions.errors import invalid_arn, no_execution
+from cloudlet.services.stepfunctions.errors import invalid_arn, no_execution, no_machine
 from cloudlet.services.stepfunctions.journal import Journal
 from cloudlet.services.stepfunctions.machines import Machines, check_name, named
 from cloudlet.services.stepfunctions.pages import paged, place_of, size_of, token_of
@@ -49,6 +49,9 @@ class Executions(Machines):
         change = self.announcer.change(body, name, "RUNNING", now, None)
 
         def start(tx: Tx) -> tuple[int, float, bool]:
+            current = self.machines.get(scope_of(body.machine_arn), body.machine_arn.rpartition(":")[2], tx)
+            if current is None or current.value.id != machine.id:
+                raise no_machine(body.machine_arn)
             if (existing := records.find(tx, machine.id, name)) is not None:
                 if existing.status != "RUNNING" or existing.body.input != text:
                     raise AwsError("ExecutionAlreadyExists", f"Execution Already Exists: '{body.arn}'")

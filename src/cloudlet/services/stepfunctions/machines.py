@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import uuid
 from typing import Any
@@ -11,7 +10,6 @@ from msgspec.structs import replace
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output, arn
-from cloudlet.services.stepfunctions import records
 from cloudlet.services.stepfunctions.definition import Machine, diagnose, every_state, parse
 from cloudlet.services.stepfunctions.engine import Engine, scope_of
 from cloudlet.services.stepfunctions.errors import invalid_arn, invalid_name, no_machine
@@ -23,8 +21,6 @@ from cloudlet.store import Record, Tx
 _BAD_NAME = re.compile(r"[\s<>{}\[\]?*\"#%\\^|~`$&,;:/\x00-\x1f\x7f-\x9f]")
 _MACHINE_ARN = re.compile(r"arn:aws[\w-]*:states:[\w-]+:\d{12}:stateMachine:([^:]+)(?::([^:]+))?")
 
-_CHUNK = 50
-
 
 class Machines(Engine):
     """Operations on state machines."""
@@ -35,7 +31,7 @@ class Machines(Engine):
         role = _role(input["roleArn"])
         self._checked(input["definition"], kind)
         now, id, revision_id = self.clock.now(), uuid.uuid4().hex, str(uuid.uuid4())
-        revision = Revision(input["definition"], role, _logging(input), _tracing(input), now)
+        revision = Revision(id, input["definition"], role, _logging(input), _tracing(input), now)
         tags = {tag["key"]: tag.get("value", "") for tag in input.get("tags", [])}
         machine = StateMachine(id, kind, now, revision_id, _encryption(input), tags)
         if input.get("versionDescription") and not input.get("publish"):
@@ -62,7 +58,8 @@ class Machines(Engine):
     ) -> StateMachine:
         """Creating is idempotent as long as definition, type, logging and tracing are the same."""
         own = self.revisions.get(scope, existing.revision, tx)
-        same = own is not None and replace(own.value, updated=0.0, role="") == replace(revision, updated=0.0, role="")
+        plain = {"machine": "", "updated": 0.0, "role": ""}
+        same = own is not None and replace(own.value, **plain) == replace(revision, **plain)
         if not same or existing.kind != wanted.kind:
             raise AwsError("StateMachineAlreadyExists", f"State Machine Already Exists: '{its_arn}'")
         return existing
@@ -133,15 +130,8 @@ class Machines(Engine):
             for run in list(self.running.values()):
                 if run.journal.body.machine_arn == input["stateMachineArn"]:
                     run.stop("ABORTED")
-            self.cloud.spawn(self._sweep(id), f"stepfunctions sweeps {name}")
+            self.cloud.spawn(self.sweep(scope, id), f"stepfunctions sweeps {name}")
         return {}
-
-    async def _sweep(self, id: str) -> None:
-        """Forget the executions of a machine that is gone."""
-        while numbers := await self.db.read(lambda tx: records.of_machine(tx, id, _CHUNK)):
-            for run in [run for run in self.running.values() if run.journal.number in numbers]:
-                await asyncio.shield(run.finished)
-            await self.db.write(lambda tx, numbers=numbers: records.forget(tx, numbers), long=True)  # type: ignore[misc]
 
     async def DescribeStateMachine(self, call: Call, input: Input) -> Output:
         its_arn = input["stateMachineArn"]

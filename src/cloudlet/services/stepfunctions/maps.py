@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -60,6 +61,10 @@ class Maps(Distributed):
             output = await self.walk(place, processor)
         except StateFailed:
             self.note(place, thread, "MapIterationFailed", "", details)
+            raise
+        except asyncio.CancelledError:
+            # Another one has failed or the execution was ended; when the cloud stops, nothing of this is stored.
+            self.note(place, thread, "MapIterationAborted", "", details)
             raise
         self.note(place, thread, "MapIterationSucceeded", "", details)
         return output

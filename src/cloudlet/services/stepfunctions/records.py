@@ -46,8 +46,9 @@ _COLUMNS = "number, machine, name, status, started, stopped, qualifier, map_run,
 
 
 class Revision(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What an execution runs by: its own for ever, whatever happens to the machine."""
+    """What an execution runs by: its own for ever, whatever happens to the machine. ``machine`` is the machine's id."""
 
+    machine: str
     definition: str
     role: str
     logging: dict[str, Any] = {}
@@ -266,6 +267,11 @@ def forget(tx: Tx, numbers: list[int]) -> None:
     for table in ("event", "frame", "map_run", "execution"):
         column = "number" if table == "execution" else "execution"
         tx.executemany(f"DELETE FROM {table} WHERE {column} = ?", keys)
+
+
+def drop_express_of(tx: Tx, machine: str) -> None:
+    """Forget the Express executions of a machine that is gone."""
+    tx.execute("DELETE FROM express WHERE machine = ?", (machine,))
 
 
 def of_machine(tx: Tx, machine: str, limit: int) -> list[int]:
