@@ -40,27 +40,31 @@ class Target:
 class Fanout:
     """The subscriptions of one topic."""
 
-    __slots__ = ("by_endpoint", "by_id", "live")
+    __slots__ = ("_live", "by_endpoint", "by_id")
 
     def __init__(self) -> None:
         self.by_id: dict[str, Target] = {}
         self.by_endpoint: dict[tuple[str, str], str] = {}
-        self.live: list[Target] = []
+        self._live: list[Target] | None = None
+
+    @property
+    def live(self) -> list[Target]:
+        """The confirmed ones; put together anew after a change, when it is next asked for."""
+        if self._live is None:
+            self._live = [target for target in self.by_id.values() if target.subscription.confirmed]
+        return self._live
 
     def put(self, subscription: Subscription) -> None:
         """A subscription is new or has changed."""
         self.by_id[subscription.id] = Target(subscription)
         self.by_endpoint[subscription.protocol, subscription.endpoint] = subscription.id
-        self._settle()
+        self._live = None
 
     def remove(self, subscription: Subscription) -> None:
         """A subscription is gone."""
         if self.by_id.pop(subscription.id, None) is not None:
             self.by_endpoint.pop((subscription.protocol, subscription.endpoint), None)
-            self._settle()
-
-    def _settle(self) -> None:
-        self.live = [target for target in self.by_id.values() if target.subscription.confirmed]
+            self._live = None
 
 
 class Base(api.Service):
