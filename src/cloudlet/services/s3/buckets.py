@@ -23,6 +23,9 @@ _NAME = re.compile(r"(?!xn--|sthree-|amzn-s3-demo-)[a-z0-9](?:[a-z0-9.-]{1,61})[
 _ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+\Z")
 _RESERVED_ENDS = ("-s3alias", "--ol-s3", "--x-s3", "--table-s3", ".mrap")
 _MOST_LISTED = 10_000
+
+# Instead of an action: a form carries its own signature, and an object may be public by its own list.
+JUDGED_LATER = "later"
 _REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d\Z")
 
 
@@ -44,6 +47,10 @@ class Buckets(api.Service):
         await self.contents.start()
         self.outbox = Outbox(self.db, self.clock, self.deliver, retries=self.pause_after)
         await self.outbox.start()
+
+    def resource_policy(self, call: Call, input: Input) -> str | None:
+        record = self.buckets.get(EVERYWHERE, input.get("Bucket", ""))
+        return record.value.settings.get("policy", {}).get("Policy") if record is not None else None
 
     async def deliver(self, delivery: Delivery) -> None:
         """Make one delivery of the outbox."""
@@ -70,16 +77,16 @@ class Buckets(api.Service):
             if not call.access_key:
                 if self.cloud.config.auth == "enforce" and not self._is_public(bucket, name, action, input):
                     raise access_denied()
-            elif bucket.account != call.account and "policy" not in bucket.settings:
+            elif bucket.account != call.account and not policy.admits(bucket, call.account):
                 raise access_denied()
         if (owner := input.get("ExpectedBucketOwner")) is not None and owner != bucket.account:
             raise access_denied()
         return bucket
 
     def _is_public(self, bucket: Bucket, name: str, action: str, input: Input) -> bool:
-        """Whether anyone may do this. Objects that are public by their own ACL are seen to where they are read."""
-        if action == "s3:PostObject":
-            return True  # the form carries its own signature
+        """Whether anyone may do this."""
+        if action == JUDGED_LATER:
+            return True
         return policy.allows_anyone(bucket, action, f"arn:aws:s3:::{name}/{input.get('Key', '')}")
 
     def still(self, tx: Tx, name: str, bucket: Bucket) -> Bucket:

@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.s3 import checksums, contents, drafts
+from cloudlet.services.s3.buckets import JUDGED_LATER
 from cloudlet.services.s3.checksums import Expected
 from cloudlet.services.s3.contents import Content
 from cloudlet.services.s3.keys import check_key
@@ -40,7 +41,7 @@ class Forms(Writing):
     """PostObject."""
 
     async def PostObject(self, call: Call, input: Input) -> Output:
-        bucket = self.find(call, input, "s3:PostObject")
+        bucket = self.find(call, input, JUDGED_LATER)
         form = Form(input.get("ContentType", ""), input.get("Body"))
         fields = await form.fields()
         if "key" not in fields:

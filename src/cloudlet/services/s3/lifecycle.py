@@ -35,6 +35,7 @@ class Lifecycle(Deleting):
 
     _timer: Timer | None = None
     _sweeping: asyncio.Task[Any] | None = None
+    _due = False
 
     GetBucketLifecycleConfiguration = configuration_get(
         "lifecycle", missing=("NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist")
@@ -79,14 +80,17 @@ class Lifecycle(Deleting):
         self._sweep_soon()
 
     def _sweep_soon(self) -> None:
+        self._due = True
         if self._sweeping is None or self._sweeping.done():
             self._sweeping = self.cloud.spawn(self._sweep(), "s3 lifecycle")
 
     async def _sweep(self) -> None:
-        for record in self.buckets.list(EVERYWHERE):
-            if rules := lifecycle_rules.of(record.value):
-                self._arm()
-                await self._sweep_bucket(record, rules)
+        while self._due:
+            self._due = False
+            for record in self.buckets.list(EVERYWHERE):
+                if rules := lifecycle_rules.of(record.value):
+                    self._arm()
+                    await self._sweep_bucket(record, rules)
 
     async def _sweep_bucket(self, record: Record[Bucket], rules: list[Rule]) -> None:
         """Go through a bucket, a stretch of keys at a time, off the event loop."""

@@ -67,9 +67,19 @@ def allows_anyone(bucket: Bucket, action: str, resource: str) -> bool:
         for statement in statements
         if _anyone(statement) and _fits(statement, "Action", action) and _fits(statement, "Resource", resource)
     ]
-    if any(statement["Effect"] == "Deny" for statement in fitting):
+    if any(statement["Effect"] == "Deny" and not _about_transport(statement) for statement in fitting):
         return False
     return any(statement["Effect"] == "Allow" and not statement.get("Condition") for statement in fitting)
+
+
+def admits(bucket: Bucket, account: str) -> bool:
+    """Whether the bucket's policy lets in anybody of another account; IAM then judges what he does."""
+    if "policy" not in bucket.settings:
+        return False
+    return any(
+        statement.get("Effect") == "Allow" and (_anyone(statement) or account in json.dumps(statement.get("Principal")))
+        for statement in _statements(json.loads(bucket.settings["policy"]["Policy"]))
+    )
 
 
 def blocks(bucket: Bucket, setting: str) -> bool:
@@ -89,6 +99,12 @@ def _list(value: Any) -> list[Any]:
 def _anyone(statement: dict[str, Any]) -> bool:
     principal = statement.get("Principal")
     return principal == "*" or (isinstance(principal, dict) and "*" in _list(principal.get("AWS", [])))
+
+
+def _about_transport(statement: dict[str, Any]) -> bool:
+    """Whether a statement only asks for TLS, which has no meaning on one machine."""
+    keys = {key.lower() for operator in (statement.get("Condition") or {}).values() for key in operator}
+    return keys == {"aws:securetransport"}
 
 
 def _narrowed(statement: dict[str, Any]) -> bool:

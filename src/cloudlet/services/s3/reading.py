@@ -10,7 +10,7 @@ import msgspec
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.s3 import acl, checksums, conditions, encryption, lifecycle_rules, locks, policy, records
-from cloudlet.services.s3.buckets import Buckets, access_denied
+from cloudlet.services.s3.buckets import JUDGED_LATER, Buckets, access_denied
 from cloudlet.services.s3.conditions import Span
 from cloudlet.services.s3.keys import check_version, method_not_allowed, no_such_key, no_such_version
 from cloudlet.services.s3.records import Bucket, Stored
@@ -40,7 +40,7 @@ class Reading(Buckets):
 
     async def GetObject(self, call: Call, input: Input) -> Output:
         """An object or a range of it, as a stream when it is large."""
-        bucket = self.find(call, input)
+        bucket = self.find(call, input, JUDGED_LATER)
         stored = await self.db.read(lambda tx: self.look_up(tx, call, bucket, input, whole=True))
         # Nothing may be awaited until the reader holds the files: they are deleted in later turns of the loop.
         output, span = self.describe(call, bucket, input, stored)
@@ -60,7 +60,7 @@ class Reading(Buckets):
         return output
 
     async def HeadObject(self, call: Call, input: Input) -> Output:
-        bucket = self.find(call, input)
+        bucket = self.find(call, input, JUDGED_LATER)
         stored = await self.db.read(lambda tx: self.look_up(tx, call, bucket, input, whole=False))
         return self.describe(call, bucket, input, stored)[0]
 
@@ -141,7 +141,7 @@ class Reading(Buckets):
 
     async def GetObjectAttributes(self, call: Call, input: Input) -> Output:
         """What is known of an object, as far as it is asked for."""
-        bucket = self.find(call, input)
+        bucket = self.find(call, input, JUDGED_LATER)
         stored = await self.db.read(lambda tx: self.look_up(tx, call, bucket, input, whole=False))
         info = _decode(stored.info)
         if "SSECustomerAlgorithm" in info or "SSECustomerKey" in input:
