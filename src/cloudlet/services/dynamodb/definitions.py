@@ -15,6 +15,7 @@ from cloudlet.store import Tx
 _NAME = re.compile(r"[a-zA-Z0-9_.-]+\Z")
 _LOCAL_INDEXES = 5
 _GLOBAL_INDEXES = 20
+_PARTS = 4
 _PROJECTED = 100
 _TAGS = 50
 _UNSUPPORTED = (
@@ -59,19 +60,21 @@ def definitions_of(given: list[dict[str, str]]) -> dict[str, str]:
     return found
 
 
-def check_keys(keys: list[dict[str, str]], definitions: dict[str, str], index: bool = False) -> None:
-    """One HASH key, then perhaps one RANGE key, both defined. Raises ValidationException."""
-    if len(keys) > 2:
-        if index:
-            raise not_implemented("global secondary indexes with more than two key attributes")
-        raise bad_parameter("KeySchema must contain at most two elements: one HASH key and, optionally, one RANGE key")
-    if keys[0]["KeyType"] != "HASH":
+def check_keys(keys: list[dict[str, str]], definitions: dict[str, str], index: bool = False, most: int = 1) -> None:
+    """HASH keys, then perhaps RANGE keys, ``most`` of each kind, all defined. Raises ValidationException."""
+    names, kinds = [key["AttributeName"] for key in keys], [key["KeyType"] for key in keys]
+    if kinds[0] != "HASH":
         raise invalid("Invalid KeySchema: The first KeySchemaElement is not a HASH key type")
-    if len(keys) == 2:
-        if keys[1]["KeyType"] != "RANGE":
-            raise invalid("Invalid KeySchema: The second KeySchemaElement is not a RANGE key type")
-        if keys[0]["AttributeName"] == keys[1]["AttributeName"]:
-            raise invalid("Both the Hash Key and the Range Key element in the KeySchema have the same name")
+    if most == 1 and len(keys) == 2 and kinds[1] != "RANGE":
+        raise invalid("Invalid KeySchema: The second KeySchemaElement is not a RANGE key type")
+    if most == 1 and len(keys) > 2:
+        raise bad_parameter("KeySchema must contain at most two elements: one HASH key and, optionally, one RANGE key")
+    if kinds != sorted(kinds) or max(kinds.count("HASH"), kinds.count("RANGE")) > most:
+        raise bad_parameter(
+            f"KeySchema of an index must contain 1 to {most} HASH keys followed by up to {most} RANGE keys"
+        )
+    if len(set(names)) < len(names):
+        raise invalid("Both the Hash Key and the Range Key element in the KeySchema have the same name")
     missing = [key["AttributeName"] for key in keys if key["AttributeName"] not in definitions]
     if missing:
         if index:
@@ -148,7 +151,7 @@ def index_of(
     tx: Tx, given: dict[str, Any], definitions: dict[str, str], is_global: bool, building: bool = False
 ) -> Index:
     """One index of a request. Raises ValidationException."""
-    check_keys(given["KeySchema"], definitions, index=True)
+    check_keys(given["KeySchema"], definitions, index=True, most=_PARTS if is_global else 1)
     projection = given["Projection"]
     kind, attributes = projection.get("ProjectionType"), projection.get("NonKeyAttributes")
     if kind is None:

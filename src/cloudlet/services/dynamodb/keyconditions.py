@@ -106,15 +106,16 @@ def resolve(conditions: KeyConditions, hash_part: KeyPart, range_part: KeyPart |
     name, operands = conditions[hash_part.name]
     if name != "=":
         raise invalid("Query key condition not supported")
-    hash_key = hash_part.encode_hash(_content(hash_part, operands[0]))
+    hash_key = hash_part.encode_hash(content_of(hash_part, operands[0]))
     if range_part is None or range_part.name not in conditions:
         return hash_key, EVERYTHING
     name, operands = conditions[range_part.name]
-    keys = [range_part.encode(_content(range_part, operand)) for operand in operands]
+    keys = [range_part.encode(content_of(range_part, operand)) for operand in operands]
     return hash_key, _bounds(name, keys, operands)
 
 
-def _content(part: KeyPart, value: Value) -> str | bytes:
+def content_of(part: KeyPart, value: Value) -> str | bytes:
+    """A condition's operand as a key attribute has it. Raises ValidationException."""
     content = value.get(part.kind)
     if content is None:
         raise bad_parameter("Condition parameter type does not match schema type")
@@ -151,10 +152,10 @@ def _bounds(name: str, keys: list[bytes], operands: list[Value]) -> Bounds:
             "Invalid KeyConditionExpression: Incorrect operand type for operator or function; "
             f"operator or function: begins_with, operand type: {kind_of(operands[0])}"
         )
-    return Bounds(key, True, _after_prefix(key), False)
+    return Bounds(key, True, after_prefix(key), False)
 
 
-def _after_prefix(prefix: bytes) -> bytes | None:
+def after_prefix(prefix: bytes) -> bytes | None:
     """The first key after all that begin with ``prefix``."""
     stem = prefix.rstrip(b"\xff")
     return stem[:-1] + bytes([stem[-1] + 1]) if stem else None

@@ -8,7 +8,7 @@ from msgspec import Raw
 
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.dynamodb import keyconditions, legacy, ranges, records
+from cloudlet.services.dynamodb import composites, keyconditions, legacy, ranges, records
 from cloudlet.services.dynamodb.capacity import Usage
 from cloudlet.services.dynamodb.errors import DETECTED, bad_parameter, invalid
 from cloudlet.services.dynamodb.expressions import Expressions, Predicate, Projection, refuse_mixture
@@ -122,7 +122,10 @@ class Reading(Items):
         plan = self._plan(call, input["TableName"])
         index = _index(plan, input)
         keys = plan.keys if index is None else index.keys
-        hash, bounds = keyconditions.resolve(conditions, keys.hash, keys.range)
+        if keys.composite:
+            hash, bounds = composites.resolve(conditions, keys)
+        else:
+            hash, bounds = keyconditions.resolve(conditions, keys.hash, keys.range)
         for name in filtered:
             if name in keys.names:
                 word = "Filter Expression" if "FilterExpression" in input else "QueryFilter"

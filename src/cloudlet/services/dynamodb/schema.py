@@ -19,6 +19,21 @@ _LONGEST_RANGE = 1024
 _ENCODERS: dict[str, Callable[[Any], bytes]] = {"S": str.encode, "N": numbers.sort_key, "B": bytes}
 
 
+def with_checksum(key: bytes) -> bytes:
+    """A hash key as it is stored: a checksum spreads the items evenly over the segments of a scan."""
+    return (zlib.crc32(key) & 0xFFFF).to_bytes(2) + key
+
+
+def escape(key: bytes, ended: bool = True) -> bytes:
+    """A part of a longer key, with an end that sorts before all that might go on."""
+    return key.replace(b"\0", b"\0\xff") + (b"\0\x01" if ended else b"")
+
+
+def join(keys: list[bytes]) -> bytes:
+    """A key of several parts, in their order."""
+    return b"".join(map(escape, keys))
+
+
 class KeyPart:
     """One attribute of a key."""
 
@@ -31,14 +46,13 @@ class KeyPart:
         self.encode = _ENCODERS[kind]
 
     def encode_hash(self, content: Any) -> bytes:
-        """The key as it is stored: a checksum spreads the items evenly over the segments of a scan."""
-        key = self.encode(content)
-        return (zlib.crc32(key) & 0xFFFF).to_bytes(2) + key
+        """The key as it is stored."""
+        return with_checksum(self.encode(content))
 
     def check_size(self, key: bytes) -> None:
         """Raises ValidationException for a key that is too long."""
         if self.is_hash:
-            if len(key) > _LONGEST_HASH + 2:
+            if len(key) > _LONGEST_HASH:
                 raise bad_parameter("Size of hashkey has exceeded the maximum size limit of2048 bytes")
         elif len(key) > _LONGEST_RANGE:
             raise bad_parameter("Aggregated size of all range keys has exceeded the size limit of 1024 bytes")
@@ -70,23 +84,27 @@ class KeyPart:
                 "One or more parameter values are not valid. The AttributeValue for a key attribute cannot contain "
                 f"an empty {word} value. Key: {self.name}"
             )
-        key = self.encode_hash(content) if self.is_hash else self.encode(content)
+        key = self.encode(content)
         if len(key) > _LONGEST_RANGE:
             self.check_size(key)
-        return key
+        return with_checksum(key) if self.is_hash else key
 
 
 class Keys:
-    """The hash part and perhaps the range part of a table or an index."""
+    """The hash part and perhaps the range part of a table or an index; some indexes have up to four of each."""
 
-    __slots__ = ("hash", "names", "range")
+    __slots__ = ("composite", "hash", "hashes", "names", "range", "ranges")
 
     def __init__(self, keys: list[dict[str, str]], definitions: dict[str, str]) -> None:
         parts = [
-            KeyPart(key["AttributeName"], definitions[key["AttributeName"]], not at) for at, key in enumerate(keys)
+            KeyPart(key["AttributeName"], definitions[key["AttributeName"]], key["KeyType"] == "HASH") for key in keys
         ]
-        self.hash = parts[0]
-        self.range = parts[1] if len(parts) > 1 else None
+        self.hashes = tuple(part for part in parts if part.is_hash)
+        self.ranges = tuple(part for part in parts if not part.is_hash)
+        # Nearly all keys have one attribute of each kind at most.
+        self.composite = len(self.hashes) > 1 or len(self.ranges) > 1
+        self.hash = self.hashes[0]
+        self.range = self.ranges[0] if self.ranges else None
         self.names = tuple(part.name for part in parts)
 
 
@@ -109,11 +127,14 @@ class IndexPlan:
 
     def place(self, item: Item) -> tuple[bytes, bytes] | None:
         """Where an item stands in the index; None when it lacks a key. Raises ValidationException."""
-        hash_key = self._part(self.keys.hash, item)
-        if self.keys.range is None:
-            return None if hash_key is None else (hash_key, b"")
-        range_key = self._part(self.keys.range, item)
-        return None if hash_key is None or range_key is None else (hash_key, range_key)
+        keys = self.keys
+        hashes = [key for part in keys.hashes if (key := self._part(part, item)) is not None]
+        ranges = [key for part in keys.ranges if (key := self._part(part, item)) is not None]
+        if len(hashes) < len(keys.hashes) or len(ranges) < len(keys.ranges):
+            return None
+        if keys.composite:
+            return with_checksum(join(hashes)), join(ranges)
+        return with_checksum(hashes[0]), ranges[0] if ranges else b""
 
     def standing(self, item: Item) -> tuple[bytes, bytes] | None:
         """Where an item that was stored before the index was made stands: nowhere when it does not fit."""
@@ -139,7 +160,7 @@ class IndexPlan:
                 "supported. The AttributeValue for a key attribute cannot contain an empty "
                 f"{word} value. IndexName: {self.index.name}, IndexKey: {part.name}"
             )
-        key = part.encode_hash(content) if part.is_hash else part.encode(content)
+        key = part.encode(content)
         part.check_size(key)
         return key
 

@@ -122,7 +122,9 @@ class Statements(Transactions):
             raise invalid("Consistent reads are not supported on global secondary indexes")
         keys = plan.keys if index is None else index.keys
         table, id = ("items", plan.id) if index is None else ("entries", index.id)
-        hashes = partiql.equalities(statement.where, statement.values).get(keys.hash.name)
+        hashes = None
+        if not keys.composite:
+            hashes = partiql.equalities(statement.where, statement.values).get(keys.hash.name)
         if statement.order and hashes is None:
             raise invalid(
                 "Must have at least one non-optional hash key condition in WHERE clause when using ORDER BY clause."

@@ -167,6 +167,7 @@ class Table(RuleBasedStateMachine):
             "KeySchema": [
                 {"AttributeName": "group", "KeyType": "HASH"},
                 {"AttributeName": "rank", "KeyType": "RANGE"},
+                {"AttributeName": "sk", "KeyType": "RANGE"},
             ],
             "Projection": {"ProjectionType": "ALL"},
         }
@@ -175,6 +176,7 @@ class Table(RuleBasedStateMachine):
             AttributeDefinitions=[
                 {"AttributeName": "group", "AttributeType": "S"},
                 {"AttributeName": "rank", "AttributeType": "N"},
+                {"AttributeName": "sk", "AttributeType": self.kind},
             ],
             GlobalSecondaryIndexUpdates=[{"Create": index}],
         )
@@ -205,23 +207,33 @@ class Table(RuleBasedStateMachine):
         )
         assert found == [item for _, item in expected]
 
-    @rule(group=st.sampled_from(GROUPS), forward=st.booleans(), limit=st.integers(1, 4))
-    def query_index(self, group: str, forward: bool, limit: int) -> None:
+    @rule(group=st.sampled_from(GROUPS), forward=st.booleans(), limit=st.integers(1, 4), least=st.none() | numerals)
+    def query_index(self, group: str, forward: bool, limit: int, least: str | None) -> None:
         if not self.indexed:
             return
+        values = {":g": {"S": group}} | ({} if least is None else {":r": {"N": least}})
         found = self._pages(
             "Query",
             limit,
             IndexName="by-rank",
-            KeyConditionExpression="#g = :g",
-            ExpressionAttributeNames={"#g": "group"},
-            ExpressionAttributeValues={":g": {"S": group}},
+            KeyConditionExpression="#g = :g" + ("" if least is None else " AND #r >= :r"),
+            ExpressionAttributeNames={"#g": "group"} | ({} if least is None else {"#r": "rank"}),
+            ExpressionAttributeValues=values,
             ScanIndexForward=forward,
         )
-        expected = [item for item in self.items.values() if item.get("group") == {"S": group} and "rank" in item]
-        ranks = [Decimal(item["rank"]["N"]) for item in found]
-        assert ranks == sorted(ranks, reverse=not forward)
+        expected = [
+            item
+            for item in self.items.values()
+            if item.get("group") == {"S": group}
+            and "rank" in item
+            and (least is None or Decimal(item["rank"]["N"]) >= Decimal(least))
+        ]
+        keys = [self._index_key(item) for item in found]
+        assert keys == sorted(map(self._index_key, expected), reverse=not forward)
         assert in_any_order(found) == in_any_order(expected)
+
+    def _index_key(self, item: dict[str, Any]) -> Any:
+        return Decimal(item["rank"]["N"]), order(self.kind, item["sk"][self.kind])
 
     @rule(limit=st.integers(1, 5), segments=st.integers(1, 3))
     def scan(self, limit: int, segments: int) -> None:
