@@ -112,6 +112,9 @@ def test_events_reach_the_targets_of_matching_rules(cloud: LocalCloud) -> None:
     (ordered,) = receive(cloud, urls["ordered.fifo"])
     assert ordered["Attributes"]["MessageGroupId"] == "g"
 
+    cloud.advance(61)
+    metrics = cloud.client("cloudwatch")
+    eventually(lambda: metrics.list_metrics(Namespace="AWS/Events", MetricName="Invocations")["Metrics"])
     events.disable_rule(Name="big")
     put(cloud, detail)
     assert receive(cloud, urls["all"], 0) == []

@@ -175,6 +175,12 @@ def test_queues_get_envelopes_raw_messages_and_what_passes_their_filters(cloud: 
     assert [entry["Id"] for entry in answer["Failed"]] == ["bad"]
     assert [message["Body"] for message in receive(cloud, urls["raw"], 0)] == ["m0", "m1", "m2"]
 
+    cloud.advance(61)
+    metrics = cloud.client("cloudwatch")
+    eventually(
+        lambda: metrics.list_metrics(Namespace="AWS/SNS", MetricName="NumberOfNotificationsDelivered")["Metrics"]
+    )
+
     # A subscription is known after a restart; unsubscribed, it gets nothing.
     cloud.kill()
     cloud.start()

@@ -17,6 +17,7 @@ from cloudlet.services.events import records
 from cloudlet.services.events.delivery import Courier
 from cloudlet.services.events.errors import no_bus, no_rule
 from cloudlet.services.events.records import DEFAULT, ApiDestination, Archive, Bus, Connection, Replay, Rule
+from cloudlet.services.events.reporting import Reporting
 from cloudlet.services.events.ticking import Ticking
 from cloudlet.services.patterns import Pattern, PatternError, compile_pattern
 from cloudlet.store import Database, Resources, Tx
@@ -99,9 +100,10 @@ class Base(api.Service):
         self._connections = self._db.resources(Connection)
         self._destinations = self._db.resources(ApiDestination)
         self._listeners: dict[str, Listeners] = {}
-        self._courier = Courier(self.cloud, self._db, self._rule_of, self._pass_on, self._destination_of)
+        self._reports = Reporting(self.cloud.metrics)
+        self._courier = Courier(self.cloud, self._db, self._rule_of, self._pass_on, self._destination_of, self._reports)
         self._outbox = self._courier.outbox
-        self._ticking = Ticking(self._db, self.clock, self._outbox, self._rule_of)
+        self._ticking = Ticking(self._db, self.clock, self._outbox, self._rule_of, self._reports)
         for archive in self._archives.all():
             self._listen_archive(archive.value)
         for rule in self._rules.all():

@@ -15,6 +15,7 @@ from cloudlet.services.events import inputs, records
 from cloudlet.services.events.destinations import Caller
 from cloudlet.services.events.errors import not_found
 from cloudlet.services.events.records import ApiDestination, Connection, Job, Rule
+from cloudlet.services.events.reporting import Reporting
 from cloudlet.services.schedules.expressions import text
 from cloudlet.store import Database
 
@@ -31,12 +32,14 @@ class Courier:
         find: Callable[[str], Rule | None],
         pass_on: Callable[[str, dict[str, Any]], Awaitable[None]],
         find_destination: Callable[[str], tuple[ApiDestination, Connection] | None],
+        reports: Reporting,
     ) -> None:
         """``find`` gives a rule by its ARN; ``pass_on`` gives an event to a bus."""
         self._cloud = cloud
         self._find = find
         self._pass_on = pass_on
         self._find_destination = find_destination
+        self._reports = reports
         self._caller = Caller(cloud)
         self.outbox = Outbox(db, cloud.clock, self._deliver, retries=self._pause, given_up=self._bury)
 
@@ -57,6 +60,7 @@ class Courier:
             if targets.is_final(error):
                 raise Undeliverable(str(error)) from error
             raise
+        self._reports.invoked(rule)
 
     async def _to(self, rule: Rule, target: dict[str, Any], job: Job) -> None:
         arn = target["Arn"]
@@ -125,8 +129,11 @@ class Courier:
         job = records.unpack(delivery.payload)
         rule = self._find(job.rule)
         target = rule.targets.get(job.target) if rule is not None else None
-        queue = target.get("DeadLetterConfig", {}).get("Arn") if target is not None else None
-        if rule is None or target is None or not queue:
+        if rule is None or target is None:
+            return
+        queue = target.get("DeadLetterConfig", {}).get("Arn")
+        self._reports.failed(rule, dead_lettered=bool(queue))
+        if not queue:
             return
         code, message = targets.failure(
             error.__cause__ if isinstance(error, Undeliverable) and error.__cause__ else error

@@ -84,7 +84,7 @@ class Publishing(Base):
             listeners = self._listeners.get(bus)
             if listeners is not None:
                 body = records.pack(event)
-                rows += _deliveries(listeners, event, body, now, only)
+                rows += self._deliveries(listeners, event, body, now, only)
                 if "replay-name" not in event:
                     kept += [
                         (archive, body)
@@ -105,6 +105,19 @@ class Publishing(Base):
         await self._db.write(store)
         self._outbox.wake()
 
+    def _deliveries(
+        self, listeners: Listeners, event: dict[str, Any], body: bytes, now: float, only: frozenset[str] | None
+    ) -> list[tuple[str, bytes]]:
+        """The outbox's rows for an event: target and payload."""
+        rows: list[tuple[str, bytes]] = []
+        for rule, pattern, _ in listeners.of(event["source"]):
+            if (only is None or rule.arn in only) and pattern.matches(event):
+                self._reports.matched(rule)
+                rows += [
+                    (f"{rule.arn} {id}", records.pack(Job(rule.arn, id, msgspec.Raw(body), now))) for id in rule.targets
+                ]
+        return rows
+
     async def _pass_on(self, bus: str, event: dict[str, Any]) -> None:
         """Give an event of one bus to another. Raises ResourceNotFoundException."""
         _, _, _, region, account, resource = bus.split(":", 5)
@@ -123,18 +136,6 @@ class Publishing(Base):
             if name not in event:
                 raise invalid(f"Parameter Event is not valid. Reason: {name} is a required field.")
         return {"Result": pattern.matches(event)}
-
-
-def _deliveries(
-    listeners: Listeners, event: dict[str, Any], body: bytes, now: float, only: frozenset[str] | None
-) -> list[tuple[str, bytes]]:
-    """The outbox's rows for an event: target and payload."""
-    return [
-        (f"{rule.arn} {id}", records.pack(Job(rule.arn, id, msgspec.Raw(body), now)))
-        for rule, pattern, _ in listeners.of(event["source"])
-        if (only is None or rule.arn in only) and pattern.matches(event)
-        for id in rule.targets
-    ]
 
 
 def _size(entry: dict[str, Any]) -> int:

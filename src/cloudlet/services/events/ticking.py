@@ -16,6 +16,7 @@ from cloudlet.control.clock import Clock, Timer
 from cloudlet.control.outbox import Outbox
 from cloudlet.services.events import records
 from cloudlet.services.events.records import Job, Rule
+from cloudlet.services.events.reporting import Reporting
 from cloudlet.services.schedules import parse
 from cloudlet.services.schedules.expressions import text
 from cloudlet.store import Database, Tx
@@ -24,12 +25,15 @@ from cloudlet.store import Database, Tx
 class Ticking:
     """The timers of all rules."""
 
-    def __init__(self, db: Database, clock: Clock, outbox: Outbox, find: Callable[[str], Rule | None]) -> None:
+    def __init__(
+        self, db: Database, clock: Clock, outbox: Outbox, find: Callable[[str], Rule | None], reports: Reporting
+    ) -> None:
         """``find`` gives a rule by its ARN."""
         self._db = db
         self._clock = clock
         self._outbox = outbox
         self._find = find
+        self._reports = reports
         self._timers: dict[str, Timer] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -92,4 +96,5 @@ class Ticking:
                 self._outbox.add(tx, f"{rule.arn} {target}", records.pack(job))
 
         await self._db.write(add)
+        self._reports.matched(rule)
         self._outbox.wake()

@@ -86,6 +86,7 @@ class Caller:
 
     async def _deliver(self, delivery: Delivery) -> None:
         job = records.unpack(delivery.payload)
+        self._count(job, "InvocationAttemptCount")
         try:
             request = self._request(job, delivery.attempt + 1)
             await self._cloud.call(
@@ -97,9 +98,16 @@ class Caller:
                 principal=job.target["RoleArn"],  # schedules call as their role
             )
         except AwsError as error:
+            self._count(job, "TargetErrorCount")
             if targets.is_final(error):
                 raise Undeliverable(str(error)) from error
             raise
+
+    def _count(self, job: Job, name: str) -> None:
+        """Tell CloudWatch."""
+        _, _, _, region, account, resource = job.schedule.split(":", 5)
+        group = (("ScheduleGroup", resource.split("/")[1]),)
+        self._cloud.metrics.add(f"{account}/{region}", "AWS/Scheduler", name, group, 1, "Count")
 
     def _request(self, job: Job, attempt: int) -> Request:
         target, arn = job.target, job.target["Arn"]
@@ -160,7 +168,9 @@ class Caller:
         job = records.unpack(delivery.payload)
         queue = job.target.get("DeadLetterConfig", {}).get("Arn")
         if not queue:
+            self._count(job, "InvocationDroppedCount")
             return
+        self._count(job, "InvocationsSentToDeadLetterCount")
         final = isinstance(error, Undeliverable)
         code, message = targets.failure(error.__cause__ if final and error.__cause__ else error)
         attributes = {

@@ -16,6 +16,7 @@ from cloudlet.services.sns import records
 from cloudlet.services.sns.delivery import Courier
 from cloudlet.services.sns.errors import invalid, no_subscription, no_topic
 from cloudlet.services.sns.records import Subscription, TextMessaging, Topic
+from cloudlet.services.sns.reporting import Reporting
 from cloudlet.services.sns.signing import Signer
 from cloudlet.store import Database, Resources, Tx
 
@@ -86,9 +87,10 @@ class Base(api.Service):
         self._fanouts: dict[str, Fanout] = {}
         for record in self._subscriptions.all():
             self._fanout(record.value.topic).put(record.value)
+        self._reports = Reporting(self.cloud.metrics)
         self._signer = None
         self._making_signer: asyncio.Future[Signer] | None = None
-        self._courier = Courier(self.cloud, self._db, self._find, self._signing)
+        self._courier = Courier(self.cloud, self._db, self._find, self._signing, self._reports)
         self._outbox = self._courier.outbox
         await self._outbox.start()
 

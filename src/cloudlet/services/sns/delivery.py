@@ -14,6 +14,7 @@ from cloudlet.services.api import Cloud, Input
 from cloudlet.services.sns import messages, policies, records
 from cloudlet.services.sns.messages import Envelope, Message
 from cloudlet.services.sns.records import Subscription, Topic
+from cloudlet.services.sns.reporting import Reporting
 from cloudlet.services.sns.signing import Signer
 from cloudlet.store import Database
 
@@ -48,12 +49,14 @@ class Courier:
         db: Database,
         find: Callable[[str], tuple[Topic, Subscription] | None],
         signing: Callable[[], Awaitable[Signer]],
+        reports: Reporting,
     ) -> None:
         """``find`` gives a subscription and its topic by the subscription's ARN."""
         self._cloud = cloud
         self._db = db
         self._find = find
         self._signing = signing
+        self._reports = reports
         self._session: aiohttp.ClientSession | None = None
         self.outbox = Outbox(db, cloud.clock, self._deliver, retries=self._pause, given_up=self._bury)
 
@@ -91,6 +94,8 @@ class Courier:
             if error.code in _FINAL:
                 raise Undeliverable(str(error)) from error
             raise
+        if not message.confirms:
+            self._reports.delivered(topic)
 
     async def _to(self, topic: Topic, subscription: Subscription, message: Message) -> None:
         match subscription.protocol:
@@ -194,9 +199,12 @@ class Courier:
         found = self._find(delivery.target)
         policy = found[1].attributes.get("RedrivePolicy") if found is not None else None
         message = messages.unpack(delivery.payload)
-        if found is None or not policy or message.confirms:
+        if found is None or message.confirms:
             return
         topic, subscription = found
+        self._reports.failed(topic, dead_lettered=bool(policy))
+        if not policy:
+            return
         queue = msgspec.json.decode(policy)["deadLetterTargetArn"]
         raw = subscription.attributes.get("RawMessageDelivery") == "true"
         if raw:

@@ -31,6 +31,7 @@ class Publishing(Base):
             return await self._text(call, phone, input)
         topic = self._topic_of(input)
         message = messages.read(topic, input, str(uuid.uuid4()), self.clock.now())
+        self._reports.published(topic, [messages.size(input)])
         if topic.fifo:
             (sent,) = await self._send_in_order(topic, [message])
             return {"MessageId": sent.message_id, "SequenceNumber": sequence_number(sent.sequence)}
@@ -52,6 +53,8 @@ class Publishing(Base):
                 code = error.code.removesuffix("Exception")
                 failed.append({"Id": entry["Id"], "Code": code, "Message": error.message, "SenderFault": True})
         drafts = [message for _, message in ready]
+        accepted = {id for id, _ in ready}
+        self._reports.published(topic, [messages.size(entry) for entry in entries if entry["Id"] in accepted])
         successful = [{"Id": id, "MessageId": message.id} for id, message in ready]
         if topic.fifo:
             for shown, sent in zip(successful, await self._send_in_order(topic, drafts), strict=True):
@@ -82,16 +85,19 @@ class Publishing(Base):
         now, later = self._targets(topic, message)
         if now:
             envelope = None if all(target.raw for target in now) else await self._courier.envelope(topic, message)
+            unsent: list[Target] = []
             if len(now) == 1:
                 try:
                     await self._to_queue(now[0], message, envelope)
                 except AwsError:
-                    later.append(now[0])
+                    unsent = now
             else:
                 outcomes = await asyncio.gather(
                     *(self._to_queue(target, message, envelope) for target in now), return_exceptions=True
                 )
-                later += _unsent(now, outcomes)
+                unsent = _unsent(now, outcomes)
+            self._reports.delivered(topic, len(now) - len(unsent))
+            later += unsent
         if later:
             payload = messages.pack(message)
             await self._put([(target, payload) for target in later])
@@ -120,7 +126,8 @@ class Publishing(Base):
             return [entries[int(entry["Id"])][0] for entry in answer.get("Failed", [])]
 
         unsent = await asyncio.gather(*(send(queue, entries) for queue, (_, entries) in batches.items()))
-        for (target, _), refused in zip(batches.values(), unsent, strict=True):
+        for (target, sent), refused in zip(batches.values(), unsent, strict=True):
+            self._reports.delivered(topic, len(sent) - len(refused))
             left += [(target, messages.pack(message)) for message in refused]
         if left:
             await self._put(left)
@@ -162,6 +169,7 @@ class Publishing(Base):
                     message.attributes, message.body_for(target.subscription.protocol)
                 ):
                     (now if target.queue else later).append(target)
+            self._reports.filtered(topic, len(fanout.live) - len(now) - len(later))
         return now, later
 
     async def _to_queue(self, target: Target, message: Message, envelope: Envelope | None) -> None:
