@@ -231,6 +231,8 @@ def test_items_expire_by_the_clock(cloud: LocalCloud, dynamodb: Any) -> None:
     put(dynamodb, "sessions", "later", ends={"N": str(now + 1000)})
     put(dynamodb, "sessions", "text", ends={"S": "now"})
     put(dynamodb, "sessions", "long ago", ends={"N": "1"})
+    put(dynamodb, "sessions", "never", ends={"N": "1" + "0" * 17})
+    dynamodb.delete_item(TableName="sessions", Key={"id": {"S": "never"}})
     put(dynamodb, "sessions", "prolonged", ends={"N": str(now + 100)})
     put(dynamodb, "sessions", "prolonged", ends={"N": str(now + 5000)})
     cloud.advance(200)

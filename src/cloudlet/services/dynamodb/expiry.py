@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cloudlet.control.clock import Timer
+from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.dynamodb import records, writing
+from cloudlet.services.dynamodb.errors import invalid
+from cloudlet.services.dynamodb.records import Table
 from cloudlet.services.dynamodb.schema import Plan
 from cloudlet.services.dynamodb.settings import Settings
 from cloudlet.services.dynamodb.values import Item, decode
 from cloudlet.store import Tx
 
 _CHUNK = 100
+_FAR_AWAY = 365 * 86400.0
 _FIRST = "SELECT at FROM expiries ORDER BY at LIMIT 1"
 _DUE = "SELECT at, id, hash, range FROM expiries WHERE at <= ? ORDER BY at LIMIT ?"
 _SOME = "SELECT hash, range, item FROM items WHERE id = ? AND (hash, range) > (?, ?) ORDER BY hash, range LIMIT ?"
@@ -36,9 +42,36 @@ class Expiry(Settings):
             self._timer.cancel()
         await super().stop()
 
+    async def UpdateTimeToLive(self, call: Call, input: Input) -> Output:
+        plan = self._plan_named(call, input["TableName"])
+        given = input["TimeToLiveSpecification"]
+        attribute = given["AttributeName"]
+
+        def update(table: Table) -> dict[str, Any]:
+            if given["Enabled"] and table.ttl:
+                raise invalid("TimeToLive is already enabled")
+            if not given["Enabled"] and not table.ttl:
+                raise invalid("TimeToLive is already disabled")
+            if not given["Enabled"] and table.ttl != attribute:
+                raise invalid(
+                    "TimeToLive is active on a different AttributeName: current AttributeName is " + table.ttl
+                )
+            return {"ttl": attribute if given["Enabled"] else "", "ttl_noting": given["Enabled"]}
+
+        await self._edit(plan, update)
+        if given["Enabled"]:
+            await self._note_expiries(plan)
+        return {"TimeToLiveSpecification": given}
+
+    async def DescribeTimeToLive(self, call: Call, input: Input) -> Output:
+        ttl = self._plan_named(call, input["TableName"]).table.ttl
+        if not ttl:
+            return {"TimeToLiveDescription": {"TimeToLiveStatus": "DISABLED"}}
+        return {"TimeToLiveDescription": {"TimeToLiveStatus": "ENABLED", "AttributeName": ttl}}
+
     def _written(self, plan: Plan, now: float, new: Item | None) -> None:
         """What follows a write: an item may expire sooner than all others, and a stream has a record."""
-        if plan.table.ttl and new is not None and (at := plan.expiry(new)) is not None:
+        if plan.table.ttl and new is not None and (at := plan.expiry(new)) is not None and writing.expires(at, now):
             self._expire_at(at)
         if plan.table.stream_view:
             self._stream_changed(plan.table)
@@ -48,7 +81,8 @@ class Expiry(Settings):
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self.clock.call_at(at, self._ring)
+        # What is further away than timers reach is looked at again then.
+        self._timer = self.clock.call_at(min(at, self.clock.now() + _FAR_AWAY), self._ring)
 
     def _ring(self) -> None:
         self._timer = None
@@ -92,6 +126,7 @@ class Expiry(Settings):
         await self._await_expiry()
 
     async def _note_expiries(self, plan: Plan) -> None:
+        """Find out when the items that are there expire."""
         after = (b"", b"")
         more = True
         while more:
@@ -105,7 +140,7 @@ class Expiry(Settings):
                 rows = tx.execute(_SOME, (plan.id, *start, _CHUNK)).fetchall()
                 for hash, range, body in rows:
                     at = current.expiry(decode(body))
-                    if at is not None and at > now - writing.FIVE_YEARS:
+                    if at is not None and writing.expires(at, now):
                         tx.execute(records.PUT_EXPIRY, (at, plan.id, hash, range))
                 return rows
 

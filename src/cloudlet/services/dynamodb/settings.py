@@ -1,4 +1,4 @@
-"""What is set on a table beside its definition: tags, expiry, backups, resource policies; and the account's limits."""
+"""What is set on a table beside its definition: tags, backups, resource policies; and the account's limits."""
 
 from __future__ import annotations
 
@@ -47,37 +47,6 @@ class Settings(Tables):
     async def ListTagsOfResource(self, call: Call, input: Input) -> Output:
         tags = self._plan_of_arn(call, input["ResourceArn"]).table.tags
         return {"Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
-
-    async def UpdateTimeToLive(self, call: Call, input: Input) -> Output:
-        plan = self._plan_named(call, input["TableName"])
-        given = input["TimeToLiveSpecification"]
-        attribute = given["AttributeName"]
-
-        def update(table: Table) -> dict[str, Any]:
-            if given["Enabled"] and table.ttl:
-                raise invalid("TimeToLive is already enabled")
-            if not given["Enabled"] and not table.ttl:
-                raise invalid("TimeToLive is already disabled")
-            if not given["Enabled"] and table.ttl != attribute:
-                raise invalid(
-                    "TimeToLive is active on a different AttributeName: current AttributeName is " + table.ttl
-                )
-            return {"ttl": attribute if given["Enabled"] else "", "ttl_noting": given["Enabled"]}
-
-        await self._edit(plan, update)
-        if given["Enabled"]:
-            await self._note_expiries(plan)
-        return {"TimeToLiveSpecification": given}
-
-    async def DescribeTimeToLive(self, call: Call, input: Input) -> Output:
-        ttl = self._plan_named(call, input["TableName"]).table.ttl
-        if not ttl:
-            return {"TimeToLiveDescription": {"TimeToLiveStatus": "DISABLED"}}
-        return {"TimeToLiveDescription": {"TimeToLiveStatus": "ENABLED", "AttributeName": ttl}}
-
-    async def _note_expiries(self, plan: Plan) -> None:
-        """Find out when the items that are there expire."""
-        raise NotImplementedError
 
     async def DescribeContinuousBackups(self, call: Call, input: Input) -> Output:
         return {"ContinuousBackupsDescription": self._recovery(self._plan_backed_up(call, input).table)}

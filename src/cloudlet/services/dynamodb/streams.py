@@ -16,7 +16,7 @@ from cloudlet.services.dynamodb.errors import invalid
 from cloudlet.services.dynamodb.records import Stream, Table
 from cloudlet.services.dynamodb.schema import Plan, table_arn
 from cloudlet.services.dynamodb.values import AttributeValue, Item, encode
-from cloudlet.store import Tx
+from cloudlet.store import Record, Tx
 
 RETENTION = 24 * 3600.0
 _CHUNK = 500
@@ -206,27 +206,25 @@ class Streams(Base):
 
     async def _trim(self) -> None:
         """Delete what is older than a day, and come back when the next record will be."""
-        now, horizon = self.clock.now(), self.horizon()
-        due: list[float] = []
-        for record in self._streams.all():
-            stream = record.value
-
-            def trim(tx: Tx, stream: Stream = stream) -> int:
-                return tx.execute(_TRIM, (stream.id, horizon, _CHUNK)).rowcount
-
-            while (oldest := await self._db.read(lambda tx, s=stream: _oldest(tx, s))) and oldest < horizon:  # type: ignore[misc]
-                await self._db.write(trim, long=True)
-            if oldest:
-                due.append(oldest / 1e6 + RETENTION)
-            elif stream.closed and stream.closed + RETENTION <= now:
-                scope, arn = record.scope, record.name
-                await self._db.write(lambda tx, scope=scope, arn=arn: self._streams.delete(tx, scope, arn))  # type: ignore[misc]
-            elif stream.closed:
-                due.append(stream.closed + RETENTION)
+        due = [at for record in self._streams.all() if (at := await self._trim_one(record)) is not None]
         self._trimming = bool(due)
         if due:
-            when = max(min(due), now + _TRIM_PAUSE)
+            when = max(min(due), self.clock.now() + _TRIM_PAUSE)
             self.clock.call_at(when, lambda: self.cloud.spawn(self._trim(), "dynamodb trims streams"))
+
+    async def _trim_one(self, record: Record[Stream]) -> float | None:
+        """Trim one stream; when it has something old again, or None. A closed one goes with its last record."""
+        stream, horizon = record.value, self.horizon()
+        while (oldest := await self._db.read(lambda tx: _oldest(tx, stream))) is not None and oldest < horizon:
+            await self._db.write(lambda tx: tx.execute(_TRIM, (stream.id, horizon, _CHUNK)).rowcount, long=True)
+        if oldest is not None:
+            return oldest / 1e6 + RETENTION
+        if not stream.closed:
+            return None
+        if stream.closed + RETENTION > self.clock.now():
+            return stream.closed + RETENTION
+        await self._db.write(lambda tx: self._streams.delete(tx, record.scope, record.name))
+        return None
 
 
 def shard_of(stream: Stream) -> str:

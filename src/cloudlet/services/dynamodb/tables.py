@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.dynamodb import definitions, records
 from cloudlet.services.dynamodb.descriptions import Sizes, describe
@@ -155,10 +156,10 @@ class Tables(Indexes, Streams):
         """As ``_plan``, with the table's name in the error."""
         try:
             return self._plan(call, name)
-        except Exception as error:
-            if getattr(error, "code", "") == "ResourceNotFoundException":
-                raise no_table(name.rpartition("/")[2]) from None
-            raise
+        except AwsError as error:
+            if error.code != "ResourceNotFoundException":
+                raise
+            raise no_table(name.rpartition("/")[2]) from None
 
     def _current(self, tx: Tx, plan: Plan) -> Table:
         record = self._tables.get(plan.scope, plan.table.name, tx)
@@ -168,22 +169,21 @@ class Tables(Indexes, Streams):
 
     async def _sizes(self, table: Table) -> Sizes:
         """How many items a table and its indexes have, of large ones as it was up to a minute ago."""
-        sizes: Sizes = {}
-        now = self.clock.now()
-        for kind, id in (("items", table.id), *(("entries", index.id) for index in table.indexes)):
-
-            def count(tx: Tx, limit: int, kind: str = kind, id: int = id) -> tuple[int, int]:
-                return records.count(tx, kind, id, limit)
-
-            known = self._counts.get(id)
-            if known is not None and now < known[0] + _COUNT_KEPT:
-                sizes[id] = known[1]
-                continue
-            sizes[id] = await self._db.read(lambda tx, count=count: count(tx, _COUNTED_AT_ONCE))  # type: ignore[misc]
-            if sizes[id][0] == _COUNTED_AT_ONCE:
-                sizes[id] = await self._db.scan(lambda tx, count=count: count(tx, -1))  # type: ignore[misc]
-                self._counts[id] = now, sizes[id]
+        sizes = {table.id: await self._size("items", table.id)}
+        for index in table.indexes:
+            sizes[index.id] = await self._size("entries", index.id)
         return sizes
+
+    async def _size(self, rows: str, id: int) -> tuple[int, int]:
+        now = self.clock.now()
+        known = self._counts.get(id)
+        if known is not None and now < known[0] + _COUNT_KEPT:
+            return known[1]
+        size = await self._db.read(lambda tx: records.count(tx, rows, id, _COUNTED_AT_ONCE))
+        if size[0] == _COUNTED_AT_ONCE:
+            size = await self._db.scan(lambda tx: records.count(tx, rows, id, -1))
+            self._counts[id] = now, size
+        return size
 
 
 def _deleted(scope: str, table: Table) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from cloudlet.services.dynamodb.updates import Update
 from cloudlet.services.dynamodb.values import LARGEST_ITEM, Item, check_item, decode, encode, item_size, too_large
 from cloudlet.store import Tx
 
-FIVE_YEARS = 5 * 366 * 86400
+_FIVE_YEARS = 5 * 366 * 86400
 
 
 class Outcome(NamedTuple):
@@ -115,12 +115,16 @@ def store(
         at = None if new is None else plan.expiry(new)
         if gone is not None and gone != at:
             tx.execute(records.DELETE_EXPIRY, (gone, plan.id, hash, range))
-        if at is not None and at > now - FIVE_YEARS:
-            # What has been over for more than five years is taken for a mistake, and kept.
+        if at is not None and expires(at, now):
             tx.execute(records.PUT_EXPIRY, (at, plan.id, hash, range))
     if plan.table.stream_view:
         key = plan.key_of(new if new is not None else old or {})
         streams.append(tx, plan, key, old, new, item_size(key) + (0 if new is None else size), now, by_service)
+
+
+def expires(at: int, now: float) -> bool:
+    """Whether an item with this expiry is ever deleted: what is over for five years is taken for a mistake."""
+    return at > now - _FIVE_YEARS
 
 
 def put_of(plan: Plan, item: Item) -> Write:
