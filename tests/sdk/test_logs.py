@@ -341,3 +341,158 @@ def test_filters_and_policies(cloud: LocalCloud, logs: Any) -> None:
         filterPattern="",
         destinationArn="arn:aws:sqs:us-east-1:000000000000:q",
     )
+
+
+def asked(logs: Any, query: str, start: float = 0, end: float | None = None, **more: Any) -> list[dict[str, str]]:
+    """The rows of a query's answer."""
+    if not more.keys() & {"logGroupNames", "logGroupIdentifiers"}:
+        more["logGroupName"] = "app"
+    end = end if end is not None else time.time() + DAY
+    id = logs.start_query(startTime=int(start), endTime=int(end), queryString=query, **more)["queryId"]
+    for _ in range(100):
+        answer = logs.get_query_results(queryId=id)
+        if answer["status"] != "Running":
+            break
+        time.sleep(0.02)
+    assert answer["status"] == "Complete"
+    return [{cell["field"]: cell["value"] for cell in row if cell["field"] != "@ptr"} for row in answer["results"]]
+
+
+def test_queries(cloud: LocalCloud, logs: Any) -> None:
+    make(logs, "app", "one", "two")
+    now = time.time() - 600
+    lines = [
+        json.dumps({"level": level, "ms": ms, "user": {"name": name}, "tags": ["x"]})
+        for level, ms, name in (("info", 10, "ann"), ("error", 30, "bob"), ("info", 20, "ann"), ("error", 50, "ann"))
+    ]
+    put(logs, *lines, at=now)
+    put(logs, "plain took 7 ms for eve", stream="two", at=now + 60)
+
+    newest = asked(logs, "fields @message | limit 1")
+    assert newest == [{"@message": "plain took 7 ms for eve"}]
+    rows = asked(logs, "fields ms, user.name as who | filter level = 'error' and ms > 20 | sort ms asc")
+    assert rows == [{"ms": "30", "who": "bob"}, {"ms": "50", "who": "ann"}]
+    rows = asked(
+        logs,
+        """# how long it takes
+        filter ispresent(ms)
+        | stats count(*) as n, avg(ms), pct(ms, 50) as half by user.name
+        | sort n desc""",
+    )
+    assert rows == [
+        {"user.name": "ann", "n": "3", "avg(ms)": "26.66666667", "half": "20"},
+        {"user.name": "bob", "n": "1", "avg(ms)": "30", "half": "30"},
+    ]
+    assert asked(logs, "stats sum(ms), count_distinct(level) as levels, latest(level) as last") == [
+        {"sum(ms)": "110", "levels": "2", "last": "error"}
+    ]
+    (row,) = asked(logs, 'parse "took * ms for *" as took, whom | filter took / 7 = 1 | display whom, took')
+    assert row == {"whom": "eve", "took": "7"}
+    (row,) = asked(
+        logs, "parse @message /took (?<took>\\d+) (?<unit>\\w+)/ | filter took like /^7$/ | display took, unit"
+    )
+    assert row == {"took": "7", "unit": "ms"}
+    assert asked(logs, "filter @message not like 'level' and @logStream in ['two', 'three'] | stats count(*) as n") == [
+        {"n": "1"}
+    ]
+    assert len(asked(logs, "filter level = 'info' or user.name = 'bob' | dedup user.name")) == 2
+    by_time = asked(logs, "stats count(*) as n by bin(1d)")
+    assert sum(int(row["n"]) for row in by_time) == 5
+    (row,) = asked(logs, "fields concat(toupper(level), '-', strlen(user.name)) as x, ms * 2 as y | filter ms = 30")
+    assert row == {"x": "ERROR-3", "y": "60"}
+    assert asked(logs, "fields @message", start=time.time(), end=time.time() + 60) == []
+
+    answer = logs.start_query(logGroupName="app", startTime=0, endTime=2_000_000_000, queryString="fields ms")
+    window = {"logGroupName": "app", "startTime": 0, "endTime": 1}
+    for query, words in {
+        "frobnicate x": "unexpected symbol",
+        "filter (ms > 3": "MalformedQuery",
+        "stats frob(ms)": "unknown aggregate",
+    }.items():
+        assert words in refused(logs.start_query, **window, queryString=query)
+    assert "NotImplemented" in refused(
+        logs.start_query, logGroupName="app", startTime=0, endTime=1, queryString="fields @message | pattern @message"
+    )
+    assert "does not exist" in refused(logs.get_query_results, queryId="nothing")
+    cloud.kill()
+    cloud.start()
+    logs = cloud.client("logs")
+    for _ in range(100):
+        found = logs.get_query_results(queryId=answer["queryId"])
+        if found["status"] == "Complete":
+            break
+        time.sleep(0.02)
+    assert found["statistics"]["recordsScanned"] == 5
+    (pointer,) = (cell["value"] for cell in found["results"][0] if cell["field"] == "@ptr")
+    assert logs.get_log_record(logRecordPointer=pointer)["logRecord"]["@message"].startswith("plain")
+    assert logs.describe_queries(logGroupName="app")["queries"][0]["queryString"] == "fields ms"
+
+
+def test_live_tail(cloud: LocalCloud, logs: Any) -> None:
+    make(logs, "app", "one", "two")
+    make(logs, "else", "one")
+    arn = logs.describe_log_groups(logGroupNamePrefix="app")["logGroups"][0]["logGroupArn"]
+    client = cloud.client("logs", config=Config(inject_host_prefix=False))
+    tail = client.start_live_tail(logGroupIdentifiers=[arn], logStreamNames=["one"], logEventFilterPattern="ERROR")[
+        "responseStream"
+    ]
+    events = iter(tail)
+    assert next(events)["sessionStart"]["logGroupIdentifiers"] == [arn]
+    put(logs, "ERROR a", "fine")
+    put(logs, "ERROR b", stream="two")
+    put(logs, "ERROR c", group="else")
+    results: list[Any] = []
+    for event in events:
+        results += event["sessionUpdate"]["sessionResults"]
+        if results:
+            break
+    assert [(one["message"], one["logStreamName"]) for one in results] == [("ERROR a", "one")]
+    tail.close()
+
+
+def test_a_stack_of_log_groups(cloud: LocalCloud, logs: Any) -> None:
+    stacks = cloud.client("cloudformation")
+    template: dict[str, Any] = {
+        "Resources": {
+            "Group": {"Type": "AWS::Logs::LogGroup", "Properties": {"RetentionInDays": 7}},
+            "Stream": {"Type": "AWS::Logs::LogStream", "Properties": {"LogGroupName": {"Ref": "Group"}}},
+            "Errors": {
+                "Type": "AWS::Logs::MetricFilter",
+                "Properties": {
+                    "LogGroupName": {"Ref": "Group"},
+                    "FilterPattern": "ERROR",
+                    "MetricTransformations": [{"MetricName": "e", "MetricNamespace": "App", "MetricValue": "1"}],
+                },
+            },
+            "Policy": {
+                "Type": "AWS::Logs::ResourcePolicy",
+                "Properties": {"PolicyName": "p", "PolicyDocument": '{"Version":"2012-10-17","Statement":[]}'},
+            },
+            "Saved": {
+                "Type": "AWS::Logs::QueryDefinition",
+                "Properties": {"Name": "slow", "QueryString": "fields @message", "LogGroupNames": [{"Ref": "Group"}]},
+            },
+        },
+        "Outputs": {"Name": {"Value": {"Ref": "Group"}}, "Arn": {"Value": {"Fn::GetAtt": ["Group", "Arn"]}}},
+    }
+    stacks.create_stack(StackName="logs", TemplateBody=json.dumps(template))
+    stacks.get_waiter("stack_create_complete").wait(StackName="logs", WaiterConfig={"Delay": 1})
+    (stack,) = stacks.describe_stacks(StackName="logs")["Stacks"]
+    out = {one["OutputKey"]: one["OutputValue"] for one in stack["Outputs"]}
+    (group,) = logs.describe_log_groups()["logGroups"]
+    assert (group["logGroupName"], group["arn"], group["retentionInDays"]) == (out["Name"], out["Arn"], 7)
+    assert group["metricFilterCount"] == 1
+    (saved,) = logs.describe_query_definitions()["queryDefinitions"]
+    assert (saved["name"], saved["logGroupNames"]) == ("slow", [out["Name"]])
+
+    del template["Resources"]["Group"]["Properties"]["RetentionInDays"], template["Resources"]["Policy"]
+    template["Resources"]["Saved"]["Properties"]["QueryString"] = "fields @timestamp"
+    stacks.update_stack(StackName="logs", TemplateBody=json.dumps(template))
+    stacks.get_waiter("stack_update_complete").wait(StackName="logs", WaiterConfig={"Delay": 1})
+    assert "retentionInDays" not in logs.describe_log_groups()["logGroups"][0]
+    (changed,) = logs.describe_query_definitions()["queryDefinitions"]
+    assert (changed["queryDefinitionId"], changed["queryString"]) == (saved["queryDefinitionId"], "fields @timestamp")
+    assert logs.describe_resource_policies()["resourcePolicies"] == []
+    stacks.delete_stack(StackName="logs")
+    stacks.get_waiter("stack_delete_complete").wait(StackName="logs", WaiterConfig={"Delay": 1})
+    assert logs.describe_log_groups()["logGroups"] == logs.describe_query_definitions()["queryDefinitions"] == []

@@ -30,6 +30,12 @@ MIGRATIONS = [
     CREATE TABLE gone (volume INTEGER NOT NULL, stream INTEGER NOT NULL, PRIMARY KEY (volume, stream)) WITHOUT ROWID;
     """,
     Outbox.MIGRATION,
+    """
+    CREATE TABLE query (
+        id TEXT PRIMARY KEY, scope TEXT NOT NULL, created INTEGER NOT NULL, status TEXT NOT NULL, asked TEXT NOT NULL,
+        outcome TEXT NOT NULL) WITHOUT ROWID;
+    CREATE INDEX query_by_time ON query (scope, created, id);
+    """,
 ]
 
 OVERHEAD = 26  # bytes that an event counts beyond its message
@@ -285,3 +291,47 @@ def forget_volume(tx: Tx, volume: int) -> None:
     tx.execute("DELETE FROM stream WHERE volume = ?", (volume,))
     tx.execute("DELETE FROM gone WHERE volume = ?", (volume,))
     tx.execute("DELETE FROM volume WHERE number = ?", (volume,))
+
+
+class StoredQuery(NamedTuple):
+    """A query of Logs Insights. ``asked`` and ``outcome`` are documents; the latter is empty until it has ended."""
+
+    id: str
+    created: int
+    status: str
+    asked: str
+    outcome: str
+
+
+def add_query(tx: Tx, id: str, scope: str, now: int, asked: str, before: int) -> None:
+    """Store a query that is to run, and forget those that are older than ``before``."""
+    tx.execute("DELETE FROM query WHERE scope = ? AND created < ?", (scope, before))
+    tx.execute("INSERT INTO query VALUES (?, ?, ?, 'Running', ?, '')", (id, scope, now, asked))
+
+
+def end_query(tx: Tx, id: str, status: str, outcome: str) -> None:
+    """Store how a query ended, unless it was stopped."""
+    tx.execute("UPDATE query SET status = ?, outcome = ? WHERE id = ? AND status = 'Running'", (status, outcome, id))
+
+
+def query(tx: Tx, scope: str, id: str) -> StoredQuery | None:
+    """A query by its id."""
+    row = tx.execute(
+        "SELECT id, created, status, asked, outcome FROM query WHERE id = ? AND scope = ?", (id, scope)
+    ).fetchone()
+    return StoredQuery(*row) if row is not None else None
+
+
+def queries(tx: Tx, scope: str, status: str, after: tuple[int, str], limit: int) -> list[StoredQuery]:
+    """Queries from the newest to the oldest, without their outcomes."""
+    rows = tx.execute(
+        "SELECT id, created, status, asked, '' FROM query WHERE scope = ? AND (? = '' OR status = ?) "
+        "AND (created, id) < (?, ?) ORDER BY created DESC, id DESC LIMIT ?",
+        (scope, status, status, *after, limit),
+    )
+    return [StoredQuery(*row) for row in rows]
+
+
+def running_queries(tx: Tx) -> list[tuple[str, str, str]]:
+    """The ids, scopes and questions of queries that have not ended."""
+    return tx.execute("SELECT id, scope, asked FROM query WHERE status = 'Running'").fetchall()

@@ -150,6 +150,33 @@ class ResourcePolicy(ResourceType):
         await _unless_gone(do, "DeleteResourcePolicy", {"policyName": physical.id})
 
 
+class QueryDefinition(ResourceType):
+    """A saved query. ``Ref`` is its id."""
+
+    type = "AWS::Logs::QueryDefinition"
+    required = frozenset(("Name", "QueryString"))
+
+    async def create(self, do: Deployment, properties: Properties) -> Physical:
+        # After a crash the one that was made is there already.
+        wanted = _input(properties)
+        asked = {"queryDefinitionNamePrefix": properties["Name"]}
+        for known in (await do.call("logs", "DescribeQueryDefinitions", asked))["queryDefinitions"]:
+            if known["name"] == wanted["name"] and known["queryString"] == wanted["queryString"]:
+                return _made(known["queryDefinitionId"])
+        return _made((await do.call("logs", "PutQueryDefinition", wanted))["queryDefinitionId"])
+
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        await do.call("logs", "PutQueryDefinition", _input(new) | {"queryDefinitionId": physical.id})
+        return physical
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        await _unless_gone(do, "DeleteQueryDefinition", {"queryDefinitionId": physical.id})
+
+
+def _made(id: str) -> Physical:
+    return Physical(id, {"QueryDefinitionId": id})
+
+
 def _input(properties: Properties, *without: str) -> Properties:
     """Properties under the names of the API's members, which differ in their first letter."""
     return {_member(name): value for name, value in properties.items() if name not in without}
@@ -178,4 +205,4 @@ async def _unless(do: Deployment, code: str, operation: str, input: Properties) 
             raise
 
 
-TYPES = [LogGroup, LogStream, SubscriptionFilter, MetricFilter, ResourcePolicy]
+TYPES = [LogGroup, LogStream, SubscriptionFilter, MetricFilter, ResourcePolicy, QueryDefinition]
