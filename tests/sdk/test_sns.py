@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import configparser
 import io
 import json
 import subprocess
@@ -404,3 +405,24 @@ def test_a_stack_of_topics(cloud: LocalCloud) -> None:
     stacks.get_waiter("stack_delete_complete").wait(StackName="s", WaiterConfig={"Delay": 1})
     assert sns.list_topics()["Topics"] == []
     assert sns.list_subscriptions()["Subscriptions"] == []
+
+
+def test_a_topics_policy_lets_callers_in() -> None:
+    with LocalCloud("--auth", "enforce") as cloud:
+        with pytest.raises(ClientError):
+            cloud.client("sts", access_key="AKIAIOSFODNN7EXAMPLE", secret_key="x").get_caller_identity()
+        file = configparser.ConfigParser()
+        file.read(cloud.data_dir / "credentials")
+        given = file["default"]
+        root = {"access_key": given["aws_access_key_id"], "secret_key": given["aws_secret_access_key"]}
+        iam, sns = cloud.client("iam", **root), cloud.client("sns", **root)
+        user = iam.create_user(UserName="ann")["User"]["Arn"]
+        key = iam.create_access_key(UserName="ann")["AccessKey"]
+        ann = {"access_key": key["AccessKeyId"], "secret_key": key["SecretAccessKey"]}
+        topic = sns.create_topic(Name="t")["TopicArn"]
+        publish = cloud.client("sns", **ann).publish
+        assert refused(publish, TopicArn=topic, Message="m")[0].startswith("A")
+        statement = {"Effect": "Allow", "Principal": {"AWS": user}, "Action": "sns:Publish", "Resource": topic}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        sns.set_topic_attributes(TopicArn=topic, AttributeName="Policy", AttributeValue=policy)
+        assert publish(TopicArn=topic, Message="m")["MessageId"]

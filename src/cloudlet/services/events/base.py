@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from cloudlet.errors import AwsError
 from cloudlet.services import api
-from cloudlet.services.api import Call
+from cloudlet.services.api import Call, Input
 from cloudlet.services.events import records
 from cloudlet.services.events.delivery import Courier
 from cloudlet.services.events.errors import no_bus, no_rule
@@ -115,6 +115,13 @@ class Base(api.Service):
     async def stop(self) -> None:
         self._ticking.stop()
         await self._courier.stop()
+
+    def resource_policy(self, call: Call, input: Input) -> str | None:
+        named = next((entry["EventBusName"] for entry in input.get("Entries", ()) if "EventBusName" in entry), None)
+        try:
+            return self._bus(call, input.get("EventBusName", named)).policy or None
+        except AwsError:
+            return None
 
     async def _pass_on(self, bus: str, event: dict[str, Any]) -> None:
         """Give an event of one bus to another."""

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from cloudlet.errors import AwsError
 from cloudlet.services import api
+from cloudlet.services.api import Call, Input
 from cloudlet.services.patterns import FilterPolicy, compile_filter_policy
 from cloudlet.services.sns import records
 from cloudlet.services.sns.delivery import Courier
@@ -96,6 +97,13 @@ class Base(api.Service):
 
     async def stop(self) -> None:
         await self._courier.stop()
+
+    def resource_policy(self, call: Call, input: Input) -> str | None:
+        arn = next((input[name] for name in ("TopicArn", "TargetArn", "ResourceArn") if name in input), "")
+        try:
+            return self._topic(arn).attributes.get("Policy")
+        except AwsError:
+            return None
 
     def _fanout(self, topic: str) -> Fanout:
         fanout = self._fanouts.get(topic)
