@@ -24,6 +24,7 @@ class Request:
         "body",
         "client",
         "headers",
+        "identify",
         "method",
         "path",
         "query",
@@ -52,6 +53,8 @@ class Request:
         self.scheme = scheme
         self.client = client
         self.raw_headers = raw_headers or []
+        # At a data plane's front door: who has signed the request for a service, as a Call of services.api.
+        self.identify: Callable[[str], Any] | None = None
         self._receive = receive
         self._replaced: Stream | None = None
 

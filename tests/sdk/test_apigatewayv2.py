@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import json
 import threading
+import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -260,3 +261,137 @@ def test_an_api_from_its_definition(cloud: LocalCloud, backend: str) -> None:
         api.import_api(Body="{ this is no document")
     with pytest.raises(Exception, match="JWT"):
         api.create_authorizer(ApiId=made["ApiId"], AuthorizerType="JWT", Name="x", IdentitySource=["$request.header.a"])
+
+
+@pytest.fixture
+def issuer() -> Iterator[tuple[str, Callable[..., str]]]:
+    """An OpenID provider on a port of its own, and what makes tokens of it."""
+    import base64
+
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+    from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+
+    key = generate_private_key(65537, 2048)
+
+    def text(data: bytes) -> str:
+        return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+    class Provider(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            numbers = key.public_key().public_numbers()
+            jwk = {"kid": "k", "kty": "RSA", "e": text(b"\1\0\1"), "n": text(numbers.n.to_bytes(256))}
+            keys = {"keys": [jwk]}
+            found = keys if self.path == "/keys" else {"jwks_uri": f"{url}/keys"}
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(found).encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Provider)
+    url = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def token(**claims: Any) -> str:
+        whole = {"iss": url, "aud": "shop", "sub": "me", "exp": time.time() + 3600, **claims}
+        signed = ".".join(text(json.dumps(part).encode()) for part in ({"alg": "RS256", "kid": "k"}, whole))
+        return f"{signed}.{text(key.sign(signed.encode(), PKCS1v15(), hashes.SHA256()))}"
+
+    yield url, token
+    server.shutdown()
+    server.server_close()
+
+
+def test_tokens_let_in_by_their_issuers_keys(cloud: LocalCloud, issuer: tuple[str, Callable[..., str]]) -> None:
+    url, token = issuer
+    api = cloud.client("apigatewayv2")
+    arn = function(cloud, "who", "def handler(e, c):\n    return e['requestContext']['authorizer']['jwt']")
+    made = api.create_api(Name="tokens", ProtocolType="HTTP", Target=arn)
+    api_id = made["ApiId"]
+    authorizer = api.create_authorizer(
+        ApiId=api_id,
+        Name="tokens",
+        AuthorizerType="JWT",
+        IdentitySource=["$request.header.Authorization"],
+        JwtConfiguration={"Issuer": url, "Audience": ["shop"]},
+    )["AuthorizerId"]
+    integration = api.get_integrations(ApiId=api_id)["Items"][0]["IntegrationId"]
+    guarded = {"AuthorizationType": "JWT", "AuthorizerId": authorizer, "Target": f"integrations/{integration}"}
+    api.create_route(ApiId=api_id, RouteKey="GET /me", **guarded)
+    api.create_route(ApiId=api_id, RouteKey="GET /admin", AuthorizationScopes=["admin"], **guarded)
+    door = f"{cloud.endpoint}/_cloudlet/execute-api/{api_id}"
+
+    def get(path: str, given: str) -> tuple[int, dict[str, str], bytes]:
+        return ask(f"{door}{path}", authorization=given)
+
+    status, _, body = get("/me", f"Bearer {token(groups=['a', 'b'], n=1)}")
+    assert status == 200, body
+    told = json.loads(body)
+    assert (told["claims"]["sub"], told["claims"]["groups"], told["claims"]["n"]) == ("me", "[a b]", "1")
+    assert told["scopes"] is None
+    assert ask(f"{door}/me")[0] == 401
+    status, headers, _ = get("/me", token(exp=1))
+    assert status == 401
+    assert "token has expired" in headers["www-authenticate"]
+    good = token()
+    assert get("/me", good[:-8] + "AAAAAAAA")[0] == 401
+    assert get("/me", token(aud="other"))[0] == 401
+    assert get("/me", token(iss="http://other"))[0] == 401
+    assert get("/admin", token(scope="read"))[0] == 403
+    assert json.loads(get("/admin", token(scope="read admin"))[2])["scopes"] == ["admin"]
+
+
+def test_an_authorizers_word_is_remembered_and_requests_are_logged(cloud: LocalCloud) -> None:
+    api, logs = cloud.client("apigatewayv2"), cloud.client("logs")
+    source = """
+calls = []
+def handler(event, context):
+    calls.append(1)
+    return {"isAuthorized": True, "context": {"n": len(calls)}}
+"""
+    guard = function(cloud, "guard", source)
+    arn = function(cloud, "says", "def handler(e, c):\n    return e['requestContext']['authorizer']['lambda']")
+    api_id = api.create_api(Name="remembers", ProtocolType="HTTP", Target=arn)["ApiId"]
+    authorizer = api.create_authorizer(
+        ApiId=api_id,
+        Name="guard",
+        AuthorizerType="REQUEST",
+        AuthorizerUri=f"arn:aws:apigateway:us-east-1:lambda:path/2015-03-31/functions/{guard}/invocations",
+        AuthorizerPayloadFormatVersion="2.0",
+        EnableSimpleResponses=True,
+        IdentitySource=["$request.header.x-key"],
+        AuthorizerResultTtlInSeconds=60,
+    )["AuthorizerId"]
+    integration = api.get_integrations(ApiId=api_id)["Items"][0]["IntegrationId"]
+    api.create_route(
+        ApiId=api_id,
+        RouteKey="GET /n",
+        AuthorizationType="CUSTOM",
+        AuthorizerId=authorizer,
+        Target=f"integrations/{integration}",
+    )
+    api.update_integration(
+        ApiId=api_id,
+        IntegrationId=integration,
+        ResponseParameters={"200": {"append:header.x-from": "$context.apiId", "overwrite:statuscode": "201"}},
+    )
+    logs.create_log_group(logGroupName="access")
+    group = "arn:aws:logs:us-east-1:000000000000:log-group:access:*"
+    form = '{"route": "$context.routeKey", "status": $context.status, "n": "$context.authorizer.n"}'
+    api.update_stage(ApiId=api_id, StageName="$default", AccessLogSettings={"DestinationArn": group, "Format": form})
+    door = f"{cloud.endpoint}/_cloudlet/execute-api/{api_id}"
+    status, headers, body = ask(f"{door}/n", **{"x-key": "a"})
+    assert (status, headers["x-from"], json.loads(body)) == (201, api_id, {"n": 1})
+    assert json.loads(ask(f"{door}/n", **{"x-key": "a"})[2]) == {"n": 1}
+    assert json.loads(ask(f"{door}/n", **{"x-key": "b"})[2]) == {"n": 2}
+    cloud.advance(61)
+    assert json.loads(ask(f"{door}/n", **{"x-key": "a"})[2]) == {"n": 3}
+    for _ in range(100):
+        events = logs.filter_log_events(logGroupName="access")["events"]
+        if len(events) == 4:
+            break
+        time.sleep(0.05)
+    assert sorted(json.loads(event["message"])["n"] for event in events) == ["1", "1", "2", "3"]
+    assert json.loads(events[0]["message"])["route"] == "GET /n"

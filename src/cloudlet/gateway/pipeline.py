@@ -43,7 +43,9 @@ class Gateway:
         try:
             if request.path.startswith(("/_", "/moto-api/")) and (control := self._control.route(request)) is not None:
                 return await self._controlled(control, request)
+            path = request.path
             if (door := front_doors.find(request)) is not None:
+                request.identify = lambda service: self._identify(request, path, service)
                 return await self._enter(door, request)
             return await self._api(request)
         except BodyTooLarge:
@@ -147,6 +149,21 @@ class Gateway:
             return Response(
                 500, {"content-type": "text/plain"}, b"Cloudlet failed on this request; its log says why.\n"
             )
+
+    async def _identify(self, request: Request, path: str, service: str) -> Call:
+        """Who has signed a data plane's request, for one that lets in by signatures. Raises AwsError."""
+        signed = Request(
+            request.method,
+            path,
+            request.query,
+            request.headers,
+            await request.read(LARGEST_BODY),
+            raw_headers=request.raw_headers,
+        )
+        call = Call("", "", request=signed, service=service)
+        await self._authenticator.authenticate(signed, call, service)
+        self._authenticator.check_body(signed)
+        return call
 
     def _refuse(
         self, request: Request, service: str, operation: Operation | None, error: AwsError, request_id: str

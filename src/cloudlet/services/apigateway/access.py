@@ -12,18 +12,23 @@ from cloudlet.services.api import Cloud
 from cloudlet.services.apigateway import events
 from cloudlet.services.apigateway.events import Context
 from cloudlet.services.apigateway.refusals import Refused
-from cloudlet.services.apigatewayv2 import integrations
+from cloudlet.services.apigatewayv2 import integrations, signed
 
 _FUNCTION = re.compile(r"arn:[^:]+:lambda:[^/]+?(?=/invocations|$)")
 
 
-async def authorize(cloud: Cloud, context: Context, authorizers: dict[str, dict[str, Any]]) -> None:
+async def authorize(cloud: Cloud, context: Context, authorizers: dict[str, dict[str, Any]], policy: str | None) -> None:
     """Ask the method's authorizer and keep what it says of the caller. Raises Refused."""
     assert context.method is not None
     kind = context.method.get("authorizationType", "NONE")
     if kind == "AWS_IAM":
-        if "authorization" not in context.request.headers and "X-Amz-Signature" not in context.request.query:
-            raise Refused("MISSING_AUTHENTICATION_TOKEN")
+        try:
+            context.caller = await signed.caller(
+                cloud, context.request, "execute-api", "Invoke", {"ResourceArn": _method_arn(context)}, policy
+            )
+        except AwsError as error:
+            missing = error.code in ("MissingAuthenticationToken", "IncompleteSignature")
+            raise Refused("MISSING_AUTHENTICATION_TOKEN" if missing else "ACCESS_DENIED") from None
         return
     if kind == "NONE":
         return

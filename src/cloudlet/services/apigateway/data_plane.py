@@ -67,7 +67,7 @@ class DataPlane:
             context.resource, context.method, context.parameters = found
             if context.method.get("apiKeyRequired"):
                 self._check_key(context, record.scope)
-            await access.authorize(self._cloud, context, published.authorizers)
+            await access.authorize(self._cloud, context, published.authorizers, published.api.get("policy"))
             self._validate(context, published)
             response = await self._integrate(context, published)
         except refusals.Refused as refused:

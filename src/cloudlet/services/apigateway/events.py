@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 
 from cloudlet.http import Request, Response
+from cloudlet.services.api import Call
 from cloudlet.services.apigateway.refusals import Refused
 from cloudlet.services.apigatewayv2 import events as http_events
 from cloudlet.services.apigatewayv2.routes import Match
@@ -42,6 +43,7 @@ class Context:
     api_key: str | None = None
     api_key_id: str | None = None
     canary: bool = False
+    caller: Call | None = None  # who has signed
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     extended_id: str = field(default_factory=lambda: base64.b64encode(uuid.uuid4().bytes[:10]).decode())
 
@@ -93,6 +95,15 @@ def proxy(context: Context, binary_types: list[str]) -> dict[str, Any]:
     identity: dict[str, Any] = {"sourceIp": request.client, "userAgent": request.headers.get("user-agent", "")}
     if context.api_key_id is not None:
         identity.update(apiKey=context.api_key, apiKeyId=context.api_key_id)
+    if context.caller is not None:
+        call = context.caller
+        identity.update(
+            accessKey=call.access_key,
+            accountId=call.account,
+            caller=call.access_key,
+            user=call.access_key,
+            userArn=call.principal,
+        )
     domain = request.host
     body: str | None = None
     if context.body:

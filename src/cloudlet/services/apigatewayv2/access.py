@@ -10,7 +10,8 @@ import msgspec
 from cloudlet.errors import AwsError
 from cloudlet.http import Response
 from cloudlet.services.api import Cloud
-from cloudlet.services.apigatewayv2 import events, integrations
+from cloudlet.services.apigatewayv2 import events, integrations, signed, tokens
+from cloudlet.services.apigatewayv2.remembered import Decisions
 
 _FUNCTION = re.compile(r"arn:[^:]+:lambda:[^/]+?(?=/invocations|$)")
 _UNAUTHORIZED = b'{"message":"Unauthorized"}'
@@ -18,7 +19,11 @@ _FORBIDDEN = b'{"message":"Forbidden"}'
 
 
 async def authorize(
-    cloud: Cloud, context: events.Context, authorizers: dict[str, dict[str, Any]]
+    cloud: Cloud,
+    context: events.Context,
+    authorizers: dict[str, dict[str, Any]],
+    decisions: Decisions,
+    issuers: tokens.Issuers,
 ) -> tuple[dict[str, Any] | None, Response | None]:
     """Ask the route's authorizer. Returns what it says of the caller, and a refusal or None."""
     route = context.match.route
@@ -26,15 +31,43 @@ async def authorize(
     if kind == "NONE":
         return None, None
     if kind == "AWS_IAM":
-        if "authorization" not in context.request.headers and "X-Amz-Signature" not in context.request.query:
+        try:
+            resource = {"ResourceArn": _route_arn(context)}
+            call = await signed.caller(cloud, context.request, "execute-api", "Invoke", resource)
+        except AwsError:
             return None, _refuse(403, _FORBIDDEN)
+        context.iam = signed.identity(call)
         return None, None
     authorizer = authorizers.get(route.get("AuthorizerId", ""))
     if authorizer is None:
         return None, _refuse(500, b'{"message":"Internal Server Error"}')
+    if authorizer["AuthorizerType"] == "JWT":
+        return None, await _check_token(context, authorizer, issuers)
     identity = [_identity(context, source) for source in authorizer.get("IdentitySource") or []]
     if any(value is None for value in identity):
         return None, _refuse(401, _UNAUTHORIZED)
+    key = (context.api_id, context.stage_name, authorizer["AuthorizerId"], tuple(identity))
+    decision = decisions.get(key, context.now) if identity else None
+    if decision is None:
+        decision, refusal = await _ask(cloud, context, authorizer, identity)
+        if refusal is not None:
+            return None, refusal
+        seconds = authorizer.get("AuthorizerResultTtlInSeconds") or 0
+        if identity and seconds:
+            decisions.keep(key, decision, context.now + seconds)
+    allowed = (
+        decision.get("isAuthorized") is True if authorizer.get("EnableSimpleResponses") else _allows(decision, context)
+    )
+    said = decision.get("context") or {}
+    if not authorizer.get("EnableSimpleResponses") and "principalId" in decision:
+        said = {"principalId": decision["principalId"], **said}
+    return said, None if allowed else _refuse(403, _FORBIDDEN)
+
+
+async def _ask(
+    cloud: Cloud, context: events.Context, authorizer: dict[str, Any], identity: list[str | None]
+) -> tuple[dict[str, Any], Response | None]:
+    """What a Lambda authorizer says of a request, or the refusal where it says nothing that counts."""
     newer = authorizer["AuthorizerPayloadFormatVersion"] == "2.0"
     event = events.version_2(context) if newer else events.version_1(context)
     event.update(
@@ -55,16 +88,40 @@ async def authorize(
         )
         decision = msgspec.json.decode(await integrations.whole(result.get("Payload", b"")))
     except (AwsError, msgspec.DecodeError):
-        return None, _refuse(500, b'{"message":"Internal Server Error"}')
+        return {}, _refuse(500, b'{"message":"Internal Server Error"}')
     if "FunctionError" in result:
         denied = isinstance(decision, dict) and decision.get("errorMessage") == "Unauthorized"
-        return None, _refuse(401, _UNAUTHORIZED) if denied else _refuse(500, b'{"message":"Internal Server Error"}')
+        return {}, _refuse(401, _UNAUTHORIZED) if denied else _refuse(500, b'{"message":"Internal Server Error"}')
     if not isinstance(decision, dict):
-        return None, _refuse(500, b'{"message":"Internal Server Error"}')
-    allowed = (
-        decision.get("isAuthorized") is True if authorizer.get("EnableSimpleResponses") else _allows(decision, context)
-    )
-    return decision.get("context") or {}, None if allowed else _refuse(403, _FORBIDDEN)
+        return {}, _refuse(500, b'{"message":"Internal Server Error"}')
+    return decision, None
+
+
+async def _check_token(context: events.Context, authorizer: dict[str, Any], issuers: tokens.Issuers) -> Response | None:
+    """Let in by a JSON Web Token: its claims are kept for the integration, or the refusal is returned."""
+    sources = authorizer.get("IdentitySource") or ["$request.header.Authorization"]
+    value = _identity(context, sources[0])
+    if not value:
+        return _refuse(401, _UNAUTHORIZED)
+    token = value[7:] if value[:7].lower() == "bearer " else value
+    try:
+        claims = await issuers.claims(token, authorizer.get("JwtConfiguration") or {}, context.now)
+    except tokens.Refused as refused:
+        response = _refuse(401, _UNAUTHORIZED)
+        response.headers["www-authenticate"] = f'Bearer scope="" error="invalid_token" error_description="{refused}"'
+        return response
+    granted = claims.get("scope") or claims.get("scp") or []
+    scopes = granted.split() if isinstance(granted, str) else [str(scope) for scope in granted]
+    wanted = context.match.route.get("AuthorizationScopes") or []
+    if wanted and not set(wanted) & set(scopes):
+        response = _refuse(403, _FORBIDDEN)
+        response.headers["www-authenticate"] = (
+            f'Bearer scope="{" ".join(wanted)}" error="insufficient_scope" '
+            'error_description="The token does not have the required scopes"'
+        )
+        return response
+    context.jwt = {"claims": tokens.shown(claims), "scopes": (wanted and [s for s in scopes if s in wanted]) or None}
+    return None
 
 
 def _allows(decision: dict[str, Any], context: events.Context) -> bool:

@@ -11,8 +11,10 @@ import msgspec
 
 from cloudlet.errors import AwsError
 from cloudlet.http import Request, Response
-from cloudlet.services.apigatewayv2 import access, cors, events, integrations
+from cloudlet.services.apigatewayv2 import access, cors, events, integrations, tokens
+from cloudlet.services.apigatewayv2.access_log import AccessLog
 from cloudlet.services.apigatewayv2.records import Api, Deployment
+from cloudlet.services.apigatewayv2.remembered import Decisions
 from cloudlet.services.apigatewayv2.routes import Router
 from cloudlet.store import Record
 
@@ -41,6 +43,9 @@ class DataPlane:
         self._cloud = service.cloud
         self._published: dict[tuple[str, str, str], Published | None] = {}
         self._revision = -1
+        self._decisions = Decisions()
+        self._issuers = tokens.Issuers()
+        self._log = AccessLog(service.cloud)
 
     async def answer(self, request: Request, record: Record[Api]) -> Response:
         """Answer one request; every error is an answer in API Gateway's own words."""
@@ -68,10 +73,18 @@ class DataPlane:
         context = events.Context(
             request, body, record.name, account, region, published.stage, match, path, self._cloud.clock.now()
         )
-        authorized, refusal = await access.authorize(self._cloud, context, published.authorizers)
+        authorized, refusal = await access.authorize(
+            self._cloud, context, published.authorizers, self._decisions, self._issuers
+        )
         if refusal is not None:
             return refusal
         context.authorizer = authorized
+        response = await self._integrate(context, integration)
+        if settings := published.stage.get("AccessLogSettings"):
+            self._log.write(record.scope, record.name, settings, lambda name: _variable(context, response, name))
+        return integrations.mapped(context, integration, response)
+
+    async def _integrate(self, context: events.Context, integration: dict[str, Any]) -> Response:
         try:
             if integration["IntegrationType"] == "HTTP_PROXY":
                 return await integrations.forward(context, integration)
@@ -105,6 +118,7 @@ class DataPlane:
         if self._revision != self._service.db.revision:
             self._revision = self._service.db.revision
             self._published.clear()
+            self._decisions.clear()
         name, _, _ = path[1:].partition("/")
         if name and (published := self._publish(record, name)) is not None:
             return published, path[len(name) + 1 :] or "/"
@@ -135,6 +149,37 @@ class DataPlane:
             {integration["IntegrationId"]: integration for integration in snapshot.get("Integration", [])},
             {authorizer["AuthorizerId"]: authorizer for authorizer in snapshot.get("Authorizer", [])},
         )
+
+
+def _variable(context: events.Context, response: Response, name: str) -> Any:
+    """A $context variable of an access log's format."""
+    request, body = context.request, response.body
+    if name.startswith("authorizer."):
+        rest = name.removeprefix("authorizer.")
+        if rest.startswith("claims."):
+            return ((context.jwt or {}).get("claims") or {}).get(rest.removeprefix("claims."))
+        return (context.authorizer or {}).get(rest)
+    return {
+        "accountId": context.account,
+        "apiId": context.api_id,
+        "domainName": context.domain,
+        "domainPrefix": context.domain.split(".")[0],
+        "extendedRequestId": context.request_id,
+        "httpMethod": request.method,
+        "identity.sourceIp": request.client,
+        "identity.userAgent": request.headers.get("user-agent"),
+        "integrationStatus": response.status,
+        "integration.status": response.status,
+        "path": context.full_path,
+        "protocol": "HTTP/1.1",
+        "requestId": context.request_id,
+        "requestTime": events.clf_time(context.now),
+        "requestTimeEpoch": int(context.now * 1000),
+        "responseLength": len(body) if isinstance(body, bytes) else None,
+        "routeKey": context.match.route["RouteKey"],
+        "stage": context.stage_name,
+        "status": response.status,
+    }.get(name)
 
 
 def message(status: int, text: str) -> Response:

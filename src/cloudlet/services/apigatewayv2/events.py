@@ -35,6 +35,8 @@ class Context:
     path: str  # decoded, without the stage
     now: float
     authorizer: dict[str, Any] | None = None
+    iam: dict[str, Any] | None = None  # who has signed
+    jwt: dict[str, Any] | None = None  # claims and scopes of a token
     request_id: str = field(default_factory=lambda: "".join(random.choices(_LETTERS, k=15)) + "=")
 
     @property
@@ -79,7 +81,7 @@ def version_2(context: Context) -> dict[str, Any]:
             "requestId": context.request_id,
             "routeKey": context.match.route["RouteKey"],
             "stage": context.stage_name,
-            "time": _time(context.now),
+            "time": clf_time(context.now),
             "timeEpoch": int(context.now * 1000),
         },
         "isBase64Encoded": False,
@@ -95,8 +97,9 @@ def version_2(context: Context) -> dict[str, Any]:
         event["pathParameters"] = context.match.parameters
     if variables := context.stage.get("StageVariables"):
         event["stageVariables"] = variables
-    if context.authorizer is not None:
-        event["requestContext"]["authorizer"] = {"lambda": context.authorizer}
+    said = {"lambda": context.authorizer, "iam": context.iam, "jwt": context.jwt}
+    if authorizer := {kind: what for kind, what in said.items() if what is not None}:
+        event["requestContext"]["authorizer"] = authorizer
     if context.body:
         event["body"], event["isBase64Encoded"] = _body(request, context.body)
     return event
@@ -124,7 +127,7 @@ def version_1(context: Context) -> dict[str, Any]:
         "requestContext": {
             "accountId": context.account,
             "apiId": context.api_id,
-            "authorizer": context.authorizer,
+            "authorizer": context.authorizer if context.jwt is None else context.jwt,
             "domainName": context.domain,
             "domainPrefix": context.domain.split(".")[0],
             "extendedRequestId": context.request_id,
@@ -133,7 +136,7 @@ def version_1(context: Context) -> dict[str, Any]:
             "path": context.full_path,
             "protocol": "HTTP/1.1",
             "requestId": context.request_id,
-            "requestTime": _time(context.now),
+            "requestTime": clf_time(context.now),
             "requestTimeEpoch": int(context.now * 1000),
             "resourceId": context.match.route["RouteKey"],
             "resourcePath": context.match.route["RouteKey"].partition(" ")[2] or "$default",
@@ -201,7 +204,8 @@ def _body(request: Request, body: bytes) -> tuple[str, bool]:
     return base64.b64encode(body).decode(), True
 
 
-def _time(now: float) -> str:
+def clf_time(now: float) -> str:
+    """A moment as web servers log it."""
     return datetime.fromtimestamp(now, UTC).strftime("%d/%b/%Y:%H:%M:%S +0000")
 
 

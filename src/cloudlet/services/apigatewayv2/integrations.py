@@ -27,6 +27,7 @@ _OF_THE_CONNECTION = frozenset(
         "content-length",
     )
 )
+_RESPONSE_HEADER = re.compile(r"\$response\.header\.(.+)")
 _VARIABLE = re.compile(r"\$\{?(request|context|stageVariables)\.([A-Za-z0-9_.$\[\]\-]+)\}?")
 
 
@@ -89,6 +90,29 @@ _SERVICES = {
     "StepFunctions-StartExecution": ("stepfunctions", "StartExecution", set()),
     "Kinesis-PutRecord": ("kinesis", "PutRecord", set()),
 }
+
+
+def mapped(context: Context, integration: dict[str, Any], response: Response) -> Response:
+    """The integration's answer with its headers and status as the API's response parameters say for that status."""
+    parameters = (integration.get("ResponseParameters") or {}).get(str(response.status)) or {}
+    if isinstance(parameters.get("ResponseParameters"), list):
+        # As templates have them: a list of destinations and sources.
+        parameters = {one["Destination"]: one["Source"] for one in parameters["ResponseParameters"]}
+    for key, value in parameters.items():
+        action, _, target = key.partition(":")
+        if action == "overwrite" and target == "statuscode":
+            response.status = int(_fill(context, value))
+            continue
+        name = target.removeprefix("header.").lower()
+        found = _RESPONSE_HEADER.fullmatch(value)
+        text = response.headers.get(found[1].lower(), "") if found else _fill(context, value)
+        if action == "remove":
+            response.headers.pop(name, None)
+        elif action == "append" and name in response.headers:
+            response.headers[name] += f",{text}"
+        else:
+            response.headers[name] = text
+    return response
 
 
 async def call_service(cloud: Cloud, context: Context, integration: dict[str, Any]) -> Response:

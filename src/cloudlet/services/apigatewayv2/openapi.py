@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from cloudlet.errors import AwsError, not_implemented
+from cloudlet.errors import AwsError
 
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "x-amazon-apigateway-any-method")
 
@@ -120,9 +120,22 @@ def _authorizers(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
         extension = (scheme or {}).get("x-amazon-apigateway-authorizer")
         if not extension:
             continue
-        if extension.get("type", "").lower() != "request":
-            raise not_implemented("JWT authorizers in an HTTP API's definition")
         identity = extension.get("identitySource", "")
+        kind = extension.get("type", "").lower()
+        if kind == "jwt":
+            configuration = extension.get("jwtConfiguration") or {}
+            found[name] = {
+                "Name": name,
+                "AuthorizerType": "JWT",
+                "IdentitySource": [identity or "$request.header.Authorization"],
+                "JwtConfiguration": {
+                    "Issuer": configuration.get("issuer", ""),
+                    "Audience": list(configuration.get("audience") or ()),
+                },
+            }
+            continue
+        if kind != "request":
+            raise AwsError("BadRequestException", f"Authorizer {name} has the type {kind}: jwt or request is needed.")
         found[name] = {
             "Name": name,
             "AuthorizerType": "REQUEST",

@@ -288,7 +288,9 @@ def _check_integration(input: Input) -> None:
 
 def _check_authorizer(input: Input) -> None:
     if input["AuthorizerType"] == "JWT":
-        raise not_implemented("CreateAuthorizer with AuthorizerType JWT")
+        if not (input.get("JwtConfiguration") or {}).get("Issuer"):
+            raise AwsError("BadRequestException", "Issuer is a required parameter for JWT authorizer")
+        return
     if not input.get("AuthorizerUri"):
         raise AwsError("BadRequestException", "Authorizer URI is required for REQUEST authorizers")
     if input.get("AuthorizerPayloadFormatVersion", "") not in ("1.0", "2.0"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import uuid
@@ -99,6 +100,12 @@ class Base:
         """Raises ResourceNotFoundException."""
         if qualifier:
             self.version(scope, name, qualifier)
+
+    def policy_of(self, scope: str, name: str, qualifier: str) -> str | None:
+        """The resource policy of a function, a version or an alias."""
+        record = self.settings.get(scope, name)
+        statements = record.value.statements.get(qualifier) if record is not None else None
+        return json.dumps({"Version": "2012-10-17", "Statement": statements}) if statements else None
 
     def timestamp(self) -> str:
         """Now, as Lambda writes it."""

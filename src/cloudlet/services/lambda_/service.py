@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from cloudlet.control.outbox import Outbox
 from cloudlet.engines.functions import Engine
+from cloudlet.errors import AwsError
 from cloudlet.http import Request, Response
 from cloudlet.services import api
+from cloudlet.services.api import Call, Input
 from cloudlet.services.lambda_.aliases import Aliases
 from cloudlet.services.lambda_.code import ARCHIVE_LABEL, Archive
 from cloudlet.services.lambda_.layers import Layers
@@ -50,6 +52,14 @@ class Service(Layers, Aliases, Urls, Mappings, api.Service):
         self._folders.stop()
         await self.engine.stop()
         await self._logs.flush()
+
+    def resource_policy(self, call: Call, input: Input) -> str | None:
+        if "FunctionName" not in input:
+            return None
+        try:
+            return self.policy_of(*self.named(call, input))
+        except AwsError:
+            return None
 
     async def serve(self, request: Request, label: str) -> Response:
         if len(label) == ARCHIVE_LABEL:

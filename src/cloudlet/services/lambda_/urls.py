@@ -11,13 +11,17 @@ import msgspec
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.http import Request, Response
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.apigatewayv2 import cors, events
+from cloudlet.services.apigatewayv2 import cors, events, signed
 from cloudlet.services.apigatewayv2.routes import Match
 from cloudlet.services.lambda_.invocations import Invocations, gathered
 from cloudlet.services.lambda_.records import LATEST
 
 _LARGEST = 6 * 1024 * 1024
 _WITH_PRELUDE = "application/vnd.awslambda.http-integration-response"
+_FORBIDDEN = (
+    "Forbidden. For troubleshooting Function URL authorization issues, see: "
+    "https://docs.aws.amazon.com/lambda/latest/dg/urls-auth.html"
+)
 _END_OF_PRELUDE = bytes(8)
 _LARGEST_PRELUDE = 64 * 1024
 
@@ -88,18 +92,21 @@ class Urls(Invocations):
         configuration = members.get("Cors")
         if configuration and cors.is_preflight(request):
             return cors.preflight(request, configuration)
-        signed = "authorization" in request.headers or "X-Amz-Signature" in request.query
-        if members["AuthType"] == "AWS_IAM" and not signed:
-            return _message(
-                403,
-                "Forbidden. For troubleshooting Function URL authorization issues, see: https://docs.aws.amazon.com/lambda/latest/dg/urls-auth.html",
-            )
         account, region = scope.split("/", 1)
+        caller = None
+        if members["AuthType"] == "AWS_IAM":
+            try:
+                which = {"FunctionName": members["FunctionArn"]}
+                policy = self.policy_of(scope, name, qualifier)
+                caller = await signed.caller(self.cloud, request, "lambda", "InvokeFunctionUrl", which, policy)
+            except AwsError:
+                return _message(403, _FORBIDDEN)
         body = await request.read(_LARGEST)
         match = Match({"RouteKey": "$default"}, {})
         path = events.unquoted(request.path)
         stage = {"StageName": "$default"}
         context = events.Context(request, body, label, account, region, stage, match, path, self.cloud.clock.now())
+        context.iam = signed.identity(caller) if caller is not None else None
         event = msgspec.json.encode(events.version_2(context))
         record = self.version(scope, name, qualifier, choose=True)
         try:
