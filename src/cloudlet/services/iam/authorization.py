@@ -239,6 +239,7 @@ def _lookup(call: Call, input: Input, identity: Identity, now: Any) -> Lookup:
 # Context keys that are members of the input.
 _OF_INPUT: dict[str, tuple[tuple[str, str], ...]] = {
     "s3": (("Prefix", "s3:prefix"), ("Delimiter", "s3:delimiter"), ("MaxKeys", "s3:max-keys"), ("ACL", "s3:x-amz-acl")),
+    "lambda": (("FunctionUrlAuthType", "lambda:functionurlauthtype"),),
     "sns": (("Protocol", "sns:protocol"), ("Endpoint", "sns:endpoint")),
     "sts": (("ExternalId", "sts:externalid"), ("RoleSessionName", "sts:rolesessionname")),
     "iam": (("PolicyARN", "iam:policyarn"), ("PermissionsBoundary", "iam:permissionsboundary")),

@@ -96,7 +96,7 @@ class Urls(Invocations):
         caller = None
         if members["AuthType"] == "AWS_IAM":
             try:
-                which = {"FunctionName": members["FunctionArn"]}
+                which = {"FunctionName": members["FunctionArn"], "FunctionUrlAuthType": "AWS_IAM"}
                 policy = self.policy_of(scope, name, qualifier)
                 caller = await signed.caller(self.cloud, request, "lambda", "InvokeFunctionUrl", which, policy)
             except AwsError:
