@@ -78,6 +78,8 @@ def _scalar(kind: str, value: Any, path: str) -> Any:
             case "timestamp":
                 return float(value) if isinstance(value, int | float) else read_timestamp(str(value))
             case "blob":
+                if isinstance(value, dict | list):
+                    return msgspec.json.encode(value)
                 return value if not isinstance(value, str) else value.encode()
     except (KeyError, TypeError, ValueError, AwsError):
         raise _wrong(path, value, f"a {kind}") from None
