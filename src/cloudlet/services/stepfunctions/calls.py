@@ -149,4 +149,4 @@ async def _execution(run: Threads, pending: Pending) -> Any:
         output = await _ask(run, pending, "stepfunctions", "StartExecution", _written(target, given))
     except AwsError as error:
         raise _failure(target, error) from error
-    return {"ExecutionArn": output["executionArn"], "StartDate": output["startDate"]}
+    return {"ExecutionArn": output["executionArn"], "StartDate": output["startDate"], **_METADATA}

@@ -125,7 +125,7 @@ class Checker:
         jsonata = self.language(fields, at, jsonata)
         self.known(fields, _FIELDS[type], at)
         for key in fields:
-            if jsonata and key in _ONLY_JSONPATH and not (type == "Pass" and key == "Result"):
+            if jsonata and key in _ONLY_JSONPATH:
                 self.wrong(f"{at}/{key}", f"The field '{key}' is not supported for the QueryLanguage 'JSONata'")
             elif not jsonata and key in _ONLY_JSONATA:
                 self.wrong(f"{at}/{key}", f"The field '{key}' is not supported for the QueryLanguage 'JSONPath'")

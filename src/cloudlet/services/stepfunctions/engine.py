@@ -84,6 +84,8 @@ class Engine(api.Service):
         self._expire_later(await self.db.read(records.first_stop))
 
     async def stop(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
         await self.announcer.outbox.stop()
 
     # Runs

@@ -253,7 +253,7 @@ class Run(Tasks, Maps):
 def _pass(visit: Visit) -> Step:
     fields = visit.state.fields
     if visit.state.jsonata:
-        return visit.finish(fields.get("Result", visit.input))
+        return visit.finish(visit.input)
     return visit.finish(fields["Result"] if "Result" in fields else visit.arguments())
 
 
