@@ -216,6 +216,25 @@ def test_lifecycle(cloud: LocalCloud, s3: Any) -> None:
         time.sleep(0.05)
     assert ("Versions" in left, "DeleteMarkers" in left) == (False, False)
 
+    put({"ID": "a", "Status": "Enabled", "Filter": {"Prefix": ""}, "Transitions": [
+        {"Days": 1, "StorageClass": "STANDARD_IA"}, {"Days": 3, "StorageClass": "GLACIER"}]})  # fmt: skip
+    s3.put_object(**this, Key="large", Body=b"x" * 200_000)
+    s3.put_object(**this, Key="small", Body=b"x")
+
+    def classes(wanted: list[str]) -> None:
+        for _ in range(100):
+            found = [one["StorageClass"] for one in s3.list_objects_v2(**this)["Contents"]]
+            if found == wanted:
+                return
+            time.sleep(0.05)
+        raise AssertionError(found)
+
+    cloud.advance(2 * DAY)
+    classes(["STANDARD_IA", "STANDARD"])
+    cloud.advance(2 * DAY)
+    classes(["GLACIER", "STANDARD"])
+    assert refused(s3.get_object, **this, Key="large")[0] == "InvalidObjectState"
+
     no_action = {"ID": "x", "Status": "Enabled", "Filter": {"Prefix": ""}}
     with pytest.raises(ClientError, match="At least one action"):
         put(no_action)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import configparser
 import http.client
 import json
+import zlib
 from typing import Any
 from urllib.parse import urlsplit
 from xml.etree import ElementTree
@@ -191,6 +193,29 @@ def test_hosts(cloud: LocalCloud, s3: Any) -> None:
     assert headers["content-type"] == "application/xml"
     status, _, body = ask(cloud, "GET", "/bucket/nothing")
     assert (status, b"<Code>NoSuchKey</Code>" in body) == (404, True)
+
+
+def test_trailers(cloud: LocalCloud, s3: Any) -> None:
+    """A body in chunks with its checksum behind it, as SDKs of other languages send it."""
+
+    def put(data: bytes, checksum: str) -> tuple[int, dict[str, str], bytes]:
+        half = len(data) // 2
+        body = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (data[:half], data[half:]))
+        body += f"0\r\nx-amz-checksum-crc32:{checksum}\r\n\r\n".encode()
+        return ask(
+            cloud, "PUT", "/bucket/k", body,
+            Content_Encoding="gzip,aws-chunked", X_Amz_Trailer="x-amz-checksum-crc32",
+            X_Amz_Content_Sha256="STREAMING-UNSIGNED-PAYLOAD-TRAILER", X_Amz_Decoded_Content_Length=str(len(data)),
+        )  # fmt: skip
+
+    for data in (b"small", b"large" * 100_000):
+        checksum = base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()
+        status, headers, _ = put(data, checksum)
+        assert (status, headers["x-amz-checksum-crc32"]) == (200, checksum)
+        found = s3.get_object(Bucket="bucket", Key="k")
+        assert (found["Body"].read(), found["ContentEncoding"]) == (data, "gzip")
+        status, _, answer = put(data[:-1], checksum)
+        assert (status, b"BadDigest" in answer) == (400, True)
 
 
 def test_strangers() -> None:

@@ -226,6 +226,14 @@ async def _once(body: bytes) -> AsyncIterator[bytes]:
     yield body
 
 
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 class _Writer:
     """A file that is being written, in a thread."""
 
@@ -238,7 +246,10 @@ class _Writer:
 
     def write(self, chunks: list[bytes]) -> None:
         if self._descriptor < 0:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            if not self._path.parent.is_dir():
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                if self._durable:
+                    _sync_folder(self._path.parent.parent)
             self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         data = b"".join(chunks)
         view = memoryview(data)
@@ -251,11 +262,7 @@ class _Writer:
         self.write(chunks)
         if self._durable:
             os.fsync(self._descriptor)
-            folder = os.open(self._path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            _sync_folder(self._path.parent)
         self.close()
 
     def close(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterator
 from typing import Any
 
 from cloudlet.control.clock import Timer
@@ -15,7 +14,7 @@ from cloudlet.services.s3.buckets import malformed_xml
 from cloudlet.services.s3.configurations import configuration_get
 from cloudlet.services.s3.contents import Files
 from cloudlet.services.s3.deleting import Deleting
-from cloudlet.services.s3.lifecycle_rules import DAY, Rule
+from cloudlet.services.s3.lifecycle_rules import DAY, EXPIRE, REMOVE, History, Rule
 from cloudlet.services.s3.records import EVERYWHERE, NULL, Bucket, Stored
 from cloudlet.store import Record, Tx
 
@@ -31,7 +30,7 @@ _ACTIONS = (
 
 
 class Lifecycle(Deleting):
-    """The operations on a bucket's rules, and the carrying out. Transitions are records: there is one place only."""
+    """The operations on a bucket's rules, and the carrying out."""
 
     _timer: Timer | None = None
     _sweeping: asyncio.Task[Any] | None = None
@@ -96,11 +95,11 @@ class Lifecycle(Deleting):
         """Go through a bucket, a stretch of keys at a time, off the event loop."""
         bucket, now = record.value, self.clock.now()
         start, older = "", records.NEWEST
-        history = _History(rules, now)
+        history = History(bucket, rules, now)
         while True:
             rows = await self.db.scan(
                 lambda tx, start=start, older=older: records.versions(  # type: ignore[misc]
-                    tx, bucket.id, start, older, "\U0010ffff", _CHUNK
+                    tx, bucket.id, start, older, records.END, _CHUNK
                 )
             )
             due = [found for stored in rows for found in history.due(stored)]
@@ -126,7 +125,10 @@ class Lifecycle(Deleting):
                 if found is None or found.seq != stored.seq:
                     continue
                 event = "LifecycleExpiration:Delete"
-                if what == "expire" and now.versioning:
+                if what not in (EXPIRE, REMOVE):
+                    records.change_storage(tx, found, what)
+                    continue
+                if what == EXPIRE and now.versioning:
                     if stored.version == NULL and now.versioning == "Suspended":
                         locks.check(found, self.clock.now(), False)
                     marker = self.marker(now, stored.key)
@@ -171,50 +173,6 @@ class Lifecycle(Deleting):
             self.contents.discard(await self.db.write(abort, long=True))
         except AwsError:
             return  # the bucket went meanwhile
-
-
-class _History:
-    """Versions pass by, of each key the newest first; it tells what is due of them."""
-
-    def __init__(self, rules: list[Rule], now: float) -> None:
-        self._rules = rules
-        self._now = now
-        self._newer: Stored | None = None
-        self._noncurrent = 0
-        self._lone: Stored | None = None  # a delete marker with nothing below it, so far
-
-    def due(self, stored: Stored) -> Iterator[tuple[Stored, str]]:
-        """Versions to ``expire`` (current, their time is over) or ``remove`` for good, now that ``stored`` is known."""
-        newer, self._newer = self._newer, stored
-        if newer is None or newer.key != stored.key:
-            yield from self.end()
-            self._noncurrent = 0
-            if stored.is_marker:
-                self._lone = stored
-            elif (found := lifecycle_rules.expiry(self._rules, stored)) is not None and found[0] <= self._now:
-                yield stored, "expire"
-            return
-        self._lone = None
-        self._noncurrent += 1
-        if any(self._outlived(rule, stored, newer) for rule in self._rules):
-            yield stored, "remove"
-
-    def end(self) -> Iterator[tuple[Stored, str]]:
-        """What is due of the key that was the last."""
-        lone, self._lone = self._lone, None
-        if lone is not None and any(
-            rule.get("Expiration", {}).get("ExpiredObjectDeleteMarker") and lifecycle_rules.covers(rule, lone)
-            for rule in self._rules
-        ):
-            yield lone, "remove"
-
-    def _outlived(self, rule: Rule, stored: Stored, newer: Stored) -> bool:
-        """Whether a rule deletes a version that was current until ``newer`` came."""
-        expiration = rule.get("NoncurrentVersionExpiration")
-        if expiration is None or not lifecycle_rules.covers(rule, stored):
-            return False
-        over = lifecycle_rules.midnight_after(newer.modified, expiration["NoncurrentDays"])
-        return self._noncurrent > expiration.get("NewerNoncurrentVersions", 0) and over <= self._now
 
 
 def _check(rule: Rule) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+from collections.abc import Iterator
 from email.utils import formatdate
 from typing import Any
 from urllib.parse import quote
@@ -14,6 +14,8 @@ from cloudlet.services.s3.records import Bucket, Stored
 Rule = dict[str, Any]
 
 DAY = 86_400
+EXPIRE, REMOVE = "expire", "remove"
+_SMALL = 128 * 1024
 
 
 def of(bucket: Bucket) -> list[Rule]:
@@ -79,6 +81,72 @@ def next_midnight(now: float) -> float:
     return (int(now) // DAY + 1) * DAY
 
 
-def is_midnight(moment: float) -> bool:
-    """Whether a date is one that a rule may name."""
-    return datetime.datetime.fromtimestamp(moment, datetime.UTC).time() == datetime.time()
+class History:
+    """Versions pass by, of each key the newest first; it tells what is due of them."""
+
+    def __init__(self, bucket: Bucket, rules: list[Rule], now: float) -> None:
+        self._size = bucket.settings.get("lifecycle", {}).get("TransitionDefaultMinimumObjectSize", "")
+        self._rules = rules
+        self._now = now
+        self._newer: Stored | None = None
+        self._noncurrent = 0
+        self._lone: Stored | None = None  # a delete marker with nothing below it, so far
+
+    def due(self, stored: Stored) -> Iterator[tuple[Stored, str]]:
+        """Versions, each with EXPIRE (current, its time is over), REMOVE (for good) or the storage class it goes to."""
+        newer, self._newer = self._newer, stored
+        if newer is None or newer.key != stored.key:
+            yield from self.end()
+            self._noncurrent = 0
+            if stored.is_marker:
+                self._lone = stored
+            elif (found := expiry(self._rules, stored)) is not None and found[0] <= self._now:
+                yield stored, EXPIRE
+            else:
+                yield from self._moved(stored, stored.modified, current=True)
+            return
+        self._lone = None
+        self._noncurrent += 1
+        if any(self._outlived(rule, stored, newer) for rule in self._rules):
+            yield stored, REMOVE
+        elif not stored.is_marker:
+            yield from self._moved(stored, newer.modified, current=False)
+
+    def end(self) -> Iterator[tuple[Stored, str]]:
+        """What is due of the key that was the last."""
+        lone, self._lone = self._lone, None
+        if lone is not None and any(
+            rule.get("Expiration", {}).get("ExpiredObjectDeleteMarker") and covers(rule, lone) for rule in self._rules
+        ):
+            yield lone, REMOVE
+
+    def _outlived(self, rule: Rule, stored: Stored, newer: Stored) -> bool:
+        """Whether a rule deletes a version that was current until ``newer`` came."""
+        expiration = rule.get("NoncurrentVersionExpiration")
+        if expiration is None or not covers(rule, stored):
+            return False
+        over = midnight_after(newer.modified, expiration["NoncurrentDays"])
+        return self._noncurrent > expiration.get("NewerNoncurrentVersions", 0) and over <= self._now
+
+    def _moved(self, stored: Stored, since: int, current: bool) -> Iterator[tuple[Stored, str]]:
+        """The storage class that the rules have given a version by now, where that is another than it has."""
+        kind, days = ("Transitions", "Days") if current else ("NoncurrentVersionTransitions", "NoncurrentDays")
+        found = []
+        for rule in self._rules:
+            if not rule.get(kind) or not covers(rule, stored) or self._is_too_small(rule, stored):
+                continue
+            for one in rule[kind]:
+                when = midnight_after(since, one[days]) if days in one else int(one["Date"])
+                later_ones = self._noncurrent > one.get("NewerNoncurrentVersions", 0)
+                if when <= self._now and (current or later_ones):
+                    found.append((when, one["StorageClass"]))
+        if found and max(found)[1] != stored.storage:
+            yield stored, max(found)[1]
+
+    def _is_too_small(self, rule: Rule, stored: Stored) -> bool:
+        """Small objects stay where they are, unless a rule speaks of sizes itself."""
+        filter = rule.get("Filter") or {}
+        both = filter.get("And") or filter
+        if "ObjectSizeGreaterThan" in both or "ObjectSizeLessThan" in both or self._size == "varies_by_storage_class":
+            return False
+        return (stored.size or 0) < _SMALL

@@ -135,7 +135,7 @@ class Listing(Buckets):
                 ArgumentValue=version,
             )
         prefix, delimiter = input.get("Prefix", ""), input.get("Delimiter", "")
-        end = successor(prefix) or _LAST
+        end = successor(prefix) or records.END
 
         def read(tx: Tx) -> Page:
             seq = 0
@@ -183,7 +183,7 @@ class Listing(Buckets):
         prefix, delimiter = input.get("Prefix", ""), input.get("Delimiter", "")
         if most == 0:
             return 0, Page([], False)
-        end = successor(prefix) or _LAST
+        end = successor(prefix) or records.END
         return most, await self.db.scan(
             lambda tx: page(
                 lambda start, seq, limit: records.objects(tx, bucket.id, start, seq, end, limit),

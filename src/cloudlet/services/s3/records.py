@@ -45,6 +45,9 @@ EVERYWHERE = ""
 # How a version without an id is called: what is written while a bucket's versioning is off.
 NULL = "null"
 
+# After every key, which has at most 1024 bytes.
+END = "\U0010ffff" * 257
+
 # Newer than every version.
 NEWEST = 2**62
 
@@ -217,6 +220,15 @@ def change(tx: Tx, stored: Stored, column: str, value: bytes | None) -> None:
     where = f"SET {column} = ? WHERE bucket = ? AND key = ? AND seq = ?"
     for table in ("object", "version"):
         tx.execute(f"UPDATE {table} {where}", (value, stored.bucket, stored.key, stored.seq))
+
+
+def change_storage(tx: Tx, stored: Stored, storage: str) -> None:
+    """Set a version's storage class."""
+    for table in ("object", "version"):
+        tx.execute(
+            f"UPDATE {table} SET storage = ? WHERE bucket = ? AND key = ? AND seq = ?",
+            (storage, stored.bucket, stored.key, stored.seq),
+        )
 
 
 def has_any(tx: Tx, bucket: int) -> bool:
