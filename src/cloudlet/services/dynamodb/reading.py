@@ -154,7 +154,7 @@ class Reading(Items):
         where = "items" if index is None else "entries"
         rows = ranges.of_scan(where, plan.id if index is None else index.id, segment, segments)
         if "ExclusiveStartKey" in input:
-            start = _start(plan, index, input["ExclusiveStartKey"])
+            start = start_of(plan, index, input["ExclusiveStartKey"])
             if not ranges.in_segment(start[0], segment, segments):
                 raise invalid(
                     "The provided starting key is invalid: Invalid ExclusiveStartKey. Please use "
@@ -286,7 +286,7 @@ def _segments(input: Input) -> tuple[int, int]:
     return segment, segments
 
 
-def _start(plan: Plan, index: IndexPlan | None, key: Item) -> tuple[bytes, ...]:
+def start_of(plan: Plan, index: IndexPlan | None, key: Item) -> tuple[bytes, ...]:
     """The row that an ExclusiveStartKey names. Raises ValidationException."""
     check_item(key)
     names = {*plan.keys.names, *(() if index is None else index.names)}
@@ -306,8 +306,8 @@ def _start(plan: Plan, index: IndexPlan | None, key: Item) -> tuple[bytes, ...]:
 
 
 def _start_of_query(plan: Plan, index: IndexPlan | None, key: Item, hash: bytes, bounds: Bounds) -> tuple[bytes, ...]:
-    """As ``_start``, within what the query reads."""
-    start = _start(plan, index, key)
+    """As ``start_of``, within what the query reads."""
+    start = start_of(plan, index, key)
     if start[0] != hash:
         raise invalid("The provided starting key is outside query boundaries based on provided conditions")
     if not keyconditions.satisfies(bounds, start[1]):

@@ -17,6 +17,7 @@ from cloudlet.services.dynamodb.expressions import Predicate, Projection
 from cloudlet.services.dynamodb.keyconditions import KeyConditions
 from cloudlet.services.dynamodb.partiql import Statement
 from cloudlet.services.dynamodb.projections import compile_projection
+from cloudlet.services.dynamodb.reading import start_of
 from cloudlet.services.dynamodb.schema import Plan, fresh
 from cloudlet.services.dynamodb.syntax import Path, Reference, Used
 from cloudlet.services.dynamodb.transactions import Transactions, with_capacity
@@ -145,7 +146,7 @@ class Statements(Transactions):
         output: Output = {"Items": items}
         limit, consumed = input.get("Limit"), None
         while at < len(parts):
-            rows = parts[at] if start is None else parts[at].after(self._row_of(plan, statement, start))
+            rows = parts[at] if start is None else parts[at].after(start_of(plan, index, start))
             request = {**input, "TableName": statement.table}
             if limit is not None:
                 request["Limit"] = limit
@@ -161,15 +162,6 @@ class Statements(Transactions):
         if consumed is not None:
             output["ConsumedCapacity"] = consumed
         return output
-
-    def _row_of(self, plan: Plan, statement: Statement, key: Item) -> tuple[bytes, ...]:
-        own = plan.find({name: key[name] for name in plan.keys.names})
-        if not statement.index:
-            return own
-        place = plan.index(statement.index).place(key)
-        if place is None:
-            raise _bad_token()
-        return (*place, *own)
 
     def _write_for(self, call: Call, statement: Statement) -> Write:
         """A statement as the write that it asks for. Raises ValidationException and ResourceNotFoundException."""
