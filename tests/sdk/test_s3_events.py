@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import io
 import json
 import time
+import zipfile
 from typing import Any
 
 import pytest
@@ -127,6 +129,41 @@ def _at_least(sqs: Any, url: str, count: int) -> list[dict[str, Any]]:
         if len(found) == count:
             return list(found.values())
     raise AssertionError(found)
+
+
+def test_functions(cloud: LocalCloud, s3: Any) -> None:
+    """A function is invoked with the event; it needs no test event."""
+    functions, logs = cloud.client("lambda"), cloud.client("logs")
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as written:
+        written.writestr(
+            "index.py", "def handler(event, context):\n    print('got', event['Records'][0]['s3']['object']['key'])\n"
+        )
+    made = functions.create_function(
+        FunctionName="told",
+        Runtime="python3.11",
+        Role="arn:aws:iam::000000000000:role/anyone",
+        Handler="index.handler",
+        Code={"ZipFile": packed.getvalue()},
+    )
+    s3.put_bucket_notification_configuration(
+        Bucket="bucket",
+        NotificationConfiguration={
+            "LambdaFunctionConfigurations": [
+                {"LambdaFunctionArn": made["FunctionArn"], "Events": ["s3:ObjectCreated:*"]}
+            ]
+        },
+    )
+    s3.put_object(Bucket="bucket", Key="for you", Body=b"1")
+    for _ in range(100):
+        try:
+            lines = logs.filter_log_events(logGroupName="/aws/lambda/told", filterPattern="got")["events"]
+        except ClientError:
+            lines = []
+        if lines:
+            break
+        time.sleep(0.1)
+    assert [line["message"].strip() for line in lines] == ["got for+you"]
 
 
 def test_event_bridge(cloud: LocalCloud, s3: Any) -> None:
