@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -97,8 +96,8 @@ BAD = queue(VisibilityTimeout=1_000_000)
 
 
 @pytest.fixture
-def stacks(cloud: LocalCloud) -> Iterator[Stacks]:
-    yield Stacks(cloud)
+def stacks(cloud: LocalCloud) -> Stacks:
+    return Stacks(cloud)
 
 
 def test_stack_life(cloud: LocalCloud, stacks: Stacks) -> None:

@@ -126,6 +126,8 @@ class Resolver:
     def _getatt(self, argument: Any) -> Any:
         if isinstance(argument, str):
             argument = argument.split(".", 1)
+        if self._context.extended and isinstance(argument, list) and argument:
+            argument = [self.resolve(argument[0]), *argument[1:]]
         if not (isinstance(argument, list) and len(argument) >= 2 and isinstance(argument[0], str)):
             raise invalid(
                 "Template error: every Fn::GetAtt object requires two non-empty parameters, the resource name and the "

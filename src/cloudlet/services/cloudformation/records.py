@@ -282,7 +282,7 @@ class Records:
         """Why the last operation on a stack went wrong: its own reason when its latest failure began."""
         row = await self.db.scan(
             lambda tx: tx.execute(
-                "SELECT value FROM event WHERE stack = ? AND value LIKE ? ORDER BY number DESC LIMIT 1",
+                "SELECT value FROM event WHERE stack = ? AND CAST(value AS TEXT) LIKE ? ORDER BY number DESC LIMIT 1",
                 (stack_id, "%The following resource(s) failed to%"),
             ).fetchone()
         )
