@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 import time
 import urllib.request
+import zipfile
 from typing import Any
 
 import pytest
@@ -496,3 +498,41 @@ def test_a_stack_of_log_groups(cloud: LocalCloud, logs: Any) -> None:
     stacks.delete_stack(StackName="logs")
     stacks.get_waiter("stack_delete_complete").wait(StackName="logs", WaiterConfig={"Delay": 1})
     assert logs.describe_log_groups()["logGroups"] == logs.describe_query_definitions()["queryDefinitions"] == []
+
+
+HEARER = """
+import base64, gzip, json
+def handler(event, context):
+    told = json.loads(gzip.decompress(base64.b64decode(event["awslogs"]["data"])))
+    print("HEARD", told["logGroup"], told["subscriptionFilters"][0], [one["message"] for one in told["logEvents"]])
+"""
+
+
+def test_a_subscription_invokes_a_function(cloud: LocalCloud, logs: Any) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("index.py", HEARER)
+    made = cloud.client("lambda").create_function(
+        FunctionName="hearer",
+        Runtime="python3.11",
+        Handler="index.handler",
+        Role="arn:aws:iam::000000000000:role/anyone",
+        Code={"ZipFile": packed.getvalue()},
+    )
+    make(logs, "app", "one")
+    subscription = {"logGroupName": "app", "filterName": "errors", "filterPattern": "ERROR"}
+    logs.put_subscription_filter(**subscription, destinationArn=made["FunctionArn"])
+    put(logs, "ERROR a", "fine", "ERROR b")
+    heard: list[str] = []
+    for _ in range(200):
+        if logs.describe_log_groups(logGroupNamePrefix="/aws/lambda/hearer")["logGroups"]:
+            events = logs.filter_log_events(logGroupName="/aws/lambda/hearer", filterPattern="HEARD")["events"]
+            if heard := [event["message"].strip() for event in events]:
+                break
+        time.sleep(0.05)
+    assert heard == ["HEARD app errors ['ERROR a', 'ERROR b']"]
+    logs.delete_subscription_filter(logGroupName="app", filterName="errors")
+    gone = "arn:aws:lambda:us-east-1:000000000000:function:nobody"
+    assert "Could not execute the lambda function" in refused(
+        logs.put_subscription_filter, **subscription, destinationArn=gone
+    )

@@ -26,13 +26,16 @@ class Tailing(Base):
         names, prefixes = input.get("logStreamNames", []), input.get("logStreamNamePrefixes", [])
         if names and prefixes:
             raise AwsError(
-                "InvalidParameterException", "logStreamNames and logStreamNamePrefixes cannot be used together."
+                "InvalidParameterException", "Only one of logStreamNames or logStreamNamePrefixes can be provided."
             )
         identifiers = input["logGroupIdentifiers"]
         if len(identifiers) > _GROUPS_AT_MOST:
             raise AwsError("InvalidParameterException", f"A session can have at most {_GROUPS_AT_MOST} log groups.")
         if (names or prefixes) and len(identifiers) > 1:
-            raise AwsError("InvalidParameterException", "Log streams can only be given with a single log group.")
+            raise AwsError(
+                "InvalidParameterException",
+                "logStreamNames and logStreamNamePrefixes can only be used with a single log group.",
+            )
         matches = compile_pattern(input.get("logEventFilterPattern", ""))
         groups = {group.name: group.arn for group in (self.identified(call, one) for one in identifiers)}
 
