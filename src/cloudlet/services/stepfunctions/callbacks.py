@@ -14,7 +14,7 @@ from cloudlet.services.stepfunctions.data import text_of
 from cloudlet.services.stepfunctions.engine import scope_of
 from cloudlet.services.stepfunctions.errors import invalid_arn, invalid_token, task_gone
 from cloudlet.services.stepfunctions.executions import Executions
-from cloudlet.services.stepfunctions.machines import _encryption, check_name
+from cloudlet.services.stepfunctions.machines import check_name, encryption_of
 from cloudlet.services.stepfunctions.pages import paged
 from cloudlet.services.stepfunctions.records import Activity
 from cloudlet.services.stepfunctions.tasks import Pending
@@ -63,7 +63,7 @@ class Callbacks(Executions):
         name = input["name"]
         check_name(name)
         tags = {tag["key"]: tag.get("value", "") for tag in input.get("tags", [])}
-        made = Activity(self.clock.now(), _encryption(input), tags)
+        made = Activity(self.clock.now(), encryption_of(input), tags)
 
         def create(tx: Tx) -> Activity:
             if (existing := self.activities.get(call.scope, name, tx)) is not None:

@@ -22,7 +22,6 @@ from cloudlet.services.stepfunctions.machines import Machines, check_name, named
 from cloudlet.services.stepfunctions.pages import paged, place_of, size_of, token_of
 from cloudlet.services.stepfunctions.records import Execution, MapRun, Row, StateMachine
 from cloudlet.services.stepfunctions.redrive import redriven
-from cloudlet.services.stepfunctions.runs import Run
 from cloudlet.store import Tx
 
 _EXECUTION_ARN = re.compile(r"arn:aws[\w-]*:states:([\w-]+):(\d{12}):execution:([^:]+):([^:]+)")
@@ -330,10 +329,6 @@ class Executions(Machines):
         if row is None:
             raise no_execution(its_arn)
         return row
-
-    def run_of(self, its_arn: str) -> Run | None:
-        """The run of an execution that has not ended."""
-        return self.running.get(its_arn)
 
 
 def _came_to(body: Execution) -> Output:

@@ -33,7 +33,7 @@ class Machines(Engine):
         now, id, revision_id = self.clock.now(), uuid.uuid4().hex, str(uuid.uuid4())
         revision = Revision(id, input["definition"], role, _logging(input), _tracing(input), now)
         tags = {tag["key"]: tag.get("value", "") for tag in input.get("tags", [])}
-        machine = StateMachine(id, kind, now, revision_id, _encryption(input), tags)
+        machine = StateMachine(id, kind, now, revision_id, encryption_of(input), tags)
         if input.get("versionDescription") and not input.get("publish"):
             raise AwsError("ValidationException", "Version description can only be set when publish is true")
         its_arn = arn("states", call, f"stateMachine:{name}")
@@ -93,7 +93,7 @@ class Machines(Engine):
                 logging=_logging(input) if "loggingConfiguration" in input else own.value.logging,
                 tracing=_tracing(input) if "tracingConfiguration" in input else own.value.tracing,
             )
-            encryption = _encryption(input) if "encryptionConfiguration" in input else machine.encryption
+            encryption = encryption_of(input) if "encryptionConfiguration" in input else machine.encryption
             revision_id = machine.revision
             # Every update makes a revision, also one that changes nothing.
             if any(key in input for key in wanted):
@@ -320,7 +320,8 @@ def _tracing(input: Input) -> bool:
     return bool((input.get("tracingConfiguration") or {}).get("enabled", False))
 
 
-def _encryption(input: Input) -> dict[str, Any]:
+def encryption_of(input: Input) -> dict[str, Any]:
+    """The encryption configuration. Raises NotImplemented for a key of the customer's."""
     configuration: dict[str, Any] = input.get("encryptionConfiguration") or {}
     if configuration.get("type") == "CUSTOMER_MANAGED_KMS_KEY":
         raise not_implemented("state machines and activities with the encryption type CUSTOMER_MANAGED_KMS_KEY")
