@@ -58,7 +58,7 @@ class Preparer:
         body = await sources.text_of(self._cloud, call, input)
         if input.get("UsePreviousTemplate"):
             if body is not None:
-                raise invalid("You cannot specify both usePreviousTemplate and Template URL or Template Body.")
+                raise invalid("You cannot specify both usePreviousTemplate and Template Body/Template URL.")
             if previous is None:
                 raise invalid("Cannot use the previous template of a stack that has none.")
             body = previous.body
