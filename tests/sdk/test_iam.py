@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
+from cloudlet.services.iam.mfa import code_of
 from cloudlet.testing import LocalCloud
 
 ACCOUNT = "000000000000"
@@ -559,3 +567,54 @@ def test_simulation(cloud: LocalCloud) -> None:
         refusal(iam.simulate_principal_policy, **{**asked, "PolicySourceArn": "arn:aws:s3:::a-long-bucket"})[0]
         == "InvalidInput"
     )
+
+
+def test_mfa_devices(cloud: LocalCloud) -> None:
+    iam = cloud.client("iam")
+    iam.create_user(UserName="ann")
+    device = iam.create_virtual_mfa_device(VirtualMFADeviceName="phone")["VirtualMFADevice"]
+    serial, seed = device["SerialNumber"], device["Base32StringSeed"].decode()
+    assert serial == f"arn:aws:iam::{ACCOUNT}:mfa/phone"
+    enable = {"UserName": "ann", "SerialNumber": serial}
+    wrong = {"AuthenticationCode1": "000000", "AuthenticationCode2": "000001"}
+    assert refusal(iam.enable_mfa_device, **enable, **wrong)[0] == "InvalidAuthenticationCode"
+    step = int(time.time()) // 30
+    iam.enable_mfa_device(
+        **enable, AuthenticationCode1=code_of(seed, step - 1), AuthenticationCode2=code_of(seed, step)
+    )
+    assert [one["SerialNumber"] for one in iam.list_mfa_devices(UserName="ann")["MFADevices"]] == [serial]
+    (shown,) = iam.list_virtual_mfa_devices(AssignmentStatus="Assigned")["VirtualMFADevices"]
+    assert shown["User"]["UserName"] == "ann"
+    assert refusal(iam.delete_virtual_mfa_device, SerialNumber=serial)[0] == "DeleteConflict"
+    assert refusal(iam.delete_user, UserName="ann")[0] == "DeleteConflict"
+    iam.deactivate_mfa_device(**enable)
+    iam.delete_virtual_mfa_device(SerialNumber=serial)
+    iam.delete_user(UserName="ann")
+
+
+def test_server_certificates(cloud: LocalCloud) -> None:
+    iam = cloud.client("iam")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "shop.example.com")])
+    start = datetime.now(UTC).replace(microsecond=0)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, start, start + timedelta(days=30))
+        .sign(key, hashes.SHA256())
+        .public_bytes(Encoding.PEM)
+        .decode()
+    )
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    upload = {"ServerCertificateName": "shop", "CertificateBody": made, "PrivateKey": pem}
+    shown = iam.upload_server_certificate(**upload, Path="/tls/")["ServerCertificateMetadata"]
+    assert shown["Arn"] == f"arn:aws:iam::{ACCOUNT}:server-certificate/tls/shop"
+    assert shown["Expiration"] == start + timedelta(days=30)
+    iam.update_server_certificate(ServerCertificateName="shop", NewServerCertificateName="store")
+    kept = iam.get_server_certificate(ServerCertificateName="store")["ServerCertificate"]
+    assert kept["CertificateBody"].strip() == made.strip()
+    assert len(iam.list_server_certificates(PathPrefix="/tls/")["ServerCertificateMetadataList"]) == 1
+    other = ec.generate_private_key(ec.SECP256R1())
+    stolen = other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    assert refusal(iam.upload_server_certificate, **{**upload, "PrivateKey": stolen})[0] == "KeyPairMismatch"
+    assert refusal(iam.upload_server_certificate, **{**upload, "CertificateBody": "x"})[0] == "MalformedCertificate"
+    iam.delete_server_certificate(ServerCertificateName="store")
+    assert refusal(iam.get_server_certificate, ServerCertificateName="store")[0] == "NoSuchEntity"

@@ -32,6 +32,10 @@ _QUOTAS = {
     "RolePolicySizeQuota": 10240,
     "PolicySizeQuota": 6144,
     "AssumeRolePolicySizeQuota": 2048,
+    "PolicyVersionsInUseQuota": 10000,
+    "ServerCertificatesQuota": 20,
+    "SigningCertificatesPerUserQuota": 2,
+    "GlobalEndpointTokenVersion": 1,
 }
 
 
@@ -91,6 +95,7 @@ class Accounts(Policies):
 
     async def GetAccountSummary(self, call: Call, input: Input) -> Output:
         scope = scope_of(call)
+        devices = self.devices.list(scope)
         counts = {
             "Users": len(self.users.list(scope)),
             "Groups": len(self.groups.list(scope)),
@@ -99,30 +104,22 @@ class Accounts(Policies):
             "PolicyVersionsInUse": sum(len(record.value.versions) for record in self.policies.list(scope)),
             "InstanceProfiles": len(self.profiles.list(scope)),
             "Providers": len(self.providers.list(scope)),
-            "MFADevices": 0,
-            "MFADevicesInUse": 0,
+            "MFADevices": len(devices),
+            "MFADevicesInUse": sum(bool(record.value.user) for record in devices),
             "AccountMFAEnabled": 0,
             "AccountAccessKeysPresent": 1 if self.account(scope).root_keys else 0,
-            "ServerCertificates": 0,
+            "AccountSigningCertificatesPresent": 0,
+            "ServerCertificates": len(self.certificates.list(scope)),
         }
         return {"SummaryMap": {**_QUOTAS, **counts}}
 
     # These cannot be made here, so that a user has none; tools ask before they delete a user.
-
-    async def ListMFADevices(self, call: Call, input: Input) -> Output:
-        return self._none("MFADevices", call, input)
-
-    async def ListVirtualMFADevices(self, call: Call, input: Input) -> Output:
-        return self._none("VirtualMFADevices", call, input)
 
     async def ListSSHPublicKeys(self, call: Call, input: Input) -> Output:
         return self._none("SSHPublicKeys", call, input)
 
     async def ListSigningCertificates(self, call: Call, input: Input) -> Output:
         return self._none("Certificates", call, input)
-
-    async def ListServerCertificates(self, call: Call, input: Input) -> Output:
-        return self._none("ServerCertificateMetadataList", call, input)
 
     async def ListServiceSpecificCredentials(self, call: Call, input: Input) -> Output:
         self._none("", call, input)

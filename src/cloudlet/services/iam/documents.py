@@ -23,7 +23,7 @@ _STATEMENT = frozenset(
         "Condition",
     )
 )
-_ACTION = re.compile(r"\*\Z|[A-Za-z0-9-]+:[A-Za-z0-9*?]+\Z")
+_ACTION = re.compile(r"\*\Z|[A-Za-z0-9.-]+:[^:]+\Z")
 _PARTITIONS = ("aws", "aws-cn", "aws-us-gov", "aws-iso", "aws-iso-b", "aws-eusc", "*", "${AWS::Partition}")
 
 
@@ -99,7 +99,7 @@ def _check_actions(statement: dict[str, Any]) -> None:
             raise malformed("Actions/Conditions must be prefaced by a vendor, e.g., iam, sdb, ec2, etc.")
         if not _ACTION.match(action):
             vendor, _, name = action.partition(":")
-            if not re.fullmatch(r"[A-Za-z0-9-]+", vendor):
+            if not re.fullmatch(r"[A-Za-z0-9.-]+", vendor):
                 raise malformed(f"Vendor {vendor} is not valid")
             raise malformed(
                 "Actions/Condition can contain only one colon." if ":" in name else "Syntax errors in policy."
@@ -116,7 +116,7 @@ def _check_resource(resource: str) -> None:
         raise malformed(
             f'Partition "{parts[1]}" is not valid for resource "{":".join([*parts, "*", "*", "*", "*"][:6])}".'
         )
-    if len(parts) < 6:
+    if len(parts) < 3:
         raise malformed("The policy failed legacy parsing")
 
 

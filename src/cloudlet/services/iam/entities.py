@@ -17,12 +17,14 @@ from cloudlet.services.iam.records import (
     AccessKey,
     Account,
     DeletionTask,
+    Device,
     Entity,
     Group,
     InstanceProfile,
     Policy,
     Provider,
     Role,
+    ServerCertificate,
     User,
 )
 from cloudlet.store import Database, Resources, Tx
@@ -48,6 +50,8 @@ class Entities:
         self.keys: Resources[AccessKey] = self.db.resources(AccessKey)
         self.providers: Resources[Provider] = self.db.resources(Provider)
         self.accounts: Resources[Account] = self.db.resources(Account)
+        self.devices: Resources[Device] = self.db.resources(Device)
+        self.certificates: Resources[ServerCertificate] = self.db.resources(ServerCertificate)
         self.tasks: Resources[DeletionTask] = self.db.resources(DeletionTask)
 
     def of_kind(self, kind: str) -> Resources[Any]:

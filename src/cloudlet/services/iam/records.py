@@ -25,6 +25,7 @@ class User(Entity, frozen=True):
     keys: list[str] = []
     login: dict[str, Any] | None = None
     password: str = ""  # salted hash of the login profile's password
+    devices: list[str] = []  # serial numbers of MFA devices
 
 
 class Group(Entity, frozen=True):
@@ -62,6 +63,23 @@ class Provider(msgspec.Struct, frozen=True):
     """An OpenID Connect or SAML provider."""
 
     members: dict[str, Any]
+
+
+class Device(msgspec.Struct, frozen=True):
+    """A virtual MFA device. ``seed`` is its secret in base 32; ``user`` is empty until it is enabled for one."""
+
+    members: dict[str, Any]
+    seed: str
+    user: str = ""
+
+
+class ServerCertificate(msgspec.Struct, frozen=True):
+    """A certificate with its chain and its key, in PEM."""
+
+    members: dict[str, Any]
+    body: str
+    chain: str
+    key: str
 
 
 class Account(msgspec.Struct, frozen=True):

@@ -7,14 +7,14 @@ import os
 
 from cloudlet.services import api
 from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.iam.certificates import Certificates
 from cloudlet.services.iam.credentials import new_id, new_secret
 from cloudlet.services.iam.records import KEYS, MIGRATIONS, AccessKey
-from cloudlet.services.iam.simulation import Simulation
 
 _ROOT_ACCOUNT = "000000000000"
 
 
-class Service(Simulation, api.Service):
+class Service(Certificates, api.Service):
     """The operations are in ``users.py``, ``roles.py``, ``policies.py`` and ``account.py``; those that are the same for
     users, groups and roles are here and do their work in ``entities.py``. ``authorization.py`` decides who may do what,
     by the rules of ``evaluation.py``."""

@@ -73,6 +73,7 @@ class Users(Entities):
                 ("remove user from all groups", user.groups),
                 ("delete access keys", user.keys),
                 ("delete login profile", user.login),
+                ("deactivate MFA devices", user.devices),
             ):
                 if held:
                     raise conflict(f"Cannot delete entity, must {reason} first.")

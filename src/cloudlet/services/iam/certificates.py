@@ -1,0 +1,130 @@
+"""Server certificates: kept for whoever terminates TLS, and checked when they come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from cloudlet.errors import AwsError
+from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.iam.credentials import new_id
+from cloudlet.services.iam.entities import checked_tags, exists, no_such, page, scope_of, with_tags, without_tags
+from cloudlet.services.iam.mfa import Mfa
+from cloudlet.services.iam.records import ServerCertificate
+from cloudlet.store import Tx
+
+
+class Certificates(Mfa):
+    """Operations on server certificates."""
+
+    async def UploadServerCertificate(self, call: Call, input: Input) -> Output:
+        scope, name, path = scope_of(call), input["ServerCertificateName"], input.get("Path", "/")
+        members: dict[str, Any] = {
+            "Path": path,
+            "ServerCertificateName": name,
+            "ServerCertificateId": new_id("ASCA"),
+            "Arn": f"arn:aws:iam::{call.account}:server-certificate{path}{name}",
+            "UploadDate": self.clock.now(),
+            "Expiration": _expiry(input["CertificateBody"], input["PrivateKey"]),
+        }
+        if tags := checked_tags(input.get("Tags", ())):
+            members["Tags"] = tags
+        kept = ServerCertificate(
+            members, input["CertificateBody"], input.get("CertificateChain", ""), input["PrivateKey"]
+        )
+
+        def work(tx: Tx) -> None:
+            if self.certificates.get(scope, name, tx) is not None:
+                raise exists(f"The Server Certificate with name {name} already exists.")
+            self.certificates.put(tx, scope, name, kept)
+
+        await self.db.write(work)
+        return {"ServerCertificateMetadata": _metadata(members), **({"Tags": tags} if tags else {})}
+
+    async def GetServerCertificate(self, call: Call, input: Input) -> Output:
+        kept = self._certificate(call, input)
+        shown = {"ServerCertificateMetadata": _metadata(kept.members), "CertificateBody": kept.body}
+        if kept.chain:
+            shown["CertificateChain"] = kept.chain
+        if tags := kept.members.get("Tags"):
+            shown["Tags"] = tags
+        return {"ServerCertificate": shown}
+
+    async def ListServerCertificates(self, call: Call, input: Input) -> Output:
+        prefix = input.get("PathPrefix", "/")
+        found = [record.value.members for record in self.certificates.list(scope_of(call))]
+        shown = [_metadata(members) for members in found if members["Path"].startswith(prefix)]
+        return page("ServerCertificateMetadataList", shown, input)
+
+    async def UpdateServerCertificate(self, call: Call, input: Input) -> Output:
+        scope, old = scope_of(call), input["ServerCertificateName"]
+        new: str = input.get("NewServerCertificateName") or old
+
+        def work(tx: Tx) -> None:
+            kept = self._certificate(call, input, tx)
+            if new != old and self.certificates.get(scope, new, tx) is not None:
+                raise exists(f"The Server Certificate with name {new} already exists.")
+            path = input.get("NewPath", kept.members["Path"])
+            arn = f"arn:aws:iam::{call.account}:server-certificate{path}{new}"
+            members = {**kept.members, "ServerCertificateName": new, "Path": path, "Arn": arn}
+            self.certificates.delete(tx, scope, old)
+            self.certificates.put(tx, scope, new, msgspec.structs.replace(kept, members=members))
+
+        await self.db.write(work)
+        return {}
+
+    async def DeleteServerCertificate(self, call: Call, input: Input) -> Output:
+        def work(tx: Tx) -> None:
+            self._certificate(call, input, tx)
+            self.certificates.delete(tx, scope_of(call), input["ServerCertificateName"])
+
+        await self.db.write(work)
+        return {}
+
+    async def TagServerCertificate(self, call: Call, input: Input) -> Output:
+        await self._change_certificate(call, input, lambda kept: with_tags(kept, input["Tags"]))
+        return {}
+
+    async def UntagServerCertificate(self, call: Call, input: Input) -> Output:
+        await self._change_certificate(call, input, lambda kept: without_tags(kept, input["TagKeys"]))
+        return {}
+
+    async def ListServerCertificateTags(self, call: Call, input: Input) -> Output:
+        return page("Tags", self._certificate(call, input).members.get("Tags", []), input)
+
+    async def _change_certificate(self, call: Call, input: Input, change: Any) -> None:
+        def work(tx: Tx) -> None:
+            kept = change(self._certificate(call, input, tx))
+            self.certificates.put(tx, scope_of(call), input["ServerCertificateName"], kept)
+
+        await self.db.write(work)
+
+    def _certificate(self, call: Call, input: Input, tx: Tx | None = None) -> ServerCertificate:
+        name = input["ServerCertificateName"]
+        record = self.certificates.get(scope_of(call), name, tx)
+        if record is None:
+            raise no_such(f"The Server Certificate with name {name} cannot be found.")
+        return record.value
+
+
+def _metadata(members: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if name != "Tags"}
+
+
+def _expiry(body: str, key: str) -> float:
+    """When a certificate ends. Raises MalformedCertificate and KeyPairMismatch."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+
+    try:
+        certificate = x509.load_pem_x509_certificate(body.encode())
+    except ValueError:
+        raise AwsError("MalformedCertificate", "Unable to parse certificate.", status=400) from None
+    try:
+        private = serialization.load_pem_private_key(key.encode(), None)
+    except (TypeError, ValueError):
+        raise AwsError("MalformedCertificate", "Unable to parse private key.", status=400) from None
+    if private.public_key() != certificate.public_key():
+        raise AwsError("KeyPairMismatch", "Certificate and private key do not match.", status=400)
+    return certificate.not_valid_after_utc.timestamp()
