@@ -157,8 +157,9 @@ _S3_STATUSES = {
     "SlowDown": 503,
 }
 
-# A browser's upload with a form, which no SDK calls: its answer is 204, 201 with a document, or a redirect.
-_POST_OBJECT = {
+# A browser's upload with a form, which no SDK calls: its answer is 204, 201 with a document, or a redirect. And the
+# answer about a restore, which says by its status whether the object is restored already.
+_S3_ADDITIONS = {
     "operations": {
         "PostObject": {
             "name": "PostObject",
@@ -192,15 +193,31 @@ _POST_OBJECT = {
             },
         },
         "PostObjectStatus": {"type": "integer"},
+        "RestoreObjectOutput": {
+            "type": "structure",
+            "members": {
+                "StatusCode": {"shape": "PostObjectStatus", "location": "statusCode"},
+                "RequestCharged": {
+                    "shape": "RequestCharged",
+                    "location": "header",
+                    "locationName": "x-amz-request-charged",
+                },
+                "RestoreOutputPath": {
+                    "shape": "RestoreOutputPath",
+                    "location": "header",
+                    "locationName": "x-amz-restore-output-path",
+                },
+            },
+        },
     },
 }
 
 _S3 = Amendment(
     statuses=_S3_STATUSES,
-    additions=_POST_OBJECT,
+    additions=_S3_ADDITIONS,
     namespace="http://s3.amazonaws.com/doc/2006-03-01/",
     bare_errors=True,
-    answers={"PutBucketPolicy": 204, "PutBucketTagging": 204, "RestoreObject": 202},
+    answers={"PutBucketPolicy": 204, "PutBucketTagging": 204},
     unwrapped={"GetBucketLocation": "LocationConstraint"},
     roots={
         "CompleteMultipartUpload": "CompleteMultipartUploadResult",

@@ -284,7 +284,7 @@ class Buckets(api.Service):
     def resources_of(self, account: str, region: str) -> list[dict[str, str]]:
         return [
             {
-                "type": "bucket",
+                "type": "AWS::S3::Bucket",
                 "name": record.name,
                 "arn": f"arn:aws:s3:::{record.name}",
                 "endpoint": f"{self.cloud.endpoint}/{record.name}",

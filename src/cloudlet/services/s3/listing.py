@@ -16,6 +16,7 @@ from cloudlet.services.s3.records import Bucket, Stored
 from cloudlet.store import Tx
 
 _MOST = 1000
+_FEW = 2
 _LAST = "\U0010ffff"
 
 Rows = Callable[[str, int, int], list[Stored]]
@@ -63,9 +64,11 @@ def page(rows: Rows, prefix: str, delimiter: str, after: str, after_seq: int, mo
                     return Page([], False)
     entries: list[Stored | str] = []
     start, seq = (after, after_seq) if after >= prefix else (prefix, records.NEWEST)
+    # After a folded prefix the next key is likely to be in another: few rows are read until there are single ones.
+    ahead = _FEW if delimiter else most + 1
     while True:
-        wanted = most + 1 - len(entries)
-        found = rows(start, seq, min(wanted, 200) if delimiter else wanted)
+        limit = min(most + 1 - len(entries), ahead)
+        found = rows(start, seq, limit)
         for stored in found:
             end = stored.key.find(delimiter, len(prefix)) if delimiter else -1
             if len(entries) == most:
@@ -76,12 +79,14 @@ def page(rows: Rows, prefix: str, delimiter: str, after: str, after_seq: int, mo
                 start, seq = successor(common), records.NEWEST
                 if not start:
                     return Page(entries, False)
+                ahead = _FEW
                 break
             entries.append(stored)
             start, seq = stored.key, stored.seq
         else:
-            if len(found) < (min(wanted, 200) if delimiter else wanted):
+            if len(found) < limit:
                 return Page(entries, False)
+            ahead *= 4
 
 
 class Listing(Buckets):

@@ -55,6 +55,12 @@ class Notifications(Buckets):
         if not input.get("SkipDestinationValidation"):
             known = _destinations(bucket.settings.get("notification", {}))
             for service, arn in dict.fromkeys(_destinations(asked)):
+                if arn.split(":")[3:4] not in ([], [bucket.region]):
+                    raise AwsError(
+                        "InvalidArgument",
+                        "The notification destination service region is not valid for the bucket location constraint",
+                        ArgumentName=arn,
+                    )
                 await self._validate(call, input["Bucket"], arn, service, is_new=(service, arn) not in known)
         await self.set(call, input, "notification", asked or None)
         return {}

@@ -32,7 +32,7 @@ class Restoring(Reading, Notifications):
         now = self.clock.now()
         until = lifecycle_rules.midnight_after(now, days)
 
-        def write(tx: Tx) -> bool:
+        def write(tx: Tx) -> tuple[bool, bool]:
             stored = self.look_up(tx, call, bucket, input, whole=False)
             if stored.storage not in ARCHIVED:
                 raise AwsError(
@@ -42,15 +42,17 @@ class Restoring(Reading, Notifications):
                     StorageClass=stored.storage,
                 )
             info = msgspec.json.decode(stored.info)
+            known = info.get("RestoredUntil", 0) > now
             info["Restore"] = f'ongoing-request="false", expiry-date="{formatdate(until, usegmt=True)}"'
             info["RestoredUntil"] = until
             records.change(tx, stored, "info", msgspec.json.encode(info))
             told = False
-            if "notification" in bucket.settings:
+            if "notification" in bucket.settings and not known:
                 for event in ("ObjectRestore:Post", "ObjectRestore:Completed"):
                     told = self.announce(tx, call, input["Bucket"], bucket, event, stored) or told
-            return told
+            return known, told
 
-        if await self.db.write(write):
+        known, told = await self.db.write(write)
+        if told:
             self.outbox.wake()
-        return {}
+        return {"StatusCode": 200 if known else 202}

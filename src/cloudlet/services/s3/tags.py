@@ -25,7 +25,7 @@ def check_tags(tags: Tags, most: int) -> None:
         if len(tag["Value"]) > 256:
             raise AwsError("InvalidTag", "The TagValue you have provided is invalid", TagKey=tag["Key"])
         if tag["Key"].startswith("aws:") and most == 10:
-            raise AwsError("InvalidTag", "System tags cannot be added/updated by requester", TagKey=tag["Key"])
+            raise AwsError("InvalidTag", "Your TagKey cannot be prefixed with aws:", TagKey=tag["Key"])
 
 
 def of_header(text: str) -> Tags:

@@ -118,7 +118,7 @@ class Writing(Notifications):
             return stored, freed, told
 
         try:
-            stored, freed, told = await self.db.write(write)
+            stored, freed, told = await self.db.write(write, long=also is not None)
         except BaseException:
             if also is None:
                 self.contents.discard(new.file_list())
