@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -138,16 +138,18 @@ class Request:
 class Response:
     """One HTTP answer. ``body`` is bytes or a stream; the gateway adds Content-Length for bytes.
 
-    ``cookies`` are Set-Cookie headers, the only ones that cannot be joined into one.
+    ``cookies`` are Set-Cookie headers, the only ones that cannot be joined into one. ``upgrade`` makes a WebSocket of
+    the connection of a request that has asked for it, and is given that (``gateway.websocket.Socket``).
     """
 
-    __slots__ = ("body", "cookies", "headers", "status")
+    __slots__ = ("body", "cookies", "headers", "status", "upgrade")
 
     def __init__(self, status: int = 200, headers: dict[str, str] | None = None, body: bytes | Stream = b"") -> None:
         self.status = status
         self.headers: dict[str, str] = headers if headers is not None else {}
         self.body = body
         self.cookies: list[str] = []
+        self.upgrade: Callable[[Any], Awaitable[None]] | None = None
 
 
 class BodyTooLarge(Exception):

@@ -52,8 +52,6 @@ def find(request: Request) -> Door | None:
     if name.startswith("s3-website-"):
         name = "s3-website"
     if name in _BY_HOST and rest_of_host[-1] in ("localhost", "com", "aws", "on"):
-        if name == "execute-api" and request.path.split("/", 3)[2:3] == ["@connections"]:
-            return None
         return Door(DOORS[name], label)
     return None
 

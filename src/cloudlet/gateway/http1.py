@@ -15,6 +15,7 @@ from typing import Any
 
 import httptools
 
+from cloudlet.gateway import websocket
 from cloudlet.http import ClientGone, Request, Response
 
 log = logging.getLogger("cloudlet.gateway")
@@ -55,6 +56,9 @@ class Connection(asyncio.Protocol):
         self._closing = False
         self._writable: asyncio.Future[None] | None = None
         self._paused = False
+        self._upgrading = False  # the request under way may become a WebSocket; what follows it is kept
+        self._rest = b""
+        self._socket: websocket.Socket | None = None
 
     # The transport's side
 
@@ -68,6 +72,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.open.discard(self)
         self._closing = True
+        if self._socket is not None:
+            self._socket.lost()
         if self._body is not None:
             self._body.cut_off()
         for _, body in self._waiting:
@@ -76,6 +82,14 @@ class Connection(asyncio.Protocol):
             self._writable.set_result(None)
 
     def data_received(self, data: bytes) -> None:
+        if self._socket is not None:
+            self._socket.feed(data)
+            return
+        if self._upgrading:
+            self._rest += data
+            if len(self._rest) > _LONGEST_HEAD:
+                self.hold()
+            return
         if self._in_head:
             # Counted before the parser sees it: it would gather a header that never ends.
             self._head_size += len(data)
@@ -84,8 +98,15 @@ class Connection(asyncio.Protocol):
                 return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refuse(400)
+        except httptools.HttpParserUpgrade as upgrade:
+            rest = data[upgrade.args[0] :]
+            if self._may_become_socket():
+                self._rest = rest
+            else:
+                # Another protocol than ours, HTTP/2 for example: the request is answered as what it is.
+                self._parser = httptools.HttpRequestParser(self)
+                if rest:
+                    self.data_received(rest)
         except httptools.HttpParserError:
             if not self._closing:
                 self._refuse(400)
@@ -130,6 +151,7 @@ class Connection(asyncio.Protocol):
             path = "/" + path.partition("://")[2].partition("/")[2] if "://" in path else path
         body = self._body = Body(self, expects_continue=headers.get("expect", "").lower() == "100-continue")
         body.keep_alive = self._parser.should_keep_alive()
+        self._upgrading = websocket.is_wanted(headers)
         request = Request(
             self._parser.get_method().decode("latin-1"),
             path,
@@ -168,6 +190,11 @@ class Connection(asyncio.Protocol):
     async def _serve(self, request: Request, body: Body) -> None:
         try:
             response = await self._connections.handle(request)
+            if response.upgrade is not None and self._upgrading and not self._closing:
+                await self._become_socket(request, response)
+                return
+            if self._upgrading:
+                body.keep_alive = False
             await self._answer(request, body, response)
         except ClientGone:
             self.close()
@@ -179,6 +206,23 @@ class Connection(asyncio.Protocol):
         if not self._closing and self._waiting:
             self.go_on()
             self._begin(*self._waiting.popleft())
+
+    def _may_become_socket(self) -> bool:
+        return self._upgrading
+
+    async def _become_socket(self, request: Request, response: Response) -> None:
+        """Speak WebSocket from now on, until it is over."""
+        assert response.upgrade is not None
+        self._transport.write(websocket.handshake(request, response.headers))
+        self._socket = websocket.Socket(self._transport)
+        rest, self._rest = self._rest, b""
+        self.go_on()
+        if rest:
+            self._socket.feed(rest)
+        try:
+            await response.upgrade(self._socket)
+        finally:
+            self._socket.close()
 
     async def _answer(self, request: Request, body: Body, response: Response) -> None:
         status, content = response.status, response.body
@@ -262,7 +306,9 @@ class Connection(asyncio.Protocol):
 
     def close_when_idle(self) -> None:
         """Close now, or let the request under way end first."""
-        if not self._busy:
+        if self._socket is not None:
+            self._socket.going_away()
+        elif not self._busy:
             self.close()
 
 
