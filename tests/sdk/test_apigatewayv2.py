@@ -66,7 +66,7 @@ def archive(source: str) -> bytes:
     return packed.getvalue()
 
 
-def function(cloud: LocalCloud, name: str, source: str) -> str:
+def function(cloud: LocalCloud, name: str, source: str, **settings: Any) -> str:
     """A Python function; returns its ARN."""
     functions = cloud.client("lambda")
     made = functions.create_function(
@@ -75,6 +75,7 @@ def function(cloud: LocalCloud, name: str, source: str) -> str:
         Handler="app.handler",
         Role="arn:aws:iam::000000000000:role/any",
         Code={"ZipFile": archive(source)},
+        **settings,
     )
     functions.get_waiter("function_active_v2").wait(FunctionName=name)
     return str(made["FunctionArn"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -155,6 +156,11 @@ def _identity(context: events.Context, source: str) -> str | None:
     if source.startswith("$context."):
         return str({"httpMethod": context.request.method, "path": context.full_path}.get(name, "")) or None
     return None
+
+
+def iso_time(now: float) -> str:
+    """A moment in ISO 8601."""
+    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _refuse(status: int, body: bytes) -> Response:

@@ -16,6 +16,7 @@ from cloudlet.services.apigatewayv2.access_log import AccessLog
 from cloudlet.services.apigatewayv2.records import Api, Deployment
 from cloudlet.services.apigatewayv2.remembered import Decisions
 from cloudlet.services.apigatewayv2.routes import Router
+from cloudlet.services.apigatewayv2.websockets import WebSockets
 from cloudlet.store import Record
 
 if TYPE_CHECKING:
@@ -33,6 +34,12 @@ class Published:
     router: Router
     integrations: dict[str, dict[str, Any]]
     authorizers: dict[str, dict[str, Any]]
+    by_key: dict[str, dict[str, Any]]  # routes
+    answering: frozenset[str]  # routes that have a response
+
+    def answers(self, route: dict[str, Any]) -> bool:
+        """Whether what a WebSocket's route leads to is sent back to the client."""
+        return route.get("RouteId") in self.answering
 
 
 class DataPlane:
@@ -40,7 +47,8 @@ class DataPlane:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._cloud = service.cloud
+        self.cloud = self._cloud = service.cloud
+        self.sockets = WebSockets(self)
         self._published: dict[tuple[str, str, str], Published | None] = {}
         self._revision = -1
         self._decisions = Decisions()
@@ -50,6 +58,8 @@ class DataPlane:
     async def answer(self, request: Request, record: Record[Api]) -> Response:
         """Answer one request; every error is an answer in API Gateway's own words."""
         api = record.value.members
+        if api["ProtocolType"] == "WEBSOCKET":
+            return await self.sockets.answer(request, record)
         published, path = self._stage(record, unquote(request.path))
         if published is None:
             return message(404, "Not Found")
@@ -73,9 +83,7 @@ class DataPlane:
         context = events.Context(
             request, body, record.name, account, region, published.stage, match, path, self._cloud.clock.now()
         )
-        authorized, refusal = await access.authorize(
-            self._cloud, context, published.authorizers, self._decisions, self._issuers
-        )
+        authorized, refusal = await self.authorize(context, published)
         if refusal is not None:
             return refusal
         context.authorizer = authorized
@@ -83,6 +91,12 @@ class DataPlane:
         if settings := published.stage.get("AccessLogSettings"):
             self._log.write(record.scope, record.name, settings, lambda name: _variable(context, response, name))
         return integrations.mapped(context, integration, response)
+
+    async def authorize(
+        self, context: events.Context, published: Published
+    ) -> tuple[dict[str, Any] | None, Response | None]:
+        """What the route's authorizer says of the caller, and a refusal or None."""
+        return await access.authorize(self._cloud, context, published.authorizers, self._decisions, self._issuers)
 
     async def _integrate(self, context: events.Context, integration: dict[str, Any]) -> Response:
         try:
@@ -113,16 +127,20 @@ class DataPlane:
             return message(500, "Internal Server Error")
         return events.read_answer(await integrations.whole(result.get("Payload", b"")), newer)
 
-    def _stage(self, record: Record[Api], path: str) -> tuple[Published | None, str]:
-        """The stage that a path asks for, and the path as its routes know it."""
+    def published(self, record: Record[Api], name: str) -> Published | None:
+        """A stage as it is now."""
         if self._revision != self._service.db.revision:
             self._revision = self._service.db.revision
             self._published.clear()
             self._decisions.clear()
+        return self._publish(record, name)
+
+    def _stage(self, record: Record[Api], path: str) -> tuple[Published | None, str]:
+        """The stage that a path asks for, and the path as its routes know it."""
         name, _, _ = path[1:].partition("/")
-        if name and (published := self._publish(record, name)) is not None:
+        if name and (published := self.published(record, name)) is not None:
             return published, path[len(name) + 1 :] or "/"
-        return self._publish(record, "$default"), path
+        return self.published(record, "$default"), path
 
     def _publish(self, record: Record[Api], name: str) -> Published | None:
         key = (record.scope, record.name, name)
@@ -145,9 +163,11 @@ class DataPlane:
             snapshot = deployment.value.snapshot if deployment is not None else {}
         return Published(
             members,
-            Router(snapshot.get("Route", [])),
+            Router([] if record.value.members["ProtocolType"] == "WEBSOCKET" else snapshot.get("Route", [])),
             {integration["IntegrationId"]: integration for integration in snapshot.get("Integration", [])},
             {authorizer["AuthorizerId"]: authorizer for authorizer in snapshot.get("Authorizer", [])},
+            {route["RouteKey"]: route for route in snapshot.get("Route", [])},
+            frozenset(response["RouteId"] for response in snapshot.get("RouteResponse", [])),
         )
 
 

@@ -37,7 +37,7 @@ class Context:
     authorizer: dict[str, Any] | None = None
     iam: dict[str, Any] | None = None  # who has signed
     jwt: dict[str, Any] | None = None  # claims and scopes of a token
-    request_id: str = field(default_factory=lambda: "".join(random.choices(_LETTERS, k=15)) + "=")
+    request_id: str = field(default_factory=lambda: new_request_id())
 
     @property
     def stage_name(self) -> str:
@@ -183,6 +183,11 @@ def read_answer(payload: bytes, newer: bool) -> Response:
     if cookies := result.get("cookies"):
         response.cookies = [str(cookie) for cookie in cookies]
     return response
+
+
+def new_request_id() -> str:
+    """A request id as API Gateway makes them."""
+    return "".join(random.choices(_LETTERS, k=15)) + "="
 
 
 def unquoted(path: str) -> str:

@@ -16,6 +16,7 @@ from cloudlet.services.apigatewayv2.records import (
     Integration,
     Part,
     Route,
+    RouteResponse,
     Stage,
     new_id,
 )
@@ -25,6 +26,7 @@ from cloudlet.store import Database, Record, Resources, Tx
 # Kind -> its class, the member that names one, and what a new one has when its creator does not say.
 _KINDS: dict[str, tuple[type[Part], str, dict[str, Any]]] = {
     "Route": (Route, "RouteId", {"ApiKeyRequired": False, "AuthorizationType": "NONE"}),
+    "RouteResponse": (RouteResponse, "RouteResponseId", {}),
     "Integration": (Integration, "IntegrationId", {"ConnectionType": "INTERNET", "TimeoutInMillis": 30000}),
     "Stage": (Stage, "StageName", {"AutoDeploy": False, "DefaultRouteSettings": {"DetailedMetricsEnabled": False}}),
     "Authorizer": (Authorizer, "AuthorizerId", {}),
@@ -75,7 +77,9 @@ class Parts:
 
     def snapshot(self, scope: str, api_id: str) -> dict[str, list[dict[str, Any]]]:
         """What a deployment keeps."""
-        return {kind: self.parts_of(scope, kind, api_id) for kind in ("Route", "Integration", "Authorizer")}
+        return {
+            kind: self.parts_of(scope, kind, api_id) for kind in ("Route", "RouteResponse", "Integration", "Authorizer")
+        }
 
     def put_part(self, tx: Tx, call: Call, kind: str, api_id: str, members: dict[str, Any]) -> dict[str, Any]:
         """Store a new part under a new id (a stage under its name) and return its members."""
@@ -126,7 +130,9 @@ class Parts:
     # Routes
 
     async def CreateRoute(self, call: Call, input: Input) -> Output:
-        key = check_route_key(input["RouteKey"])
+        key = input["RouteKey"]
+        if not self._is_websocket(call, input["ApiId"]):
+            check_route_key(key)
         self._check_route(call, input, None)
         return await self._create(call, "Route", input, {"RouteKey": key})
 
@@ -137,13 +143,45 @@ class Parts:
         return await self._list(call, "Route", input)
 
     async def UpdateRoute(self, call: Call, input: Input) -> Output:
-        if "RouteKey" in input:
+        if "RouteKey" in input and not self._is_websocket(call, input["ApiId"]):
             check_route_key(input["RouteKey"])
         self._check_route(call, input, input["RouteId"])
         return await self._update(call, "Route", input)
 
     async def DeleteRoute(self, call: Call, input: Input) -> Output:
+        for response in self._route_responses(call, input):
+            await self._delete(call, "RouteResponse", {**input, "RouteResponseId": response["RouteResponseId"]})
         return await self._delete(call, "Route", input)
+
+    def _is_websocket(self, call: Call, api_id: str) -> bool:
+        return bool(self.api(call, api_id).members["ProtocolType"] == "WEBSOCKET")
+
+    # Route responses of WebSocket APIs
+
+    async def CreateRouteResponse(self, call: Call, input: Input) -> Output:
+        self.part(call, "Route", input["ApiId"], input["RouteId"])
+        if not self._is_websocket(call, input["ApiId"]):
+            raise AwsError("BadRequestException", "Route responses are only supported for WEBSOCKET APIs")
+        for member in ("ResponseModels", "ResponseParameters", "ModelSelectionExpression"):
+            if input.get(member):
+                raise not_implemented(f"CreateRouteResponse with {member}")
+        if input["RouteResponseKey"] != "$default":
+            raise AwsError("BadRequestException", "RouteResponseKey must be $default")
+        return await self._create(call, "RouteResponse", input)
+
+    async def GetRouteResponse(self, call: Call, input: Input) -> Output:
+        return self.part(call, "RouteResponse", input["ApiId"], input["RouteResponseId"])
+
+    async def GetRouteResponses(self, call: Call, input: Input) -> Output:
+        self.part(call, "Route", input["ApiId"], input["RouteId"])
+        return self.page("RouteResponse", self._route_responses(call, input), input)
+
+    async def DeleteRouteResponse(self, call: Call, input: Input) -> Output:
+        return await self._delete(call, "RouteResponse", input)
+
+    def _route_responses(self, call: Call, input: Input) -> list[dict[str, Any]]:
+        found = self.parts_of(call.scope, "RouteResponse", input["ApiId"])
+        return [response for response in found if response["RouteId"] == input["RouteId"]]
 
     def _check_route(self, call: Call, input: Input, own_id: str | None) -> None:
         self.api(call, input["ApiId"])
@@ -162,9 +200,12 @@ class Parts:
     # Integrations
 
     async def CreateIntegration(self, call: Call, input: Input) -> Output:
-        _check_integration(input)
+        self._check_integration(call, input)
         extra = {"IntegrationMethod": "POST"} if input["IntegrationType"] == "AWS_PROXY" else {}
         return await self._create(call, "Integration", {"PayloadFormatVersion": "1.0", **extra, **input})
+
+    def _check_integration(self, call: Call, input: Input) -> None:
+        _check_integration(input, self._is_websocket(call, input["ApiId"]))
 
     async def GetIntegration(self, call: Call, input: Input) -> Output:
         return self.part(call, "Integration", input["ApiId"], input["IntegrationId"])
@@ -174,7 +215,7 @@ class Parts:
 
     async def UpdateIntegration(self, call: Call, input: Input) -> Output:
         current = self.part(call, "Integration", input["ApiId"], input["IntegrationId"])
-        _check_integration({**current, **input})
+        self._check_integration(call, {**current, **input})
         return await self._update(call, "Integration", input)
 
     async def DeleteIntegration(self, call: Call, input: Input) -> Output:
@@ -271,8 +312,12 @@ class Parts:
         return await self._delete(call, "Deployment", input)
 
 
-def _check_integration(input: Input) -> None:
+def _check_integration(input: Input, websocket: bool) -> None:
     kind = input["IntegrationType"]
+    if websocket and kind == "MOCK":
+        return
+    if websocket and (kind in ("AWS", "HTTP") or "IntegrationSubtype" in input):
+        raise not_implemented(f"WebSocket APIs' integrations of type {kind} with mappings")
     if kind not in ("AWS_PROXY", "HTTP_PROXY"):
         raise AwsError("BadRequestException", f"{kind} is not a valid integration type for an HTTP API")
     if input.get("ConnectionType", "INTERNET") != "INTERNET":

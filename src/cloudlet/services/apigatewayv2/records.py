@@ -18,11 +18,15 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Api(Part, frozen=True):
-    """An HTTP API; its name in the store is its id."""
+    """An HTTP or a WebSocket API; its name in the store is its id."""
 
 
 class Route(Part, frozen=True):
     """A route of an API; all parts are named ``<api id>/<own id>``."""
+
+
+class RouteResponse(Part, frozen=True):
+    """That a route of a WebSocket API answers its messages."""
 
 
 class Integration(Part, frozen=True):

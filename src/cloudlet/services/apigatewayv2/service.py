@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from cloudlet.errors import AwsError, not_implemented
+from cloudlet.errors import AwsError
 from cloudlet.http import Request, Response
 from cloudlet.services import api
 from cloudlet.services.api import Call, Input, Output
@@ -16,8 +16,6 @@ from cloudlet.services.apigatewayv2.parts import Parts, no_such
 from cloudlet.services.apigatewayv2.records import Api, Deployment, Part, Stage, new_id
 from cloudlet.services.apigatewayv2.routes import check_route_key
 from cloudlet.store import Tx
-
-_WEBSOCKET = "WebSocket APIs (ProtocolType WEBSOCKET)"
 
 
 class Service(Domains, Parts, api.Service):
@@ -52,8 +50,8 @@ class Service(Domains, Parts, api.Service):
     # APIs
 
     async def CreateApi(self, call: Call, input: Input) -> Output:
-        if input["ProtocolType"] != "HTTP":
-            raise not_implemented(_WEBSOCKET)
+        if input["ProtocolType"] == "WEBSOCKET":
+            _check_websocket(input)
         _check_cors(input.get("CorsConfiguration"))
         members = self._new_api(input)
         api_id = members["ApiId"]
@@ -117,6 +115,7 @@ class Service(Domains, Parts, api.Service):
 
     def _new_api(self, input: Input) -> dict[str, Any]:
         api_id = new_id()
+        endpoint = self.cloud.door("execute-api", api_id)
         kept = {key: value for key, value in input.items() if key not in ("RouteKey", "Target", "CredentialsArn")}
         return {
             "ApiKeySelectionExpression": "$request.header.x-api-key",
@@ -127,7 +126,7 @@ class Service(Domains, Parts, api.Service):
             "Tags": {},
             **kept,
             "ApiId": api_id,
-            "ApiEndpoint": self.cloud.door("execute-api", api_id),
+            "ApiEndpoint": endpoint.replace("http", "ws", 1) if input.get("ProtocolType") == "WEBSOCKET" else endpoint,
             "CreatedDate": self.clock.now(),
         }
 
@@ -234,6 +233,14 @@ class Service(Domains, Parts, api.Service):
         if found is None:
             raise no_such("resource", arn)
         return resources, name, found.value
+
+
+def _check_websocket(input: Input) -> None:
+    if not input.get("RouteSelectionExpression"):
+        raise AwsError("BadRequestException", "RouteSelectionExpression is a required parameter for WEBSOCKET APIs")
+    for member in ("CorsConfiguration", "Target", "RouteKey", "CredentialsArn"):
+        if member in input:
+            raise AwsError("BadRequestException", f"{member} is only supported for HTTP APIs")
 
 
 def _check_cors(cors: dict[str, Any] | None) -> None:
