@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 import msgspec
 from msgspec.structs import replace
 
+from cloudlet.control.clock import Timer
 from cloudlet.services.dynamodb import definitions, records
 from cloudlet.services.dynamodb.base import Base, place_of
 from cloudlet.services.dynamodb.errors import invalid
@@ -101,9 +102,14 @@ class Streams(Base):
     async def start(self) -> None:
         await super().start()
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
-        self._trimming = False
+        self._trimming: Timer | None = None
         if self._streams.all():
-            self._trim_later()
+            self._trim_at(self.clock.now() + _TRIM_PAUSE)
+
+    async def stop(self) -> None:
+        if self._trimming is not None:
+            self._trimming.cancel()
+        await super().stop()
 
     async def stream(self, arn: str) -> Stream | None:
         """A stream, or None when there is none of that ARN or it is no longer kept."""
@@ -167,8 +173,8 @@ class Streams(Base):
         for waiter in self._waiting.get(table.stream, ()):
             if not waiter.done():
                 waiter.set_result(None)
-        if not self._trimming:
-            self._trim_later()
+        if self._trimming is None:
+            self._trim_at(self.clock.now() + _TRIM_PAUSE)
 
     def _open_stream(self, tx: Tx, scope: str, table: Table, view: str, now: float) -> Table:
         label = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
@@ -200,17 +206,15 @@ class Streams(Base):
             raise invalid("Table has no stream to disable: TableName: " + table.name)
         return self._close_stream(tx, scope, table, now)
 
-    def _trim_later(self) -> None:
-        self._trimming = True
-        self.clock.call_later(_TRIM_PAUSE, lambda: self.cloud.spawn(self._trim(), "dynamodb trims streams"))
+    def _trim_at(self, when: float) -> None:
+        self._trimming = self.clock.call_at(when, lambda: self.cloud.spawn(self._trim(), "dynamodb trims streams"))
 
     async def _trim(self) -> None:
         """Delete what is older than a day, and come back when the next record will be."""
         due = [at for record in self._streams.all() if (at := await self._trim_one(record)) is not None]
-        self._trimming = bool(due)
+        self._trimming = None
         if due:
-            when = max(min(due), self.clock.now() + _TRIM_PAUSE)
-            self.clock.call_at(when, lambda: self.cloud.spawn(self._trim(), "dynamodb trims streams"))
+            self._trim_at(max(min(due), self.clock.now() + _TRIM_PAUSE))
 
     async def _trim_one(self, record: Record[Stream]) -> float | None:
         """Trim one stream; when it has something old again, or None. A closed one goes with its last record."""
