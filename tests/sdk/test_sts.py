@@ -123,7 +123,7 @@ def test_what_sts_refuses(cloud: LocalCloud) -> None:
     assert refusal(sts.assume_role, RoleArn=arn, RoleSessionName="s1", Tags=large)[0] == "PackedPolicyTooLarge"
     code, message = refusal(sts.assume_role, RoleArn=arn, RoleSessionName="s1", TokenCode="123456")
     assert (code, "TokenCode" in message) == ("NotImplemented", True)
-    assert refusal(sts.decode_authorization_message, EncodedMessage="x")[0] == "NotImplemented"
+    assert refusal(sts.decode_authorization_message, EncodedMessage="x")[0].startswith("InvalidAuthorizationMessage")
 
     # A role of another account is found there, and nowhere else.
     other = cloud.client("iam", account="123456789012")
@@ -174,3 +174,39 @@ def test_a_web_identity_assumes_a_role(cloud: LocalCloud) -> None:
     assert (made["SubjectFromWebIdentityToken"], made["Audience"]) == ("u-1", "app")
     identity = with_session(cloud, made["Credentials"]).get_caller_identity()
     assert identity["Arn"] == f"arn:aws:sts::{ACCOUNT}:assumed-role/web/w1"
+
+
+SAML = """<p:Response xmlns:p="urn:oasis:names:tc:SAML:2.0:protocol" xmlns:a="urn:oasis:names:tc:SAML:2.0:assertion">
+<a:Assertion><a:Issuer>https://id.example.com</a:Issuer>
+<a:Subject><a:NameID Format="urn:oasis:names:tc:SAML:2.0:nameid-format:persistent">ann</a:NameID>
+<a:SubjectConfirmation><a:SubjectConfirmationData NotOnOrAfter="{until}"/></a:SubjectConfirmation></a:Subject>
+<a:Conditions><a:AudienceRestriction><a:Audience>urn:amazon:webservices</a:Audience></a:AudienceRestriction></a:Conditions>
+<a:AttributeStatement>
+<a:Attribute Name="https://aws.amazon.com/SAML/Attributes/Role"><a:AttributeValue>{role},{provider}</a:AttributeValue>
+</a:Attribute>
+<a:Attribute Name="https://aws.amazon.com/SAML/Attributes/RoleSessionName"><a:AttributeValue>ann@corp</a:AttributeValue>
+</a:Attribute></a:AttributeStatement></a:Assertion></p:Response>"""
+
+
+def test_assume_role_with_saml(cloud: LocalCloud) -> None:
+    iam, sts = cloud.client("iam"), cloud.client("sts")
+    trust = '{"Statement":[{"Effect":"Allow","Principal":{"Federated":"*"},"Action":"sts:AssumeRoleWithSAML"}]}'
+    role = iam.create_role(RoleName="federated", AssumeRolePolicyDocument=trust)["Role"]["Arn"]
+    provider = "arn:aws:iam::000000000000:saml-provider/corp"
+
+    def assertion(until: str = "2099-01-01T00:00:00Z") -> str:
+        return base64.b64encode(SAML.format(role=role, provider=provider, until=until).encode()).decode()
+
+    answer = sts.assume_role_with_saml(RoleArn=role, PrincipalArn=provider, SAMLAssertion=assertion())
+    assert answer["AssumedRoleUser"]["Arn"] == "arn:aws:sts::000000000000:assumed-role/federated/ann@corp"
+    assert (answer["Subject"], answer["SubjectType"]) == ("ann", "persistent")
+    assert (answer["Issuer"], answer["Audience"]) == ("https://id.example.com", "urn:amazon:webservices")
+    asked = {"RoleArn": role, "PrincipalArn": provider}
+    for given, code in (
+        ({**asked, "SAMLAssertion": assertion("2020-01-01T00:00:00Z")}, "ExpiredTokenException"),
+        ({**asked, "SAMLAssertion": "bm8geG1s"}, "InvalidIdentityToken"),
+        ({**asked, "PrincipalArn": f"{provider}-2", "SAMLAssertion": assertion()}, "AccessDenied"),
+    ):
+        with pytest.raises(ClientError) as caught:
+            sts.assume_role_with_saml(**given)
+        assert caught.value.response["Error"]["Code"] == code

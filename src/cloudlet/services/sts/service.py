@@ -10,7 +10,7 @@ from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services import api
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.iam.credentials import Credential, new_id, new_secret
-from cloudlet.services.sts import policies, web_identity
+from cloudlet.services.sts import policies, saml, web_identity
 from cloudlet.services.sts.records import MIGRATIONS, Session, add, find
 
 if TYPE_CHECKING:
@@ -110,6 +110,30 @@ class Service(api.Service):
             "Audience": identity.audience,
             "Provider": provider,
         }
+
+    async def AssumeRoleWithSAML(self, call: Call, input: Input) -> Output:
+        if self.cloud.config.auth == "enforce":
+            raise not_implemented("AssumeRoleWithSAML where signatures are enforced: assertions are not verified")
+        role = await self._role(input["RoleArn"])
+        if role is None:
+            raise AwsError("AccessDenied", "Not authorized to perform sts:AssumeRoleWithSAML", status=403)
+        assertion = saml.read(input["SAMLAssertion"], self.clock.now())
+        assertion.check_role(input["RoleArn"], input["PrincipalArn"])
+        asked = {"DurationSeconds": assertion.seconds or _HOUR, **input}
+        output = await self._assume(role, assertion.session_name, asked)
+        account, provider = input["RoleArn"].split(":")[4], input["PrincipalArn"].rpartition("/")[2]
+        return {
+            **output,
+            "Subject": assertion.subject,
+            "SubjectType": assertion.subject_type,
+            "Issuer": assertion.issuer,
+            "Audience": assertion.audience,
+            "NameQualifier": saml.name_qualifier(assertion.issuer, account, provider),
+        }
+
+    async def DecodeAuthorizationMessage(self, call: Call, input: Input) -> Output:
+        # No service here encodes its refusals, so that no message can be one of ours.
+        raise AwsError("InvalidAuthorizationMessageException", "Message is not valid")
 
     async def _assume(self, role: Role, name: str, input: Input) -> Output:
         seconds = input.get("DurationSeconds", _HOUR)
