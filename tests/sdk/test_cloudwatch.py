@@ -438,6 +438,30 @@ def test_other_services_report(cloud: LocalCloud, cloudwatch: Any) -> None:
     until(lambda: [one["Sum"] for one in statistics(cloudwatch, "Sum", start=start, end=end, period=600)] == [2])
 
 
+def test_a_change_of_state_is_an_event(cloud: LocalCloud, cloudwatch: Any) -> None:
+    events, sqs = cloud.client("events"), cloud.client("sqs")
+    url = sqs.create_queue(QueueName="heard")["QueueUrl"]
+    pattern = {"source": ["aws.cloudwatch"], "detail": {"state": {"value": ["ALARM"]}}}
+    events.put_rule(Name="alarms", EventPattern=json.dumps(pattern))
+    events.put_targets(Rule="alarms", Targets=[{"Id": "q", "Arn": f"arn:aws:sqs:us-east-1:{ACCOUNT}:heard"}])
+    alarm_on(cloudwatch)
+    cloudwatch.set_alarm_state(AlarmName="high", StateValue="OK", StateReason="fine")
+    cloudwatch.set_alarm_state(AlarmName="high", StateValue="ALARM", StateReason="a test")
+    (message,) = sqs.receive_message(QueueUrl=url, WaitTimeSeconds=10)["Messages"]
+    event = json.loads(message["Body"])
+    assert (event["detail-type"], event["resources"]) == (
+        "CloudWatch Alarm State Change",
+        [f"arn:aws:cloudwatch:us-east-1:{ACCOUNT}:alarm:high"],
+    )
+    detail = event["detail"]
+    assert (detail["alarmName"], detail["state"]["reason"], detail["previousState"]["value"]) == (
+        "high",
+        "a test",
+        "OK",
+    )
+    assert detail["configuration"]["metrics"][0]["metricStat"]["metric"]["name"] == "load"
+
+
 TEMPLATE: dict[str, Any] = {
     "Resources": {
         "High": {

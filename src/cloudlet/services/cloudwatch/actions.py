@@ -73,12 +73,20 @@ class Actions(Base):
                     await self.cloud.service(_scaling_service(action))
 
     def order(self, tx: Tx, scope: str, old: Alarm, new: Alarm, now: float) -> bool:
-        """Put a changed state's actions into the outbox; whether there are any."""
+        """Put a changed state's actions, and the event that tells of it, into the outbox; whether there are any."""
         members = new.members
-        if not members["ActionsEnabled"]:
-            return False
-        actions = members[ACTIONS[members["StateValue"]]]
         account, region = scope.split("/")
+        heard = "events" in self.cloud.store.names()
+        if heard:
+            event = {
+                "Source": "aws.cloudwatch",
+                "DetailType": "CloudWatch Alarm State Change",
+                "Resources": [members["AlarmArn"]],
+                "Time": now,
+                "Detail": json.dumps(_lambda_event(account, region, old, new, now)["alarmData"]),
+            }
+            self.outbox.add(tx, f"arn:aws:events:{region}:{account}:event-bus/default", json.dumps(event).encode())
+        actions = members[ACTIONS[members["StateValue"]]] if members["ActionsEnabled"] else []
         for action in actions:
             of_lambda = action.split(":")[2] == "lambda"
             message = (_lambda_event if of_lambda else _notification)(account, region, old, new, now)
@@ -93,10 +101,13 @@ class Actions(Base):
                 "message": message,
             }
             self.outbox.add(tx, action, json.dumps(payload).encode())
-        return bool(actions)
+        return heard or bool(actions)
 
     async def _act(self, delivery: Delivery) -> None:
         order = json.loads(delivery.payload)
+        if delivery.target.split(":")[2] == "events":
+            await self._tell(delivery.target, order)
+            return
         action, message = delivery.target, json.dumps(order["message"])
         parts = action.split(":")
         service, operation, principal = parts[2], "Publish", _SELF
@@ -116,6 +127,13 @@ class Actions(Base):
                 raise Undeliverable(str(error)) from None
             raise
         await self._noted(order, action, f"Successfully executed action {action}", "")
+
+    async def _tell(self, bus: str, event: dict[str, Any]) -> None:
+        """Put an event onto the default bus."""
+        parts = bus.split(":")
+        await self.cloud.call(
+            "events", "PutEvents", {"Entries": [event]}, account=parts[4], region=parts[3], principal=_SELF
+        )
 
     async def _noted(self, order: dict[str, Any], action: str, summary: str, error: str) -> None:
         data = {
