@@ -150,6 +150,7 @@ def test_lists_policies_and_passwords(secrets: Any) -> None:
         return [each["Name"] for each in secrets.list_secrets(Filters=wish)["SecretList"]]
 
     assert found(("name", "prod")) == ["prod/AppBeta", "prod-Gamma"]
+    assert found(("description", "!one")) == ["test"]
     assert found(("name", "!prod")) == ["test"]
     assert found(("description", "o t")) == ["prod/AppBeta"]
     assert found(("all", "beta")) == ["prod/AppBeta"]
@@ -200,6 +201,8 @@ def test_keys_of_kms(cloud: LocalCloud, secrets: Any) -> None:
     ssm = cloud.client("ssm")
     name = "/aws/reference/secretsmanager/s"
     assert ssm.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"] == "one"
+    (version,) = stages(secrets, "s")
+    assert ssm.get_parameter(Name=f"{name}:{version}", WithDecryption=True)["Parameter"]["Value"] == "one"
     assert refused(ssm.get_parameter, Name=name)[0] == "ValidationException"
 
 

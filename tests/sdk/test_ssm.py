@@ -60,6 +60,7 @@ def test_versions_and_labels_survive_a_kill(cloud: LocalCloud, ssm: Any) -> None
     assert (one["Value"], one["Version"], one["DataType"]) == ("three", 3, "text")
     assert one["ARN"] == "arn:aws:ssm:us-east-1:000000000000:parameter/app/db/host"
     assert ssm.get_parameter(Name=one["ARN"])["Parameter"]["Value"] == "three"
+    assert refused(ssm.get_parameter, Name=one["ARN"].replace("us-east-1", "eu-west-1"))[0] == "ParameterNotFound"
     assert ssm.get_parameter(Name="/app/db/host:2")["Parameter"]["Value"] == "two"
     live = ssm.get_parameter(Name="/app/db/host:live")["Parameter"]
     assert (live["Value"], live["Selector"]) == ("one", ":live")

@@ -173,11 +173,7 @@ class Base(api.Service):
         """Store a version and move staging labels to it. Raises ResourceExistsException."""
         known = records.get(tx, secret.arn, version.id)
         if known is not None and known.kind and known.digest != version.digest:
-            raise AwsError(
-                "ResourceExistsException",
-                f"You can't use ClientRequestToken {version.id} because that value is already in use for a version of "
-                f"secret {secret.arn}.",
-            )
+            raise token_in_use(version.id, secret)
         if known is not None and known.kind:
             return secret
         records.put(tx, secret.arn, version)
@@ -209,3 +205,12 @@ def _context(secret: Secret, id: str) -> dict[str, str]:
 def no_such_secret() -> AwsError:
     """The secret is not there."""
     return AwsError("ResourceNotFoundException", "Secrets Manager can't find the specified secret.")
+
+
+def token_in_use(token: str, secret: Secret) -> AwsError:
+    """The secret has a version of that id, with another value."""
+    return AwsError(
+        "ResourceExistsException",
+        f"You can't use ClientRequestToken {token} because that value is already in use for a version of secret "
+        f"{secret.arn}.",
+    )

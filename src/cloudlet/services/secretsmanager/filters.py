@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from cloudlet.errors import AwsError
 from cloudlet.services.secretsmanager.records import Secret
 
 Wanted = Callable[[Secret], bool]
@@ -14,20 +15,22 @@ _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
 
 def compiled(filters: list[dict[str, Any]]) -> Wanted:
-    """The filters as one question: every filter, of each any value."""
-    questions = [_question(each["Key"], each["Values"]) for each in filters if each.get("Values")]
+    """The filters as one question: every filter, of each any value. Raises InvalidParameterException."""
+    for each in filters:
+        if "Key" not in each:
+            raise AwsError("InvalidParameterException", "Invalid filter key")
+        if not each.get("Values"):
+            raise AwsError("InvalidParameterException", f"Invalid filter values for key: {each['Key']}")
+    questions = [_question(each["Key"], each["Values"]) for each in filters]
     return lambda secret: all(question(secret) for question in questions)
 
 
 def _question(key: str, values: list[str]) -> Wanted:
-    wanted = [value for value in values if not value.startswith("!")]
-    unwanted = [value[1:] for value in values if value.startswith("!")]
+    wishes = [(value.removeprefix("!"), value.startswith("!")) for value in values]
 
     def answer(secret: Secret) -> bool:
         texts = _texts(secret, key)
-        if any(_matches(key, texts, value) for value in unwanted):
-            return False
-        return not wanted or any(_matches(key, texts, value) for value in wanted)
+        return any(_matches(key, texts, value) != negated for value, negated in wishes)
 
     return answer
 

@@ -21,16 +21,17 @@ def make(input: Input) -> str:
     """A password as GetRandomPassword's parameters want it. Raises InvalidParameterException."""
     length, excluded = input.get("PasswordLength", _LENGTH), input.get("ExcludeCharacters", "")
     kinds = [kind for name, kind in _KINDS.items() if not input.get(name)]
-    if input.get("IncludeSpace"):
-        kinds.append(" ")
-    allowed = ["".join(each for each in kind if each not in excluded) for kind in kinds]
-    allowed = [kind for kind in allowed if kind]
+    kinds = ["".join(each for each in kind if each not in excluded) for kind in kinds]
+    required = [kind for kind in kinds if kind]
+    # A space may be in it, but need not.
+    allowed = "".join(required) + (" " if input.get("IncludeSpace") and " " not in excluded else "")
     if not allowed:
         raise AwsError("InvalidParameterException", "No characters are left that the password could be made of.")
-    required = allowed if input.get("RequireEachIncludedType", True) else []
+    if not input.get("RequireEachIncludedType", True):
+        required = []
     if length < len(required):
         raise AwsError("InvalidParameterException", "Password length is too short based on the required types.")
     characters = [secrets.choice(kind) for kind in required]
-    characters += [secrets.choice("".join(allowed)) for _ in range(length - len(required))]
+    characters += [secrets.choice(allowed) for _ in range(length - len(required))]
     secrets.SystemRandom().shuffle(characters)
     return "".join(characters)

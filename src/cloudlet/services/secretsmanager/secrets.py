@@ -16,7 +16,7 @@ from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services import api
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.secretsmanager import filters, passwords, records
-from cloudlet.services.secretsmanager.base import DAY, Base, no_such_secret
+from cloudlet.services.secretsmanager.base import DAY, Base, no_such_secret, token_in_use
 from cloudlet.services.secretsmanager.records import CURRENT, Secret
 from cloudlet.store import Tx
 
@@ -64,7 +64,9 @@ class Secrets(Base):
                     "You can't create this secret because a secret with this name is already scheduled for deletion.",
                 )
             made = records.get(tx, known.value.arn, token)
-            if made is None or version is None or made.digest != version.digest:
+            if made is not None and version is not None and made.digest != version.digest:
+                raise token_in_use(token, known.value)
+            if made is None or version is None:
                 raise AwsError(
                     "ResourceExistsException", f"The operation failed because the secret {name} already exists."
                 )
@@ -128,14 +130,14 @@ class Secrets(Base):
 
     async def DeleteSecret(self, call: Call, input: Input) -> Output:
         force, days = input.get("ForceDeleteWithoutRecovery", False), input.get("RecoveryWindowInDays")
+        if days is not None and not 7 <= days <= 30:
+            raise AwsError(
+                "InvalidParameterException", "The RecoveryWindowInDays value must be between 7 and 30 days (inclusive)."
+            )
         if force and days is not None:
             raise AwsError(
                 "InvalidParameterException",
                 "You can't use ForceDeleteWithoutRecovery in conjunction with RecoveryWindowInDays.",
-            )
-        if days is not None and not 7 <= days <= 30:
-            raise AwsError(
-                "InvalidParameterException", "The RecoveryWindowInDays value must be between 7 and 30 days (inclusive)."
             )
         now, id = self.clock.now(), input["SecretId"]
         at = now if force else now + (days or 30) * DAY

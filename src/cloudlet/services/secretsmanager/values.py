@@ -82,11 +82,12 @@ class Values(Base):
         return {"SecretValues": values, "Errors": errors, **more}
 
     async def PutSecretValue(self, call: Call, input: Input) -> Output:
+        if "SecretString" not in input and "SecretBinary" not in input:
+            raise AwsError("InvalidRequestException", "You must provide either SecretString or SecretBinary.")
         _, secret = self.named(call, input["SecretId"])
         token = input.get("ClientRequestToken") or str(uuid.uuid4())
         version = await self.encrypted(call, secret, token, input)
-        if version is None:
-            raise AwsError("InvalidRequestException", "You must provide either SecretString or SecretBinary.")
+        assert version is not None
         stages = input.get("VersionStages", [CURRENT])
 
         def put(tx: Tx) -> Secret:

@@ -92,7 +92,13 @@ def find(tx: Tx, scope: str, reference: str) -> tuple[str, Version, str] | None:
 
     Raises ValidationException and ParameterVersionNotFound.
     """
-    name, selector = _parts(reference)
+    if reference.startswith("arn:"):
+        # Parameters of other accounts and regions are not shared with this one.
+        parts = reference.split(":", 5)
+        if len(parts) < 6 or f"{parts[4]}/{parts[3]}" != scope:
+            return None
+        reference = parts[5].removeprefix("parameter")
+    name, _, selector = reference.strip().partition(":")
     rules.check_readable(name)
     path = path_of(name)
     found = records.latest(tx, scope, path)
@@ -105,14 +111,6 @@ def find(tx: Tx, scope: str, reference: str) -> tuple[str, Version, str] | None:
     if version is None:
         raise no_such_version(name, selector)
     return path, version, f":{selector}"
-
-
-def _parts(reference: str) -> tuple[str, str]:
-    """The name and the selector of a reference."""
-    if reference.startswith("arn:"):
-        reference = reference.split(":", 5)[-1].removeprefix("parameter")
-    name, _, selector = reference.strip().partition(":")
-    return name, selector
 
 
 def no_such_parameter(name: str) -> AwsError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from typing import Any
 
 from cloudlet.errors import AwsError, not_implemented
@@ -15,6 +16,7 @@ from cloudlet.store import Tx
 
 _PAGE = 10
 _HISTORY_PAGE = 50
+_VERSION_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 _SECRETS = "/aws/reference/secretsmanager/"
 
 
@@ -132,7 +134,8 @@ class Reading(Base):
         if not decrypt:
             raise rules.validation("WithDecryption flag must be True for retrieving a Secret Manager secret.")
         secret, _, selector = name.removeprefix(_SECRETS).partition(":")
-        input = {"SecretId": secret} | ({"VersionStage": selector} if selector else {})
+        which = "VersionId" if _VERSION_ID.match(selector) else "VersionStage"
+        input = {"SecretId": secret} | ({which: selector} if selector else {})
         try:
             found = await self.cloud.call(
                 "secretsmanager",
