@@ -90,6 +90,8 @@ class Cloud:
         """Put everything down in order: no child process is left, and what was accepted is stored."""
         if self._server is not None:
             await self._server.close()
+        if not self.config.ephemeral:
+            await self.metrics.flush()
         await self._put_down()
         self._unlock()
         if self.config.ephemeral:
@@ -225,7 +227,6 @@ class Cloud:
             await (await self.service("cloudwatch")).take(reports)
 
     async def _put_down(self) -> None:
-        await self.metrics.stop()
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:
@@ -237,6 +238,7 @@ class Cloud:
                 log.exception("%s did not stop cleanly", service.name)
         self._services.clear()
         self._operations.clear()
+        self.metrics.clear()
         await self.supervisor.stop_all()
         await self.store.close()
 

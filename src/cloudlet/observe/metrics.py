@@ -84,14 +84,13 @@ class Metrics:
                     self._turn(minute)
             await self._flush()
 
-    async def stop(self) -> None:
-        """Deliver everything, also of the running minute."""
+    async def flush(self) -> None:
+        """Deliver everything, also of the running minute, before the cloud stops."""
         self._turn(0)
         try:
             await self._flush()
         except Exception:
             log.exception("the last metrics are lost")
-        self.clear()
 
     def clear(self) -> None:
         """Forget everything."""
