@@ -80,6 +80,10 @@ def test_website(cloud: LocalCloud, s3: Any) -> None:
     assert get("/", "PUT")[0] == 405
     # The door by path, for machines without names under localhost.
     assert ask(cloud, "GET", "/_cloudlet/s3-website/bucket/sub/")[2] == b"sub"
+    s3.create_bucket(Bucket="1.dotted")
+    assert (
+        b"NoSuchWebsiteConfiguration" in ask(cloud, "GET", "/", Host="1.dotted.s3-website-us-east-1.amazonaws.com")[2]
+    )
     s3.put_bucket_website(
         Bucket="bucket", WebsiteConfiguration={"RedirectAllRequestsTo": {"HostName": "e.com", "Protocol": "https"}}
     )

@@ -20,7 +20,8 @@ DOORS = {
     "cloudformation": "cloudformation",
     "sns": "sns",
 }
-_BY_HOST = frozenset(("execute-api", "lambda-url", "s3-website"))
+_BY_HOST = frozenset(("execute-api", "lambda-url"))
+_ENDS = (".localhost", ".com", ".aws", ".on")
 _BY_PATH = "/_cloudlet/"
 _REGISTRY = re.compile(r"/v2/?\Z|/v2/_catalog\Z|/v2/.+/(blobs|manifests|tags|referrers)/")
 _REGISTRY_HOST = re.compile(r"(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.")
@@ -46,12 +47,12 @@ def find(request: Request) -> Door | None:
     if request.path.startswith("/v2") and (registry := _registry(request)) is not None:
         return registry
     host = request.host
+    if ".s3-website" in host and host.endswith(_ENDS):
+        return Door("s3", host.partition(".s3-website")[0])  # a bucket's name may have dots and begin with a digit
     if host.count(".") < 2 or host[0].isdigit():
         return None
-    label, name, *rest_of_host = host.split(".")
-    if name.startswith("s3-website-"):
-        name = "s3-website"
-    if name in _BY_HOST and rest_of_host[-1] in ("localhost", "com", "aws", "on"):
+    label, name, *_ = host.split(".")
+    if name in _BY_HOST and host.endswith(_ENDS):
         return Door(DOORS[name], label)
     return None
 
