@@ -543,9 +543,9 @@ def test_simulation(cloud: LocalCloud) -> None:
     ):
         assert get_user(**{key: value}) == "implicitDeny", key
     missing = iam.simulate_custom_policy(**ask, ActionNames=["iam:GetUser"], ResourceArns=[me])["EvaluationResults"][0]
-    assert "aws:sourceip" in missing["MissingContextValues"]
+    assert "aws:SourceIp" in missing["MissingContextValues"]
     assert (
-        "aws:sourceip"
+        "aws:SourceIp"
         in iam.get_context_keys_for_custom_policy(PolicyInputList=ask["PolicyInputList"])["ContextKeyNames"]
     )
 

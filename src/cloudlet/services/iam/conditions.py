@@ -22,8 +22,9 @@ _ONE = "\x00one\x00"
 
 
 class Condition(NamedTuple):
-    """One operator on one key. ``holds`` says whether a request fulfils it."""
+    """One operator on one key, ``name`` as it was written. ``holds`` says whether a request fulfils it."""
 
+    name: str
     key: str
     holds: Callable[[Lookup], bool]
 
@@ -34,7 +35,7 @@ def compile_conditions(block: dict[str, Any]) -> list[Condition]:
     for operator, keys in block.items():
         for key, values in keys.items():
             wanted = [_text(value) for value in (values if isinstance(values, list) else [values])]
-            found.append(Condition(key.lower(), _compile(operator, key.lower(), wanted)))
+            found.append(Condition(key, key.lower(), _compile(operator, key.lower(), wanted)))
     return found
 
 

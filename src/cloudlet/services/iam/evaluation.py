@@ -144,13 +144,14 @@ def grip_of(request: Request, resource: Policy) -> Grip:
 def missing_keys(request: Request, policies: Iterable[Policy]) -> list[str]:
     """The context keys that conditions ask for and the request does not have."""
     keys = {
-        condition.key
+        condition.name
         for policy in policies
         for statement in policy.statements
         if statement.concerns(request)
         for condition in statement.conditions
+        if request.lookup(condition.key) is None
     }
-    return sorted(key for key in keys if request.lookup(key) is None)
+    return sorted(keys)
 
 
 def _saying(request: Request, policies: list[Policy], *, allows: bool) -> tuple[Policy, ...]:

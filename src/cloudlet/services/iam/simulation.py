@@ -111,6 +111,6 @@ def _result(request: Request, layers: Layers, decision: Decision, resource: Poli
 
 def _keys(policies: list[Policy]) -> list[str]:
     keys = {
-        condition.key for policy in policies for statement in policy.statements for condition in statement.conditions
+        condition.name for policy in policies for statement in policy.statements for condition in statement.conditions
     }
     return sorted(keys)
