@@ -396,3 +396,30 @@ def handler(event, context):
         time.sleep(0.05)
     assert sorted(json.loads(event["message"])["n"] for event in events) == ["1", "1", "2", "3"]
     assert json.loads(events[0]["message"])["route"] == "GET /n"
+
+
+def test_names_of_the_users_own_lead_to_apis(cloud: LocalCloud) -> None:
+    api, rest = cloud.client("apigatewayv2"), cloud.client("apigateway")
+    arn = function(cloud, "where", "def handler(e, c):\n    return e['rawPath']")
+    api_id = api.create_api(Name="shop", ProtocolType="HTTP", Target=arn)["ApiId"]
+    certificate = {"CertificateArn": "arn:aws:acm:us-east-1:000000000000:certificate/x", "EndpointType": "REGIONAL"}
+    api.create_domain_name(DomainName="api.shop.test", DomainNameConfigurations=[certificate])
+    api.create_api_mapping(DomainName="api.shop.test", ApiId=api_id, Stage="$default", ApiMappingKey="v1/orders")
+
+    assert ask(f"{cloud.endpoint}/v1/orders/7", host="api.shop.test")[2] == b"/7"
+    assert ask(f"{cloud.endpoint}/v1/other", host="api.shop.test")[0] == 403
+    api.create_api_mapping(DomainName="api.shop.test", ApiId=api_id, Stage="$default")
+    assert ask(f"{cloud.endpoint}/v1/other", host="api.shop.test")[2] == b"/v1/other"
+
+    made = rest.create_rest_api(name="old")
+    where = {"restApiId": made["id"], "resourceId": made["rootResourceId"], "httpMethod": "GET"}
+    rest.put_method(**where, authorizationType="NONE")
+    rest.put_integration(**where, type="MOCK", requestTemplates={"application/json": '{"statusCode": 200}'})
+    rest.put_method_response(**where, statusCode="200")
+    answer = {"application/json": '"$context.stage"'}
+    rest.put_integration_response(**where, statusCode="200", responseTemplates=answer)
+    rest.create_deployment(restApiId=made["id"], stageName="prod")
+    rest.create_domain_name(domainName="old.shop.test")
+    rest.create_base_path_mapping(domainName="old.shop.test", basePath="a", restApiId=made["id"], stage="prod")
+    assert ask(f"{cloud.endpoint}/a", host="old.shop.test")[2] == b'"prod"'
+    assert ask(f"{cloud.endpoint}/b", host="old.shop.test")[0] == 403

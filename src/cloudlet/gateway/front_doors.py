@@ -57,6 +57,11 @@ def find(request: Request) -> Door | None:
     return None
 
 
+def may_be_a_users_own(host: str) -> bool:
+    """Whether a host name may be a user's custom domain: not this machine's, an endpoint's or a bucket's."""
+    return "." in host and not host[:1].isdigit() and not host.endswith(".amazonaws.com") and ".s3." not in host
+
+
 def _registry(request: Request) -> Door | None:
     """The container registry, of the account and region that the host names, or of a bare host."""
     if not _REGISTRY.match(request.path) or request.headers.get("authorization", "").startswith("AWS4-"):

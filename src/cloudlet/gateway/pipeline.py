@@ -44,7 +44,10 @@ class Gateway:
             if request.path.startswith(("/_", "/moto-api/")) and (control := self._control.route(request)) is not None:
                 return await self._controlled(control, request)
             path = request.path
-            if (door := front_doors.find(request)) is not None:
+            door = front_doors.find(request)
+            if door is None and front_doors.may_be_a_users_own(request.host):
+                door = await self._own_domain(request.host)
+            if door is not None:
                 request.identify = lambda service: self._identify(request, path, service)
                 return await self._enter(door, request)
             return await self._api(request)
@@ -149,6 +152,13 @@ class Gateway:
             return Response(
                 500, {"content-type": "text/plain"}, b"Cloudlet failed on this request; its log says why.\n"
             )
+
+    async def _own_domain(self, host: str) -> front_doors.Door | None:
+        """The door behind a domain name that a user has given to his APIs."""
+        for name in ("apigatewayv2", "apigateway"):
+            if self._cloud.has_state(name) and (await self._cloud.service(name)).has_domain(host):
+                return front_doors.Door(name, host)
+        return None
 
     async def _identify(self, request: Request, path: str, service: str) -> Call:
         """Who has signed a data plane's request, for one that lets in by signatures. Raises AwsError."""

@@ -49,7 +49,7 @@ class DataPlane:
 
     async def answer(self, request: Request, api_id: str) -> Response:
         """Answer one request; every refusal is in API Gateway's own words, or in the API's."""
-        record = next((record for record in self._service.apis.all() if record.name == api_id), None)
+        record = self._service.find_api(api_id)
         if record is None:
             return refusals.plain(404, "Not Found")
         stage, _, rest = request.path[1:].partition("/")

@@ -14,6 +14,9 @@ from cloudlet.services.apigateway.records import DomainName
 class Domains(Shared):
     """The operations on domain names."""
 
+    _names: dict[str, DomainName]  # as of the revision
+    _names_of = -1
+
     async def CreateDomainName(self, call: Call, input: Input) -> Output:
         name = input["domainName"]
         if self.domains.get(call.scope, name) is not None:
@@ -90,6 +93,28 @@ class Domains(Shared):
         kept = {path: value for path, value in domain.mappings.items() if path != input["basePath"]}
         await self._put_domain(call, input["domainName"], DomainName(domain.members, kept))
         return {}
+
+    def has_domain(self, host: str) -> bool:
+        """Whether somebody has this name."""
+        return self._of(host) is not None
+
+    def behind(self, host: str, path: str) -> tuple[str, str] | None:
+        """The API that a base path of a name leads to, and the path there, which begins with the stage."""
+        domain = self._of(host)
+        if domain is None:
+            return None
+        for base, mapping in sorted(domain.mappings.items(), key=lambda entry: entry[0] == "(none)"):
+            if base == "(none)" or path == f"/{base}" or path.startswith(f"/{base}/"):
+                rest = path if base == "(none)" else path[len(base) + 1 :]
+                stage = f"/{mapping['stage']}" if mapping.get("stage") else ""
+                return mapping["restApiId"], stage + (rest or "/")
+        return None
+
+    def _of(self, host: str) -> DomainName | None:
+        if self._names_of != self.db.revision:
+            self._names = {record.name.lower(): record.value for record in self.domains.all()}
+            self._names_of = self.db.revision
+        return self._names.get(host)
 
     async def _put_domain(self, call: Call, name: str, domain: DomainName) -> None:
         await self.db.write(lambda tx: self.domains.put(tx, call.scope, name, domain))

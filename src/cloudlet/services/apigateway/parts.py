@@ -25,7 +25,7 @@ from cloudlet.services.apigateway.records import (
     Stage,
     UsagePlan,
 )
-from cloudlet.store import Database, Resources, Tx
+from cloudlet.store import Database, Record, Resources, Tx
 
 P = TypeVar("P", bound=msgspec.Struct)
 _LETTERS = string.ascii_lowercase + string.digits
@@ -41,6 +41,8 @@ class Shared:
 
     db: Database
     cloud: Cloud
+    _ids: dict[str, Record[RestApi]]  # by id, as of the revision
+    _ids_of = -1
 
     def load(self) -> None:
         """Open the kinds; once, when the service starts."""
@@ -56,6 +58,12 @@ class Shared:
         self.plans: Resources[UsagePlan] = self.db.resources(UsagePlan)
         self.domains: Resources[DomainName] = self.db.resources(DomainName)
         self.accounts: Resources[Account] = self.db.resources(Account)
+
+    def find_api(self, api_id: str) -> Record[RestApi] | None:
+        """An API of whatever account and region: its host name does not say whose it is."""
+        if self._ids_of != self.db.revision:
+            self._ids, self._ids_of = {record.name: record for record in self.apis.all()}, self.db.revision
+        return self._ids.get(api_id)
 
     def api(self, call: Call, api_id: str) -> dict[str, Any]:
         """An API's members. Raises NotFoundException."""

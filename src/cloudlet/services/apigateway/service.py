@@ -8,7 +8,7 @@ from cloudlet.errors import AwsError, not_implemented
 from cloudlet.http import Request, Response
 from cloudlet.services import api
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.apigateway import patch
+from cloudlet.services.apigateway import patch, refusals
 from cloudlet.services.apigateway.data_plane import DataPlane
 from cloudlet.services.apigateway.definition import Definition, read_definition
 from cloudlet.services.apigateway.domains import Domains
@@ -47,6 +47,11 @@ class Service(Methods, Stages, Parts, Keys, Domains, api.Service):
 
     async def serve(self, request: Request, label: str) -> Response:
         """Answer a request to ``<api id>.execute-api``."""
+        if "." in label:
+            behind = self.behind(label, request.path)
+            if behind is None:
+                return refusals.plain(403, "Forbidden")
+            label, request.path = behind
         return await self.data_plane.answer(request, label)
 
     def resources_of(self, account: str, region: str) -> list[dict[str, str]]:

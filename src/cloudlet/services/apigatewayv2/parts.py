@@ -45,6 +45,8 @@ class Parts:
 
     db: Database
     cloud: Cloud
+    _ids: dict[str, Record[Api]]  # by id, as of the revision
+    _ids_of = -1
 
     def _load(self) -> None:
         self.apis: Resources[Api] = self.db.resources(Api)
@@ -54,7 +56,9 @@ class Parts:
 
     def find_api(self, api_id: str) -> Record[Api] | None:
         """An API of whatever account and region: its host name does not say whose it is."""
-        return next((record for record in self.apis.all() if record.name == api_id), None)
+        if self._ids_of != self.db.revision:
+            self._ids, self._ids_of = {record.name: record for record in self.apis.all()}, self.db.revision
+        return self._ids.get(api_id)
 
     def api(self, call: Call, api_id: str) -> Api:
         """An API of the caller's. Raises NotFoundException."""

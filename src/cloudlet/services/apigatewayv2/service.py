@@ -9,7 +9,7 @@ from cloudlet.errors import AwsError
 from cloudlet.http import Request, Response
 from cloudlet.services import api
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.apigatewayv2.data_plane import DataPlane
+from cloudlet.services.apigatewayv2.data_plane import DataPlane, message
 from cloudlet.services.apigatewayv2.domains import Domains
 from cloudlet.services.apigatewayv2.openapi import read_definition
 from cloudlet.services.apigatewayv2.parts import Parts, no_such
@@ -30,6 +30,11 @@ class Service(Domains, Parts, api.Service):
 
     async def serve(self, request: Request, label: str) -> Response:
         """Answer a request to ``<api id>.execute-api``."""
+        if "." in label:
+            behind = self.behind(label, request.path)
+            if behind is None:
+                return message(403, "Forbidden")
+            label, request.path = behind
         found = self.find_api(label)
         if found is not None:
             return await self.data_plane.answer(request, found)

@@ -29,6 +29,9 @@ _LARGEST_PRELUDE = 64 * 1024
 class Urls(Invocations):
     """The operations on function URLs, and the door behind them."""
 
+    _doors: dict[str, tuple[str, str, str, dict[str, Any]]]  # by the URL's own name, as of the revision
+    _doors_of = -1
+
     async def CreateFunctionUrlConfig(self, call: Call, input: Input) -> Output:
         scope, name, qualifier = self.named(call, input)
         _, _, settings = self.function(call, input)
@@ -126,11 +129,13 @@ class Urls(Invocations):
         return response
 
     def _find_url(self, label: str) -> tuple[str, str, str, dict[str, Any]] | None:
-        for record in self.settings.all():
-            for qualifier, members in record.value.urls.items():
-                if _url_id(record.scope, record.name, qualifier) == label:
-                    return record.scope, record.name, qualifier, members
-        return None
+        if self._doors_of != self.db.revision:
+            self._doors, self._doors_of = {}, self.db.revision
+            for record in self.settings.all():
+                for qualifier, members in record.value.urls.items():
+                    place = record.scope, record.name, qualifier, members
+                    self._doors[_url_id(record.scope, record.name, qualifier)] = place
+        return self._doors.get(label)
 
     async def _put_url(self, scope: str, name: str, urls: dict[str, dict[str, Any]]) -> None:
         record = self.settings.get(scope, name)
