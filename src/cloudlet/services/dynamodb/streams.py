@@ -16,7 +16,7 @@ from cloudlet.services.dynamodb.base import Base, place_of
 from cloudlet.services.dynamodb.errors import invalid
 from cloudlet.services.dynamodb.records import Stream, Table
 from cloudlet.services.dynamodb.schema import Plan, table_arn
-from cloudlet.services.dynamodb.values import AttributeValue, Item, encode
+from cloudlet.services.dynamodb.values import AttributeValue, Item, encode, item_size
 from cloudlet.store import Record, Tx
 
 RETENTION = 24 * 3600.0
@@ -69,7 +69,7 @@ def sequence_of(number: str) -> int:
 
 
 def append(
-    tx: Tx, plan: Plan, key: Item, old: Item | None, new: Item | None, size: int, now: float, by_service: bool = False
+    tx: Tx, plan: Plan, key: Item, old: Item | None, new: Item | None, now: float, by_service: bool = False
 ) -> None:
     """Write the record of an item's change; what changes nothing leaves none."""
     table = plan.table
@@ -82,6 +82,7 @@ def append(
         change["NewImage"] = new
     if old is not None and table.stream_view in ("OLD_IMAGE", "NEW_AND_OLD_IMAGES"):
         change["OldImage"] = old
+    size = sum(item_size(change[part]) for part in ("Keys", "NewImage", "OldImage") if part in change)
     change |= {"SequenceNumber": number_of(sequence), "SizeBytes": size, "StreamViewType": table.stream_view}
     record: dict[str, Any] = {
         "eventID": f"{random.getrandbits(128):032x}",

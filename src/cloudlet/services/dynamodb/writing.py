@@ -119,7 +119,7 @@ def store(
             tx.execute(records.PUT_EXPIRY, (at, plan.id, hash, range))
     if plan.table.stream_view:
         key = plan.key_of(new if new is not None else old or {})
-        streams.append(tx, plan, key, old, new, item_size(key) + (0 if new is None else size), now, by_service)
+        streams.append(tx, plan, key, old, new, now, by_service)
 
 
 def expires(at: int, now: float) -> bool:
