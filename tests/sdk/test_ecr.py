@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 
 from cloudlet.testing.local import LocalCloud
 
+DAY = 86_400
 IMAGE = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 
@@ -293,6 +294,45 @@ def test_image_operations(cloud: LocalCloud, ecr: Any) -> None:
     raise AssertionError("the layers' files are still there")
 
 
+def test_lifecycle_policies(cloud: LocalCloud, ecr: Any) -> None:
+    ecr.create_repository(repositoryName="app")
+    registry = Registry(cloud)
+    old = registry.push_image("app", "old", b"old layer")
+    for tag in ("dev-1", "dev-2", "dev-3"):
+        registry.push_image("app", tag, tag.encode())
+    registry.ask("DELETE", "/v2/app/manifests/old")
+    untagged = {"tagStatus": "untagged", "countType": "sinceImagePushed", "countUnit": "days", "countNumber": 2}
+    dev = {"tagStatus": "tagged", "tagPrefixList": ["dev-"], "countType": "imageCountMoreThan", "countNumber": 2}
+    rules = [
+        {"rulePriority": number, "selection": selection, "action": {"type": "expire"}}
+        for number, selection in enumerate((untagged, dev), 1)
+    ]
+    wrong = json.dumps({"rules": [{**rules[0], "selection": {**untagged, "countUnit": "hours"}}]})
+    assert refused(ecr.put_lifecycle_policy, repositoryName="app", lifecyclePolicyText=wrong)[0] == (
+        "InvalidParameterException"
+    )
+    ecr.put_lifecycle_policy(repositoryName="app", lifecyclePolicyText=json.dumps({"rules": rules}))
+
+    def left() -> set[str]:
+        return {each.get("imageTag", each["imageDigest"]) for each in ecr.list_images(repositoryName="app")["imageIds"]}
+
+    def until(wanted: set[str]) -> None:
+        for _ in range(100):
+            if left() == wanted:
+                return
+            time.sleep(0.05)
+        raise AssertionError(left())
+
+    cloud.kill()
+    cloud.start()
+    assert len(left()) == 4
+    cloud.advance(DAY + 1)
+    until({old, "dev-2", "dev-3"})
+    cloud.advance(DAY + 1)
+    until({"dev-2", "dev-3"})
+    assert registry.ask("GET", f"/v2/app/blobs/{digest_of(b'old layer')}").code == "BLOB_UNKNOWN"
+
+
 def test_tokens(cloud: LocalCloud, ecr: Any) -> None:
     ecr.create_repository(repositoryName="app")
     with LocalCloud("--auth", "enforce", data_dir=cloud.data_dir / "enforced") as strict:
@@ -332,7 +372,12 @@ TEMPLATE: dict[str, Any] = {
                             "rules": [
                                 {
                                     "rulePriority": 1,
-                                    "selection": {"tagStatus": "untagged", "countType": "sinceImagePushed"},
+                                    "selection": {
+                                        "tagStatus": "untagged",
+                                        "countType": "sinceImagePushed",
+                                        "countUnit": "days",
+                                        "countNumber": 3,
+                                    },
                                     "action": {"type": "expire"},
                                 }
                             ]

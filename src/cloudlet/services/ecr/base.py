@@ -5,14 +5,20 @@ from __future__ import annotations
 import asyncio
 from fnmatch import fnmatchcase
 
+from msgspec.structs import replace
+
+from cloudlet.control.clock import Timer
 from cloudlet.errors import AwsError
 from cloudlet.services import api
 from cloudlet.services.api import Call, Input
-from cloudlet.services.ecr import records
+from cloudlet.services.ecr import lifecycle, records
 from cloudlet.services.ecr.blobs import Blobs
 from cloudlet.services.ecr.manifests import Manifest
 from cloudlet.services.ecr.records import Image, Registry, Repository
 from cloudlet.store import Database, Resources, Tx
+
+_DAY = 86_400.0
+_EVERY = 2**31
 
 
 class Base(api.Service):
@@ -30,12 +36,52 @@ class Base(api.Service):
         self.registries = self.db.resources(Registry)
         self.blobs = Blobs(self.cloud.data_dir / "ecr", self.cloud.config.sync == "full")
         self._settling: dict[int, asyncio.Lock] = {}
+        self._timers: dict[int, Timer] = {}
         known = {record.value.number for record in self.repositories.all()}
+        for record in self.repositories.all():
+            self.plan_expiry(record.scope, record.value)
         for number in await self.db.read(records.numbers):
             if number not in known:
                 self.cloud.spawn(self.sweep(number), f"ecr sweeps {number}")
         if known:
             await asyncio.to_thread(self.blobs.sweep, self.clock.now())
+
+    async def stop(self) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+
+    def plan_expiry(self, scope: str, repository: Repository) -> None:
+        """See that a repository's lifecycle policy is carried out once a day."""
+        if (timer := self._timers.pop(repository.number, None)) is not None:
+            timer.cancel()
+        if repository.lifecycle:
+            self._timers[repository.number] = self.clock.call_at(
+                repository.evaluated + _DAY,
+                lambda: self.cloud.spawn(self._expire(scope, repository), f"ecr expires {repository.name}"),
+            )
+
+    async def _expire(self, scope: str, repository: Repository) -> None:
+        now, number = self.clock.now(), repository.number
+
+        def expire(tx: Tx) -> tuple[Repository, list[str]] | None:
+            record = self.repositories.get(scope, repository.name, tx)
+            if record is None or record.value.number != number or not record.value.lifecycle:
+                return None
+            images = [
+                lifecycle.Seen(image.digest, image.pushed, records.tags_of(tx, number, image.digest))
+                for image in records.images(tx, number, "", _EVERY)
+                if not records.parents(tx, number, image.digest)
+            ]
+            layers: list[str] = []
+            for digest in lifecycle.expired(lifecycle.read(record.value.lifecycle), images, now):
+                layers += records.drop_image(tx, number, digest)
+            evaluated = replace(record.value, evaluated=now)
+            return self.repositories.put(tx, scope, repository.name, evaluated).value, layers
+
+        done = await self.db.write(expire, long=True)
+        if done is not None:
+            self.plan_expiry(scope, done[0])
+            await self.delete_files(*done)
 
     def resources_of(self, account: str, region: str) -> list[dict[str, str]]:
         call = Call(account, region)

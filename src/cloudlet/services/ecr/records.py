@@ -48,6 +48,7 @@ class Repository(msgspec.Struct, frozen=True, omit_defaults=True):
     kms_key: str = ""
     policy: str = ""
     lifecycle: str = ""
+    evaluated: float = 0.0  # when the lifecycle policy was, or when it was put
     tags: dict[str, str] = {}
 
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services import api
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.ecr import records
+from cloudlet.services.ecr import lifecycle, records
 from cloudlet.services.ecr.base import Base, invalid, scope_of
 from cloudlet.services.ecr.records import Registry, Repository
 from cloudlet.store import Tx
@@ -77,6 +77,7 @@ class Repositories(Base):
             return repository
 
         repository = await self.db.write(delete)
+        self.plan_expiry(scope, replace(repository, lifecycle=""))
         self.cloud.spawn(self.sweep(repository.number), f"ecr sweeps {repository.number}")
         return {"repository": self._shown(scope, repository)}
 
@@ -136,24 +137,23 @@ class Repositories(Base):
 
     async def PutLifecyclePolicy(self, call: Call, input: Input) -> Output:
         text = input["lifecyclePolicyText"]
-        try:
-            rules = json.loads(text)["rules"]
-        except (ValueError, KeyError, TypeError):
-            rules = None
-        if not isinstance(rules, list) or not rules:
-            raise invalid("LifecyclePolicyText", "Invalid lifecycle policy provided")
-        await self._edit(call, input, lifecycle=text)
+        lifecycle.read(text)
+        repository = await self._edit(call, input, lifecycle=text, evaluated=self.clock.now())
+        self.plan_expiry(scope_of(call, input), repository)
         return _place(call, input) | {"lifecyclePolicyText": text}
 
     async def GetLifecyclePolicy(self, call: Call, input: Input) -> Output:
         repository = self.named(call, input)
         if not repository.lifecycle:
             raise _no_policy("Lifecycle", "LifecyclePolicyNotFoundException", call, input)
-        return _place(call, input) | {"lifecyclePolicyText": repository.lifecycle}
+        return _place(call, input) | {
+            "lifecyclePolicyText": repository.lifecycle,
+            "lastEvaluatedAt": repository.evaluated,
+        }
 
     async def DeleteLifecyclePolicy(self, call: Call, input: Input) -> Output:
         output = await self.GetLifecyclePolicy(call, input)
-        await self._edit(call, input, lifecycle="")
+        self.plan_expiry(scope_of(call, input), await self._edit(call, input, lifecycle=""))
         return output
 
     async def ListTagsForResource(self, call: Call, input: Input) -> Output:
@@ -201,13 +201,13 @@ class Repositories(Base):
         await self.db.write(lambda tx: self.registries.delete(tx, call.scope, "default"))
         return output
 
-    async def _edit(self, call: Call, input: Input, **fields: Any) -> None:
+    async def _edit(self, call: Call, input: Input, **fields: Any) -> Repository:
         scope, name = scope_of(call, input), input["repositoryName"]
 
-        def edit(tx: Tx) -> None:
-            self.repositories.put(tx, scope, name, replace(self.repository(scope, name, tx), **fields))
+        def edit(tx: Tx) -> Repository:
+            return self.repositories.put(tx, scope, name, replace(self.repository(scope, name, tx), **fields)).value
 
-        await self.db.write(edit)
+        return await self.db.write(edit)
 
     async def _edit_tags(self, input: Input, change: Any) -> None:
         scope, name = _named_by(input["resourceArn"])
