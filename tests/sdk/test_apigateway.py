@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -315,3 +316,68 @@ def test_services_behind_methods(cloud: LocalCloud) -> None:
     )
     assert ask(f"{url}/table", "POST", b'{"id": "x"}', content_type="application/json")[0] == 200
     assert cloud.client("dynamodb").get_item(TableName="things", Key={"id": {"S": "x"}})["Item"] == {"id": {"S": "x"}}
+
+
+def test_rates_quotas_canaries_and_logs(cloud: LocalCloud) -> None:
+    api, logs = cloud.client("apigateway"), cloud.client("logs")
+    made = api.create_rest_api(name="limited")
+    api_id, root = made["id"], made["rootResourceId"]
+    mock(api, api_id, root, "GET", apiKeyRequired=True)
+    url = deployed(cloud, api, api_id)
+    key = api.create_api_key(name="client", enabled=True)
+    plan = api.create_usage_plan(
+        name="plan",
+        apiStages=[{"apiId": api_id, "stage": "prod"}],
+        throttle={"rateLimit": 1.0, "burstLimit": 2},
+        quota={"limit": 4, "period": "DAY"},
+    )
+    api.create_usage_plan_key(usagePlanId=plan["id"], keyId=key["id"], keyType="API_KEY")
+
+    def get() -> int:
+        return ask(url, x_api_key=key["value"])[0]
+
+    assert [get() for _ in range(3)] == [200, 200, 429]
+    cloud.advance(10)
+    assert [get() for _ in range(2)] == [200, 200]
+    cloud.advance(10)
+    status, _, body = ask(url, x_api_key=key["value"])
+    assert (status, json.loads(body)["message"]) == (429, "Limit Exceeded")
+    cloud.kill()
+    cloud.start()
+    url = f"{cloud.endpoint}/_cloudlet/execute-api/{api_id}/prod"
+    assert get() == 429
+    cloud.advance(86_400)
+    assert get() == 200
+    api = cloud.client("apigateway")
+    usage = api.get_usage(usagePlanId=plan["id"], startDate="2020-01-01", endDate="2100-01-01")["items"][key["id"]]
+    assert [day for day in usage if day[0]] == [[4, 0], [1, 3]]
+
+    logs = cloud.client("logs")
+    logs.create_log_group(logGroupName="access")
+    api.update_stage(
+        restApiId=api_id,
+        stageName="prod",
+        patchOperations=[
+            {
+                "op": "replace",
+                "path": "/accessLogSettings/destinationArn",
+                "value": "arn:aws:logs:us-east-1:000000000000:log-group:access",
+            },
+            {"op": "replace", "path": "/accessLogSettings/format", "value": "$context.httpMethod $context.status"},
+        ],
+    )
+    mock(api, api_id, root, "PUT")
+    api.create_deployment(restApiId=api_id, stageName="prod", canarySettings={"percentTraffic": 100.0})
+    assert ask(url, "PUT")[0] == 200
+    api.update_stage(
+        restApiId=api_id,
+        stageName="prod",
+        patchOperations=[{"op": "replace", "path": "/canarySettings/percentTraffic", "value": "0.0"}],
+    )
+    assert ask(url, "PUT")[0] == 403
+    for _ in range(100):
+        lines = [event["message"] for event in logs.filter_log_events(logGroupName="access")["events"]]
+        if len(lines) == 2:
+            break
+        time.sleep(0.05)
+    assert lines == ["PUT 200", "PUT 403"]

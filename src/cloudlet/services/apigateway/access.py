@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -13,18 +13,28 @@ from cloudlet.services.apigateway import events
 from cloudlet.services.apigateway.events import Context
 from cloudlet.services.apigateway.refusals import Refused
 from cloudlet.services.apigatewayv2 import integrations, signed
+from cloudlet.services.apigatewayv2.remembered import Decisions
 
+if TYPE_CHECKING:
+    from cloudlet.services.apigateway.data_plane import Published
+
+_REMEMBERED = 300  # seconds, where an authorizer does not say
 _FUNCTION = re.compile(r"arn:[^:]+:lambda:[^/]+?(?=/invocations|$)")
 
 
-async def authorize(cloud: Cloud, context: Context, authorizers: dict[str, dict[str, Any]], policy: str | None) -> None:
+async def authorize(cloud: Cloud, context: Context, published: Published, decisions: Decisions) -> None:
     """Ask the method's authorizer and keep what it says of the caller. Raises Refused."""
     assert context.method is not None
     kind = context.method.get("authorizationType", "NONE")
     if kind == "AWS_IAM":
         try:
             context.caller = await signed.caller(
-                cloud, context.request, "execute-api", "Invoke", {"ResourceArn": _method_arn(context)}, policy
+                cloud,
+                context.request,
+                "execute-api",
+                "Invoke",
+                {"ResourceArn": _method_arn(context)},
+                published.api.get("policy"),
             )
         except AwsError as error:
             missing = error.code in ("MissingAuthenticationToken", "IncompleteSignature")
@@ -32,21 +42,36 @@ async def authorize(cloud: Cloud, context: Context, authorizers: dict[str, dict[
         return
     if kind == "NONE":
         return
-    authorizer = authorizers.get(context.method.get("authorizerId", ""))
+    authorizer = published.authorizers.get(context.method.get("authorizerId", ""))
     if authorizer is None:
         raise Refused("AUTHORIZER_CONFIGURATION_ERROR")
-    decision = await _ask(cloud, context, authorizer)
+    decision = await _decide(cloud, context, authorizer, decisions)
     if not _allows(decision.get("policyDocument") or {}, _method_arn(context)):
         raise Refused("ACCESS_DENIED")
     said = {"principalId": decision.get("principalId"), **(decision.get("context") or {})}
     context.authorizer = {**said, "integrationLatency": 0}
 
 
-async def _ask(cloud: Cloud, context: Context, authorizer: dict[str, Any]) -> dict[str, Any]:
+async def _decide(cloud: Cloud, context: Context, authorizer: dict[str, Any], decisions: Decisions) -> dict[str, Any]:
+    """What the authorizer says, or has said of the same identity a while ago."""
     sources = [source.strip() for source in (authorizer.get("identitySource") or "").split(",") if source.strip()]
     identity = [context.value(source) for source in sources]
     if any(value in (None, "") for value in identity):
         raise Refused("UNAUTHORIZED")
+    key = (context.api_id, context.stage["stageName"], authorizer["id"], tuple(identity))
+    known = decisions.get(key, context.now) if identity else None
+    if known is not None:
+        return known
+    decision = await _ask(cloud, context, authorizer, identity)
+    seconds = authorizer.get("authorizerResultTtlInSeconds", _REMEMBERED)
+    if identity and seconds:
+        decisions.keep(key, decision, context.now + seconds)
+    return decision
+
+
+async def _ask(
+    cloud: Cloud, context: Context, authorizer: dict[str, Any], identity: list[str | None]
+) -> dict[str, Any]:
     if authorizer["type"] == "TOKEN":
         pattern = authorizer.get("identityValidationExpression")
         if pattern and not re.match(pattern, identity[0] or ""):

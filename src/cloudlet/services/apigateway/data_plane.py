@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,12 @@ from cloudlet.errors import AwsError
 from cloudlet.http import Request, Response
 from cloudlet.services.apigateway import access, custom, events, refusals
 from cloudlet.services.apigateway.events import Context
+from cloudlet.services.apigateway.limits import Limits
+from cloudlet.services.apigateway.mapping import context_of
 from cloudlet.services.apigateway.tree import Tree
 from cloudlet.services.apigatewayv2 import integrations
+from cloudlet.services.apigatewayv2.access_log import AccessLog
+from cloudlet.services.apigatewayv2.remembered import Decisions
 from cloudlet.store import Record
 
 if TYPE_CHECKING:
@@ -44,8 +49,11 @@ class DataPlane:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._cloud = service.cloud
-        self._published: dict[tuple[str, str], Published | None] = {}
+        self._published: dict[tuple[str, str, bool], Published | None] = {}
         self._revision = -1
+        self.limits = Limits(service)
+        self.decisions = Decisions()
+        self._log = AccessLog(service.cloud)
 
     async def answer(self, request: Request, api_id: str) -> Response:
         """Answer one request; every refusal is in API Gateway's own words, or in the API's."""
@@ -56,22 +64,30 @@ class DataPlane:
         published = self._stage(record, stage)
         if published is None or record.value.members.get("disableExecuteApiEndpoint"):
             return refusals.plain(403, "Forbidden")
+        canary = published.stage.get("canarySettings") or {}
+        is_canary = random.random() * 100 < canary.get("percentTraffic", 0.0)
+        if is_canary:
+            published = self._stage(record, stage, canary=True) or published
         path = "/" + rest
         body = await request.read(LARGEST_BODY)
         account, region = record.scope.split("/", 1)
         context = Context(request, body, api_id, account, region, published.stage, path, self._cloud.clock.now())
+        context.canary = is_canary
         try:
             found = published.tree.match(request.method, path)
             if found is None:
                 raise refusals.Refused("MISSING_AUTHENTICATION_TOKEN")
             context.resource, context.method, context.parameters = found
             if context.method.get("apiKeyRequired"):
-                self._check_key(context, record.scope)
-            await access.authorize(self._cloud, context, published.authorizers, published.api.get("policy"))
+                await self._check_key(context, record.scope)
+            self._throttle(context)
+            await access.authorize(self._cloud, context, published, self.decisions)
             self._validate(context, published)
             response = await self._integrate(context, published)
         except refusals.Refused as refused:
             response = refusals.answer(refused, published.responses, context)
+        if settings := published.stage.get("accessLogSettings"):
+            self._log.write(record.scope, api_id, settings, lambda name: _variable(context, response, name))
         response.headers["x-amzn-requestid"] = context.request_id
         response.headers["x-amz-apigw-id"] = context.extended_id
         return response
@@ -132,12 +148,26 @@ class DataPlane:
             raise refusals.Refused("INTEGRATION_FAILURE")
         return response
 
-    def _check_key(self, context: Context, scope: str) -> None:
-        value = context.request.headers.get("x-api-key")
-        context.api_key_id = self._service.may_use(scope, context.api_id, context.stage["stageName"], value)
-        context.api_key = value
-        if context.api_key_id is None:
+    async def _check_key(self, context: Context, scope: str) -> None:
+        value, stage = context.request.headers.get("x-api-key"), context.stage["stageName"]
+        found = self._service.may_use(scope, context.api_id, stage, value)
+        if found is None:
             raise refusals.Refused("INVALID_API_KEY")
+        context.api_key, (context.api_key_id, plan) = value, found
+        self.limits.throttle((scope, plan["id"], context.api_key_id), plan.get("throttle") or {})
+        await self.limits.count(scope, plan["id"], context.api_key_id, plan.get("quota"))
+
+    def _throttle(self, context: Context) -> None:
+        """Hold the request against the stage's own limits: its method's, else those of all methods."""
+        settings = context.stage.get("methodSettings")
+        if not settings:
+            return
+        path = (context.resource or {}).get("path", "/").replace("/", "~1")
+        verb = (context.method or {}).get("httpMethod", "")
+        own = next((name for name in (f"{path}/{verb}", f"{path[2:]}/{verb}", "*/*") if name in settings), None)
+        limits = settings.get(own) or {}
+        known = {"rateLimit": limits.get("throttlingRateLimit"), "burstLimit": limits.get("throttlingBurstLimit")}
+        self.limits.throttle((context.api_id, context.stage["stageName"], own or ""), known)
 
     def _validate(self, context: Context, published: Published) -> None:
         """Hold the request against the method's required parameters and body model, where a validator says so."""
@@ -161,30 +191,50 @@ class DataPlane:
         if validator.get("validateRequestBody") and name is not None and name in published.models:
             _validate_body(context.body, published.models[name], published.models)
 
-    def _stage(self, record: Record[RestApi], name: str) -> Published | None:
+    def _stage(self, record: Record[RestApi], name: str, canary: bool = False) -> Published | None:
         if self._revision != self._service.db.revision:
             self._revision = self._service.db.revision
             self._published.clear()
-        key = (record.name, name)
+            self.decisions.clear()
+        key = (record.name, name, canary)
         if key not in self._published:
-            self._published[key] = self._compile(record, name)
+            self._published[key] = self._compile(record, name, canary)
         return self._published[key]
 
-    def _compile(self, record: Record[RestApi], name: str) -> Published | None:
+    def _compile(self, record: Record[RestApi], name: str, canary: bool) -> Published | None:
         stage = self._service.stages.get(record.scope, f"{record.name}/{name}")
         if stage is None:
             return None
-        deployment = self._service.deployments.get(record.scope, f"{record.name}/{stage.value.members['deploymentId']}")
+        members = stage.value.members
+        if canary:
+            settings = members["canarySettings"]
+            variables = {**(members.get("variables") or {}), **(settings.get("stageVariableOverrides") or {})}
+            chosen = settings.get("deploymentId") or members["deploymentId"]
+            members = {**members, "variables": variables, "deploymentId": chosen}
+        deployment = self._service.deployments.get(record.scope, f"{record.name}/{members['deploymentId']}")
         snapshot = deployment.value.snapshot if deployment is not None else {}
         return Published(
             record.value.members,
-            stage.value.members,
+            members,
             Tree(snapshot.get("resources", [])),
             {authorizer["id"]: authorizer for authorizer in snapshot.get("authorizers", [])},
             {model["name"]: model.get("schema", "{}") for model in snapshot.get("models", [])},
             {validator["id"]: validator for validator in snapshot.get("validators", [])},
             {response["responseType"]: response for response in snapshot.get("responses", [])},
         )
+
+
+def _variable(context: Context, response: Response, name: str) -> Any:
+    """A $context variable of an access log's format."""
+    body = response.body
+    value: Any = {
+        **context_of(context),
+        "status": response.status,
+        "responseLength": len(body) if isinstance(body, bytes) else None,
+    }
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
 
 
 def _validate_body(body: bytes, schema: str, models: dict[str, str]) -> None:

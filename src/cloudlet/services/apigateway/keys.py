@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
@@ -12,9 +12,14 @@ from cloudlet.services.apigateway.parts import Shared, new_id
 from cloudlet.services.apigateway.records import ApiKey, UsagePlan
 from cloudlet.store import Tx
 
+if TYPE_CHECKING:
+    from cloudlet.services.apigateway.data_plane import DataPlane
+
 
 class Keys(Shared):
-    """The operations on API keys and usage plans. Rates and quotas are kept but not enforced."""
+    """The operations on API keys and usage plans. Rates and quotas are in ``limits.py``."""
+
+    data_plane: DataPlane
 
     async def CreateApiKey(self, call: Call, input: Input) -> Output:
         now = self.cloud.clock.now()
@@ -132,8 +137,17 @@ class Keys(Shared):
         await self.db.write(lambda tx: self.plans.put(tx, call.scope, input["usagePlanId"], changed))
         return {}
 
-    def may_use(self, scope: str, api_id: str, stage: str, value: str | None) -> str | None:
-        """The id of the enabled key with that value if a usage plan lets it use the stage, else None."""
+    async def GetUsage(self, call: Call, input: Input) -> Output:
+        plan = self._plan(call, input["usagePlanId"])
+        quota = (plan.members.get("quota") or {}).get("limit")
+        start, end = input["startDate"], input["endDate"]
+        items = await self.data_plane.limits.usage(call.scope, input["usagePlanId"], start, end, quota)
+        if "keyId" in input:
+            items = {key: days for key, days in items.items() if key == input["keyId"]}
+        return {"usagePlanId": input["usagePlanId"], "startDate": start, "endDate": end, "items": items}
+
+    def may_use(self, scope: str, api_id: str, stage: str, value: str | None) -> tuple[str, dict[str, Any]] | None:
+        """The id of the enabled key with that value, and the usage plan that lets it use the stage; else None."""
         for record in self.keys.list(scope):
             key = record.value.members
             if value is not None and key["value"] == value and key["enabled"]:
@@ -142,7 +156,7 @@ class Keys(Shared):
                     if record.name in plan.value.keys and any(
                         (s["apiId"], s["stage"]) == (api_id, stage) for s in stages
                     ):
-                        return record.name
+                        return record.name, plan.value.members
         return None
 
     def _key(self, call: Call, key_id: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from cloudlet.services.apigateway.data_plane import DataPlane
 from cloudlet.services.apigateway.definition import Definition, read_definition
 from cloudlet.services.apigateway.domains import Domains
 from cloudlet.services.apigateway.keys import Keys
+from cloudlet.services.apigateway.limits import MIGRATIONS
 from cloudlet.services.apigateway.methods import Methods
 from cloudlet.services.apigateway.parts import Parts, new_id
 from cloudlet.services.apigateway.records import (
@@ -41,7 +42,7 @@ class Service(Methods, Stages, Parts, Keys, Domains, api.Service):
     name = "apigateway"
 
     async def start(self) -> None:
-        self.db = await self.cloud.store.database(self.name)
+        self.db = await self.cloud.store.database(self.name, MIGRATIONS)
         self.load()
         self.data_plane = DataPlane(self)
 

@@ -65,7 +65,13 @@ class Stages(Shared):
                     )
                     if source in input
                 }
-                changed = {**stage, **changes, "deploymentId": members["id"], "lastUpdatedDate": self.cloud.clock.now()}
+                changed = {**stage, **changes, "lastUpdatedDate": self.cloud.clock.now()}
+                if canary := input.get("canarySettings"):
+                    # A canary's deployment leaves the stage's own as it is.
+                    changed["canarySettings"] = {**canary, "deploymentId": members["id"]}
+                    changed.setdefault("deploymentId", members["id"])
+                else:
+                    changed["deploymentId"] = members["id"]
                 self.stages.put(tx, call.scope, f"{api_id}/{name}", Stage(changed))
 
         await self.db.write(work)
