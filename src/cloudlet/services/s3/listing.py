@@ -16,6 +16,7 @@ from cloudlet.services.s3.records import Bucket, Stored
 from cloudlet.store import Tx
 
 _MOST = 1000
+_LARGEST = 2**31 - 1
 _FEW = 2
 _LAST = "\U0010ffff"
 
@@ -130,7 +131,7 @@ class Listing(Buckets):
     async def ListObjectVersions(self, call: Call, input: Input) -> Output:
         """All versions and delete markers, of each key the newest first."""
         bucket = self.find(call, input, "s3:ListBucketVersions")
-        most = check_most(input, "MaxKeys", "maxKeys")
+        most = check_most(input, "MaxKeys", "max-keys")
         marker, version = input.get("KeyMarker", ""), input.get("VersionIdMarker", "")
         if version and not marker:
             raise AwsError(
@@ -203,15 +204,17 @@ class Listing(Buckets):
 
 def check_most(input: Input, member: str, name: str) -> int:
     """How many entries a listing may have. Raises InvalidArgument."""
-    most: int = input.get(member, _MOST)
-    if most < 0:
-        raise AwsError(
-            "InvalidArgument",
-            f"Argument {name} must be an integer between 0 and 2147483647",
-            ArgumentName=name,
-            ArgumentValue=most,
-        )
-    return min(most, _MOST)
+    return min(check_number(input.get(member, _MOST), name), _MOST)
+
+
+def check_number(number: int, name: str) -> int:
+    """A number of a listing's query. Raises InvalidArgument."""
+    if 0 <= number <= _LARGEST:
+        return number
+    words = f"Argument {name} must be an integer between 0 and {_LARGEST}"
+    if number > _LARGEST:
+        words = f"Provided {name} not an integer or within integer range"
+    raise AwsError("InvalidArgument", words, ArgumentName=name, ArgumentValue=number)
 
 
 def _head(input: Input, most: int, more: bool, text: Callable[[str], str]) -> Output:

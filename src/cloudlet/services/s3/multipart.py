@@ -186,7 +186,7 @@ class Multipart(Copying):
     async def ListParts(self, call: Call, input: Input) -> Output:
         bucket, upload = await self._upload(call, input)
         most = min(listing.check_most(input, "MaxParts", "max-parts"), _MOST_LISTED)
-        marker = int(input.get("PartNumberMarker", 0))
+        marker = listing.check_number(int(input.get("PartNumberMarker", 0)), "part-number-marker")
         found = await self.db.scan(lambda tx: uploads.parts(tx, upload.id, marker, most + 1))
         shown = found[:most]
         output: Output = {
