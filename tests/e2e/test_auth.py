@@ -237,6 +237,15 @@ def test_roles_trust_and_sessions_are_narrowed(enforcing: LocalCloud) -> None:
     assert "no session policy" in denied(enforcing.client("sqs", **narrow).list_queues)[1]
     assert "no identity-based policy" in denied(enforcing.client("iam", **narrow).list_users)[1]
 
+    # Without its role a session may do nothing any more.
+    iam.create_role(RoleName="passing", AssumeRolePolicyDocument=TRUST)
+    iam.put_user_policy(UserName="ann", PolicyName="q", PolicyDocument=document(allow("sts:AssumeRole")))
+    passing = f"arn:aws:iam::{ACCOUNT}:role/passing"
+    orphan = session_of(sts.assume_role(RoleArn=passing, RoleSessionName="x")["Credentials"])
+    iam.delete_role(RoleName="passing")
+    iam.delete_user_policy(UserName="ann", PolicyName="q")
+    assert denied(enforcing.client("sqs", **orphan).list_queues)[0] == "AccessDenied"
+
     # Who is named needs no policy; an external id must be the one that is agreed.
     iam.delete_user_policy(UserName="ann", PolicyName="p")
     named = {

@@ -150,7 +150,7 @@ class Authorization(Accounts):
             session = await sts.session(call.access_key)
         tags: dict[str, str] = {}
         names, kind = {principal}, "Account"
-        layers: Layers | None = Layers([])
+        layers: Layers | None = Layers([])  # of somebody who has been deleted
         owner = principal
         if ":federated-user/" in principal and session is not None:
             owner, kind = session.issuer, "FederatedUser"
@@ -158,13 +158,15 @@ class Authorization(Accounts):
             layers = None if kind == "Account" else _UNLIMITED
         elif ":user/" in owner:
             name = owner.rpartition("/")[2]
-            layers, tags = self.layers_of("User", scope, name), _tags(self.entity("User", scope, name))
+            if (user := self.users.get(scope, name)) is not None:
+                layers, tags = self.layers_of("User", scope, name), _tags(user.value)
             kind = kind if kind == "FederatedUser" else "User"
         elif ":assumed-role/" in owner:
             name = owner.split("/")[1]
-            role: Entity = self.entity("Role", scope, name)
-            layers, tags, kind = self.layers_of("Role", scope, name), _tags(role), "AssumedRole"
-            names.add(role.members["Arn"])
+            kind = "AssumedRole"
+            if (record := self.roles.get(scope, name)) is not None:
+                layers, tags = self.layers_of("Role", scope, name), _tags(record.value)
+                names.add(record.value.members["Arn"])
         narrowed = session.policies if session is not None else []
         if layers is not None and (narrowed or kind == "FederatedUser"):
             documents = [Policy(compile_statements(one)) for one in narrowed if not one.startswith("arn:")]
