@@ -241,7 +241,7 @@ def test_roles_trust_and_sessions_are_narrowed(enforcing: LocalCloud) -> None:
     iam.create_role(RoleName="passing", AssumeRolePolicyDocument=TRUST)
     iam.put_user_policy(UserName="ann", PolicyName="q", PolicyDocument=document(allow("sts:AssumeRole")))
     passing = f"arn:aws:iam::{ACCOUNT}:role/passing"
-    orphan = session_of(sts.assume_role(RoleArn=passing, RoleSessionName="x")["Credentials"])
+    orphan = session_of(sts.assume_role(RoleArn=passing, RoleSessionName="brief")["Credentials"])
     iam.delete_role(RoleName="passing")
     iam.delete_user_policy(UserName="ann", PolicyName="q")
     assert denied(enforcing.client("sqs", **orphan).list_queues)[0] == "AccessDenied"
