@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cloudlet.errors import AwsError, not_implemented
+from cloudlet.errors import AwsError
 from cloudlet.stacks.api import Deployment, Physical, Properties, ResourceType, tags_of
 
 _FROM_DEFINITION = ("Body", "BodyS3Location", "BasePath", "FailOnWarnings", "DisableSchemaValidation")
@@ -44,9 +44,7 @@ class Api(ResourceType):
         }
         if beside:
             await do.call("apigatewayv2", "UpdateApi", {"ApiId": api_id, **beside})
-        if tags := tags_of(do, properties):
-            arn = f"arn:aws:apigateway:{do.region}::/apis/{api_id}"
-            await do.call("apigatewayv2", "TagResource", {"ResourceArn": arn, "Tags": tags})
+        await retag(do, f"arn:aws:apigateway:{do.region}::/apis/{api_id}", tags_of(do, properties))
 
 
 def _api(made: dict[str, Any]) -> Physical:
@@ -80,6 +78,9 @@ class _Part(ResourceType):
         made = await do.call("apigatewayv2", f"Update{self.kind}", {**input, self.key: physical.id})
         return self._physical(made)
 
+    async def _retag(self, do: Deployment, arn: str, properties: Properties) -> None:
+        await retag(do, arn, tags_of(do, properties))
+
     async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
         await _gone(do, f"Delete{self.kind}", {"ApiId": properties["ApiId"], self.key: physical.id})
 
@@ -94,6 +95,20 @@ class Route(_Part):
     type = "AWS::ApiGatewayV2::Route"
     required = frozenset(("ApiId", "RouteKey"))
     kind, key = "Route", "RouteId"
+
+
+class RouteResponse(_Part):
+    type = "AWS::ApiGatewayV2::RouteResponse"
+    required = frozenset(("ApiId", "RouteId", "RouteResponseKey"))
+    replaces = frozenset(("ApiId", "RouteId", "RouteResponseKey"))
+    kind, key = "RouteResponse", "RouteResponseId"
+
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        return physical
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        which = {"ApiId": properties["ApiId"], "RouteId": properties["RouteId"], self.key: physical.id}
+        await _gone(do, "DeleteRouteResponse", which)
 
 
 class Integration(_Part):
@@ -119,9 +134,6 @@ class Deployed(_Part):
     replaces = frozenset(("ApiId", "StageName"))
     kind, key = "Deployment", "DeploymentId"
 
-    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
-        raise not_implemented("AWS::ApiGatewayV2::Deployment with a changed Description")
-
 
 class Stage(_Part):
     type = "AWS::ApiGatewayV2::Stage"
@@ -135,6 +147,34 @@ class Stage(_Part):
     def _physical(self, made: dict[str, Any]) -> Physical:
         return Physical(made["StageName"])
 
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        removed = {name: _EMPTY[name] for name in _EMPTY if name in old and name not in new}
+        made = await super().update(do, physical, old, {**removed, **new})
+        if "AccessLogSettings" in old and "AccessLogSettings" not in new:
+            which = {"ApiId": new["ApiId"], "StageName": new["StageName"]}
+            await do.call("apigatewayv2", "DeleteAccessLogSettings", which)
+        await self._retag(do, f"arn:aws:apigateway:{do.region}::/apis/{new['ApiId']}/stages/{new['StageName']}", new)
+        return made
+
+
+# What a removed property of a stage goes back to.
+_EMPTY: Properties = {
+    "AutoDeploy": False,
+    "DefaultRouteSettings": {},
+    "Description": "",
+    "RouteSettings": {},
+    "StageVariables": {},
+}
+
+
+async def retag(do: Deployment, arn: str, tags: dict[str, str]) -> None:
+    """Give a resource these tags and no others."""
+    before = (await do.call("apigatewayv2", "GetTags", {"ResourceArn": arn})).get("Tags", {})
+    if gone := [key for key in before if key not in tags]:
+        await do.call("apigatewayv2", "UntagResource", {"ResourceArn": arn, "TagKeys": gone})
+    if tags and tags != before:
+        await do.call("apigatewayv2", "TagResource", {"ResourceArn": arn, "Tags": tags})
+
 
 class DomainName(ResourceType):
     type = "AWS::ApiGatewayV2::DomainName"
@@ -143,7 +183,15 @@ class DomainName(ResourceType):
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         input = {**properties, "Tags": tags_of(do, properties)}
-        made = await do.call("apigatewayv2", "CreateDomainName", input)
+        return self._physical(await do.call("apigatewayv2", "CreateDomainName", input))
+
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        made = await do.call("apigatewayv2", "UpdateDomainName", {k: v for k, v in new.items() if k != "Tags"})
+        arn = f"arn:aws:apigateway:{do.region}::/domainnames/{physical.id}"
+        await retag(do, arn, tags_of(do, new))
+        return self._physical(made)
+
+    def _physical(self, made: dict[str, Any]) -> Physical:
         configuration = (made.get("DomainNameConfigurations") or [{}])[0]
         attributes = {
             "DomainName": made["DomainName"],
@@ -151,9 +199,6 @@ class DomainName(ResourceType):
             "RegionalHostedZoneId": configuration.get("HostedZoneId", ""),
         }
         return Physical(made["DomainName"], attributes)
-
-    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
-        raise not_implemented("AWS::ApiGatewayV2::DomainName with changed properties")
 
     async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
         await _gone(do, "DeleteDomainName", {"DomainName": physical.id})
@@ -185,4 +230,4 @@ async def _gone(do: Deployment, operation: str, input: Properties) -> None:
             raise
 
 
-TYPES = [Api, Route, Integration, Authorizer, Deployed, Stage, DomainName, ApiMapping]
+TYPES = [Api, Route, RouteResponse, Integration, Authorizer, Deployed, Stage, DomainName, ApiMapping]

@@ -205,6 +205,16 @@ class Service(Domains, Parts, api.Service):
         await self.db.write(work)
         return members
 
+    async def UpdateDeployment(self, call: Call, input: Input) -> Output:
+        members = self.part(call, "Deployment", input["ApiId"], input["DeploymentId"])
+        if "Description" in input:
+            members = {**members, "Description": input["Description"]}
+        name = f"{input['ApiId']}/{input['DeploymentId']}"
+        record = self.kinds["Deployment"].get(call.scope, name)
+        changed = Deployment(members, record.value.snapshot)
+        await self.db.write(lambda tx: self.kinds["Deployment"].put(tx, call.scope, name, changed))
+        return members
+
     async def TagResource(self, call: Call, input: Input) -> Output:
         await self._change_tags(call, input["ResourceArn"], lambda tags: {**tags, **input.get("Tags", {})})
         return {}
