@@ -66,7 +66,7 @@ def expired(rules: list[Rule], images: list[Seen], now: float) -> list[str]:
     for rule in rules:
         matching = sorted((image for image in images if _matches(rule, image)), key=lambda image: -image.pushed)
         if rule.count_type == "imageCountMoreThan":
-            over = matching[rule.count :]
+            over = matching[rule.most :]
         else:
             over = [image for image in matching if image.pushed < now - rule.most * _DAY]
         gone += [image.digest for image in over if image.digest not in claimed]
