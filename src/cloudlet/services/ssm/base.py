@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from typing import Any
 
 from cloudlet.control.clock import Timer
 from cloudlet.errors import AwsError
@@ -15,6 +16,7 @@ from cloudlet.store import Database, Tx
 
 DEFAULT_KEY = "alias/aws/ssm"
 _CHUNK = 100
+_KMS_ERRORS = ("NotFoundException", "DisabledException", "KMSInvalidStateException", "InvalidKeyUsageException")
 
 
 class Base(api.Service):
@@ -56,12 +58,12 @@ class Base(api.Service):
 
     async def seal(self, call: Call, name: str, key_id: str, value: str) -> str:
         """A SecureString's value as it is stored. Raises InvalidKeyId."""
-        kms = await self.cloud.service("kms")
+        kms: Any = await self.cloud.service("kms")
         context = {"PARAMETER_ARN": arn_of(call, name)}
         try:
-            sealed: bytes = await kms.seal(call.account, call.region, key_id, value.encode(), context)  # type: ignore[attr-defined]
+            sealed: bytes = await kms.seal(call.account, call.region, key_id, value.encode(), context)
         except AwsError as error:
-            if error.code in ("NotFoundException", "DisabledException", "KMSInvalidStateException"):
+            if error.code in _KMS_ERRORS:
                 raise AwsError("InvalidKeyId", error.message) from None
             raise
         return base64.b64encode(sealed).decode()
@@ -70,13 +72,13 @@ class Base(api.Service):
         """A version's value as an answer has it: a SecureString is decrypted only when that is asked for."""
         if version.type != "SecureString" or not decrypt:
             return version.value
-        kms = await self.cloud.service("kms")
+        kms: Any = await self.cloud.service("kms")
         context = {"PARAMETER_ARN": arn_of(call, version.name)}
         sealed = base64.b64decode(version.value)
         try:
-            plain: bytes = await kms.unseal(call.account, call.region, sealed, context)  # type: ignore[attr-defined]
+            plain: bytes = await kms.unseal(call.account, call.region, sealed, context)
         except AwsError as error:
-            if error.code in ("NotFoundException", "DisabledException", "KMSInvalidStateException"):
+            if error.code in _KMS_ERRORS:
                 raise AwsError("InvalidKeyId", error.message) from None
             raise
         return plain.decode()
