@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import functools
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from cloudlet.errors import AwsError, not_implemented
@@ -12,10 +14,31 @@ from cloudlet.services.apigateway.parts import Shared, new_id
 from cloudlet.services.apigateway.records import Resource
 from cloudlet.services.apigateway.tree import PATH_PART
 from cloudlet.services.apigateway.velocity import TemplateError, compiled
-from cloudlet.store import Tx
+from cloudlet.store import Conflict, Tx
 
 _TYPES = ("AWS", "AWS_PROXY", "HTTP", "HTTP_PROXY", "MOCK")
+_Operation = Callable[["Methods", Call, Input], Awaitable[Output]]
 _OWN = ("restApiId", "resourceId", "httpMethod", "statusCode")
+
+
+class _Draft(dict[str, Any]):
+    """A resource that is being changed, and the revision that it was taken from."""
+
+    revision: int
+
+
+def _until_it_holds(operation: _Operation) -> _Operation:
+    """Methods of one resource are kept together: an operation begins anew when another was quicker."""
+
+    @functools.wraps(operation)
+    async def run(self: Methods, call: Call, input: Input) -> Output:
+        while True:
+            try:
+                return await operation(self, call, input)
+            except Conflict:
+                continue
+
+    return run
 
 
 class Methods(Shared):
@@ -89,8 +112,9 @@ class Methods(Shared):
 
     # Methods
 
+    @_until_it_holds
     async def PutMethod(self, call: Call, input: Input) -> Output:
-        resource = copy.deepcopy(self._resource(call, input["restApiId"], input["resourceId"]))
+        resource = self._draft(call, input)
         verb = input["httpMethod"].upper()
         if verb in (resource.get("resourceMethods") or {}):
             raise AwsError("ConflictException", "Method already exists for this resource")
@@ -106,6 +130,7 @@ class Methods(Shared):
     async def GetMethod(self, call: Call, input: Input) -> Output:
         return self._method(call, input)[1]
 
+    @_until_it_holds
     async def UpdateMethod(self, call: Call, input: Input) -> Output:
         resource, method = self._method(call, input)
         changed = patch.apply(method, input.get("patchOperations"))
@@ -113,12 +138,14 @@ class Methods(Shared):
         await self.db.write(lambda tx: self._put(tx, call, input["restApiId"], resource))
         return changed
 
+    @_until_it_holds
     async def DeleteMethod(self, call: Call, input: Input) -> Output:
         resource, method = self._method(call, input)
         del resource["resourceMethods"][method["httpMethod"]]
         await self.db.write(lambda tx: self._put(tx, call, input["restApiId"], resource))
         return {}
 
+    @_until_it_holds
     async def PutMethodResponse(self, call: Call, input: Input) -> Output:
         resource, method = self._method(call, input)
         response = {**{k: v for k, v in input.items() if k not in _OWN}, "statusCode": input["statusCode"]}
@@ -131,6 +158,7 @@ class Methods(Shared):
     async def GetMethodResponse(self, call: Call, input: Input) -> Output:
         return _response(self._method(call, input)[1].get("methodResponses"), input)
 
+    @_until_it_holds
     async def UpdateMethodResponse(self, call: Call, input: Input) -> Output:
         resource, method = self._method(call, input)
         changed = patch.apply(_response(method.get("methodResponses"), input), input.get("patchOperations"))
@@ -138,6 +166,7 @@ class Methods(Shared):
         await self.db.write(lambda tx: self._put(tx, call, input["restApiId"], resource))
         return changed
 
+    @_until_it_holds
     async def DeleteMethodResponse(self, call: Call, input: Input) -> Output:
         resource, method = self._method(call, input)
         _response(method.get("methodResponses"), input)
@@ -147,6 +176,7 @@ class Methods(Shared):
 
     # Integrations
 
+    @_until_it_holds
     async def PutIntegration(self, call: Call, input: Input) -> Output:
         resource, method = self._method(call, input)
         kept = {key: value for key, value in input.items() if key not in (*_OWN, "integrationHttpMethod")}
@@ -162,6 +192,7 @@ class Methods(Shared):
     async def GetIntegration(self, call: Call, input: Input) -> Output:
         return self._integration(call, input)[1]
 
+    @_until_it_holds
     async def UpdateIntegration(self, call: Call, input: Input) -> Output:
         resource, integration = self._integration(call, input)
         changed = self.check_integration(patch.apply(integration, input.get("patchOperations")), resource["id"])
@@ -169,12 +200,14 @@ class Methods(Shared):
         await self.db.write(lambda tx: self._put(tx, call, input["restApiId"], resource))
         return changed
 
+    @_until_it_holds
     async def DeleteIntegration(self, call: Call, input: Input) -> Output:
         resource, _ = self._integration(call, input)
         del resource["resourceMethods"][input["httpMethod"].upper()]["methodIntegration"]
         await self.db.write(lambda tx: self._put(tx, call, input["restApiId"], resource))
         return {}
 
+    @_until_it_holds
     async def PutIntegrationResponse(self, call: Call, input: Input) -> Output:
         resource, integration = self._integration(call, input)
         response = {**{k: v for k, v in input.items() if k not in _OWN}, "statusCode": input["statusCode"]}
@@ -186,6 +219,7 @@ class Methods(Shared):
     async def GetIntegrationResponse(self, call: Call, input: Input) -> Output:
         return _response(self._integration(call, input)[1].get("integrationResponses"), input)
 
+    @_until_it_holds
     async def UpdateIntegrationResponse(self, call: Call, input: Input) -> Output:
         resource, integration = self._integration(call, input)
         changed = patch.apply(_response(integration.get("integrationResponses"), input), input.get("patchOperations"))
@@ -193,6 +227,7 @@ class Methods(Shared):
         await self.db.write(lambda tx: self._put(tx, call, input["restApiId"], resource))
         return changed
 
+    @_until_it_holds
     async def DeleteIntegrationResponse(self, call: Call, input: Input) -> Output:
         resource, integration = self._integration(call, input)
         _response(integration.get("integrationResponses"), input)
@@ -247,14 +282,24 @@ class Methods(Shared):
         return current
 
     def _put(self, tx: Tx, call: Call, api_id: str, resource: dict[str, Any]) -> None:
-        self.tree.put(tx, call.scope, f"{api_id}/{resource['id']}", Resource(resource))
+        """Store a resource; a draft only if nobody else has changed it since it was taken. Raises Conflict."""
+        revision = resource.revision if isinstance(resource, _Draft) else None
+        self.tree.put(tx, call.scope, f"{api_id}/{resource['id']}", Resource(dict(resource)), revision)
+
+    def _draft(self, call: Call, input: Input) -> _Draft:
+        self._resource(call, input["restApiId"], input["resourceId"])
+        record = self.tree.get(call.scope, f"{input['restApiId']}/{input['resourceId']}")
+        assert record is not None
+        draft = _Draft(copy.deepcopy(record.value.members))
+        draft.revision = record.revision
+        return draft
 
     def _resource(self, call: Call, api_id: str, resource_id: str) -> dict[str, Any]:
         return self.found(self.tree, call, api_id, resource_id, "Resource")
 
     def _method(self, call: Call, input: Input) -> tuple[dict[str, Any], dict[str, Any]]:
         """A copy of a resource, and the method in it."""
-        resource = copy.deepcopy(self._resource(call, input["restApiId"], input["resourceId"]))
+        resource = self._draft(call, input)
         method = (resource.get("resourceMethods") or {}).get(input["httpMethod"].upper())
         if method is None:
             raise AwsError("NotFoundException", "Invalid Method identifier specified")

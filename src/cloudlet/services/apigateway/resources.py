@@ -26,6 +26,15 @@ class _Type(ResourceType):
             if error.code != "NotFoundException":
                 raise
 
+    async def _retag(self, do: Deploying, path: str, properties: Properties) -> None:
+        """Give a resource the tags that its template has now, and no others."""
+        arn, tags = f"arn:aws:apigateway:{do.region}::/{path}", tags_of(do, properties)
+        before = (await self._call(do, "GetTags", resourceArn=arn)).get("tags", {})
+        if gone := [key for key in before if key not in tags]:
+            await self._call(do, "UntagResource", resourceArn=arn, tagKeys=gone)
+        if tags and tags != before:
+            await self._call(do, "TagResource", resourceArn=arn, tags=tags)
+
 
 class RestApi(_Type):
     type = "AWS::ApiGateway::RestApi"
@@ -36,9 +45,7 @@ class RestApi(_Type):
             parameters = properties.get("Parameters")
             made = await self._call(do, "ImportRestApi", body=body, parameters=parameters)
             await self._set(do, made["id"], properties)
-            if tags := tags_of(do, properties):
-                arn = f"arn:aws:apigateway:{do.region}::/restapis/{made['id']}"
-                await self._call(do, "TagResource", resourceArn=arn, tags=tags)
+            await self._retag(do, f"restapis/{made['id']}", properties)
         else:
             given = {lower(key): value for key, value in properties.items() if key not in (*_DEFINITION, "Tags")}
             if "policy" in given and not isinstance(given["policy"], str):
@@ -54,7 +61,19 @@ class RestApi(_Type):
         if body is not None:
             mode = new.get("Mode", "overwrite")
             await self._call(do, "PutRestApi", restApiId=physical.id, body=body, mode=mode)
+        removed = [
+            {"op": "remove", "path": f"/{lower(key)}"}
+            for key in ("Description", "Policy", "MinimumCompressionSize")
+            if key in old and key not in new
+        ]
+        kept = set(new.get("BinaryMediaTypes") or ())
+        for kind in old.get("BinaryMediaTypes") or []:
+            if kind not in kept:
+                removed.append({"op": "remove", "path": "/binaryMediaTypes/" + kind.replace("/", "~1")})
+        if removed:
+            await self._call(do, "UpdateRestApi", restApiId=physical.id, patchOperations=removed)
         await self._set(do, physical.id, new)
+        await self._retag(do, f"restapis/{physical.id}", new)
         return physical
 
     async def delete(self, do: Deploying, physical: Physical, properties: Properties) -> None:
@@ -192,6 +211,7 @@ class Stage(_Type):
             operations.append({"op": "remove", "path": f"/variables/{name}"})
         await self._patch(do, physical.id, new, operations)
         await self._settings(do, physical.id, new)
+        await self._retag(do, f"restapis/{new['RestApiId']}/stages/{physical.id}", new)
         return physical
 
     async def delete(self, do: Deploying, physical: Physical, properties: Properties) -> None:
@@ -341,6 +361,7 @@ class ApiKey(_Type):
             if key in new and old.get(key) != new[key]
         ]
         await self._call(do, "UpdateApiKey", apiKey=physical.id, patchOperations=operations)
+        await self._retag(do, f"apikeys/{physical.id}", new)
         return physical
 
     async def delete(self, do: Deploying, physical: Physical, properties: Properties) -> None:
@@ -376,6 +397,7 @@ class UsagePlan(_Type):
             for key, value in (new.get(group) or {}).items():
                 operations.append({"op": "replace", "path": f"/{lower(group)}/{lower(key)}", "value": _text(value)})
         await self._call(do, "UpdateUsagePlan", usagePlanId=physical.id, patchOperations=operations)
+        await self._retag(do, f"usageplans/{physical.id}", new)
         return physical
 
     async def delete(self, do: Deploying, physical: Physical, properties: Properties) -> None:

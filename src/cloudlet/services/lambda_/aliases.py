@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
+from msgspec.structs import replace
 
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
@@ -86,32 +86,39 @@ class Aliases(Base):
 
     async def AddPermission(self, call: Call, input: Input) -> Output:
         scope, name, qualifier = self.named(call, input)
-        _, _, settings = self.function(call, input)
+        self.function(call, input)
         self.qualifier_exists(scope, name, qualifier)
-        statements = settings.statements.get(qualifier, [])
-        if any(statement["Sid"] == input["StatementId"] for statement in statements):
-            words = (
-                f"The statement id ({input['StatementId']}) provided already exists. Please provide a new statement "
-                "id, or remove the existing statement."
-            )
-            raise AwsError("ResourceConflictException", words, status=409, Type="User")
         statement = _statement(input, self.arn(scope, name, qualifier))
-        changed = {**settings.statements, qualifier: [*statements, statement]}
-        await self._settings(scope, name, settings, statements=changed)
+
+        def change(settings: Settings) -> Settings:
+            statements = settings.statements.get(qualifier, [])
+            if any(known["Sid"] == input["StatementId"] for known in statements):
+                words = (
+                    f"The statement id ({input['StatementId']}) provided already exists. Please provide a new "
+                    "statement id, or remove the existing statement."
+                )
+                raise AwsError("ResourceConflictException", words, status=409, Type="User")
+            return replace(settings, statements={**settings.statements, qualifier: [*statements, statement]})
+
+        await self.alter(scope, name, change)
         return {"Statement": json.dumps(statement)}
 
     async def RemovePermission(self, call: Call, input: Input) -> Output:
         scope, name, qualifier = self.named(call, input)
-        _, _, settings = self.function(call, input)
-        statements = settings.statements.get(qualifier, [])
-        kept = [statement for statement in statements if statement["Sid"] != input["StatementId"]]
-        if not statements:
-            words = "No policy is associated with the given resource."
-            raise AwsError("ResourceNotFoundException", words, status=404, Type="User")
-        if len(kept) == len(statements):
-            words = f"Statement {input['StatementId']} is not found in resource policy."
-            raise AwsError("ResourceNotFoundException", words, status=404, Type="User")
-        await self._settings(scope, name, settings, statements={**settings.statements, qualifier: kept})
+        self.function(call, input)
+
+        def change(settings: Settings) -> Settings:
+            statements = settings.statements.get(qualifier, [])
+            kept = [statement for statement in statements if statement["Sid"] != input["StatementId"]]
+            if not statements:
+                words = "No policy is associated with the given resource."
+                raise AwsError("ResourceNotFoundException", words, status=404, Type="User")
+            if len(kept) == len(statements):
+                words = f"Statement {input['StatementId']} is not found in resource policy."
+                raise AwsError("ResourceNotFoundException", words, status=404, Type="User")
+            return replace(settings, statements={**settings.statements, qualifier: kept})
+
+        await self.alter(scope, name, change)
         return {}
 
     async def GetPolicy(self, call: Call, input: Input) -> Output:
@@ -133,8 +140,8 @@ class Aliases(Base):
         if _MAPPING in input["Resource"]:
             await self._tag_mapping(call, input["Resource"], lambda tags: {**tags, **input["Tags"]})
             return {}
-        scope, name, settings = self.function(call, {"FunctionName": input["Resource"]})
-        await self._settings(scope, name, settings, tags={**settings.tags, **input["Tags"]})
+        scope, name, _ = self.function(call, {"FunctionName": input["Resource"]})
+        await self.alter(scope, name, lambda now: replace(now, tags={**now.tags, **input["Tags"]}))
         return {}
 
     async def UntagResource(self, call: Call, input: Input) -> Output:
@@ -144,9 +151,13 @@ class Aliases(Base):
                 call, input["Resource"], lambda tags: {key: value for key, value in tags.items() if key not in gone}
             )
             return {}
-        scope, name, settings = self.function(call, {"FunctionName": input["Resource"]})
-        kept = {key: value for key, value in settings.tags.items() if key not in input["TagKeys"]}
-        await self._settings(scope, name, settings, tags=kept)
+        scope, name, _ = self.function(call, {"FunctionName": input["Resource"]})
+        gone = set(input["TagKeys"])
+
+        def change(settings: Settings) -> Settings:
+            return replace(settings, tags={key: value for key, value in settings.tags.items() if key not in gone})
+
+        await self.alter(scope, name, change)
         return {}
 
     async def ListTags(self, call: Call, input: Input) -> Output:
@@ -156,7 +167,7 @@ class Aliases(Base):
 
     async def _tag_mapping(self, call: Call, arn: str, change: Callable[[dict[str, str]], dict[str, str]]) -> None:
         record = self._tagged_mapping(call, arn)
-        changed = msgspec.structs.replace(record.value, tags=change(record.value.tags))
+        changed = replace(record.value, tags=change(record.value.tags))
         await self.db.write(lambda tx: self.mappings.put(tx, call.scope, record.name, changed))
 
     def _tagged_mapping(self, call: Call, arn: str) -> Record[Mapping]:
@@ -169,7 +180,7 @@ class Aliases(Base):
     # Concurrency
 
     async def PutFunctionConcurrency(self, call: Call, input: Input) -> Output:
-        scope, name, settings = self.function(call, input)
+        scope, name, _ = self.function(call, input)
         wanted = input["ReservedConcurrentExecutions"]
         taken = sum(record.value.reserved or 0 for record in self.settings.list(scope) if record.name != name)
         if taken + wanted > ACCOUNT_CONCURRENCY - _UNRESERVED:
@@ -177,7 +188,7 @@ class Aliases(Base):
                 "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution "
                 f"below its minimum value of [{_UNRESERVED}]."
             )
-        await self._settings(scope, name, settings, reserved=wanted)
+        await self.alter(scope, name, lambda now: replace(now, reserved=wanted))
         self.reserved.clear()
         return {"ReservedConcurrentExecutions": wanted}
 
@@ -186,8 +197,8 @@ class Aliases(Base):
         return {} if settings.reserved is None else {"ReservedConcurrentExecutions": settings.reserved}
 
     async def DeleteFunctionConcurrency(self, call: Call, input: Input) -> Output:
-        scope, name, settings = self.function(call, input)
-        await self._settings(scope, name, settings, reserved=None)
+        scope, name, _ = self.function(call, input)
+        await self.alter(scope, name, lambda now: replace(now, reserved=None))
         self.reserved.clear()
         return {}
 
@@ -224,22 +235,18 @@ class Aliases(Base):
         }
 
     async def PutRuntimeManagementConfig(self, call: Call, input: Input) -> Output:
-        scope, name, settings = self.function(call, input)
+        scope, name, _ = self.function(call, input)
         kept: dict[str, Any] = {key: input[key] for key in ("UpdateRuntimeOn", "RuntimeVersionArn") if key in input}
-        await self._settings(scope, name, settings, runtime_management=kept)
+        await self.alter(scope, name, lambda now: replace(now, runtime_management=kept))
         return {**kept, "FunctionArn": self.arn(scope, name, LATEST)}
 
     async def GetFunctionRecursionConfig(self, call: Call, input: Input) -> Output:
         return {"RecursiveLoop": self.function(call, input)[2].recursion}
 
     async def PutFunctionRecursionConfig(self, call: Call, input: Input) -> Output:
-        scope, name, settings = self.function(call, input)
-        await self._settings(scope, name, settings, recursion=input["RecursiveLoop"])
+        scope, name, _ = self.function(call, input)
+        await self.alter(scope, name, lambda now: replace(now, recursion=input["RecursiveLoop"]))
         return {"RecursiveLoop": input["RecursiveLoop"]}
-
-    async def _settings(self, scope: str, name: str, settings: Settings, **changes: Any) -> None:
-        changed = msgspec.structs.replace(settings, **changes)
-        await self.db.write(lambda tx: self.settings.put(tx, scope, name, changed))
 
 
 def _statement(input: Input, resource: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import random
 import re
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +16,7 @@ from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Cloud, Input
 from cloudlet.services.lambda_.code import Archive
 from cloudlet.services.lambda_.records import LATEST, Alias, Layer, Mapping, Settings, Version
-from cloudlet.store import Database, Record, Resources
+from cloudlet.store import Database, Record, Resources, Tx
 
 _NAME = re.compile(
     r"(?:arn:[a-z-]+:lambda:(?P<region>[a-z0-9-]+):(?P<arn_account>\d{12}):function:|(?P<account>\d{12}):function:|function:)?"
@@ -106,6 +107,17 @@ class Base:
         record = self.settings.get(scope, name)
         statements = record.value.statements.get(qualifier) if record is not None else None
         return json.dumps({"Version": "2012-10-17", "Statement": statements}) if statements else None
+
+    async def alter(self, scope: str, name: str, change: Callable[[Settings], Settings]) -> None:
+        """Change a function's settings as they are when it is their turn: two changes at once both hold."""
+
+        def work(tx: Tx) -> None:
+            record = self.settings.get(scope, name, tx)
+            if record is None:
+                raise no_such(self.arn(scope, name))
+            self.settings.put(tx, scope, name, change(record.value))
+
+        await self.db.write(work)
 
     def timestamp(self) -> str:
         """Now, as Lambda writes it."""

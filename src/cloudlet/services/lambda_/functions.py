@@ -129,8 +129,7 @@ class Functions(Base):
             raise not_implemented("UpdateFunctionCode with ImageUri")
         members = current.members
         code = await self._code(call, input, members["Runtime"], members["Handler"])
-        members = {
-            **members,
+        changes = {
             **({"Architectures": input["Architectures"]} if "Architectures" in input else {}),
             "CodeSize": code.size,
             "CodeSha256": code.sha256,
@@ -138,9 +137,14 @@ class Functions(Base):
             "RevisionId": new_revision(),
         }
         if input.get("DryRun"):
-            return members
+            return {**members, **changes}
 
         def work(tx: Tx) -> dict[str, Any]:
+            # The configuration may have changed while the code was taken in.
+            now = self.versions.get(scope, f"{name}:{LATEST}", tx)
+            if now is None:
+                raise no_such(self.arn(scope, name))
+            members = {**now.value.members, **changes}
             self.versions.put(tx, scope, f"{name}:{LATEST}", Version(members, code.sha, code.folder))
             return self.publish(tx, scope, name, "") if input.get("Publish") else members
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from cloudlet.control.outbox import Delivery, Undeliverable
 from cloudlet.engines.functions import Function, FunctionFailed, Outcome, Throttled
@@ -19,7 +20,7 @@ from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.lambda_.base import Base
 from cloudlet.services.lambda_.code import invalid
-from cloudlet.services.lambda_.records import ACCOUNT_CONCURRENCY, LATEST, Version
+from cloudlet.services.lambda_.records import ACCOUNT_CONCURRENCY, LATEST, Settings, Version
 from cloudlet.store import Record
 
 _LARGEST = 6 * 1024 * 1024  # bytes of an event or a result
@@ -373,16 +374,19 @@ class Invocations(Base):
 
     async def DeleteFunctionEventInvokeConfig(self, call: Call, input: Input) -> Output:
         await self.GetFunctionEventInvokeConfig(call, input)
-        scope, name, settings = self.function(call, input)
+        scope, name, _ = self.function(call, input)
         qualifier = self.named(call, input)[2] or LATEST
-        kept = {key: value for key, value in settings.event_invoke.items() if key != qualifier}
-        changed = msgspec.structs.replace(settings, event_invoke=kept)
-        await self.db.write(lambda tx: self.settings.put(tx, scope, name, changed))
+
+        def change(settings: Settings) -> Settings:
+            kept = {key: value for key, value in settings.event_invoke.items() if key != qualifier}
+            return replace(settings, event_invoke=kept)
+
+        await self.alter(scope, name, change)
         return {}
 
     async def _put_event_settings(self, call: Call, input: Input, before: dict[str, Any]) -> Output:
         scope, name, qualifier = self.named(call, input)
-        _, _, settings = self.function(call, input)
+        self.function(call, input)
         self.qualifier_exists(scope, name, qualifier)
         names = ("MaximumRetryAttempts", "MaximumEventAgeInSeconds", "DestinationConfig")
         members = {
@@ -392,17 +396,15 @@ class Invocations(Base):
             "FunctionArn": self.arn(scope, name, qualifier or LATEST),
             "LastModified": self.cloud.clock.now(),
         }
-        changed = msgspec.structs.replace(
-            settings, event_invoke={**settings.event_invoke, qualifier or LATEST: members}
-        )
-        await self.db.write(lambda tx: self.settings.put(tx, scope, name, changed))
+        key = qualifier or LATEST
+        await self.alter(scope, name, lambda now: replace(now, event_invoke={**now.event_invoke, key: members}))
         return members
 
     # Provisioned concurrency
 
     async def PutProvisionedConcurrencyConfig(self, call: Call, input: Input) -> Output:
         scope, name, qualifier = self.named(call, input)
-        _, _, settings = self.function(call, input)
+        self.function(call, input)
         if not qualifier or qualifier == LATEST:
             raise invalid("Provisioned Concurrency Configs cannot be applied to unpublished function versions.")
         record = self.version(scope, name, qualifier)
@@ -415,8 +417,7 @@ class Invocations(Base):
             "LastModified": self.timestamp(),
         }
         await self.engine.prepare(self._runnable(scope, record), count)
-        changed = msgspec.structs.replace(settings, provisioned={**settings.provisioned, qualifier: members})
-        await self.db.write(lambda tx: self.settings.put(tx, scope, name, changed))
+        await self.alter(scope, name, lambda now: replace(now, provisioned={**now.provisioned, qualifier: members}))
         return members
 
     async def GetProvisionedConcurrencyConfig(self, call: Call, input: Input) -> Output:
@@ -436,11 +437,14 @@ class Invocations(Base):
         return self.page("ProvisionedConcurrencyConfigs", found, input)
 
     async def DeleteProvisionedConcurrencyConfig(self, call: Call, input: Input) -> Output:
-        scope, name, settings = self.function(call, input)
+        scope, name, _ = self.function(call, input)
         qualifier = self.named(call, input)[2]
-        kept = {key: value for key, value in settings.provisioned.items() if key != qualifier}
-        changed = msgspec.structs.replace(settings, provisioned=kept)
-        await self.db.write(lambda tx: self.settings.put(tx, scope, name, changed))
+
+        def change(settings: Settings) -> Settings:
+            kept = {key: value for key, value in settings.provisioned.items() if key != qualifier}
+            return replace(settings, provisioned=kept)
+
+        await self.alter(scope, name, change)
         return {}
 
 

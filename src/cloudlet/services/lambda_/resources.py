@@ -224,6 +224,9 @@ class EventSourceMapping(ResourceType):
         given = {key: value for key, value in removed.items() if key in old and key not in new}
         given |= {key: value for key, value in new.items() if key != "Tags" and key not in self.replaces}
         await do.call("lambda", "UpdateEventSourceMapping", {**given, "UUID": physical.id})
+        await _retag(
+            do, f"arn:aws:lambda:{do.region}:{do.account}:event-source-mapping:{physical.id}", tags_of(do, new)
+        )
         return physical
 
     async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:

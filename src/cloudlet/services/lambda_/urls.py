@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.http import Request, Response
@@ -14,7 +15,7 @@ from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.apigatewayv2 import cors, events, signed
 from cloudlet.services.apigatewayv2.routes import Match
 from cloudlet.services.lambda_.invocations import Invocations, gathered
-from cloudlet.services.lambda_.records import LATEST
+from cloudlet.services.lambda_.records import LATEST, Settings
 
 _LARGEST = 6 * 1024 * 1024
 _WITH_PRELUDE = "application/vnd.awslambda.http-integration-response"
@@ -54,7 +55,7 @@ class Urls(Invocations):
             "CreationTime": now,
             "LastModifiedTime": now,
         }
-        await self._put_url(scope, name, {**settings.urls, qualifier: members})
+        await self.alter(scope, name, lambda now: replace(now, urls={**now.urls, qualifier: members}))
         return members
 
     async def GetFunctionUrlConfig(self, call: Call, input: Input) -> Output:
@@ -73,17 +74,20 @@ class Urls(Invocations):
         _check_mode(input)
         current = await self.GetFunctionUrlConfig(call, input)
         scope, name, qualifier = self.named(call, input)
-        _, _, settings = self.function(call, input)
+        self.function(call, input)
         kept: dict[str, Any] = {key: input[key] for key in ("AuthType", "Cors", "InvokeMode") if key in input}
         members = {**current, **kept, "LastModifiedTime": self.timestamp()}
-        await self._put_url(scope, name, {**settings.urls, qualifier: members})
+        await self.alter(scope, name, lambda now: replace(now, urls={**now.urls, qualifier: members}))
         return members
 
     async def DeleteFunctionUrlConfig(self, call: Call, input: Input) -> Output:
         await self.GetFunctionUrlConfig(call, input)
         scope, name, qualifier = self.named(call, input)
-        _, _, settings = self.function(call, input)
-        await self._put_url(scope, name, {key: value for key, value in settings.urls.items() if key != qualifier})
+
+        def change(settings: Settings) -> Settings:
+            return replace(settings, urls={key: value for key, value in settings.urls.items() if key != qualifier})
+
+        await self.alter(scope, name, change)
         return {}
 
     async def answer_url(self, request: Request, label: str) -> Response:
@@ -136,12 +140,6 @@ class Urls(Invocations):
                     place = record.scope, record.name, qualifier, members
                     self._doors[_url_id(record.scope, record.name, qualifier)] = place
         return self._doors.get(label)
-
-    async def _put_url(self, scope: str, name: str, urls: dict[str, dict[str, Any]]) -> None:
-        record = self.settings.get(scope, name)
-        assert record is not None
-        changed = msgspec.structs.replace(record.value, urls=urls)
-        await self.db.write(lambda tx: self.settings.put(tx, scope, name, changed))
 
 
 def _url_id(scope: str, name: str, qualifier: str) -> str:
