@@ -421,6 +421,72 @@ def test_what_a_function_prints_is_in_its_log(cloud: LocalCloud) -> None:
     assert any(line.startswith("START RequestId: ") for line in found)
 
 
+def test_code_comes_from_a_bucket(cloud: LocalCloud) -> None:
+    functions, s3 = cloud.client("lambda"), cloud.client("s3")
+    s3.create_bucket(Bucket="code")
+    s3.put_object(Bucket="code", Key="one.zip", Body=archive(index="def handler(e, c):\n    return 1"))
+    make(cloud, "stored", "", Code={"S3Bucket": "code", "S3Key": "one.zip"})
+    assert invoke(cloud, "stored") == 1
+    s3.put_object(Bucket="code", Key="two.zip", Body=archive(index="def handler(e, c):\n    return 2"))
+    functions.update_function_code(FunctionName="stored", S3Bucket="code", S3Key="two.zip")
+    assert invoke(cloud, "stored") == 2
+    with pytest.raises(functions.exceptions.InvalidParameterValueException, match="NoSuchKey"):
+        functions.update_function_code(FunctionName="stored", S3Bucket="code", S3Key="none.zip")
+
+
+@pytest.mark.skipif(not shutil.which("javac"), reason="a JDK is not on this machine")
+def test_java_interfaces(cloud: LocalCloud, tmp_path: Path) -> None:
+    """RequestHandler with a POJO and a context, and RequestStreamHandler, in a jar beside the classes."""
+    import subprocess
+
+    package = tmp_path / "com/amazonaws/services/lambda/runtime"
+    package.mkdir(parents=True)
+    for name, source in {
+        "Context": "public interface Context { String getAwsRequestId(); String getFunctionName();"
+        " int getMemoryLimitInMB(); int getRemainingTimeInMillis(); LambdaLogger getLogger(); }",
+        "LambdaLogger": "public interface LambdaLogger { void log(String message); }",
+        "RequestHandler": "public interface RequestHandler<I, O> { O handleRequest(I input, Context context); }",
+        "RequestStreamHandler": "public interface RequestStreamHandler { void handleRequest(java.io.InputStream in,"
+        " java.io.OutputStream out, Context context) throws java.io.IOException; }",
+    }.items():
+        (package / f"{name}.java").write_text(f"package com.amazonaws.services.lambda.runtime;\n{source}")
+    (tmp_path / "Typed.java").write_text("""
+        import com.amazonaws.services.lambda.runtime.*;
+        public class Typed implements RequestHandler<Typed.Order, Typed.Answer> {
+            public record Order(String name, java.util.List<Integer> counts) {}
+            public static class Answer { public String text; public int sum; }
+            public Answer handleRequest(Order order, Context context) {
+                context.getLogger().log("for " + order.name());
+                Answer answer = new Answer();
+                answer.text = order.name() + context.getFunctionName() + context.getMemoryLimitInMB();
+                answer.sum = order.counts().stream().mapToInt(i -> i).sum();
+                return answer;
+            }
+        }""")
+    (tmp_path / "Raw.java").write_text("""
+        import com.amazonaws.services.lambda.runtime.*;
+        public class Raw implements RequestStreamHandler {
+            public void handleRequest(java.io.InputStream in, java.io.OutputStream out, Context c)
+                    throws java.io.IOException { out.write(in.readAllBytes()); }
+        }""")
+    sources = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.java")]
+    subprocess.run(["javac", *sources], cwd=tmp_path, check=True)
+    jar = io.BytesIO()
+    with zipfile.ZipFile(jar, "w") as written:
+        for path in package.glob("*.class"):
+            written.write(path, str(path.relative_to(tmp_path)))
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as written:
+        written.writestr("lib/core.jar", jar.getvalue())
+        for path in tmp_path.glob("*.class"):
+            written.write(path, path.name)
+    settings: dict[str, Any] = {"Runtime": "java17", "Code": {"ZipFile": packed.getvalue()}, "Timeout": 30}
+    make(cloud, "typed", "", Handler="Typed", MemorySize=256, **settings)
+    make(cloud, "raw", "", Handler="Raw::handleRequest", MemorySize=256, **settings)
+    assert invoke(cloud, "typed", {"name": "Zoë", "counts": [1, 2, 3]}) == {"text": "Zoëtyped256", "sum": 6}
+    assert invoke(cloud, "raw", {"as": ["it", "is"]}) == {"as": ["it", "is"]}
+
+
 def test_bad_archives_are_refused(cloud: LocalCloud) -> None:
     functions = cloud.client("lambda")
     outside = io.BytesIO()

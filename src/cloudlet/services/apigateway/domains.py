@@ -55,6 +55,7 @@ class Domains(Shared):
         domain = self._domain(call, input["domainName"])
         self.api(call, input["restApiId"])
         path = input.get("basePath") or "(none)"
+        _check_path(path)
         if path in domain.mappings:
             raise AwsError("ConflictException", "Base path already exists for this domain name")
         if "stage" in input:
@@ -81,6 +82,10 @@ class Domains(Shared):
             input.get("patchOperations"),
             lambda path: ["restApiId"] if path == ["restapiId"] else path,
         )
+        _check_path(mapping["basePath"])
+        self.api(call, mapping["restApiId"])
+        if mapping.get("stage"):
+            self.found(self.stages, call, mapping["restApiId"], mapping["stage"], "Stage")
         kept = {path: value for path, value in domain.mappings.items() if path != input["basePath"]}
         await self._put_domain(
             call, input["domainName"], DomainName(domain.members, {**kept, mapping["basePath"]: mapping})
@@ -129,3 +134,12 @@ class Domains(Shared):
         if path not in domain.mappings:
             raise AwsError("NotFoundException", "Invalid base path mapping identifier specified")
         return domain.mappings[path]
+
+
+def _check_path(path: str) -> None:
+    if "/" in path:
+        raise AwsError(
+            "BadRequestException",
+            "API Gateway V1 doesn't support the slash character (/) in base path mappings. "
+            "To create a multi-level base path mapping, use API Gateway V2.",
+        )

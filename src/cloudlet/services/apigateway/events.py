@@ -87,12 +87,14 @@ def proxy(context: Context, binary_types: list[str]) -> dict[str, Any]:
     headers: dict[str, list[str]] = {}
     for raw_name, raw_value in request.raw_headers:
         headers.setdefault(raw_name.decode("latin-1").title(), []).append(raw_value.decode("latin-1"))
+    headers |= {name.title(): [value] for name, value in http_events.forwarded(request).items()}
     parameters: dict[str, list[str]] = {}
     for name, value in parse_qsl(request.query, keep_blank_values=True):
         parameters.setdefault(name, []).append(value)
     is_base64 = bool(context.body) and _is_binary(request.headers.get("content-type", ""), binary_types)
     resource = context.resource or {}
-    identity: dict[str, Any] = {"sourceIp": request.client, "userAgent": request.headers.get("user-agent", "")}
+    agent = request.headers.get("user-agent", "")
+    identity: dict[str, Any] = {**http_events.NOBODY, "sourceIp": request.client, "userAgent": agent}
     if context.api_key_id is not None:
         identity.update(apiKey=context.api_key, apiKeyId=context.api_key_id)
     if context.caller is not None:
@@ -129,6 +131,7 @@ def proxy(context: Context, binary_types: list[str]) -> dict[str, Any]:
             "accountId": context.account,
             "protocol": "HTTP/1.1",
             "stage": stage,
+            "deploymentId": context.stage.get("deploymentId"),
             "domainPrefix": domain.split(".")[0],
             "requestTimeEpoch": int(context.now * 1000),
             "requestId": context.request_id,

@@ -246,7 +246,9 @@ class Parts(Shared):
 
     async def GetAccount(self, call: Call, input: Input) -> Output:
         record = self.accounts.get(call.scope, "account")
-        return record.value.members if record else {"throttleSettings": {"burstLimit": 5000, "rateLimit": 10000.0}}
+        limits = {"burstLimit": 5000, "rateLimit": 10000.0}
+        untouched = {"apiKeyVersion": "4", "features": ["UsagePlans"], "throttleSettings": limits}
+        return record.value.members if record else untouched
 
     async def UpdateAccount(self, call: Call, input: Input) -> Output:
         members = patch.apply(await self.GetAccount(call, {}), input.get("patchOperations"))

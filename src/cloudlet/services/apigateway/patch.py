@@ -16,7 +16,9 @@ _NUMBERS = frozenset(
 )
 _NUMBERS_IN_SETTINGS = frozenset(("throttlingBurstLimit", "cacheTtlInSeconds"))
 _FLOATS = frozenset(("throttlingRateLimit", "rateLimit", "percentTraffic"))
-_LISTS = frozenset(("binaryMediaTypes", "authorizationScopes", "cacheKeyParameters", "types", "vpcEndpointIds"))
+_LISTS = frozenset(
+    ("binaryMediaTypes", "authorizationScopes", "cacheKeyParameters", "types", "vpcEndpointIds", "features")
+)
 
 
 def apply(

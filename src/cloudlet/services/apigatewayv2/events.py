@@ -17,6 +17,13 @@ import msgspec
 from cloudlet.http import Request, Response
 from cloudlet.services.apigatewayv2.routes import Match
 
+# A caller of whom only the address is known.
+NOBODY: dict[str, Any] = dict.fromkeys(
+    (
+        *("accessKey", "accountId", "caller", "cognitoAuthenticationProvider", "cognitoAuthenticationType"),
+        *("cognitoIdentityId", "cognitoIdentityPoolId", "principalOrgId", "user", "userArn"),
+    )
+)
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
 _TEXT = ("text/", "application/json", "application/xml", "application/javascript", "application/x-www-form-urlencoded")
 
@@ -59,7 +66,7 @@ class Context:
 def version_2(context: Context) -> dict[str, Any]:
     """The event of payload format 2.0."""
     request = context.request
-    headers = {name: value for name, value in request.headers.items() if name != "cookie"}
+    headers = {name: value for name, value in request.headers.items() if name != "cookie"} | forwarded(request)
     event: dict[str, Any] = {
         "version": "2.0",
         "routeKey": context.match.route["RouteKey"],
@@ -105,12 +112,29 @@ def version_2(context: Context) -> dict[str, Any]:
     return event
 
 
+def forwarded(request: Request) -> dict[str, str]:
+    """The headers that a gateway adds: from whom and how a request came, and its trace."""
+    before = request.headers.get("x-forwarded-for")
+    port = request.headers.get("host", "").rpartition(":")[2]
+    return {
+        "x-forwarded-for": f"{before}, {request.client}" if before else request.client,
+        "x-forwarded-port": port if port.isdigit() else "80",
+        "x-forwarded-proto": request.scheme,
+        "x-amzn-trace-id": request.headers.get("x-amzn-trace-id") or f"Root=1-{_hex(8)}-{_hex(24)}",
+    }
+
+
+def _hex(length: int) -> str:
+    return f"{random.getrandbits(4 * length):0{length}x}"
+
+
 def version_1(context: Context) -> dict[str, Any]:
     """The event of payload format 1.0, which REST APIs use too."""
     request = context.request
     many_headers: dict[str, list[str]] = {}
     for raw_name, raw_value in request.raw_headers:
         many_headers.setdefault(raw_name.decode("latin-1"), []).append(raw_value.decode("latin-1"))
+    many_headers |= {name: [value] for name, value in forwarded(request).items()}
     many_parameters: dict[str, list[str]] = {}
     for name, value in parse_qsl(request.query, keep_blank_values=True):
         many_parameters.setdefault(name, []).append(value)
@@ -132,7 +156,12 @@ def version_1(context: Context) -> dict[str, Any]:
             "domainPrefix": context.domain.split(".")[0],
             "extendedRequestId": context.request_id,
             "httpMethod": request.method,
-            "identity": {"sourceIp": request.client, "userAgent": request.headers.get("user-agent", "")},
+            "identity": {
+                **NOBODY,
+                "sourceIp": request.client,
+                "userAgent": request.headers.get("user-agent", ""),
+                **({"userArn": context.iam["userArn"], "user": context.iam["userId"]} if context.iam else {}),
+            },
             "path": context.full_path,
             "protocol": "HTTP/1.1",
             "requestId": context.request_id,

@@ -220,7 +220,7 @@ class Parts:
     async def UpdateIntegration(self, call: Call, input: Input) -> Output:
         current = self.part(call, "Integration", input["ApiId"], input["IntegrationId"])
         self._check_integration(call, {**current, **input})
-        return await self._update(call, "Integration", input)
+        return await self._update(call, "Integration", _merged(current, input, "RequestParameters"))
 
     async def DeleteIntegration(self, call: Call, input: Input) -> Output:
         target = f"integrations/{input['IntegrationId']}"
@@ -256,7 +256,9 @@ class Parts:
     async def UpdateStage(self, call: Call, input: Input) -> Output:
         if "DeploymentId" in input:
             self.part(call, "Deployment", input["ApiId"], input["DeploymentId"])
-        return await self._update(call, "Stage", {**input, "LastUpdatedDate": self.cloud.clock.now()})
+        current = self.part(call, "Stage", input["ApiId"], input["StageName"])
+        merged = _merged(current, _merged(current, input, "StageVariables"), "RouteSettings")
+        return await self._update(call, "Stage", {**merged, "LastUpdatedDate": self.cloud.clock.now()})
 
     async def DeleteStage(self, call: Call, input: Input) -> Output:
         return await self._delete(call, "Stage", input)
@@ -333,6 +335,14 @@ def _check_integration(input: Input, websocket: bool) -> None:
         raise AwsError("BadRequestException", "Integration URI is required for this integration type")
     if kind == "HTTP_PROXY" and not input.get("IntegrationMethod"):
         raise AwsError("BadRequestException", "HttpMethod must be specified for HTTP_PROXY integrations")
+
+
+def _merged(current: dict[str, Any], input: Input, member: str) -> Input:
+    """An update's map over the one that there is: an entry is removed by an empty value."""
+    if member not in input:
+        return input
+    whole = {**(current.get(member) or {}), **input[member]}
+    return {**input, member: {key: value for key, value in whole.items() if value != ""}}
 
 
 def _check_authorizer(input: Input) -> None:

@@ -121,6 +121,12 @@ class Integration(_Part):
         number = properties.get("TimeoutInMillis")
         return {**properties, **({"TimeoutInMillis": int(number)} if number is not None else {})}
 
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        gone = dict.fromkeys(set(old.get("RequestParameters") or ()) - set(new.get("RequestParameters") or ()), "")
+        if gone:
+            new = {**new, "RequestParameters": {**(new.get("RequestParameters") or {}), **gone}}
+        return await super().update(do, physical, old, new)
+
 
 class Authorizer(_Part):
     type = "AWS::ApiGatewayV2::Authorizer"
@@ -149,6 +155,13 @@ class Stage(_Part):
 
     async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
         removed = {name: _EMPTY[name] for name in _EMPTY if name in old and name not in new}
+        gone = dict.fromkeys(set(old.get("StageVariables") or ()) - set(new.get("StageVariables") or ()), "")
+        if gone:
+            removed["StageVariables"] = gone
+            new = {**new, "StageVariables": {**(new.get("StageVariables") or {}), **gone}}
+        for key in set(old.get("RouteSettings") or ()) - set(new.get("RouteSettings") or ()):
+            which = {"ApiId": new["ApiId"], "StageName": new["StageName"], "RouteKey": key}
+            await _gone(do, "DeleteRouteSettings", which)
         made = await super().update(do, physical, old, {**removed, **new})
         if "AccessLogSettings" in old and "AccessLogSettings" not in new:
             which = {"ApiId": new["ApiId"], "StageName": new["StageName"]}
@@ -162,8 +175,6 @@ _EMPTY: Properties = {
     "AutoDeploy": False,
     "DefaultRouteSettings": {},
     "Description": "",
-    "RouteSettings": {},
-    "StageVariables": {},
 }
 
 

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from cloudlet.control.outbox import Delivery, Undeliverable
 from cloudlet.engines.functions import Function, FunctionFailed, Outcome, Throttled
-from cloudlet.errors import AwsError
+from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.lambda_.base import Base
 from cloudlet.services.lambda_.code import invalid
@@ -388,6 +388,8 @@ class Invocations(Base):
         scope, name, qualifier = self.named(call, input)
         self.function(call, input)
         self.qualifier_exists(scope, name, qualifier)
+        for which in ("OnSuccess", "OnFailure"):
+            check_destination(((input.get("DestinationConfig") or {}).get(which) or {}).get("Destination"))
         names = ("MaximumRetryAttempts", "MaximumEventAgeInSeconds", "DestinationConfig")
         members = {
             "DestinationConfig": {"OnSuccess": {}, "OnFailure": {}},
@@ -449,6 +451,12 @@ class Invocations(Base):
 
 
 _SELF = "lambda.amazonaws.com"
+
+
+def check_destination(arn: str | None) -> None:
+    """Refuse a destination that records are not sent to. Raises NotImplemented."""
+    if arn and not any(kind in arn for kind in (":sqs:", ":sns:", ":lambda:", ":events:")):
+        raise not_implemented(f"destinations such as {arn}")
 
 
 async def gathered(outcome: Outcome) -> Outcome:

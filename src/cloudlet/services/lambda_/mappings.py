@@ -13,7 +13,7 @@ from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.lambda_.batches import Filter
 from cloudlet.services.lambda_.code import invalid
-from cloudlet.services.lambda_.invocations import Invocations, gathered
+from cloudlet.services.lambda_.invocations import Invocations, check_destination, gathered
 from cloudlet.services.lambda_.queue_source import QueueSource
 from cloudlet.services.lambda_.records import Mapping
 from cloudlet.services.lambda_.stream_source import StreamSource
@@ -185,6 +185,7 @@ class Mappings(Invocations):
             raise not_implemented("event source mappings with TumblingWindowInSeconds")
         if input.get("ProvisionedPollerConfig"):
             raise not_implemented("event source mappings with ProvisionedPollerConfig")
+        check_destination(((input.get("DestinationConfig") or {}).get("OnFailure") or {}).get("Destination"))
         Filter(input.get("FilterCriteria"))
         members |= {key: input[key] for key in allowed if key in input}
         for key in ("FilterCriteria", "ScalingConfig"):

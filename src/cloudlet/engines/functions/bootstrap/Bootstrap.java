@@ -322,6 +322,8 @@ public final class Bootstrap {
                 if (kind == double.class || kind == Double.class) return number.doubleValue();
                 if (kind == float.class || kind == Float.class) return number.floatValue();
                 if (kind == BigDecimal.class) return number;
+                if (kind == short.class || kind == Short.class) return number.shortValue();
+                if (kind == byte.class || kind == Byte.class) return number.byteValue();
                 if (kind == java.util.Date.class) return new java.util.Date((long) (number.doubleValue() * 1000));
             }
             if (value instanceof List && kind.isArray()) {
@@ -331,11 +333,30 @@ public final class Bootstrap {
                 return array;
             }
             if (!(value instanceof Map)) throw new IllegalArgumentException("Cannot make a " + kind.getName() + " of " + value);
+            if (kind.getSuperclass() != null && kind.getSuperclass().getName().equals("java.lang.Record")) return record((Map<?, ?>) value, kind);
             Constructor<?> constructor = kind.getDeclaredConstructor();
             constructor.setAccessible(true);
             Object bean = constructor.newInstance();
             for (Map.Entry<?, ?> entry : ((Map<?, ?>) value).entrySet()) set(bean, (String) entry.getKey(), entry.getValue());
             return bean;
+        }
+
+        /** A record of the members that its components name; by reflection, since older JDKs have none. */
+        private static Object record(Map<?, ?> value, Class<?> kind) throws ReflectiveOperationException {
+            List<Class<?>> types = new ArrayList<>();
+            List<Object> members = new ArrayList<>();
+            for (Field field : kind.getDeclaredFields()) {
+                if (Modifier.isStatic(field.getModifiers())) continue;
+                Object given = value.get(field.getName());
+                // What is missing is null, or a primitive's zero.
+                if (given == null && field.getType().isPrimitive()) given = Array.get(Array.newInstance(field.getType(), 1), 0);
+                else given = as(given, field.getGenericType());
+                types.add(field.getType());
+                members.add(given);
+            }
+            Constructor<?> constructor = kind.getDeclaredConstructor(types.toArray(new Class<?>[0]));
+            constructor.setAccessible(true);
+            return constructor.newInstance(members.toArray());
         }
 
         /** Give a bean one member; names are compared as people read them, and what it has no place for is left out. */
