@@ -103,6 +103,8 @@ def handler(event, context):
         time.sleep(30)
     if event["do"] == "exit":
         sys.exit(3)
+    if event["do"] == "grow":
+        return len(bytearray(1 << 30))
     raise KeyError(event["do"])
 """
     make(cloud, "fails", source, Timeout=1)
@@ -113,7 +115,9 @@ def handler(event, context):
     assert (told["errorType"], told["errorMessage"]) == ("KeyError", "'raise'")
     assert told["stackTrace"]
     assert "Task timed out after 1.00 seconds" in invoke(cloud, "fails", {"do": "sleep"})["errorMessage"]
-    assert invoke(cloud, "fails", {"do": "exit"})["errorType"] == "Runtime.ExitError"
+    assert invoke(cloud, "fails", {"do": "exit"})["errorMessage"].endswith("exited with error: exit status 3")
+    told = invoke(cloud, "fails", {"do": "grow"})
+    assert (told["errorType"], told["errorMessage"][-14:]) == ("Runtime.ExitError", "signal: killed")
 
     make(cloud, "broken", "import nothing_of_that_name")
     assert invoke(cloud, "broken")["errorType"] == "Runtime.ImportModuleError"

@@ -19,6 +19,7 @@ from cloudlet.engines.functions.api import Function, Outcome
 from cloudlet.engines.functions.runtime_api import RuntimeApi
 
 _LONGEST_LINE = 256 * 1024
+_SIGNALS = {6: "aborted", 9: "killed", 11: "segmentation fault", 15: "terminated"}  # as Lambda words them
 _TAIL = 4096  # bytes of its log that an invocation gives back
 
 
@@ -197,7 +198,9 @@ class Sandbox:
         self.finishing = False
         self._api.close()
         code = child.exit_code or 0
-        how = f"signal: {-code}" if code < 0 else f"exit status {code}"
+        # Bubblewrap and shells say of a program that a signal has ended: 128 and the signal's number.
+        number = -code if code < 0 else code - 128 if 128 < code < 160 else 0
+        how = f"signal: {_SIGNALS.get(number, number)}" if number else f"exit status {code}"
         words = f"Runtime exited with error: {how}" if code else "Runtime exited without providing a reason"
         if not self._ready.done():
             self._ready.set_exception(StartFailed(self._failure or _error("Runtime.ExitError", words)))

@@ -4,6 +4,7 @@ import importlib
 import json
 import logging
 import os
+import signal
 import socket
 import sys
 import time
@@ -204,6 +205,9 @@ def main():
         try:
             result = json.dumps(handler(json.loads(event), Context(headers)), default=default, ensure_ascii=False)
             body, path, extra = result.encode("utf-8", "surrogatepass"), "response", ""
+        except MemoryError:
+            # There is no more memory than the function was given, and Lambda kills what wants more.
+            os.kill(os.getpid(), signal.SIGKILL)
         except Exception as error:
             told = {**failure(error), "requestId": request}
             if isinstance(error, TypeError) and "JSON serializable" in str(error):
