@@ -10,7 +10,7 @@ async def run(
     depends: Mapping[str, frozenset[str]],
     work: Callable[[str], Awaitable[bool]],
     stopping: asyncio.Event,
-    limit: int = 16,
+    limit: int = 64,
     stop_on_failure: bool = True,
 ) -> None:
     """Do the work of every name once all it depends on has succeeded; ``work`` says whether it has.

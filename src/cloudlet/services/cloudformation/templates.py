@@ -11,11 +11,12 @@ from cloudlet.services.api import Call, Cloud, Input, Output
 from cloudlet.services.cloudformation import sources
 from cloudlet.services.cloudformation.prepare import check_types, needed_capabilities
 from cloudlet.services.cloudformation.records import ChangeSet, Records, Stack
+from cloudlet.stacks import sam
 from cloudlet.stacks.errors import invalid
 from cloudlet.stacks.intrinsics import text_of
 from cloudlet.stacks.parameters import hidden
 from cloudlet.stacks.parse import parse
-from cloudlet.stacks.template import Template
+from cloudlet.stacks.template import Template, transforms_of
 
 
 class Templates:
@@ -83,7 +84,10 @@ class Templates:
         body = await sources.text_of(self.cloud, call, input)
         if body is None:
             raise invalid("Either Template URL or Template Body must be specified.")
-        template = Template(await asyncio.to_thread(parse, body))
+        document = await asyncio.to_thread(parse, body)
+        if sam.NAME in transforms_of(document):
+            document.pop("Globals", None)  # a section that the transform takes away
+        template = Template(document)
         if not template.transforms and "Fn::Transform" not in template.document:
             template.check()
             check_types(template)
