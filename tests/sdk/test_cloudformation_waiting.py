@@ -245,3 +245,39 @@ def test_nested_stacks(cloud: LocalCloud, stacks: Stacks) -> None:
     stacks.delete("s")
     assert stacks.describe(inner)["StackStatus"] == "DELETE_COMPLETE"
     assert "QueueUrls" not in sqs.list_queues()
+
+
+def test_a_deployment_outlives_kills(cloud: LocalCloud, stacks: Stacks) -> None:
+    resources: dict[str, Any] = {}
+    for number in range(30):
+        needs = [f"Q{number - 10}"] if number >= 10 else []
+        resources[f"Q{number}"] = {**queue(DelaySeconds=1), "DependsOn": needs}
+    client, sqs = stacks.client, cloud.client("sqs")
+
+    def killed(pause: float) -> None:
+        for _ in range(2):
+            time.sleep(pause)
+            cloud.kill()
+            cloud.start()
+
+    client.create_stack(StackName="s", TemplateBody=json.dumps({"Resources": resources}))
+    killed(0.02)
+    stacks.settled("s", "CREATE_COMPLETE")
+    urls = stacks.physical("s")
+    assert sorted(sqs.list_queues(MaxResults=100)["QueueUrls"]) == sorted(urls.values())
+
+    changed = {name: {**one, "Properties": {"DelaySeconds": 2}} for name, one in resources.items()}
+    changed["Bad"] = {**BAD, "DependsOn": list(resources)}
+    client.update_stack(StackName="s", TemplateBody=json.dumps({"Resources": changed}))
+    killed(0.05)
+    stacks.settled("s", "UPDATE_ROLLBACK_COMPLETE")
+    assert stacks.physical("s") == urls
+    for url in urls.values():
+        given = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["DelaySeconds"])["Attributes"]
+        assert given["DelaySeconds"] == "1"
+
+    stack_id = stacks.describe("s")["StackId"]
+    client.delete_stack(StackName="s")
+    killed(0.02)
+    stacks.settled(stack_id, "DELETE_COMPLETE")
+    assert "QueueUrls" not in sqs.list_queues()
