@@ -357,6 +357,65 @@ def handler(event, context):
     assert functions.list_event_source_mappings()["EventSourceMappings"] == []
 
 
+def test_stream_of_a_table_is_worked_off_in_order(cloud: LocalCloud) -> None:
+    """Only what passes the filter, a poison record given up after its tries, and the place kept over a kill."""
+    functions, dynamodb, sqs = cloud.client("lambda"), cloud.client("dynamodb"), cloud.client("sqs")
+    done = sqs.create_queue(QueueName="done")["QueueUrl"]
+    lost = sqs.create_queue(QueueName="lost")["QueueUrl"]
+    lost_arn = sqs.get_queue_attributes(QueueUrl=lost, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    stream = dynamodb.create_table(
+        TableName="orders",
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        BillingMode="PAY_PER_REQUEST",
+        StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"},
+    )["TableDescription"]["LatestStreamArn"]
+    source = """
+import boto3, os
+sqs = boto3.client("sqs")
+def handler(event, context):
+    for record in event["Records"]:
+        id = record["dynamodb"]["Keys"]["id"]["S"]
+        if id == "poison":
+            raise ValueError(id)
+        sqs.send_message(QueueUrl=os.environ["DONE"], MessageBody=record["eventName"] + id)
+"""
+    make(cloud, "follow", source, Environment={"Variables": {"DONE": done}}, Timeout=10)
+    functions.create_event_source_mapping(
+        EventSourceArn=stream,
+        FunctionName="follow",
+        StartingPosition="TRIM_HORIZON",
+        BatchSize=1,
+        MaximumRetryAttempts=1,
+        DestinationConfig={"OnFailure": {"Destination": lost_arn}},
+        FilterCriteria={"Filters": [{"Pattern": '{"eventName": ["INSERT"]}'}]},
+    )
+
+    def put(*ids: str) -> None:
+        for id in ids:
+            cloud.client("dynamodb").put_item(TableName="orders", Item={"id": {"S": id}})
+
+    put("a", "b")
+    cloud.client("dynamodb").delete_item(TableName="orders", Key={"id": {"S": "a"}})
+    put("poison", "c")
+    seen: list[str] = []
+
+    def three() -> bool:
+        cloud.advance(2)
+        seen.extend(message["Body"] for message in receive(cloud, done, 0))
+        return len(seen) >= 3
+
+    eventually(three, 20)
+    assert sorted(seen) == ["INSERTa", "INSERTb", "INSERTc"]
+    record = json.loads(receive(cloud, lost)[0]["Body"])
+    assert record["requestContext"]["condition"] == "RetryAttemptsExhausted"
+    assert record["DDBStreamBatchInfo"]["batchSize"] == 1
+    cloud.kill()
+    cloud.start()
+    put("d")
+    assert [message["Body"] for message in receive(cloud, done)] == ["INSERTd"]
+
+
 def test_accepted_event_is_tried_again_and_told_of(cloud: LocalCloud) -> None:
     sqs, functions = cloud.client("sqs"), cloud.client("lambda")
     failed = sqs.create_queue(QueueName="failed")["QueueUrl"]

@@ -37,6 +37,7 @@ class _Pool:
         self.idle: list[Sandbox] = []
         self.all: set[Sandbox] = set()
         self.starting = 0
+        self.hopeless_later = False  # a timer runs for those who wait without room for a sandbox
         self.waiters: deque[asyncio.Future[Sandbox]] = deque()
 
     def first_waiter(self) -> asyncio.Future[Sandbox] | None:
@@ -180,8 +181,9 @@ class Engine:
         waiting = sum(not waiter.done() for waiter in pool.waiters)
         while pool.starting < min(waiting, _STARTS):
             if not self._has_room():
-                for waiter in pool.waiters:
-                    asyncio.get_running_loop().call_later(_WAIT_FOR_ROOM, _give_up, waiter)
+                if not pool.hopeless_later:
+                    pool.hopeless_later = True
+                    asyncio.get_running_loop().call_later(_WAIT_FOR_ROOM, self._give_up, pool)
                 return
             pool.starting += 1
             self._count += 1
@@ -314,6 +316,13 @@ class Engine:
             if self._count >= _AT_ONCE:
                 self._provide_all()
 
+    def _give_up(self, pool: _Pool) -> None:
+        """There has been no room for long: whoever still waits is refused."""
+        pool.hopeless_later = False
+        if self._count >= _AT_ONCE and not pool.starting:
+            while (waiter := pool.first_waiter()) is not None:
+                waiter.set_exception(Throttled())
+
     def _provide_all(self) -> None:
         for pool in list(self._pools.values()):
             if pool.waiters:
@@ -383,11 +392,6 @@ def _memory(sandbox: Sandbox, init: float) -> int:
 
 class _Retired(Exception):
     """The version has changed while its invocation waited for a sandbox."""
-
-
-def _give_up(waiter: asyncio.Future[Sandbox]) -> None:
-    if not waiter.done():
-        waiter.set_exception(Throttled())
 
 
 def _trace() -> str:
