@@ -50,6 +50,9 @@ class ResourceType:
     type: ClassVar[str]
     required: ClassVar[frozenset[str]] = frozenset()  # properties without which a template is refused
     replaces: ClassVar[frozenset[str]] = frozenset()  # properties whose change makes a new resource
+    refuses: ClassVar[frozenset[str]] = (
+        frozenset()
+    )  # properties that are not implemented: named before anything is made
     ignored: ClassVar[frozenset[str]] = frozenset()  # properties that have no meaning on one machine; docs list them
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cloudlet.errors import AwsError
@@ -35,6 +35,39 @@ _MEMBERS = frozenset(
 MASK = "****"
 
 
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, str | int | float)
+
+
+def _is_number(value: Any) -> bool:
+    return _is_scalar(value) and not isinstance(value, bool) and bool(_NUMBER.match(str(value)))
+
+
+def _is_length(value: Any) -> bool:
+    return _is_number(value) and float(value).is_integer()
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) and all(_is_scalar(item) for item in value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+_FORMS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("AllowedPattern", _is_text, "a string"),
+    ("AllowedValues", _is_list, "a list"),
+    ("ConstraintDescription", _is_text, "a string"),
+    ("Default", _is_scalar, "a string"),
+    ("Description", _is_text, "a string"),
+    ("MaxLength", _is_length, "an integer"),
+    ("MaxValue", _is_number, "a number"),
+    ("MinLength", _is_length, "an integer"),
+    ("MinValue", _is_number, "a number"),
+)
+
+
 def check_declarations(declared: Mapping[str, Any]) -> None:
     """Judge a template's Parameters section. Raises ValidationError."""
     for name, parameter in declared.items():
@@ -48,8 +81,9 @@ def check_declarations(declared: Mapping[str, Any]) -> None:
             raise invalid(f"Invalid template parameter property '{unknown[0]}'")
         if not _is_type(parameter["Type"]):
             raise invalid(f"Template format error: Unrecognized parameter type: {parameter['Type']}")
-        if isinstance(parameter.get("Default"), (dict, list)):
-            raise invalid("Template format error: Every Default member must be a string.")
+        for member, form, words in _FORMS:
+            if member in parameter and not form(parameter[member]):
+                raise invalid(f"Template format error: Every {member} member must be {words}.")
 
 
 def values_of(
@@ -162,9 +196,9 @@ def _check(name: str, parameter: dict[str, Any], text: str) -> None:
                 raise refuse(f"must be a number not less than {text_of(parameter['MinValue'])}")
             if "MaxValue" in parameter and float(part) > float(parameter["MaxValue"]):
                 raise refuse(f"must be a number not greater than {text_of(parameter['MaxValue'])}")
-    if "MinLength" in parameter and len(text) < int(parameter["MinLength"]):
+    if "MinLength" in parameter and len(text) < int(float(parameter["MinLength"])):
         raise refuse(f"must contain at least {int(parameter['MinLength'])} characters")
-    if "MaxLength" in parameter and len(text) > int(parameter["MaxLength"]):
+    if "MaxLength" in parameter and len(text) > int(float(parameter["MaxLength"])):
         raise refuse(f"must contain at most {int(parameter['MaxLength'])} characters")
     if "AllowedValues" in parameter:
         allowed = [text_of(value) for value in parameter["AllowedValues"]]

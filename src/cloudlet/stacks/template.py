@@ -215,6 +215,8 @@ class Template:
 
     def _check_condition(self, holder: dict[str, Any], block: str) -> None:
         condition = holder.get("Condition")
+        if condition is not None and not isinstance(condition, str):
+            raise invalid("Template format error: Every Condition member must be a string.")
         if condition is not None and condition not in self.conditions:
             raise invalid(
                 f"Template format error: Unresolved condition dependency {condition} in the {block} block of the "

@@ -66,7 +66,9 @@ class Preparer:
             raise invalid("Either Template URL or Template Body must be specified.")
         document = await asyncio.to_thread(parse, body)
         declared = document.get("Parameters") or {}
-        parameters.check_declarations(declared if isinstance(declared, dict) else {})
+        if not isinstance(declared, dict):
+            raise invalid("Template format error: Parameters must be an object.")
+        parameters.check_declarations(declared)
         values = parameters.values_of(declared, input.get("Parameters", []), previous.parameters if previous else None)
         fetched = await self._fetch(call, parameters.stored_elsewhere(declared, values))
         notification_arns = input.get("NotificationARNs", previous.notification_arns if previous else [])
@@ -74,18 +76,11 @@ class Preparer:
         typed = parameters.typed(declared, values, fetched)
         capabilities = input.get("Capabilities", [])
         macros = transforms_of(document)
-        if (macros or "Fn::Transform" in body or "!Transform" in body) and not (
-            expand or "CAPABILITY_AUTO_EXPAND" in capabilities
-        ):
+        nested = "Fn::Transform" in body or "!Transform" in body
+        if (macros or nested) and not (expand or "CAPABILITY_AUTO_EXPAND" in capabilities):
             raise _insufficient(["CAPABILITY_AUTO_EXPAND"])
-        processed = await self._transform(call, document, typed, pseudo)
-        template = Template(processed)
-        template.check()
-        context = Context(typed, pseudo, template.mappings, template.conditions, extended=language.NAME in macros)
-        rules.check(template.rules, context)
-        template.dependencies(context)
-        check_types(template)
-        needed, _ = needed_capabilities(template)
+        processed = await self._transform(call, document, typed, pseudo, nested)
+        template, context, needed = await asyncio.to_thread(_checked, processed, typed, pseudo, language.NAME in macros)
         if not _granted(needed, capabilities):
             raise _insufficient(needed)
         tags = (
@@ -136,7 +131,7 @@ class Preparer:
     # Transforms
 
     async def _transform(
-        self, call: Call, document: dict[str, Any], typed: dict[str, Any], pseudo: dict[str, Any]
+        self, call: Call, document: dict[str, Any], typed: dict[str, Any], pseudo: dict[str, Any], nested: bool
     ) -> dict[str, Any]:
         """The document after its transforms: those inside first, then those of the whole in their order."""
         declared = document.get("Transform")
@@ -146,13 +141,15 @@ class Preparer:
         )
         resolver = Resolver(context, lambda name, attribute: UNKNOWN)
         inner = {key: value for key, value in document.items() if key != "Transform"}
-        result: dict[str, Any] = await self._inside(call, inner, resolver, typed)
+        result: dict[str, Any] = inner
+        if nested:
+            result = await self._inside(call, inner, resolver, typed)
         for one in given:
             name, arguments = (one, {}) if isinstance(one, str) else (one["Name"], one.get("Parameters", {}))
             if name == sam.NAME:
                 result = await self._serverless(call, result, typed)
             elif name == language.NAME:
-                result = language.expand(result, resolver)
+                result = await asyncio.to_thread(language.expand, result, resolver)
             elif name == _INCLUDE:
                 result = {**result, **await self._include(call, arguments, resolver)}
             else:
@@ -254,23 +251,40 @@ class Preparer:
         return made
 
 
-def check_types(template: Template) -> None:
-    """Name every type that Cloudlet does not have, and every property that is missing. Raises ValidationError."""
-    unknown = [type for type in template.types() if registry.find(type) is None]
-    if unknown:
-        raise invalid(
-            f"Template format error: Unrecognized resource types: [{', '.join(sorted(unknown))}] (Cloudlet does not "
-            "implement them)"
-        )
+def _checked(
+    processed: dict[str, Any], typed: dict[str, Any], pseudo: dict[str, Any], extended: bool
+) -> tuple[Template, Context, list[str]]:
+    """The template, judged as a whole; its context, and the capabilities that it needs. Raises ValidationError."""
+    template = Template(processed)
+    template.check()
+    context = Context(typed, pseudo, template.mappings, template.conditions, extended=extended)
+    rules.check(template.rules, context)
+    template.dependencies(context)
+    check_types(template, template.active(context))
+    return template, context, needed_capabilities(template)[0]
+
+
+def check_types(template: Template, active: list[str] | None = None) -> None:
+    """Name, all at once, every type that Cloudlet does not have, and every property that is missing or refused.
+
+    ``active`` are the resources that will be there; only those need all their properties. Raises ValidationError.
+    """
     problems = []
-    for name, resource in template.resources.items():
+    if unknown := sorted(type for type in template.types() if registry.find(type) is None):
+        problems.append(
+            f"Template format error: Unrecognized resource types: [{', '.join(unknown)}] (Cloudlet does not implement "
+            "them)"
+        )
+    for name in template.resources if active is None else active:
+        resource = template.resources[name]
         kind = registry.find(resource["Type"])
+        if kind is None:
+            continue
         given = resource.get("Properties", {})
-        if kind is not None and (missing := sorted(kind.required - given.keys())):
-            problems.append(
-                f"Properties validation failed for resource {name} with message: "
-                + ", ".join(f"#: required key [{key}] not found" for key in missing)
-            )
+        words = [f"#: required key [{key}] not found" for key in sorted(kind.required - given.keys())]
+        words += [f"#: Cloudlet does not implement the property [{key}]" for key in sorted(kind.refuses & given.keys())]
+        if words:
+            problems.append(f"Properties validation failed for resource {name} with message: {', '.join(words)}")
     if problems:
         raise invalid("; ".join(problems))
 

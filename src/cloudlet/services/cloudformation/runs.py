@@ -147,7 +147,7 @@ class Run(Removal):
         self.failed = {"create": [], "update": []}
         self.imported = set()
         try:
-            depends = self.template.dependencies(self.context)
+            depends = await asyncio.to_thread(self.template.dependencies, self.context)
         except AwsError as error:
             return f"{error.message} "
         self.depends = depends

@@ -284,7 +284,9 @@ class Service(Reading, ChangeSets, Templates, Signals, Deploying, api.Service):
         model = prepared.model
         if (current.tags, current.notification_arns) != (model.tags, model.notification_arns):
             return True
-        if current.processed != model.processed and _noted(current.processed) != _noted(model.processed):
+        if current.processed != model.processed and await asyncio.to_thread(
+            _differ, current.processed, model.processed
+        ):
             return True
         rows = await self.records.resources(stack.id)
         if await self.steps(stack, rows, prepared):
@@ -382,6 +384,10 @@ def _only(input: Input, operation: str, *unsupported: str) -> None:
     for name in unsupported:
         if input.get(name):
             raise not_implemented(f"{operation} with {name}")
+
+
+def _differ(before: str, after: str) -> bool:
+    return bool(_noted(before) != _noted(after))
 
 
 def _noted(processed: str) -> Any:
