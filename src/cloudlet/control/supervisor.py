@@ -18,6 +18,8 @@ import psutil
 CLOUD_VARIABLE = "CLOUDLET_CLOUD_ID"
 NAME_VARIABLE = "CLOUDLET_PROCESS"
 
+_LAST_WAIT = 5.0  # seconds in which what was killed must be gone
+
 
 @dataclass(slots=True)
 class Child:
@@ -73,7 +75,7 @@ class Supervisor:
         """Kill the leftovers that nobody adopted, and return how many there were."""
         count = len(self._leftovers)
         for process in self._leftovers.values():
-            _kill_family(process, signal.SIGKILL)
+            _kill_family(process)
         self._leftovers.clear()
         return count
 
@@ -103,7 +105,7 @@ class Supervisor:
             child = Child(name, leftover.pid, leftover.create_time(), adopted=True)
         else:
             if leftover is not None:
-                _kill_family(leftover, signal.SIGKILL)
+                _kill_family(leftover)
             process = subprocess.Popen(
                 argv,
                 env={**env, CLOUD_VARIABLE: self._cloud_id, NAME_VARIABLE: name},
@@ -149,15 +151,19 @@ class Supervisor:
                 gone.set_result(None)
 
         self._exits[name] = ended
+        family = _family(process)
         if grace > 0:
-            _kill_family(process, signal.SIGTERM)
+            _signal(family, signal.SIGTERM)
             try:
                 await asyncio.wait_for(asyncio.shield(gone), grace)
-                return
             except TimeoutError:
                 pass
-        _kill_family(process, signal.SIGKILL)
+        # The parent may have gone before those that it started, or have started more.
+        family = list({member.pid: member for member in (*family, *_family(process))}.values())
+        _signal(family, signal.SIGKILL)
         await gone
+        if left := [member for member in family if member.is_running()]:
+            await asyncio.to_thread(psutil.wait_procs, left, timeout=_LAST_WAIT)
 
     def _watch(self, child: Child) -> None:
         loop = asyncio.get_running_loop()
@@ -180,12 +186,20 @@ def new_cloud_id() -> str:
     return secrets.token_hex(8)
 
 
-def _kill_family(process: psutil.Process, number: int) -> None:
-    """Signal a process and its descendants, the parent first so that it starts no more of them."""
+def _family(process: psutil.Process) -> list[psutil.Process]:
+    """A process and its descendants; nothing when it is gone."""
     try:
-        family = [process, *process.children(recursive=True)]
+        return [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
-        return
+        return []
+
+
+def _kill_family(process: psutil.Process) -> None:
+    _signal(_family(process), signal.SIGKILL)
+
+
+def _signal(family: list[psutil.Process], number: int) -> None:
+    """Signal all, the parent first so that it starts no more of them."""
     for member in family:
         try:
             member.send_signal(number)
