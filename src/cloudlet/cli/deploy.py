@@ -39,7 +39,7 @@ def command(
             print_event(event)
     if as_json:
         show(outcome)
-    if outcome.get("event") != "done" or not succeeded(outcome["status"]):
+    if outcome.get("event") != "done" or not (outcome.get("unchanged") or succeeded(outcome["status"])):
         sys.exit(1)
 
 

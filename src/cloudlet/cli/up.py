@@ -124,7 +124,7 @@ def _deploy(remote: Remote, template: Path, stack: str | None, parameters: tuple
     except click.ClickException as error:
         show({"event": "failed", "message": error.message})
         return False
-    return outcome.get("event") == "done" and succeeded(outcome["status"])
+    return outcome.get("event") == "done" and (outcome.get("unchanged", False) or succeeded(outcome["status"]))
 
 
 def _show_resources(remote: Remote) -> None:
