@@ -435,6 +435,7 @@ def test_other_services_report(cloud: LocalCloud, cloudwatch: Any) -> None:
     now = int(now_of(cloud) * 1000)
     events = [{"timestamp": now, "message": text} for text in ("ERROR a", "fine", "ERROR b")]
     logs.put_log_events(logGroupName="app", logStreamName="one", logEvents=events)
+    start, end = now_of(cloud) - 600, now_of(cloud) + 60
     until(lambda: [one["Sum"] for one in statistics(cloudwatch, "Sum", start=start, end=end, period=600)] == [2])
 
 
