@@ -1,0 +1,1 @@
+"""ACM: certificates, issued by a local authority or imported."""

@@ -1,0 +1,168 @@
+"""ACM through boto3: certificates that TLS really takes, imports that are really checked."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import socket
+import ssl
+import threading
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from cloudlet.testing.local import LocalCloud
+
+
+@pytest.fixture
+def acm(cloud: LocalCloud) -> Any:
+    return cloud.client("acm")
+
+
+def refused(call: Any, **parameters: Any) -> tuple[str, str]:
+    with pytest.raises(ClientError) as caught:
+        call(**parameters)
+    error = caught.value.response["Error"]
+    return error["Code"], error["Message"]
+
+
+def described(acm: Any, arn: str) -> dict[str, Any]:
+    return dict(acm.describe_certificate(CertificateArn=arn)["Certificate"])
+
+
+def self_signed(name: str, days: int = 10) -> tuple[bytes, bytes]:
+    """A certificate and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    start = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=5)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + datetime.timedelta(days=days))
+        .sign(key, hashes.SHA256())
+    )
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return certificate.public_bytes(serialization.Encoding.PEM), key.private_bytes(*form)
+
+
+def shake_hands(folder: Path, chain: str, key: bytes, password: str, authority: str, name: str) -> str:
+    """The TLS version between a server with this certificate and a client that trusts the authority."""
+    file = folder / "server.pem"
+    file.write_bytes(chain.encode() + b"\n" + key)
+    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_side.load_cert_chain(file, password=password)
+    ours, theirs = socket.socketpair()
+
+    def serve() -> None:
+        # The client's alert is an error here too, where it does not trust the server.
+        with contextlib.suppress(ssl.SSLError), server_side.wrap_socket(theirs, server_side=True):
+            pass
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with ssl.create_default_context(cadata=authority).wrap_socket(ours, server_hostname=name) as client:
+        version = client.version()
+    thread.join()
+    return str(version)
+
+
+def test_issued_certificates_are_real(cloud: LocalCloud, acm: Any, tmp_path: Path) -> None:
+    asked = {
+        "DomainName": "shop.example.com",
+        "SubjectAlternativeNames": ["*.shop.example.com"],
+        "ValidationMethod": "DNS",
+        "Options": {"Export": "ENABLED"},
+        "IdempotencyToken": "once",
+        "Tags": [{"Key": "team", "Value": "web"}, {"Key": "bare"}],
+    }
+    arn = acm.request_certificate(**asked)["CertificateArn"]
+    assert acm.request_certificate(**asked)["CertificateArn"] == arn
+    assert acm.request_certificate(**asked | {"IdempotencyToken": "twice"})["CertificateArn"] != arn
+    shown = described(acm, arn)
+    assert (shown["Status"], shown["Type"], shown["KeyAlgorithm"]) == ("ISSUED", "AMAZON_ISSUED", "RSA_2048")
+    own, wild = shown["DomainValidationOptions"]
+    assert own["ResourceRecord"] == wild["ResourceRecord"]
+    assert own["ResourceRecord"]["Name"].endswith(".shop.example.com.")
+    assert acm.list_tags_for_certificate(CertificateArn=arn)["Tags"] == asked["Tags"]
+    acm.get_waiter("certificate_validated").wait(CertificateArn=arn)
+
+    authority = urllib.request.urlopen(f"{cloud.endpoint}/_cloudlet/acm/authority.pem").read().decode()
+    exported = acm.export_certificate(CertificateArn=arn, Passphrase=b"open sesame")
+    chain, key = exported["Certificate"] + exported["CertificateChain"], exported["PrivateKey"].encode()
+    for name in ("shop.example.com", "a.shop.example.com"):
+        assert shake_hands(tmp_path, chain, key, "open sesame", authority, name) == "TLSv1.3"
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shake_hands(tmp_path, chain, key, "open sesame", authority, "other.example.com")
+
+    serial = described(acm, arn)["Serial"]
+    acm.renew_certificate(CertificateArn=arn)
+    assert described(acm, arn)["Serial"] != serial
+    cloud.kill()
+    cloud.start()
+    assert urllib.request.urlopen(f"{cloud.endpoint}/_cloudlet/acm/authority.pem").read().decode() == authority
+    curve = acm.request_certificate(DomainName="ec.example.com", KeyAlgorithm="EC_prime256v1")["CertificateArn"]
+    assert described(acm, curve)["KeyAlgorithm"] == "EC_prime256v1"
+    assert refused(acm.export_certificate, CertificateArn=curve, Passphrase=b"four")[0] == "ValidationException"
+    assert refused(acm.renew_certificate, CertificateArn=curve)[0] == "ValidationException"
+    listed = acm.list_certificates(Includes={"keyTypes": ["EC_prime256v1"]})["CertificateSummaryList"]
+    assert [each["CertificateArn"] for each in listed] == [curve]
+    first = acm.list_certificates(MaxItems=1)
+    second = acm.list_certificates(NextToken=first["NextToken"])
+    assert len(first["CertificateSummaryList"]) == len(second["CertificateSummaryList"]) == 1
+    acm.delete_certificate(CertificateArn=arn)
+    assert refused(acm.describe_certificate, CertificateArn=arn)[0] == "ResourceNotFoundException"
+
+
+def test_imports_are_checked(cloud: LocalCloud, acm: Any) -> None:
+    body, key = self_signed("api.example.com")
+    other, other_key = self_signed("other.example.com")
+    expired, expired_key = self_signed("old.example.com", days=1)
+    bring = acm.import_certificate
+    for parameters in (
+        {"Certificate": body, "PrivateKey": other_key},
+        {"Certificate": body + other, "PrivateKey": key},
+        {"Certificate": b"nonsense", "PrivateKey": key},
+        {"Certificate": body, "PrivateKey": b"nonsense"},
+        {"Certificate": body, "PrivateKey": key, "CertificateChain": other},
+        {"Certificate": expired, "PrivateKey": expired_key},
+    ):
+        assert refused(bring, **parameters)[0] == "ValidationException"
+    assert acm.list_certificates(Includes={"keyTypes": ["EC_prime256v1"]})["CertificateSummaryList"] == []
+    arn = bring(Certificate=body, PrivateKey=key, Tags=[{"Key": "a", "Value": "b"}])["CertificateArn"]
+    shown = described(acm, arn)
+    assert (shown["Type"], shown["DomainName"], "ImportedAt" in shown) == ("IMPORTED", "api.example.com", True)
+    assert acm.get_certificate(CertificateArn=arn)["Certificate"] == body.decode()
+    assert bring(CertificateArn=arn, Certificate=other, PrivateKey=other_key)["CertificateArn"] == arn
+    assert described(acm, arn)["DomainName"] == "other.example.com"
+    cloud.advance(30 * 86_400)
+    assert described(acm, arn)["Status"] == "EXPIRED"
+
+
+def test_a_stack_has_a_certificate(cloud: LocalCloud, acm: Any) -> None:
+    stacks = cloud.client("cloudformation")
+    properties: dict[str, Any] = {"DomainName": "app.example.com", "ValidationMethod": "DNS"}
+    template = {"Resources": {"Cert": {"Type": "AWS::CertificateManager::Certificate", "Properties": properties}}}
+    stacks.create_stack(StackName="s", TemplateBody=json.dumps(template))
+    stacks.get_waiter("stack_create_complete").wait(StackName="s", WaiterConfig={"Delay": 1})
+    (made,) = stacks.describe_stack_resources(StackName="s")["StackResources"]
+    arn = made["PhysicalResourceId"]
+    properties |= {"CertificateTransparencyLoggingPreference": "DISABLED", "Tags": [{"Key": "a", "Value": "1"}]}
+    stacks.update_stack(StackName="s", TemplateBody=json.dumps(template))
+    stacks.get_waiter("stack_update_complete").wait(StackName="s", WaiterConfig={"Delay": 1})
+    assert described(acm, arn)["Options"]["CertificateTransparencyLoggingPreference"] == "DISABLED"
+    assert acm.list_tags_for_certificate(CertificateArn=arn)["Tags"] == [{"Key": "a", "Value": "1"}]
+    stacks.delete_stack(StackName="s")
+    stacks.get_waiter("stack_delete_complete").wait(StackName="s", WaiterConfig={"Delay": 1})
+    assert acm.list_certificates()["CertificateSummaryList"] == []
