@@ -13,6 +13,7 @@ from cloudlet.http import Request
 
 # The door's name in a host name -> the service that answers there.
 DOORS = {
+    "acm": "acm",
     "execute-api": "apigatewayv2",
     "lambda-url": "lambda",
     "lambda-code": "lambda",
