@@ -281,3 +281,20 @@ def test_a_deployment_outlives_kills(cloud: LocalCloud, stacks: Stacks) -> None:
     killed(0.02)
     stacks.settled(stack_id, "DELETE_COMPLETE")
     assert "QueueUrls" not in sqs.list_queues()
+
+
+def test_a_roll_back_that_fails_is_continued(cloud: LocalCloud, stacks: Stacks) -> None:
+    stacks.create("s", custom(Name="one"))
+    function = stacks.physical("s")["Fn"]
+    cloud.client("lambda").delete_function(FunctionName=function)
+    stacks.update("s", custom(Name="one", Size=4), "UPDATE_ROLLBACK_FAILED")
+    assert "Function not found" in stacks.reason("s", "Thing", "UPDATE_FAILED")
+    client = stacks.client
+    client.continue_update_rollback(StackName="s")
+    stacks.settled("s", "UPDATE_ROLLBACK_FAILED")
+    client.continue_update_rollback(StackName="s", ResourcesToSkip=["Thing"])
+    stacks.settled("s", "UPDATE_ROLLBACK_COMPLETE")
+    stacks.delete("s", "DELETE_FAILED")
+    words = "The following resource(s) failed to delete: [Thing]."
+    assert stacks.describe("s")["StackStatusReason"].strip() == words
+    stacks.delete("s", RetainResources=["Thing"])

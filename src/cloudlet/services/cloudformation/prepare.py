@@ -8,7 +8,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from cloudlet.errors import AwsError
+from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Cloud
 from cloudlet.services.cloudformation import sources
 from cloudlet.services.cloudformation.records import Model, Records
@@ -55,6 +55,9 @@ class Preparer:
 
         Raises ValidationError and InsufficientCapabilitiesException.
         """
+        for member, value in input.get("RollbackConfiguration", {}).items():
+            if value:
+                raise not_implemented(f"RollbackConfiguration with {member}")
         body = await sources.text_of(self._cloud, call, input)
         if input.get("UsePreviousTemplate"):
             if body is not None:

@@ -52,7 +52,7 @@ class Step:
                 given,
                 account=self.account,
                 region=self.region,
-                principal=self.run.stack.owner,
+                principal=self.run.model.role or self.run.stack.owner,
             )
         except AwsError as error:
             error.service = service  # type: ignore[attr-defined]
