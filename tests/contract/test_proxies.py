@@ -131,6 +131,16 @@ async def test_what_is_published_is_carried(tmp_path: Path, upstream: int) -> No
     assert status_of(port, "/fixed") == 0
 
 
+async def test_its_folder_may_be_deep(tmp_path: Path) -> None:
+    supervisor = Supervisor(new_cloud_id())
+    proxy = Envoy(supervisor, tmp_path / ("deep" * 30), "front")
+    await proxy.start()
+    try:
+        assert await proxy.stats("server.(live|uptime)")
+    finally:
+        await supervisor.stop_all()
+
+
 async def test_it_outlives_the_control_plane_and_is_adopted(tmp_path: Path, upstream: int) -> None:
     cloud, port = new_cloud_id(), free_port()
     first = Supervisor(cloud)

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -120,7 +121,7 @@ class Envoy:
         ]
 
     async def stats(self, prefix: str = "") -> dict[str, Any]:
-        path = "/stats?format=json" + (f"&filter={re.sub('[^A-Za-z0-9_.^|$-]', '.', prefix)}" if prefix else "")
+        path = "/stats?format=json" + (f"&filter={quote(prefix, safe='')}" if prefix else "")
         document = msgspec.json.decode(await self.admin(path))
         found = {stat["name"]: stat["value"] for stat in document["stats"] if "name" in stat}
         for stat in document["stats"]:
@@ -135,7 +136,11 @@ class Envoy:
 
     async def admin(self, path: str, method: str = "GET") -> bytes:
         """The answer of Envoy's admin interface. Raises OSError when Envoy does not run."""
-        reader, writer = await asyncio.open_unix_connection(str(self.admin_socket))
+        folder = os.open(self._folder, os.O_PATH)
+        try:
+            reader, writer = await asyncio.open_unix_connection(f"/proc/self/fd/{folder}/{self.admin_socket.name}")
+        finally:
+            os.close(folder)
         try:
             writer.write(f"{method} {path} HTTP/1.1\r\nhost: envoy\r\nconnection: close\r\n\r\n".encode())
             head = await reader.readuntil(b"\r\n\r\n")
@@ -184,7 +189,8 @@ class Envoy:
     def _own_bootstrap(self) -> Resource:
         own: Resource = {
             "node": {"id": self.name, "cluster": self.name},
-            "admin": {"address": {"pipe": {"path": str(self.admin_socket), "mode": 0o600}}},
+            # By a path within the folder it works in: the name of a socket has no room for long paths.
+            "admin": {"address": {"pipe": {"path": self.admin_socket.name, "mode": 0o600}}},
             "dynamic_resources": {
                 "cds_config": self._source("clusters.json"),
                 "lds_config": self._source("listeners.json"),

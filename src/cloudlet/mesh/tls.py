@@ -1,0 +1,92 @@
+"""TLS: secrets, and the contexts that name them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cloudlet.mesh.snapshot import Resource
+from cloudlet.mesh.typed import extension
+
+_TLS = "extensions.transport_sockets.tls.v3."
+
+
+def certificate_secret(name: str, chain: str, key: str) -> Resource:
+    """A certificate with its chain and its private key, both PEM texts, for the snapshot's ``secrets``."""
+    return {
+        "name": name,
+        "tls_certificate": {"certificate_chain": {"inline_string": chain}, "private_key": {"inline_string": key}},
+    }
+
+
+def trust_secret(name: str, authorities: str, names: Sequence[str] = ()) -> Resource:
+    """The authorities (PEM) that are trusted; a peer's certificate must have one of ``names``, if there are any."""
+    context: Resource = {"trusted_ca": {"inline_string": authorities}}
+    if names:
+        context["match_typed_subject_alt_names"] = [{"san_type": "DNS", "matcher": {"exact": one}} for one in names]
+    return {"name": name, "validation_context": context}
+
+
+def server_tls(
+    certificates: Sequence[str],
+    *,
+    alpn: Sequence[str] = (),
+    versions: tuple[str, str] = ("TLSv1_2", "TLSv1_3"),
+    ciphers: Sequence[str] = (),
+    trust: str = "",
+    require_client: bool = False,
+) -> Resource:
+    """How a listener speaks TLS. Certificates are names of secrets: the first is shown when none fits the SNI.
+
+    ``versions`` are the lowest and the highest, ``ciphers`` those of TLS 1.2 and below; ``trust`` is the secret that
+    a client's certificate is judged by.
+    """
+    return extension(
+        "envoy.transport_sockets.tls",
+        f"{_TLS}DownstreamTlsContext",
+        common_tls_context=_context(certificates, alpn, versions, ciphers, trust),
+        **({"require_client_certificate": True} if require_client else {}),
+    )
+
+
+def client_tls(
+    *,
+    sni: str = "",
+    certificates: Sequence[str] = (),
+    alpn: Sequence[str] = (),
+    versions: tuple[str, str] = ("TLSv1_2", "TLSv1_3"),
+    ciphers: Sequence[str] = (),
+    trust: str = "",
+) -> Resource:
+    """How a cluster speaks TLS; without ``trust`` any certificate is taken."""
+    return extension(
+        "envoy.transport_sockets.tls",
+        f"{_TLS}UpstreamTlsContext",
+        common_tls_context=_context(certificates, alpn, versions, ciphers, trust),
+        **({"sni": sni} if sni else {}),
+    )
+
+
+def plaintext() -> Resource:
+    """No TLS, where it has to be said."""
+    return extension("envoy.transport_sockets.raw_buffer", "extensions.transport_sockets.raw_buffer.v3.RawBuffer")
+
+
+def _context(
+    certificates: Sequence[str], alpn: Sequence[str], versions: tuple[str, str], ciphers: Sequence[str], trust: str
+) -> Resource:
+    parameters: Resource = {"tls_minimum_protocol_version": versions[0], "tls_maximum_protocol_version": versions[1]}
+    if ciphers:
+        parameters["cipher_suites"] = list(ciphers)
+    made: Resource = {"tls_params": parameters}
+    if alpn:
+        made["alpn_protocols"] = list(alpn)
+    if certificates:
+        made["tls_certificate_sds_secret_configs"] = [_secret(name) for name in certificates]
+    if trust:
+        made["validation_context_sds_secret_config"] = _secret(trust)
+    return made
+
+
+def _secret(name: str) -> Resource:
+    # Whoever publishes the snapshot says where the secret is to be had.
+    return {"name": name, "sds_config": {}}
