@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 import urllib.request
 from typing import Any
@@ -298,3 +299,38 @@ def test_a_roll_back_that_fails_is_continued(cloud: LocalCloud, stacks: Stacks) 
     words = "The following resource(s) failed to delete: [Thing]."
     assert stacks.describe("s")["StackStatusReason"].strip() == words
     stacks.delete("s", RetainResources=["Thing"])
+
+
+# As CDK's and npm's handlers answer: at https and port 443, with nothing of the URL but its host name and path.
+OVER_HTTPS = """
+const https = require("https");
+exports.handler = async (event) => {
+  const url = new URL(event.ResponseURL);
+  const { StackId, RequestId, LogicalResourceId } = event;
+  const body = JSON.stringify({ Status: "SUCCESS", PhysicalResourceId: "p", StackId, RequestId, LogicalResourceId });
+  const headers = { "content-type": "", "content-length": Buffer.byteLength(body) };
+  const options = { hostname: url.hostname, port: 443, path: url.pathname + url.search, method: "PUT", headers };
+  await new Promise((resolve, reject) => {
+    https.request(options, resolve).on("error", reject).end(body);
+  });
+};
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+def test_a_custom_resource_that_answers_over_https(stacks: Stacks) -> None:
+    role = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "sts:AssumeRole"}]}
+    function = {"Runtime": "nodejs20.x", "Handler": "index.handler", "Role": {"Fn::GetAtt": ["Role", "Arn"]}}
+    stacks.create(
+        "s",
+        {
+            "Resources": {
+                "Role": {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": role}},
+                "Function": {
+                    "Type": "AWS::Lambda::Function",
+                    "Properties": {**function, "Code": {"ZipFile": OVER_HTTPS}},
+                },
+                "Mine": {"Type": "Custom::Mine", "Properties": {"ServiceToken": {"Fn::GetAtt": ["Function", "Arn"]}}},
+            }
+        },
+    )

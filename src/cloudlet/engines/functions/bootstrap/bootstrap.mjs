@@ -1,7 +1,8 @@
 // The Node.js runtime: loads the handler and speaks Lambda's Runtime API. Runs in the sandbox, without packages.
 import fs from "node:fs";
 import http from "node:http";
-import { createRequire } from "node:module";
+import https from "node:https";
+import { createRequire, syncBuiltinESMExports } from "node:module";
 import path from "node:path";
 import { PassThrough } from "node:stream";
 import { pathToFileURL } from "node:url";
@@ -10,6 +11,20 @@ import { format } from "node:util";
 const [host, port] = process.env.AWS_LAMBDA_RUNTIME_API.split(":");
 const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
 const STREAMING = Symbol.for("aws.lambda.runtime.handler.streaming");
+
+// CDK's and npm's cfn-response answer at https and port 443, whatever the ResponseURL says: that answer is ours.
+const endpoint = new URL(process.env.AWS_ENDPOINT_URL || "none:");
+const secure = https.request;
+https.request = function request(options, ...rest) {
+  const isOurs =
+    endpoint.protocol === "http:" &&
+    (options?.hostname || options?.host) === endpoint.hostname &&
+    (!options.port || Number(options.port) === 443) &&
+    options.path?.startsWith("/_cloudlet/cloudformation/");
+  if (!isOurs) return secure.call(this, options, ...rest);
+  return http.request({ ...options, protocol: "http:", agent: undefined, port: endpoint.port || 80 }, ...rest);
+};
+syncBuiltinESMExports();
 
 function ask(method, where, body, headers = {}) {
   return new Promise((resolve, reject) => {
