@@ -319,7 +319,6 @@ exports.handler = async (event) => {
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
 def test_a_custom_resource_that_answers_over_https(stacks: Stacks) -> None:
-    role = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "sts:AssumeRole"}]}
     function = {"Runtime": "nodejs20.x", "Handler": "index.handler", "Role": ROLE}
     stacks.create(
         "s",
