@@ -1,0 +1,1 @@
+"""Route 53, and the DNS server that answers its zones."""

@@ -1,0 +1,79 @@
+"""Route 53. Zones are in ``zones.py``, records in ``recordsets.py``, health in ``healthchecks.py``.
+
+The DNS server is in ``serving.py``; what it answers is decided in ``answers.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cloudlet.errors import AwsError
+from cloudlet.services.route53.checking import Checker
+from cloudlet.services.route53.healthchecks import HealthChecks
+from cloudlet.services.route53.records import Listening
+from cloudlet.services.route53.serving import DnsServer
+
+_SCOPE = "dns"  # of the address: there is one server, whatever the account
+
+
+class Service(HealthChecks):
+    """Zones, records and health checks, and a DNS server that answers from them."""
+
+    async def start(self) -> None:
+        await self._open()
+        self.server = DnsServer(self.view, self._balancers, self._listen_at, self.cloud.data_dir / "resolv.conf")
+        self.checker = Checker(self.clock, self.look, self.cloud.spawn, self.health_changed, self.looked)
+        for record in self._checks.all():
+            health = self._healths.get(record.scope, record.name)
+            self.checker.put(record.value, health.value if health is not None else None)
+        known = self._listening.get(_SCOPE, _SCOPE)
+        if known is not None:
+            await self.server.ensure((known.value.address, known.value.port))
+
+    async def stop(self) -> None:
+        self.checker.stop()
+        self.server.close()
+
+    async def dns_address(self) -> tuple[str, int]:
+        """Where the DNS server listens; it is started if need be. Raises OSError."""
+        await self.server.ensure()
+        return self.server.address, self.server.port
+
+    async def listen_on(self, address: str) -> int:
+        """Answer DNS on one more address of this machine, a bridge's gateway, and return the port. Raises OSError."""
+        return await self.server.listen_on(address)
+
+    def health_of(self, check: str) -> bool:
+        """Whether a health check is well, for services that have made one."""
+        return self.checker.healthy(check)
+
+    async def _balancers(self, name: str) -> list[str]:
+        """The addresses of a load balancer's name."""
+        try:
+            balancing: Any = await self.cloud.service("elbv2")
+        except AwsError:
+            return []
+        found = await balancing.address_of(name)
+        return [found] if isinstance(found, str) and found else list(found or ())
+
+    async def _listen_at(self, address: str, port: int) -> None:
+        await self._db.write(lambda tx: self._listening.put(tx, _SCOPE, _SCOPE, Listening(address, port)))
+
+    def resources_of(self, account: str, region: str) -> list[dict[str, str]]:
+        zones = [
+            {
+                "type": "AWS::Route53::HostedZone",
+                "name": record.value.name,
+                "arn": f"arn:aws:route53:::hostedzone/{record.name}",
+            }
+            for record in self._zones.list(account)
+        ]
+        checks = [
+            {
+                "type": "AWS::Route53::HealthCheck",
+                "name": record.name,
+                "arn": f"arn:aws:route53:::healthcheck/{record.name}",
+            }
+            for record in self._checks.list(account)
+        ]
+        return zones + checks

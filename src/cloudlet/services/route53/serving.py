@@ -1,0 +1,347 @@
+"""The DNS server: UDP and TCP on addresses of this machine, answers from our zones, everything else forwarded."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cloudlet.services.route53 import names, rdata
+from cloudlet.services.route53.answers import Answer, Entry, Outside, Question, View, answer
+from cloudlet.services.route53.forwarding import Forwarder, resolv_conf_lines
+from cloudlet.services.route53.rdata import BadValue
+
+if TYPE_CHECKING:
+    import dns.message
+    import dns.rrset
+
+log = logging.getLogger("cloudlet.dns")
+
+PORT = 53
+_ADDRESSES = tuple(f"127.0.0.{last}" for last in range(2, 51))
+_UDP = 1232  # bytes of an answer that passes every network unbroken
+_IDLE = 10.0  # seconds that a TCP connection may be silent
+_AT_ONCE = 1000  # questions that wait for others' answers
+_LOCAL_TTL = 5  # seconds
+_MOST_OUTSIDE = 8  # other questions that one question may need answered first
+
+# The addresses of a load balancer's name; empty where there is none.
+Balancers = Callable[[str], Awaitable[list[str]]]
+
+
+class DnsServer:
+    """Starts with the first zone, or when it is asked for, and then with every start of the cloud."""
+
+    def __init__(
+        self,
+        view: Callable[[dict[Question, tuple[Entry, ...]]], View],
+        balancers: Balancers,
+        chosen: Callable[[str, int], Awaitable[None]],
+        resolv_conf: Path,
+        forwarder: Forwarder | None = None,
+    ) -> None:
+        """``chosen`` stores the address that was found; ``resolv_conf`` is written for sandboxes."""
+        self._view = view
+        self._balancers = balancers
+        self._chosen = chosen
+        self._resolv_conf = resolv_conf
+        self._forwarder = forwarder or Forwarder()
+        self._listeners: dict[str, _Listener] = {}
+        self._wanted: tuple[str, int] | None = None
+        self._starting = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.address = ""
+        self.port = 0
+
+    async def ensure(self, wanted: tuple[str, int] | None = None) -> None:
+        """Listen, at ``wanted`` if that can still be had. Raises OSError where no address can be had at all."""
+        async with self._starting:
+            if self.address:
+                return
+            for address, port in [*([wanted] if wanted else []), *((one, PORT) for one in _ADDRESSES)]:
+                try:
+                    await self._listen(address, port)
+                    break
+                except OSError as error:
+                    if isinstance(error, PermissionError):
+                        break
+            if not self._listeners:
+                await self._listen("127.0.0.1", 0)
+            self.address, listener = next(iter(self._listeners.items()))
+            self.port = listener.port
+            self._forwarder.avoid = {self.address}
+            if (self.address, self.port) != wanted:
+                await self._chosen(self.address, self.port)
+            if self.port == PORT:
+                self._write_resolv_conf()
+
+    async def listen_on(self, address: str) -> int:
+        """Listen on one more address, and return the port: 53 where that may be had. Raises OSError."""
+        await self.ensure()
+        async with self._starting:
+            if address not in self._listeners:
+                try:
+                    await self._listen(address, PORT)
+                except PermissionError:
+                    await self._listen(address, 0)
+            self._forwarder.avoid.add(address)
+            return self._listeners[address].port
+
+    def close(self) -> None:
+        """Stop listening."""
+        for listener in self._listeners.values():
+            listener.close()
+        for task in self._tasks:
+            task.cancel()
+        self._listeners.clear()
+        self.address, self.port = "", 0
+
+    async def address_of(self, host: str) -> str:
+        """The address of a host, as our own answers give it. Raises OSError."""
+        for kind in ("A", "AAAA"):
+            found = await self.lookup(Question(names.canonical(host), kind))
+            for entry in found.entries if found is not None else ():
+                if entry.type == kind:
+                    return entry.values[0]
+        raise OSError(f"The name {host} could not be resolved")
+
+    async def lookup(self, question: Question) -> Answer | None:
+        """The answer to a question about any name; None where the resolvers of this machine have none."""
+        known: dict[Question, tuple[Entry, ...]] = {}
+        for _ in range(_MOST_OUTSIDE):
+            found = self._answer(question, known)
+            if not isinstance(found, Outside):
+                return found
+            known[found.question] = await self.outside(found)
+        return None
+
+    async def outside(self, needed: Outside) -> tuple[Entry, ...]:
+        """What is known of a name that is in no zone of ours."""
+        name, kind = needed.question
+        if _is_balancer(name):
+            found = await self._balancers(name.rstrip("."))
+            return _addresses(name, kind, found)
+        # Everything else of AWS that an alias may lead to is served at our one endpoint.
+        if _is_local(name) or (needed.alias and name.endswith((".amazonaws.com.", ".cloudfront.net."))):
+            return _addresses(name, kind, ["127.0.0.1"])
+        return await self._forwarder.ask(name, kind)
+
+    def _answer(self, question: Question, known: dict[Question, tuple[Entry, ...]]) -> Answer | Outside | None:
+        found = answer(question, self._view(known))
+        if found is not None:
+            return found
+        if question in known:
+            return Answer("NOERROR", known[question])
+        return Outside(question, alias=False)
+
+    def respond(self, wire: bytes, most: int | None, send: Callable[[bytes], None]) -> None:
+        """Answer a message, at once where our zones know the answer; ``most`` bytes, or as many as it says it bears."""
+        import dns.exception
+        import dns.flags
+        import dns.message
+        import dns.opcode
+        import dns.rcode
+
+        try:
+            message = dns.message.from_wire(wire, ignore_trailing=True)
+        except (dns.exception.DNSException, ValueError):
+            if len(wire) >= 12 and not wire[2] & 0x80:
+                send(wire[:2] + bytes((0x80 | wire[2] & 0x79, 0x01)) + bytes(8))  # FORMERR
+            return
+        if message.flags & dns.flags.QR:
+            return
+        if most is None:
+            most = min(max(message.payload, 512), _UDP) if message.edns >= 0 else 512
+        response = dns.message.make_response(message, recursion_available=True, our_payload=_UDP)
+        if message.opcode() != dns.opcode.QUERY or len(message.question) != 1:
+            response.set_rcode(dns.rcode.NOTIMP)
+            send(response.to_wire())
+            return
+        asked = message.question[0]
+        question = Question(names.of_labels(asked.name.labels[:-1]) if len(asked.name) > 1 else ".", asked.rdtype.name)
+        found = answer(question, self._view({}))
+        if isinstance(found, Answer):
+            _fill(response, found)
+            send(_packed(response, most))
+        elif len(self._tasks) < _AT_ONCE:
+            task = asyncio.ensure_future(self._respond_later(message, response, question, found, most, send))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        else:
+            response.set_rcode(dns.rcode.SERVFAIL)
+            send(response.to_wire())
+
+    async def _respond_later(
+        self,
+        message: dns.message.Message,
+        response: dns.message.Message,
+        question: Question,
+        found: Outside | None,
+        most: int,
+        send: Callable[[bytes], None],
+    ) -> None:
+        import dns.rcode
+
+        try:
+            if found is None and not _is_local(question.name):
+                forwarded = await self._forwarder.forward(message)
+                if forwarded is not None:
+                    send(_packed(forwarded, most))
+                    return
+                response.set_rcode(dns.rcode.SERVFAIL)
+            else:
+                final = await self.lookup(question)
+                _fill(response, final or Answer("SERVFAIL"))
+        except Exception:
+            log.exception("the question for %s %s failed", *question)
+            response.set_rcode(dns.rcode.SERVFAIL)
+        send(_packed(response, most))
+
+    async def _listen(self, address: str, port: int) -> None:
+        self._listeners[address] = await _Listener.open(self, address, port)
+
+    def _write_resolv_conf(self) -> None:
+        """Write the file that sandboxes have as /etc/resolv.conf, in place, so that those that run see it."""
+        kept = [line for line in resolv_conf_lines() if line.split()[:1] not in (["nameserver"], ["options"])]
+        text = "".join(f"{line}\n" for line in (*kept, f"nameserver {self.address}", "options edns0"))
+        self._resolv_conf.write_text(text)
+
+
+class _Listener:
+    """One address, by UDP and by TCP."""
+
+    def __init__(self, transport: asyncio.DatagramTransport, server: asyncio.Server, port: int) -> None:
+        self._transport = transport
+        self._server = server
+        self.port = port
+
+    @classmethod
+    async def open(cls, server: DnsServer, address: str, port: int) -> _Listener:
+        """Listen. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        stream = socket.socket(family, socket.SOCK_STREAM)
+        datagram = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            stream.bind((address, port))
+            port = stream.getsockname()[1]
+            datagram.bind((address, port))
+            for one in (stream, datagram):
+                one.setblocking(False)
+            accepting = await loop.create_server(lambda: _Tcp(server), sock=stream)
+            transport, _ = await loop.create_datagram_endpoint(lambda: _Udp(server), sock=datagram)
+        except BaseException:
+            stream.close()
+            datagram.close()
+            raise
+        return cls(transport, accepting, port)
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._transport.close()
+        self._server.close()
+
+
+class _Udp(asyncio.DatagramProtocol):
+    def __init__(self, server: DnsServer) -> None:
+        self._server = server
+        self._transport: asyncio.DatagramTransport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self._server.respond(data, None, lambda reply: self._send(reply, addr))
+
+    def _send(self, reply: bytes, addr: tuple[str, int]) -> None:
+        if not self._transport.is_closing():
+            self._transport.sendto(reply, addr)
+
+
+class _Tcp(asyncio.Protocol):
+    """One connection: messages with their lengths before them, answered as they become ready."""
+
+    def __init__(self, server: DnsServer) -> None:
+        self._server = server
+        self._buffer = b""
+        self._transport: asyncio.Transport
+        self._idle: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        self._wait()
+        self._buffer += data
+        while len(self._buffer) >= 2:
+            end = 2 + int.from_bytes(self._buffer[:2], "big")
+            if len(self._buffer) < end:
+                return
+            wire, self._buffer = self._buffer[2:end], self._buffer[end:]
+            self._server.respond(wire, 65535, self._send)
+
+    def _wait(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+        self._idle = asyncio.get_running_loop().call_later(_IDLE, self._transport.close)
+
+    def _send(self, reply: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(len(reply).to_bytes(2, "big") + reply)
+
+
+def _fill(response: dns.message.Message, found: Answer) -> None:
+    """Put an answer into a response."""
+    import dns.flags
+    import dns.rcode
+
+    response.set_rcode(dns.rcode.from_text(found.rcode))
+    response.flags |= dns.flags.AA
+    try:
+        response.answer = [_rrset(entry) for entry in found.entries if entry.values]
+        response.authority = [_rrset(entry) for entry in found.authority]
+    except BadValue as error:
+        log.warning("a record cannot be sent: %s", error)
+        response.set_rcode(dns.rcode.SERVFAIL)
+
+
+def _rrset(entry: Entry) -> dns.rrset.RRset:
+    import dns.rrset
+
+    name = dns.name.from_text(rdata.decimal(entry.name))
+    return dns.rrset.from_rdata_list(name, entry.ttl, [rdata.parsed(entry.type, value) for value in entry.values])
+
+
+def _packed(response: dns.message.Message, most: int) -> bytes:
+    """The message in at most so many bytes; what does not fit is left out, and said to be (RFC 2181)."""
+    import dns.exception
+    import dns.flags
+
+    try:
+        return response.to_wire(max_size=most)
+    except dns.exception.TooBig:
+        response.answer, response.authority, response.additional = [], [], []
+        response.flags |= dns.flags.TC
+        return response.to_wire(max_size=max(most, 512))
+
+
+def _is_local(name: str) -> bool:
+    return name == "localhost." or name.endswith(".localhost.")
+
+
+def _is_balancer(name: str) -> bool:
+    return name.endswith((".elb.localhost.", ".elb.amazonaws.com."))
+
+
+def _addresses(name: str, kind: str, found: list[str]) -> tuple[Entry, ...]:
+    fitting = tuple(one for one in found if (":" in one) == (kind == "AAAA"))
+    return (Entry(name, kind, _LOCAL_TTL, fitting),) if fitting and kind in ("A", "AAAA") else ()
