@@ -1,0 +1,258 @@
+"""What a specification may say, beyond what the model of the API does, and what may not be deleted yet."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from cloudlet.errors import AwsError
+from cloudlet.services.appmesh.base import Check, Parts
+from cloudlet.services.appmesh.records import (
+    GATEWAY_ROUTE,
+    ROUTE,
+    ROUTE_TYPES,
+    VIRTUAL_GATEWAY,
+    VIRTUAL_NODE,
+    VIRTUAL_ROUTER,
+    VIRTUAL_SERVICE,
+    Part,
+)
+
+_HTTP_RETRY_EVENTS = frozenset(("server-error", "gateway-error", "client-error", "stream-error"))
+
+
+def _bad(message: str) -> AwsError:
+    return AwsError("BadRequestException", message)
+
+
+def mesh(parts: Parts, spec: dict[str, Any]) -> None:
+    """A mesh needs nothing."""
+
+
+def nothing(parts: Parts, part: Part) -> None:
+    """Routes are needed by nobody."""
+
+
+def virtual_node(parts: Parts, spec: dict[str, Any]) -> None:
+    """Raises BadRequestException."""
+    listeners = spec.get("listeners", [])
+    if listeners and "serviceDiscovery" not in spec:
+        raise _bad("Service discovery is required when a listener is specified")
+    _listeners(listeners)
+    names = [backend["virtualService"]["virtualServiceName"] for backend in spec.get("backends", [])]
+    if len(names) != len(set(names)):
+        raise _bad("Backends must have unique virtual service names")
+    if not spec.get("serviceDiscovery", {}).get("dns", {"hostname": "x"})["hostname"]:
+        raise _bad("DNS hostname must not be empty")
+
+
+def _listeners(listeners: list[dict[str, Any]]) -> None:
+    ports = [listener["portMapping"]["port"] for listener in listeners]
+    if len(ports) != len(set(ports)):
+        raise _bad("Listeners must have unique ports")
+    for listener in listeners:
+        protocol = listener["portMapping"]["protocol"]
+        for member in ("connectionPool", "timeout"):
+            if member in listener and protocol not in listener[member]:
+                raise _bad(f"The protocol of {member} must be that of the listener's port mapping: {protocol}")
+        check = listener.get("healthCheck")
+        if check is not None and check["protocol"] in ("http", "http2") and not check.get("path"):
+            raise _bad("Health check path is required for protocols http and http2")
+        if check is not None and check.get("port", listener["portMapping"]["port"]) != listener["portMapping"]["port"]:
+            raise _bad("Health check port must match the port of the listener's port mapping")
+        if check is not None and check["timeoutMillis"] > check["intervalMillis"]:
+            raise _bad("Health check timeout must not be greater than the interval")
+
+
+def virtual_service(parts: Parts, spec: dict[str, Any]) -> None:
+    """Its provider is there. Raises NotFoundException."""
+    provider = spec.get("provider", {})
+    if "virtualNode" in provider:
+        parts.need(VIRTUAL_NODE, provider["virtualNode"]["virtualNodeName"])
+    if "virtualRouter" in provider:
+        parts.need(VIRTUAL_ROUTER, provider["virtualRouter"]["virtualRouterName"])
+
+
+def virtual_router(parts: Parts, spec: dict[str, Any]) -> None:
+    """Raises BadRequestException."""
+    _listeners(spec.get("listeners", []))
+
+
+def virtual_router_of(name: str) -> Check:
+    """The check of a router that may have routes: with several listeners each of them names its port."""
+
+    def check(parts: Parts, spec: dict[str, Any]) -> None:
+        virtual_router(parts, spec)
+        if len(spec.get("listeners", [])) > 1:
+            lost = [route.name for route in parts.list(ROUTE, name) if "port" not in _body(route.spec)[1]["match"]]
+            if lost:
+                raise _bad(
+                    "All Routes for this Virtual Router must define a port match before adding multiple listeners to "
+                    f"this Virtual Router. {len(lost)} Route(s) are missing port. Listing up to 5 route names: "
+                    f"[{', '.join(lost[:5])}]"
+                )
+
+    return check
+
+
+def route_of(router: str) -> Check:
+    """The check of a router's route. Its targets need not be there yet: traffic follows once they are."""
+
+    def check(parts: Parts, spec: dict[str, Any]) -> None:
+        kind, body = _body(spec)
+        match = body.get("match", {})
+        if kind in ("httpRoute", "http2Route"):
+            _http_match(match)
+        if kind == "grpcRoute" and "methodName" in match and "serviceName" not in match:
+            raise _bad("If you specify a method name, you must also specify a service name")
+        _matchers(match)
+        found = parts.get(VIRTUAL_ROUTER, router)
+        listeners = found.spec.get("listeners", []) if found else []
+        if len(listeners) > 1 and "port" not in match:
+            raise _bad("Route must define a port match criteria if the Virtual Router has multiple listeners")
+        if retries := body.get("retryPolicy"):
+            events = retries.get("httpRetryEvents", [])
+            if not events and not retries.get("tcpRetryEvents") and not retries.get("grpcRetryEvents"):
+                raise _bad("Retry policy must specify at least one retry event")
+            if wrong := [event for event in events if event not in _HTTP_RETRY_EVENTS]:
+                raise _bad(f"Invalid HTTP retry event: {wrong[0]}")
+
+    return check
+
+
+def gateway_route(parts: Parts, spec: dict[str, Any]) -> None:
+    """Raises BadRequestException, and NotFoundException where the target is not there."""
+    kind, body = _body(spec)
+    match = body["match"]
+    if kind != "grpcRoute":
+        if "prefix" in match or "path" in match or not match.get("hostname"):
+            _http_match(match)
+        rewrite = body["action"].get("rewrite", {})
+        if "path" in rewrite and "prefix" in rewrite:
+            raise _bad("Only one of path and prefix can be rewritten")
+        if "path" in rewrite and "prefix" in match:
+            raise _bad("A path rewrite needs a path match")
+        if "prefix" in rewrite and "path" in match:
+            raise _bad("A prefix rewrite needs a prefix match")
+    elif not match:
+        raise _bad("At least one match criteria must be specified")
+    _matchers(match)
+
+
+def virtual_gateway(parts: Parts, spec: dict[str, Any]) -> None:
+    """Raises BadRequestException."""
+    if not spec["listeners"]:
+        raise _bad("A virtual gateway must have at least one listener")
+    _listeners(spec["listeners"])
+
+
+def mesh_unused(parts: Parts, part: Part) -> None:
+    """Raises ResourceInUseException while a mesh has parts."""
+    for kind in (VIRTUAL_NODE, VIRTUAL_SERVICE, VIRTUAL_ROUTER, VIRTUAL_GATEWAY):
+        if parts.list(kind):
+            raise _in_use(
+                f"Mesh {part.name} for account {part.owner} has active {kind.label}s, "
+                f"please delete {kind.label}s before deleting the Mesh"
+            )
+
+
+def virtual_node_unused(parts: Parts, part: Part) -> None:
+    """Raises ResourceInUseException while a service or a route leads to a node."""
+    _no_provider(parts, part, "virtualNode")
+    users = [
+        route.name
+        for route in parts.list(ROUTE)
+        if any(target["virtualNode"] == part.name for target in _body(route.spec)[1]["action"]["weightedTargets"])
+    ]
+    _unreferenced(part, "ROUTE", users)
+
+
+def virtual_router_unused(parts: Parts, part: Part) -> None:
+    """Raises ResourceInUseException while a router has routes or provides a service."""
+    _no_provider(parts, part, "virtualRouter")
+    if parts.list(ROUTE, part.name):
+        raise _in_use(
+            f"VirtualRouter {part.name} has active Routes, please delete Routes before deleting the VirtualRouter"
+        )
+
+
+def virtual_service_unused(parts: Parts, part: Part) -> None:
+    """Raises ResourceInUseException while a gateway route leads to a service."""
+    users = [
+        route.name
+        for route in parts.list(GATEWAY_ROUTE)
+        if _body(route.spec)[1]["action"]["target"]["virtualService"]["virtualServiceName"] == part.name
+    ]
+    _unreferenced(part, "GATEWAY_ROUTE", users)
+
+
+def virtual_gateway_unused(parts: Parts, part: Part) -> None:
+    """Raises ResourceInUseException while a gateway has routes."""
+    if parts.list(GATEWAY_ROUTE, part.name):
+        raise _in_use(
+            f"VirtualGateway {part.name} has active GatewayRoutes, "
+            "please delete GatewayRoutes before deleting the VirtualGateway"
+        )
+
+
+def _no_provider(parts: Parts, part: Part, member: str) -> None:
+    for service in parts.list(VIRTUAL_SERVICE):
+        if service.spec.get("provider", {}).get(member, {}).get(f"{member}Name") == part.name:
+            label = member[0].upper() + member[1:]
+            raise _in_use(f"{label} with name {part.name} cannot be deleted because it is a VirtualService provider")
+
+
+def _unreferenced(part: Part, kind: str, users: list[str]) -> None:
+    if users:
+        label = part.kind[0].upper() + part.kind[1:]
+        raise _in_use(f"{label} {part.name} is being referenced in the following: {kind}: [{', '.join(users)}]")
+
+
+def _in_use(message: str) -> AwsError:
+    return AwsError("ResourceInUseException", message)
+
+
+def _body(spec: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The one type of a route that a specification has, and what it says."""
+    kinds = [kind for kind in ROUTE_TYPES if kind in spec]
+    if len(kinds) != 1:
+        raise _bad(f"Exactly one of {', '.join(ROUTE_TYPES)} must be specified")
+    return kinds[0], {"match": {}, **spec[kinds[0]]}
+
+
+def _http_match(match: dict[str, Any]) -> None:
+    if ("prefix" in match) == ("path" in match):
+        raise _bad("Exactly one of prefix and path must be specified in match")
+    if "path" in match and len(match["path"]) != 1:
+        raise _bad("Exactly one of exact and regex must be specified in match.path")
+    for path in (match.get("prefix"), match.get("path", {}).get("exact")):
+        if path is not None and not path.startswith("/"):
+            raise _bad("Path match must start with /")
+
+
+def _matchers(match: dict[str, Any]) -> None:
+    for regex in _regexes(match):
+        try:
+            re.compile(regex)
+        except re.error as error:
+            raise _bad(f"Invalid regular expression {regex}: {error}") from None
+    for header in [*match.get("headers", []), *match.get("metadata", [])]:
+        bounds = header.get("match", {}).get("range")
+        if bounds and bounds["start"] >= bounds["end"]:
+            raise _bad("The start of a range must be less than its end")
+    hostname = match.get("hostname")
+    if hostname is not None and len(hostname) != 1:
+        raise _bad("Exactly one of exact and suffix must be specified in match.hostname")
+
+
+def _regexes(match: Any) -> Iterator[str]:
+    if isinstance(match, dict):
+        for key, value in match.items():
+            if key == "regex":
+                yield value
+            else:
+                yield from _regexes(value)
+    elif isinstance(match, list):
+        for one in match:
+            yield from _regexes(one)

@@ -1,0 +1,106 @@
+"""What comes in: the listener that a task's incoming traffic is led to, and the cluster of its application."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cloudlet.mesh.clusters import assignment, circuit_breakers, endpoint
+from cloudlet.mesh.listeners import filter_chain, http_manager, listener, tcp_proxy, tls_inspector
+from cloudlet.mesh.routes import route_configuration, virtual_host
+from cloudlet.mesh.snapshot import Resource, Snapshot
+from cloudlet.mesh.typed import extension, seconds, typed
+from cloudlet.services.appmesh.matching import timeouts
+from cloudlet.services.appmesh.security import Secrets
+from cloudlet.services.appmesh.world import Proxy, Spec, seconds_of
+
+PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+
+def ingress(
+    mesh: str, node: str, spec: Spec, proxy: Proxy, secrets: Secrets, logs: Sequence[Resource], into: Snapshot
+) -> None:
+    """Add the inbound side of a node; nothing where it has no listeners."""
+    chains: list[Resource] = []
+    inspected = False
+    for one in spec.get("listeners", []):
+        port, protocol = one["portMapping"]["port"], one["portMapping"]["protocol"]
+        name = f"cds_ingress_{mesh}_{node}_{protocol}_{port}"
+        into.clusters[name] = _application(name, port, protocol, one.get("connectionPool", {}).get(protocol, {}))
+        filters = _filters(name, port, protocol, one.get("timeout", {}).get(protocol), logs, into)
+        mode = one.get("tls", {}).get("mode", "DISABLED")
+        if mode != "DISABLED":
+            tls = secrets.server(one["tls"], protocol in ("http2", "grpc"))
+            chain = filter_chain(filters, tls=tls)
+            chain["filter_chain_match"] = {"destination_port": port}
+            if mode == "PERMISSIVE":
+                inspected = True
+                chain["filter_chain_match"]["transport_protocol"] = "tls"
+            chains.append(chain)
+        if mode != "STRICT":
+            chains.append({**filter_chain(filters), "filter_chain_match": {"destination_port": port}})
+    if not chains:
+        return
+    name = f"lds_ingress_0.0.0.0_{proxy.ingress_port}"
+    into.listeners[name] = listener(
+        name,
+        "0.0.0.0",
+        proxy.ingress_port,
+        chains,
+        traffic_direction="INBOUND",
+        listener_filters=[original_destination(), *([tls_inspector()] if inspected else [])],
+        **({"continue_on_listener_filters_timeout": True} if inspected else {}),
+    )
+
+
+def original_destination() -> Resource:
+    """The listener filter that finds out where redirected traffic was going to."""
+    return extension("envoy.filters.listener.original_dst", "extensions.filters.listener.original_dst.v3.OriginalDst")
+
+
+def http_protocol(protocol: str) -> Resource:
+    """The options of a cluster that speaks HTTP/2, as gRPC does; none for others."""
+    if protocol not in ("http2", "grpc"):
+        return {}
+    options = typed(
+        "extensions.upstreams.http.v3.HttpProtocolOptions", explicit_http_config={"http2_protocol_options": {}}
+    )
+    return {"typed_extension_protocol_options": {PROTOCOL_OPTIONS: options}}
+
+
+def _application(name: str, port: int, protocol: str, pool: Spec) -> Resource:
+    """The application beside this Envoy, with no more connections and requests than its listener says."""
+    made: Resource = {
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": seconds(1.0),
+        "load_assignment": assignment(name, [endpoint("127.0.0.1", port)]),
+        **http_protocol(protocol),
+    }
+    if pool:
+        made["circuit_breakers"] = pool_limits(pool)
+    return made
+
+
+def pool_limits(pool: Spec) -> Resource:
+    """A connection pool as Envoy's thresholds."""
+    return circuit_breakers(
+        connections=pool.get("maxConnections", 0),
+        pending=pool.get("maxPendingRequests", 0),
+        requests=pool.get("maxRequests", 0),
+    )
+
+
+def _filters(
+    cluster: str, port: int, protocol: str, timeout: Spec | None, logs: Sequence[Resource], into: Snapshot
+) -> list[Resource]:
+    if protocol == "tcp":
+        idle = seconds_of((timeout or {}).get("idle"))
+        return [
+            tcp_proxy("ingress", {cluster: 1}, idle_timeout="" if idle is None else seconds(idle), access_logs=logs)
+        ]
+    name = f"rds_ingress_{protocol}_{port}"
+    # A listener without a timeout leaves it to the caller, whose route has one.
+    waits = timeouts(timeout) if timeout else {"timeout": "0s"}
+    everything = {"match": {"prefix": "/"}, "route": {"cluster": cluster, **waits}}
+    into.routes[name] = route_configuration(name, [virtual_host("application", ["*"], [everything])])
+    return [http_manager("ingress", routes=name, access_logs=logs)]

@@ -1,0 +1,77 @@
+"""TLS of listeners and of clients, and the secrets that it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from cloudlet.mesh.snapshot import Resource
+from cloudlet.mesh.tls import certificate_secret, client_tls, server_tls
+from cloudlet.services.appmesh.world import Found, Proxy, Spec
+
+
+class MaterialMissing(Exception):
+    """A certificate that a specification names is not there; the message says which."""
+
+
+@dataclass(slots=True)
+class Secrets:
+    """Collects the secrets of one Envoy."""
+
+    found: Found
+    proxy: Proxy
+    made: dict[str, Resource] = field(default_factory=dict)
+
+    def server(self, tls: Spec, http2: bool) -> Resource:
+        """How a listener speaks TLS: with its certificate, and asking for the client's where it is to be validated."""
+        trust = self._trust(tls["validation"]) if "validation" in tls else ""
+        return server_tls(
+            [self._certificate(tls["certificate"])],
+            alpn=("h2", "http/1.1") if http2 else ("http/1.1",),
+            trust=trust,
+            require_client=bool(trust),
+        )
+
+    def client(self, tls: Spec | None, sni: str, http2: bool) -> Resource:
+        """How a cluster speaks TLS. Without a policy it does not ask who it speaks to; with one, and no names in it,
+        the certificate must be that of ``sni``, the name that the node is discovered by."""
+        if tls is None:
+            return client_tls(sni=sni, alpn=("h2",) if http2 else ())
+        certificates = [self._certificate(tls["certificate"])] if "certificate" in tls else []
+        trust = self._trust(tls["validation"], [sni] if sni else [])
+        return client_tls(sni=sni, certificates=certificates, alpn=("h2",) if http2 else (), trust=trust)
+
+    def _certificate(self, certificate: Spec) -> str:
+        if "file" in certificate:
+            chain, key = (self.proxy.file(certificate["file"][part]) for part in ("certificateChain", "privateKey"))
+            name = f"file:{chain}"
+            self.made[name] = {
+                "name": name,
+                "tls_certificate": {"certificate_chain": {"filename": chain}, "private_key": {"filename": key}},
+            }
+            return name
+        wanted = certificate["acm"]["certificateArn"] if "acm" in certificate else certificate["sds"]["secretName"]
+        if wanted not in self.found.certificates:
+            raise MaterialMissing(f"the certificate {wanted} is not there")
+        self.made[wanted] = certificate_secret(wanted, *self.found.certificates[wanted])
+        return str(wanted)
+
+    def _trust(self, validation: Spec, default: Sequence[str] = ()) -> str:
+        """The secret with what is trusted; subject names are held against DNS names and URIs."""
+        trust = validation["trust"]
+        names = validation.get("subjectAlternativeNames", {}).get("match", {}).get("exact", default)
+        if "file" in trust:
+            source: Resource = {"filename": self.proxy.file(trust["file"]["certificateChain"])}
+        elif self.found.authority:
+            source = {"inline_string": self.found.authority}
+        else:
+            raise MaterialMissing("the local certificate authority is not there")
+        context: Resource = {"trusted_ca": source}
+        if names:
+            context["match_typed_subject_alt_names"] = [
+                {"san_type": kind, "matcher": {"exact": name}} for name in names for kind in ("DNS", "URI")
+            ]
+        where = next(iter(trust))
+        name = f"trust:{where}:{source.get('filename', '')}:{','.join(names)}"
+        self.made[name] = {"name": name, "validation_context": context}
+        return name

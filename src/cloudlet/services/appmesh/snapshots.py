@@ -1,0 +1,121 @@
+"""From a mesh to what one Envoy carries: pure functions, judged by golden files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cloudlet.mesh.access_logs import file_log
+from cloudlet.mesh.listeners import filter_chain, http_manager, listener, tcp_proxy, tls_inspector
+from cloudlet.mesh.routes import route_configuration, virtual_host
+from cloudlet.mesh.snapshot import Resource, Snapshot
+from cloudlet.mesh.typed import seconds
+from cloudlet.services.appmesh.egress import Egress, Outlet, backend_policies
+from cloudlet.services.appmesh.gateway import gateway_side
+from cloudlet.services.appmesh.ingress import ingress, original_destination
+from cloudlet.services.appmesh.security import Secrets
+from cloudlet.services.appmesh.world import Found, Proxy, Spec, World
+
+
+def node_snapshot(world: World, node: str, found: Found, proxy: Proxy) -> Snapshot:
+    """What the sidecar of a virtual node carries. Raises MaterialMissing."""
+    spec = world.nodes[node]
+    into, secrets = Snapshot(), Secrets(found, proxy)
+    logs = access_logs(spec, proxy)
+    ingress(world.name, node, spec, proxy, secrets, logs, into)
+    default = spec.get("backendDefaults", {}).get("clientPolicy", {})
+    egress = Egress(world, proxy, secrets, into, default)
+    outlets = [
+        outlet for service, policy in backend_policies(spec).items() for outlet in egress.outlets(service, policy)
+    ]
+    _outbound(world, outlets, proxy, logs, into)
+    into.secrets.update(secrets.made)
+    return into
+
+
+def gateway_snapshot(world: World, gateway: str, found: Found, proxy: Proxy) -> Snapshot:
+    """What the Envoy of a virtual gateway carries. Raises MaterialMissing."""
+    spec = world.gateways[gateway]
+    into, secrets = Snapshot(), Secrets(found, proxy)
+    default = spec.get("backendDefaults", {}).get("clientPolicy", {})
+    egress = Egress(world, proxy, secrets, into, default)
+    gateway_side(world, gateway, egress, access_logs(spec, proxy), into)
+    into.secrets.update(secrets.made)
+    return into
+
+
+def access_logs(spec: Spec, proxy: Proxy) -> list[Resource]:
+    """The access log of a node or gateway, if it has one."""
+    file = spec.get("logging", {}).get("accessLog", {}).get("file")
+    if file is None:
+        return []
+    path = proxy.stdout if file["path"] in ("/dev/stdout", "/dev/stderr") else proxy.file(file["path"])
+    format = file.get("format", {})
+    if "json" in format:
+        return [file_log(path, {pair["key"]: pair["value"] for pair in format["json"]})]
+    text = format.get("text", "")
+    return [file_log(path, text if not text or text.endswith("\n") else text + "\n")]
+
+
+def _outbound(world: World, outlets: Sequence[Outlet], proxy: Proxy, logs: Sequence[Resource], into: Snapshot) -> None:
+    """The outbound listener: a chain for each port of a backend, and the mesh's filter for all other traffic.
+
+    HTTP on a port is told apart by its Host, so that services may share it; TCP is told apart by the port alone, and
+    where both want one port HTTP has it.
+    """
+    allowed = world.spec.get("egressFilter", {}).get("type", "DROP_ALL") == "ALLOW_ALL"
+    passthrough = f"cds_egress_{world.name}_passthrough"
+    if allowed:
+        into.clusters[passthrough] = {
+            "name": passthrough,
+            "type": "ORIGINAL_DST",
+            "lb_policy": "CLUSTER_PROVIDED",
+            "connect_timeout": seconds(5.0),
+        }
+    http_ports = sorted({outlet.port.port for outlet in outlets if outlet.routes})
+    chains: list[Resource] = []
+    for port in http_ports:
+        name = f"rds_egress_http_{port}"
+        hosts = [
+            virtual_host(outlet.service, [outlet.service], outlet.routes)
+            for outlet in outlets
+            if outlet.port.port == port and outlet.routes
+        ]
+        if allowed:
+            through = {"match": {"prefix": "/"}, "route": {"cluster": passthrough, "timeout": "0s"}}
+            hosts.append(virtual_host("passthrough", ["*"], [through]))
+        into.routes[name] = route_configuration(name, hosts, ignore_port_in_host_matching=True)
+        chain = filter_chain([http_manager("egress", routes=name, access_logs=logs)])
+        # What is encrypted already is none of the mesh's: it is filtered like any other TCP.
+        chain["filter_chain_match"] = {"destination_port": port, "transport_protocol": "raw_buffer"}
+        chains.append(chain)
+    taken = set(http_ports)
+    for outlet in outlets:
+        if outlet.clusters and outlet.port.port not in taken:
+            taken.add(outlet.port.port)
+            proxied = tcp_proxy("egress", outlet.clusters, idle_timeout=outlet.idle_timeout, access_logs=logs)
+            chain = filter_chain([proxied])
+            chain["filter_chain_match"] = {"destination_port": outlet.port.port}
+            chains.append(chain)
+    more: Resource = {"traffic_direction": "OUTBOUND", "listener_filters": [original_destination()]}
+    if http_ports:
+        more["listener_filters"].append(_inspector_of(http_ports))
+        more["continue_on_listener_filters_timeout"] = True
+    if allowed:
+        more["default_filter_chain"] = filter_chain([tcp_proxy("egress", {passthrough: 1}, access_logs=logs)])
+    elif not chains:
+        # Envoy wants a chain; without one of its cluster's endpoints a connection is closed.
+        into.clusters[f"cds_egress_{world.name}_drop"] = _nowhere(f"cds_egress_{world.name}_drop")
+        chains.append(filter_chain([tcp_proxy("egress", {f"cds_egress_{world.name}_drop": 1})]))
+    name = f"lds_egress_0.0.0.0_{proxy.egress_port}"
+    into.listeners[name] = listener(name, "0.0.0.0", proxy.egress_port, chains, **more)
+
+
+def _nowhere(name: str) -> Resource:
+    return {"name": name, "type": "STATIC", "connect_timeout": seconds(1.0)}
+
+
+def _inspector_of(ports: Sequence[int]) -> Resource:
+    """Look for TLS on the ports of HTTP only: elsewhere the server may be the first to speak."""
+    ranges: list[Resource] = [{"destination_port_range": {"start": port, "end": port + 1}} for port in ports]
+    where = ranges[0] if len(ranges) == 1 else {"or_match": {"rules": ranges}}
+    return {**tls_inspector(), "filter_disabled": {"not_match": where}}

@@ -1,0 +1,93 @@
+"""What the snapshot of one Envoy is made from: the mesh's parts, and all that had to be looked up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from cloudlet.services.appmesh.records import Part
+
+Spec = dict[str, Any]
+
+
+class Port(NamedTuple):
+    """A port of the mesh, with its protocol: ``http``, ``http2``, ``grpc`` or ``tcp``."""
+
+    port: int
+    protocol: str
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """One mesh as it is now. Specifications by name; routes by router or gateway, then by name."""
+
+    name: str
+    spec: Spec = field(default_factory=dict)
+    nodes: Mapping[str, Spec] = field(default_factory=dict)
+    services: Mapping[str, Spec] = field(default_factory=dict)
+    routers: Mapping[str, Spec] = field(default_factory=dict)
+    routes: Mapping[str, Mapping[str, Spec]] = field(default_factory=dict)
+    gateways: Mapping[str, Spec] = field(default_factory=dict)
+    gateway_routes: Mapping[str, Mapping[str, Spec]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was looked up for one Envoy.
+
+    ``endpoints`` are the addresses of Cloud Map's healthy instances by virtual node. ``certificates`` are chain and key
+    in PEM by ACM ARN or by the name of an SDS secret; ``authority`` is what is trusted where ACM or SDS say so.
+    """
+
+    endpoints: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    certificates: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    authority: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """How one Envoy is joined to its task."""
+
+    ingress_port: int = 15000
+    egress_port: int = 15001
+    dns: tuple[str, int] | None = None  # address and port of the DNS server; None: as this machine has it
+    stdout: str = "/dev/stdout"  # where lines for /dev/stdout go
+    files: Mapping[str, str] = field(default_factory=dict)  # folders of the Envoy container -> folders of this machine
+
+    def file(self, path: str) -> str:
+        """A path of the Envoy container on this machine: by the longest folder that it is in."""
+        for folder in sorted(self.files, key=len, reverse=True):
+            if path == folder or path.startswith(folder.rstrip("/") + "/"):
+                return self.files[folder].rstrip("/") + path[len(folder.rstrip("/")) :]
+        return path
+
+
+def world_of(mesh: Part, parts: Sequence[Part]) -> World:
+    """The world of a mesh and its parts."""
+    flat: dict[str, dict[str, Spec]] = {kind: {} for kind in ("virtualNode", "virtualService", "virtualRouter")}
+    flat["virtualGateway"] = {}
+    nested: dict[str, dict[str, dict[str, Spec]]] = {"route": {}, "gatewayRoute": {}}
+    for part in parts:
+        if part.kind in nested:
+            nested[part.kind].setdefault(part.parent, {})[part.name] = part.spec
+        else:
+            flat[part.kind][part.name] = part.spec
+    return World(
+        *(mesh.name, mesh.spec, flat["virtualNode"], flat["virtualService"], flat["virtualRouter"]),
+        *(nested["route"], flat["virtualGateway"], nested["gatewayRoute"]),
+    )
+
+
+def ports_of(spec: Spec) -> list[Port]:
+    """The ports that a node, a router or a gateway listens on."""
+    mappings = [listener["portMapping"] for listener in spec.get("listeners", [])]
+    return [Port(mapping["port"], mapping["protocol"]) for mapping in mappings]
+
+
+def seconds_of(duration: dict[str, Any] | None) -> float | None:
+    """A duration of the API in seconds."""
+    if duration is None:
+        return None
+    value = float(duration.get("value", 0))
+    return value / 1000 if duration.get("unit") == "ms" else value
