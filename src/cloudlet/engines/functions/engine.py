@@ -18,6 +18,7 @@ from cloudlet.control.clock import Clock, Timer
 from cloudlet.control.supervisor import Supervisor
 from cloudlet.engines.functions import isolation, lines
 from cloudlet.engines.functions.api import Credentials, Function, FunctionFailed, LogSink, Outcome, Throttled
+from cloudlet.engines.functions.node_sdk import NodeSdk
 from cloudlet.engines.functions.runtimes import start_of
 from cloudlet.engines.functions.sandbox import Sandbox, StartFailed
 
@@ -69,6 +70,7 @@ class Engine:
         self._isolate = isolate
         self._log = log
         self._credentials = credentials
+        self._node_sdk = NodeSdk()
         self._pools: dict[str, _Pool] = {}
         self._numbers = itertools.count(1)
         self._count = 0  # of sandboxes that run or start
@@ -207,8 +209,10 @@ class Engine:
 
     async def _start(self, function: Function, pool: _Pool) -> Sandbox:
         """A sandbox that has just become ready; its place has been counted."""
-        began = asyncio.get_running_loop().time()
         try:
+            if function.runtime.startswith("nodejs"):
+                await self._node_sdk.prepare(function)
+            began = asyncio.get_running_loop().time()
             argv, environment, cwd, note = await asyncio.to_thread(self._command, function)
             keys, good_until = await self._credentials(function)
         except BaseException:
@@ -223,9 +227,8 @@ class Engine:
             if text:
                 self._log(function, stream, [(int(self._clock.now() * 1000), text)])
 
-        sandbox = Sandbox(
-            function, self._supervisor, f"function-{function.name}-{next(self._numbers)}", log, self._changed
-        )
+        name = f"function-{function.name}-{next(self._numbers)}"
+        sandbox = Sandbox(function, self._supervisor, name, log, self._changed, self._node_sdk.provide)
         sandbox.good_until = good_until
         pool.all.add(sandbox)
         if note:
@@ -251,7 +254,7 @@ class Engine:
         opt = function.layers[0] if function.layers else None
         bwrap = isolation.bubblewrap() if self._isolate else None
         task_root, opt_root = ("/var/task", "/opt") if bwrap else (str(function.code), str(opt or "/opt"))
-        start = start_of(function, self._cache_dir, task_root, opt_root)
+        start = start_of(function, self._cache_dir, self._node_sdk.modules, task_root, opt_root)
         home = "/tmp"
         environment = {
             "PATH": "/usr/local/bin:/usr/bin:/bin:/opt/bin",
@@ -286,7 +289,7 @@ class Engine:
             limit = (function.memory + 64) * 1024
             argv = ["/bin/sh", "-c", f'ulimit -d {limit} 2>/dev/null; exec "$@"', "sh", *argv]
         if bwrap:
-            return isolation.wrap(bwrap, argv, function.code, opt, start.needs), environment, None, start.note
+            return isolation.wrap(bwrap, argv, function.code, opt, start), environment, None, start.note
         return argv, environment, function.code, start.note
 
     def _changed(self, sandbox: Sandbox) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from cloudlet.engines.functions.runtimes import Start
+
 # Of /etc only what programs need to resolve names, to trust certificates and to find their libraries.
 _ETC = (
     *("alternatives", "ca-certificates", "crypto-policies", "group", "host.conf", "hosts", "ld.so.cache", "ld.so.conf"),
@@ -31,7 +33,7 @@ def bubblewrap() -> str | None:
     return program if tried.returncode == 0 else None
 
 
-def wrap(program: str, argv: Sequence[str], code: Path, opt: Path | None, needs: Sequence[Path]) -> list[str]:
+def wrap(program: str, argv: Sequence[str], code: Path, opt: Path | None, start: Start) -> list[str]:
     """The command that runs ``argv`` in a sandbox with its code at /var/task and its layers at /opt."""
     command = [program, "--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
     for folder in _SYSTEM:
@@ -39,9 +41,11 @@ def wrap(program: str, argv: Sequence[str], code: Path, opt: Path | None, needs:
     for name in _ETC:
         command += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
     command += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
-    for path in dict.fromkeys(str(need) for need in needs):
+    for path in dict.fromkeys(str(need) for need in start.needs):
         if path != "/usr" and not path.startswith(("/usr/", "/bin/", "/lib/")):
             command += ["--ro-bind", path, path]
     command += ["--ro-bind", str(code), "/var/task"]
     command += ["--ro-bind", str(opt), "/opt"] if opt is not None else ["--dir", "/opt"]
+    for path, target in start.links:
+        command += ["--symlink", target, path]
     return [*command, "--chdir", "/var/task", *argv]

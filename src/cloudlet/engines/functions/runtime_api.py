@@ -29,6 +29,9 @@ class Listener(Protocol):
     def failed(self, request_id: str, body: bytes) -> bool:
         """An error of an invocation, or with an empty id of the start."""
 
+    async def provide(self, package: str) -> bool:
+        """Whether a package that the runtime should bring is there now. Our own runtimes ask that."""
+
 
 class RuntimeApi:
     """The server of one sandbox."""
@@ -78,6 +81,7 @@ class Connection(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
         self._stream: Stream | None = None
+        self._providing: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -149,6 +153,9 @@ class Connection(asyncio.Protocol):
             known = self._api.listener.failed(parts[1].decode(), body)
         elif path == b"init/error":
             self._api.listener.failed("", body)
+        elif parts[0] == b"package":
+            self._providing = asyncio.ensure_future(self._provide(b"/".join(parts[1:]).decode("latin-1")))
+            return
         else:
             self._refuse(404, b'{"errorType":"NotFound","errorMessage":"There is no such path in the Runtime API."}')
             return
@@ -156,6 +163,12 @@ class Connection(asyncio.Protocol):
             self.write(_ACCEPTED)
         else:
             self._refuse(400, b'{"errorType":"InvalidRequestID","errorMessage":"Invalid request ID"}')
+
+    async def _provide(self, package: str) -> None:
+        if await self._api.listener.provide(package):
+            self.write(_ACCEPTED)
+        else:
+            self._refuse(404, b"{}")
 
     def _refuse(self, status: int, body: bytes) -> None:
         self.write(_REFUSED % (status, len(body), body))

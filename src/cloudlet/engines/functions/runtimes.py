@@ -23,16 +23,17 @@ class Start:
     argv: tuple[str, ...]
     environment: dict[str, str]
     needs: tuple[Path, ...] = ()  # folders that it must see
+    links: tuple[tuple[str, str], ...] = ()  # paths in its sandbox, and what they lead to
     note: str = ""
 
 
-def start_of(function: Function, cache_dir: Path, task: str, opt: str) -> Start:
+def start_of(function: Function, cache_dir: Path, node_sdk: Path, task: str, opt: str) -> Start:
     """How a function is started that finds its code at ``task`` and its layers at ``opt``. Raises FunctionFailed."""
     runtime = function.runtime
     if runtime.startswith("python"):
         return _python(runtime, task, opt)
     if runtime.startswith("nodejs"):
-        return _node(runtime, function, task, opt)
+        return _node(runtime, function, node_sdk, task, opt)
     if runtime.startswith("java"):
         return _java(function, cache_dir, task, opt)
     if runtime.startswith("provided"):
@@ -58,7 +59,7 @@ def _python(runtime: str, task: str, opt: str) -> Start:
         (program, "-X", "frozen_modules=on", str(BOOTSTRAP / "bootstrap.py")),
         environment,
         (here, Path(sys.base_prefix).resolve(), Path(program).resolve().parent.parent, packages, BOOTSTRAP),
-        note,
+        note=note,
     )
 
 
@@ -94,17 +95,19 @@ def _boto3_folder() -> Path:
     return Path(found.origin).parent.parent
 
 
-def _node(runtime: str, function: Function, task: str, opt: str) -> Start:
+def _node(runtime: str, function: Function, sdk: Path, task: str, opt: str) -> Start:
     program = shutil.which("node")
     if program is None:
         raise FunctionFailed(f"The runtime {runtime} needs Node.js, which is not on this machine: {_NODE}.")
     major = runtime.removeprefix("nodejs").removesuffix(".x")
-    paths = [f"{opt}/nodejs/node_modules", f"{opt}/nodejs/node{major}/node_modules", f"{task}/node_modules"]
+    paths = [f"{opt}/nodejs/node_modules", f"{opt}/nodejs/node{major}/node_modules", f"{task}/node_modules", str(sdk)]
     real = Path(program).resolve()
     return Start(
         (str(real), f"--max-old-space-size={max(64, function.memory)}", str(BOOTSTRAP / "bootstrap.mjs")),
         {"NODE_PATH": ":".join(paths)},
-        (real.parent.parent, BOOTSTRAP),
+        (real.parent.parent, BOOTSTRAP, sdk),
+        # ES modules do not look at NODE_PATH, but beside the code.
+        (("/var/node_modules", str(sdk)),),
     )
 
 

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,9 @@ class Sandbox:
         name: str,
         log: Callable[[str], None],
         changed: Callable[[Sandbox], None],
+        provide: Callable[[str], Coroutine[Any, Any, bool]],
     ) -> None:
+        self.provide = provide
         self.function = function
         self.name = name
         self.dead = False

@@ -1,8 +1,9 @@
 // The Node.js runtime: loads the handler and speaks Lambda's Runtime API. Runs in the sandbox, without packages.
+import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import http from "node:http";
 import https from "node:https";
-import { createRequire, syncBuiltinESMExports } from "node:module";
+import Module, { createRequire, syncBuiltinESMExports } from "node:module";
 import path from "node:path";
 import { PassThrough } from "node:stream";
 import { pathToFileURL } from "node:url";
@@ -25,6 +26,23 @@ https.request = function request(options, ...rest) {
   return http.request({ ...options, protocol: "http:", agent: undefined, port: endpoint.port || 80 }, ...rest);
 };
 syncBuiltinESMExports();
+
+// Lambda brings AWS's SDK. Here each of its packages is installed when a function first asks for it.
+const resolve = Module._resolveFilename;
+Module._resolveFilename = function (request, ...rest) {
+  try {
+    return resolve.call(this, request, ...rest);
+  } catch (error) {
+    const name = /^@(aws-sdk|aws-crypto|smithy)\/[a-z0-9-]+/.exec(request)?.[0];
+    if (error.code !== "MODULE_NOT_FOUND" || !name) throw error;
+    // require() cannot wait, so another process asks; it resolves too, since this one remembers what was not there.
+    const url = `http://${host}:${port}/2018-06-01/runtime/package/${name}`;
+    const code = `fetch(${JSON.stringify(url)}).then(() => process.stdout.write(require.resolve(${JSON.stringify(request)})))`;
+    const { status, stdout } = spawnSync(process.execPath, ["-e", code], { stdio: ["ignore", "pipe", "ignore"] });
+    if (status !== 0) throw error;
+    return stdout.toString();
+  }
+};
 
 function ask(method, where, body, headers = {}) {
   return new Promise((resolve, reject) => {
