@@ -153,13 +153,14 @@ def test_keys_and_validation_refuse_with_the_apis_own_words(cloud: LocalCloud) -
 def test_an_api_from_its_definition(cloud: LocalCloud) -> None:
     api = cloud.client("apigateway")
     arn = function(cloud, "echo", HANDLER)
+    portable = uri(arn).replace("us-east-1", "${AWS::Region}").replace("000000000000", "${AWS::AccountId}")
     definition = {
         "swagger": "2.0",
         "info": {"title": "defined", "version": "1"},
         "x-amazon-apigateway-binary-media-types": ["image/*"],
         "paths": {
             "/items/{id}": {
-                "get": {"x-amazon-apigateway-integration": {"type": "aws_proxy", "httpMethod": "POST", "uri": uri(arn)}}
+                "get": {"x-amazon-apigateway-integration": {"type": "aws_proxy", "httpMethod": "POST", "uri": portable}}
             }
         },
     }

@@ -97,6 +97,61 @@ def test_messages_go_both_ways(cloud: LocalCloud) -> None:
         manage.post_to_connection(ConnectionId=id, Data=b"too late")
 
 
+AUTHORIZER = """
+def handler(event, context):
+    if event["headers"].get("Token") == "broken":
+        raise Exception("Unauthorized")
+    assert event["type"] == "REQUEST" and event["requestContext"]["eventType"] == "CONNECT", event
+    effect = "Allow" if event["queryStringParameters"]["who"] == "me" else "Deny"
+    statement = {"Effect": effect, "Action": "execute-api:Invoke", "Resource": event["methodArn"]}
+    return {"principalId": "ada", "policyDocument": {"Statement": [statement]}, "context": {"room": "7"}}
+"""
+ROOM = """
+def handler(event, context):
+    told = event["requestContext"]["authorizer"]
+    return {"statusCode": 200, "body": told["principalId"] + " in " + told["room"]}
+"""
+
+
+def test_an_authorizer_decides_who_connects(cloud: LocalCloud) -> None:
+    api = cloud.client("apigatewayv2")
+    uri = "arn:aws:apigateway:us-east-1:lambda:path/2015-03-31/functions/{}/invocations"
+    made = api.create_api(Name="rooms", ProtocolType="WEBSOCKET", RouteSelectionExpression="$request.body.action")
+    api_id = made["ApiId"]
+    room = uri.format(function(cloud, "room", ROOM))
+    integration = api.create_integration(ApiId=api_id, IntegrationType="AWS_PROXY", IntegrationUri=room)
+    target = f"integrations/{integration['IntegrationId']}"
+    authorizer = api.create_authorizer(
+        ApiId=api_id,
+        Name="who",
+        AuthorizerType="REQUEST",
+        AuthorizerUri=uri.format(function(cloud, "authorizer", AUTHORIZER)),
+        IdentitySource=["route.request.header.Token"],
+    )
+    access = {"AuthorizationType": "CUSTOM", "AuthorizerId": authorizer["AuthorizerId"]}
+    api.create_route(ApiId=api_id, RouteKey="$connect", **access)
+    route = api.create_route(ApiId=api_id, RouteKey="$default", Target=target)
+    api.create_route_response(ApiId=api_id, RouteId=route["RouteId"], RouteResponseKey="$default")
+    api.create_stage(ApiId=api_id, StageName="prod", AutoDeploy=True)
+    door = f"{cloud.endpoint}/_cloudlet/execute-api/{api_id}/prod"
+
+    async def talk() -> None:
+        async with aiohttp.ClientSession() as session:
+            for who, headers, status in (
+                ("me", {}, 401),
+                ("me", {"Token": "broken"}, 401),
+                ("you", {"Token": "t"}, 403),
+            ):
+                with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                    await session.ws_connect(f"{door}?who={who}", headers=headers)
+                assert refused.value.status == status
+            async with session.ws_connect(f"{door}?who=me", headers={"Token": "t"}) as socket:
+                await socket.send_str("hello")
+                assert await socket.receive_str(timeout=10) == "ada in 7"
+
+    asyncio.run(talk())
+
+
 def test_connections_end_when_nobody_speaks_and_with_the_cloud(cloud: LocalCloud) -> None:
     gone = cloud.client("sqs").create_queue(QueueName="gone")["QueueUrl"]
     door = f"{cloud.endpoint}/_cloudlet/execute-api/{chat(cloud, GONE=gone)}/prod?who=me"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cloudlet.errors import AwsError
+from cloudlet.services.apigatewayv2.openapi import with_variables
 
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "x-amazon-apigateway-any-method")
 _INTEGRATION = (
@@ -38,9 +39,10 @@ class Definition:
     gateway_responses: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def read_definition(body: bytes | str) -> Definition:
-    """Read a document, JSON or YAML. Raises BadRequestException."""
-    document = _parse(body)
+def read_definition(body: bytes | str, account: str, region: str) -> Definition:
+    """Read a document, JSON or YAML, of an account and region. Raises BadRequestException."""
+    text = body.decode(errors="replace") if isinstance(body, bytes) else body
+    document = _parse(with_variables(text, account, region))
     info = document.get("info") or {}
     api: dict[str, Any] = {"name": str(info.get("title") or "api")}
     if "description" in info:
@@ -81,11 +83,10 @@ def read_definition(body: bytes | str) -> Definition:
     return definition
 
 
-def _parse(body: bytes | str) -> dict[str, Any]:
+def _parse(text: str) -> dict[str, Any]:
     import yaml
 
     try:
-        text = body.decode() if isinstance(body, bytes) else body
         document = json.loads(text) if text.lstrip().startswith("{") else yaml.load(text, yaml.CSafeLoader)
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise AwsError("BadRequestException", f"Invalid REST API definition: {error}") from None

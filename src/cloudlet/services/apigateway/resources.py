@@ -52,6 +52,8 @@ class RestApi(_Type):
                 given["policy"] = json.dumps(given["policy"])
             if "endpointConfiguration" in given:
                 given["endpointConfiguration"] = _lowered(given["endpointConfiguration"])
+            if "apiKeySourceType" in given:
+                given["apiKeySource"] = given.pop("apiKeySourceType")
             given.setdefault("name", do.name(128))
             made = await self._call(do, "CreateRestApi", **given, tags=tags_of(do, properties))
         return Physical(made["id"], {"RestApiId": made["id"], "RootResourceId": made["rootResourceId"]})

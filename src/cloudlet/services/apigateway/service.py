@@ -102,7 +102,7 @@ class Service(Methods, Stages, Parts, Keys, Domains, api.Service):
         return {}
 
     async def ImportRestApi(self, call: Call, input: Input) -> Output:
-        definition = read_definition(await _whole(input["body"]))
+        definition = read_definition(await _whole(input["body"]), call.account, call.region)
         configuration = (input.get("parameters") or {}).get("endpointConfigurationTypes")
         extra = {"endpointConfiguration": {"types": configuration.split(",")}} if configuration else {}
         members = self._new_api({**definition.api, **extra})
@@ -117,7 +117,7 @@ class Service(Methods, Stages, Parts, Keys, Domains, api.Service):
     async def PutRestApi(self, call: Call, input: Input) -> Output:
         api_id = input["restApiId"]
         current = self.api(call, api_id)
-        definition = read_definition(await _whole(input["body"]))
+        definition = read_definition(await _whole(input["body"]), call.account, call.region)
         members = {**current, **definition.api}
         overwrite = input.get("mode", "merge") == "overwrite"
 

@@ -69,14 +69,7 @@ async def _ask(
     cloud: Cloud, context: events.Context, authorizer: dict[str, Any], identity: list[str | None]
 ) -> tuple[dict[str, Any], Response | None]:
     """What a Lambda authorizer says of a request, or the refusal where it says nothing that counts."""
-    newer = authorizer["AuthorizerPayloadFormatVersion"] == "2.0"
-    event = events.version_2(context) if newer else events.version_1(context)
-    event.update(
-        type="REQUEST",
-        identitySource=identity if newer else ",".join(str(value) for value in identity),
-        **{"routeArn" if newer else "methodArn": _route_arn(context)},
-    )
-    event.pop("body", None)
+    event = _event(context, authorizer, identity)
     function = _FUNCTION.search(authorizer["AuthorizerUri"])
     try:
         result = await cloud.call(
@@ -96,6 +89,21 @@ async def _ask(
     if not isinstance(decision, dict):
         return {}, _refuse(500, b'{"message":"Internal Server Error"}')
     return decision, None
+
+
+def _event(context: events.Context, authorizer: dict[str, Any], identity: list[str | None]) -> dict[str, Any]:
+    """What an authorizer is asked."""
+    if context.connecting is not None:
+        return {"type": "REQUEST", "methodArn": _route_arn(context), **context.connecting}
+    newer = authorizer["AuthorizerPayloadFormatVersion"] == "2.0"
+    event = events.version_2(context) if newer else events.version_1(context)
+    event.update(
+        type="REQUEST",
+        identitySource=identity if newer else ",".join(str(value) for value in identity),
+        **{"routeArn" if newer else "methodArn": _route_arn(context)},
+    )
+    event.pop("body", None)
+    return event
 
 
 async def _check_token(context: events.Context, authorizer: dict[str, Any], issuers: tokens.Issuers) -> Response | None:
@@ -141,19 +149,24 @@ def _allows(decision: dict[str, Any], context: events.Context) -> bool:
 
 def _route_arn(context: events.Context) -> str:
     where = f"{context.region}:{context.account}:{context.api_id}"
-    return f"arn:aws:execute-api:{where}/{context.stage_name}/{context.request.method}{context.path}"
+    route = context.request.method + context.path if context.connecting is None else context.match.route["RouteKey"]
+    return f"arn:aws:execute-api:{where}/{context.stage_name}/{route}"
 
 
 def _identity(context: events.Context, source: str) -> str | None:
-    """The value of ``$request.header.X``, ``$request.querystring.X``, ``$context.X`` or ``$stageVariables.X``."""
-    place, _, name = source.removeprefix("$request.").partition(".")
+    """The value of ``$request.header.X``, ``$request.querystring.X``, ``$context.X`` or ``$stageVariables.X``.
+
+    WebSocket APIs write ``route.request.header.X``, and the others without the sign.
+    """
+    source = source.removeprefix("$").removeprefix("route.")
+    place, _, name = source.removeprefix("request.").partition(".")
     if place == "header":
         return context.request.headers.get(name.lower())
     if place == "querystring":
         return dict(context.request.params()).get(name)
-    if source.startswith("$stageVariables."):
-        return (context.stage.get("StageVariables") or {}).get(source.removeprefix("$stageVariables."))
-    if source.startswith("$context."):
+    if place == "stageVariables":
+        return (context.stage.get("StageVariables") or {}).get(name)
+    if place == "context":
         return str({"httpMethod": context.request.method, "path": context.full_path}.get(name, "")) or None
     return None
 

@@ -42,6 +42,7 @@ class Context:
     path: str  # decoded, without the stage
     now: float
     authorizer: dict[str, Any] | None = None
+    connecting: dict[str, Any] | None = None  # the event of a request that opens a WebSocket's connection
     iam: dict[str, Any] | None = None  # who has signed
     jwt: dict[str, Any] | None = None  # claims and scopes of a token
     request_id: str = field(default_factory=lambda: new_request_id())

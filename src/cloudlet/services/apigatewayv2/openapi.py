@@ -65,6 +65,13 @@ def read_definition(body: str | dict[str, Any], fail_on_warnings: bool = False) 
     return definition
 
 
+def with_variables(text: str, account: str, region: str) -> str:
+    """A document whose AWS variables, ``${AWS::Region}`` and its like, are resolved, as an import does it."""
+    for name, value in (("AccountId", account), ("Partition", "aws"), ("Region", region)):
+        text = text.replace(f"${{AWS::{name}}}", value)
+    return text
+
+
 def _parse(body: str | dict[str, Any]) -> dict[str, Any]:
     document: Any = body
     if isinstance(body, str):

@@ -284,7 +284,7 @@ class Parts:
     # Authorizers
 
     async def CreateAuthorizer(self, call: Call, input: Input) -> Output:
-        _check_authorizer(input)
+        _check_authorizer(input, self._is_websocket(call, input["ApiId"]))
         return await self._create(call, "Authorizer", {"AuthorizerResultTtlInSeconds": 0, **input})
 
     async def GetAuthorizer(self, call: Call, input: Input) -> Output:
@@ -294,7 +294,8 @@ class Parts:
         return await self._list(call, "Authorizer", input)
 
     async def UpdateAuthorizer(self, call: Call, input: Input) -> Output:
-        _check_authorizer({**self.part(call, "Authorizer", input["ApiId"], input["AuthorizerId"]), **input})
+        current = self.part(call, "Authorizer", input["ApiId"], input["AuthorizerId"])
+        _check_authorizer({**current, **input}, self._is_websocket(call, input["ApiId"]))
         return await self._update(call, "Authorizer", input)
 
     async def DeleteAuthorizer(self, call: Call, input: Input) -> Output:
@@ -345,12 +346,14 @@ def _merged(current: dict[str, Any], input: Input, member: str) -> Input:
     return {**input, member: {key: value for key, value in whole.items() if value != ""}}
 
 
-def _check_authorizer(input: Input) -> None:
+def _check_authorizer(input: Input, websocket: bool) -> None:
     if input["AuthorizerType"] == "JWT":
+        if websocket:
+            raise AwsError("BadRequestException", "JWT authorizers are only supported for HTTP APIs")
         if not (input.get("JwtConfiguration") or {}).get("Issuer"):
             raise AwsError("BadRequestException", "Issuer is a required parameter for JWT authorizer")
         return
     if not input.get("AuthorizerUri"):
         raise AwsError("BadRequestException", "Authorizer URI is required for REQUEST authorizers")
-    if input.get("AuthorizerPayloadFormatVersion", "") not in ("1.0", "2.0"):
+    if not websocket and input.get("AuthorizerPayloadFormatVersion", "") not in ("1.0", "2.0"):
         raise AwsError("BadRequestException", "AuthorizerPayloadFormatVersion must be one of 1.0, 2.0")

@@ -76,6 +76,7 @@ class WebSockets:
         )
         id = base64.urlsafe_b64encode(secrets.token_bytes(11)).decode()
         connection = Connection(id, record, stage, context, self._domain(request, record.name), now, now)
+        context.connecting = self._event(connection, "$connect", None, None)
         said, refusal = await self._plane.authorize(context, published)
         if refusal is not None:
             return refusal
