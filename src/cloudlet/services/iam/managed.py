@@ -231,6 +231,9 @@ _STATEMENTS: dict[str, tuple[dict[str, Any], ...]] = {
         ),
     ),
     "service-role/AWSLambdaBasicExecutionRole": (_allow(*_LOGS),),
+    "service-role/AWSLambdaBasicDurableExecutionRolePolicy": (
+        _allow(*_LOGS, "lambda:CheckpointDurableExecution", "lambda:GetDurableExecutionState"),
+    ),
     "service-role/AWSLambdaVPCAccessExecutionRole": (
         _allow(
             *_LOGS,
