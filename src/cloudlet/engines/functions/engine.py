@@ -257,7 +257,7 @@ class Engine:
         start = start_of(function, self._cache_dir, self._node_sdk.modules, task_root, opt_root)
         home = "/tmp"
         environment = {
-            "PATH": "/usr/local/bin:/usr/bin:/bin:/opt/bin",
+            "PATH": "/var/lang/bin:/usr/local/bin:/usr/bin:/bin:/opt/bin",
             "LANG": "en_US.UTF-8",
             "TZ": ":UTC",
             "HOME": home,

@@ -81,20 +81,25 @@ class NodeSdk:
             return
         async with self._installing, self._alone():
             wanted = sorted(name for name in names if not self._has(name))
-            if not wanted:
-                return
-            log.info("installing %s for functions", ", ".join(wanted))
-            process = await asyncio.create_subprocess_exec(
-                *(npm, "install", "--prefix", str(self.folder), "--no-audit", "--no-fund", "--omit=dev", *wanted),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-            )
-            try:
-                _, said = await asyncio.wait_for(process.communicate(), _PATIENCE)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
-                said = b"npm took too long"
-            if process.returncode != 0:
-                log.warning("%s could not be installed: %s", ", ".join(wanted), said.decode(errors="replace")[-500:])
+            if wanted and not await self._npm(npm, wanted) and len(wanted) > 1:
+                # One name that only looks like a package's fails them all.
+                for name in wanted:
+                    await self._npm(npm, [name])
+
+    async def _npm(self, npm: str, names: list[str]) -> bool:
+        log.info("installing %s for functions", ", ".join(names))
+        process = await asyncio.create_subprocess_exec(
+            *(npm, "install", "--prefix", str(self.folder), "--no-audit", "--no-fund", "--omit=dev", *names),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            _, said = await asyncio.wait_for(process.communicate(), _PATIENCE)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            said = b"npm took too long"
+        if process.returncode != 0:
+            log.info("%s could not be installed: %s", ", ".join(names), said.decode(errors="replace")[-500:])
+        return process.returncode == 0

@@ -59,7 +59,9 @@ def _python(runtime: str, task: str, opt: str) -> Start:
         (program, "-X", "frozen_modules=on", str(BOOTSTRAP / "bootstrap.py")),
         environment,
         (here, Path(sys.base_prefix).resolve(), Path(program).resolve().parent.parent, packages, BOOTSTRAP),
-        note=note,
+        # Where Lambda has it, and scripts of layers look for it.
+        tuple((f"/var/lang/bin/{name}", program) for name in ("python", "python3", f"python{wanted}")),
+        note,
     )
 
 
@@ -107,7 +109,7 @@ def _node(runtime: str, function: Function, sdk: Path, task: str, opt: str) -> S
         {"NODE_PATH": ":".join(paths)},
         (real.parent.parent, BOOTSTRAP, sdk),
         # ES modules do not look at NODE_PATH, but beside the code.
-        (("/var/node_modules", str(sdk)),),
+        (("/var/node_modules", str(sdk)), ("/var/lang/bin/node", str(real))),
     )
 
 
