@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from cloudlet.services.appmesh.operations import Operations
+from cloudlet.services.appmesh.sidecars import Sidecars
 
 
-class Service(Operations):
+class Service(Sidecars):
     """Meshes, and the Envoys that carry their traffic."""
 
     def resources_of(self, account: str, region: str) -> list[dict[str, str]]:

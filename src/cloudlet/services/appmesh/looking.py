@@ -1,0 +1,141 @@
+"""What is looked up for an Envoy: certificates, and the healthy instances of Cloud Map's services."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from cloudlet.errors import AwsError
+from cloudlet.services.api import Cloud
+from cloudlet.services.appmesh.records import ROUTE_TYPES
+from cloudlet.services.appmesh.world import Found, Spec, World
+
+_SELF = "appmesh.amazonaws.com"
+
+# scope, namespace, service, attributes: what is asked of Cloud Map.
+Question = tuple[str, str, str, tuple[tuple[str, str], ...]]
+
+
+def reachable(world: World, name: str, *, gateway: bool) -> set[str]:
+    """The nodes that a node or gateway may send traffic to."""
+    services: list[str] = []
+    if gateway:
+        for route in world.gateway_routes.get(name, {}).values():
+            body = next(route[kind] for kind in ROUTE_TYPES if kind in route)
+            services.append(body["action"]["target"]["virtualService"]["virtualServiceName"])
+    else:
+        backends = world.nodes.get(name, {}).get("backends", [])
+        services += [backend["virtualService"]["virtualServiceName"] for backend in backends]
+    nodes: set[str] = set()
+    for service in services:
+        provider = world.services.get(service, {}).get("provider", {})
+        if "virtualNode" in provider:
+            nodes.add(provider["virtualNode"]["virtualNodeName"])
+        elif "virtualRouter" in provider:
+            for route in world.routes.get(provider["virtualRouter"]["virtualRouterName"], {}).values():
+                body = next(route[kind] for kind in ROUTE_TYPES if kind in route)
+                nodes.update(target["virtualNode"] for target in body["action"]["weightedTargets"])
+    return nodes & world.nodes.keys()
+
+
+def question_of(scope: str, spec: Spec) -> Question | None:
+    """What to ask Cloud Map for a node, if it is discovered by it."""
+    found = spec.get("serviceDiscovery", {}).get("awsCloudMap")
+    if found is None:
+        return None
+    attributes = tuple(sorted((one["key"], one["value"]) for one in found.get("attributes", [])))
+    return scope, found["namespaceName"], found["serviceName"], attributes
+
+
+class Looking:
+    """Asks the other services of this cloud and remembers their answers until they say that they have changed."""
+
+    def __init__(self, cloud: Cloud, changed: Callable[[], None]) -> None:
+        self._cloud = cloud
+        self._changed = changed
+        self._addresses: dict[Question, list[str]] = {}
+        self._issued: dict[str, tuple[str, str]] = {}
+        self._watching = False
+
+    def instances_changed(self) -> None:
+        """Instances of some service have changed: everything is asked anew when it is needed next."""
+        self._addresses.clear()
+        self._changed()
+
+    async def found(self, scope: str, world: World, name: str, *, gateway: bool) -> Found:
+        """All that the snapshot of a node or gateway needs. Raises AwsError where a certificate is not there."""
+        spec = (world.gateways if gateway else world.nodes)[name]
+        endpoints: dict[str, list[str]] = {}
+        for node in sorted(reachable(world, name, gateway=gateway)):
+            if (question := question_of(scope, world.nodes[node])) is not None:
+                endpoints[node] = await self._instances(question)
+        certificates: dict[str, tuple[str, str]] = {}
+        for certificate in _certificates(spec):
+            if "acm" in certificate:
+                arn = certificate["acm"]["certificateArn"]
+                acm: Any = await self._cloud.service("acm")
+                certificates[arn] = await acm.material(arn)
+            elif "sds" in certificate:
+                secret = certificate["sds"]["secretName"]
+                certificates[secret] = await self._issue(secret)
+        authority = ""
+        if _trusts_authority(spec):
+            acm = await self._cloud.service("acm")
+            authority = await acm.authority_pem()
+        return Found(endpoints, certificates, authority)
+
+    async def _issue(self, secret: str) -> tuple[str, str]:
+        """The certificate that the local authority gives for an SDS secret's name; a new one after each restart."""
+        if secret not in self._issued:
+            acm: Any = await self._cloud.service("acm")
+            _, body, chain, key = await acm.issued([secret], "EC_prime256v1")
+            self._issued[secret] = (body.rstrip("\n") + "\n" + chain, key)
+        return self._issued[secret]
+
+    async def _instances(self, question: Question) -> list[str]:
+        if question not in self._addresses:
+            await self._watch()
+            scope, namespace, service, attributes = question
+            account, region = scope.split("/")
+            input: dict[str, Any] = {"NamespaceName": namespace, "ServiceName": service, "HealthStatus": "HEALTHY"}
+            input["MaxResults"] = 1000
+            if attributes:
+                input["QueryParameters"] = dict(attributes)
+            try:
+                found = await self._cloud.call(
+                    "servicediscovery", "DiscoverInstances", input, account=account, region=region, principal=_SELF
+                )
+            except AwsError as error:
+                if error.code not in ("ServiceNotFound", "NamespaceNotFound"):
+                    raise
+                found = {"Instances": []}
+            attributes_of = [instance.get("Attributes", {}) for instance in found["Instances"]]
+            addresses = (one.get("AWS_INSTANCE_IPV4") or one.get("AWS_INSTANCE_IPV6") for one in attributes_of)
+            self._addresses[question] = sorted({address for address in addresses if address})
+        return self._addresses[question]
+
+    async def _watch(self) -> None:
+        """Hear of every change of an instance or its health from now on."""
+        if not self._watching:
+            discovery: Any = await self._cloud.service("servicediscovery")
+            discovery.on_change(self.instances_changed)
+            self._watching = True
+
+
+def _certificates(spec: Any) -> Iterator[Spec]:
+    if isinstance(spec, dict):
+        if "certificate" in spec:
+            yield spec["certificate"]
+        for part in spec.values():
+            yield from _certificates(part)
+    elif isinstance(spec, list):
+        for part in spec:
+            yield from _certificates(part)
+
+
+def _trusts_authority(spec: Any) -> bool:
+    if isinstance(spec, dict):
+        if "trust" in spec and "file" not in spec["trust"]:
+            return True
+        return any(_trusts_authority(part) for part in spec.values())
+    return isinstance(spec, list) and any(_trusts_authority(part) for part in spec)

@@ -1,0 +1,103 @@
+"""The rules of a task's network namespace that lead its traffic through Envoy, as App Mesh's proxyConfiguration says.
+
+They are one table of nftables, which is put there and taken away as a whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterable
+
+import msgspec
+
+_TABLE = "cloudlet_appmesh"
+_METADATA = ("169.254.170.2", "169.254.169.254")  # never the mesh's business
+
+
+class CannotRedirect(Exception):
+    """This machine cannot redirect traffic; the message says what to install or allow."""
+
+
+class Redirect(msgspec.Struct, frozen=True):
+    """Whose traffic is led where. ``uid`` is who Envoy runs as: what it sends itself is left alone."""
+
+    uid: int = 1337
+    gid: int | None = None
+    ingress_port: int = 15000
+    egress_port: int = 15001
+    app_ports: tuple[int, ...] = ()
+    egress_ignored_ips: tuple[str, ...] = ()
+    egress_ignored_ports: tuple[int, ...] = ()
+
+
+def redirect_of(properties: Iterable[dict[str, str]]) -> Redirect:
+    """The properties of a proxyConfiguration. Raises ValueError for one that is not a number where it has to be."""
+    given = {one["name"]: one["value"] for one in properties if one.get("value")}
+    return Redirect(
+        uid=int(given.get("IgnoredUID", 1337)),
+        gid=int(given["IgnoredGID"]) if "IgnoredGID" in given else None,
+        ingress_port=int(given.get("ProxyIngressPort", 15000)),
+        egress_port=int(given.get("ProxyEgressPort", 15001)),
+        app_ports=tuple(int(port) for port in _listed(given.get("AppPorts", ""))),
+        egress_ignored_ips=tuple(_listed(given.get("EgressIgnoredIPs", ""))),
+        egress_ignored_ports=tuple(int(port) for port in _listed(given.get("EgressIgnoredPorts", ""))),
+    )
+
+
+def rules(redirect: Redirect) -> str:
+    """The script for ``nft``. It replaces what an earlier one has made, all at once."""
+    outgoing = [f"meta skuid {redirect.uid} return"]
+    if redirect.gid is not None:
+        outgoing.append(f"meta skgid {redirect.gid} return")
+    outgoing.append(f"ip daddr {{ {', '.join((*_METADATA, *redirect.egress_ignored_ips))} }} return")
+    if redirect.egress_ignored_ports:
+        outgoing.append(f"tcp dport {{ {_joined(redirect.egress_ignored_ports)} }} return")
+    outgoing += ["fib daddr type local return", f"meta l4proto tcp redirect to :{redirect.egress_port}"]
+    incoming = []
+    if redirect.app_ports:
+        ports = _joined(redirect.app_ports)
+        incoming.append(f"fib saddr type != local tcp dport {{ {ports} }} redirect to :{redirect.ingress_port}")
+    return (
+        f"table ip {_TABLE}\ndelete table ip {_TABLE}\ntable ip {_TABLE} {{\n"
+        f" chain egress {{ type nat hook output priority -100; {'; '.join(outgoing)}; }}\n"
+        f" chain ingress {{ type nat hook prerouting priority -100; {'; '.join(incoming)}{';' if incoming else ''} }}\n"
+        "}\n"
+    )
+
+
+async def install(namespace: str, redirect: Redirect) -> None:
+    """Put the rules into a network namespace, given by its path. Raises CannotRedirect."""
+    await _nft(namespace, rules(redirect))
+
+
+async def remove(namespace: str) -> None:
+    """Take the rules away; neither they nor the namespace have to be there."""
+    try:
+        await _nft(namespace, f"table ip {_TABLE}\ndelete table ip {_TABLE}\n")
+    except CannotRedirect:
+        pass  # gone with its namespace
+
+
+async def _nft(namespace: str, script: str) -> None:
+    programs = {name: shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin") for name in ("nsenter", "nft")}
+    if missing := [name for name, path in programs.items() if path is None]:
+        package = "nftables" if "nft" in missing else "util-linux"
+        raise CannotRedirect(f"{missing[0]} is not installed here; install the package {package}")
+    process = await asyncio.create_subprocess_exec(
+        *(str(programs["nsenter"]), f"--net={namespace}", str(programs["nft"]), "-f", "-"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate(script.encode())
+    if process.returncode:
+        raise CannotRedirect(f"traffic of {namespace} cannot be redirected: {said.decode(errors='replace').strip()}")
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _joined(ports: tuple[int, ...]) -> str:
+    return ", ".join(str(port) for port in ports)

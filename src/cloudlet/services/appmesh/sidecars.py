@@ -1,0 +1,377 @@
+"""The Envoys that run: started, told what to carry whenever it changes, taken up again after a kill, removed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cloudlet.control.reconcile import Reconciler, Step
+from cloudlet.services.appmesh import redirect as redirecting
+from cloudlet.services.appmesh.images import is_envoy_image, resource_of
+from cloudlet.services.appmesh.lines import Lines
+from cloudlet.services.appmesh.looking import Looking
+from cloudlet.services.appmesh.operations import Operations
+from cloudlet.services.appmesh.records import KINDS, MESH, VIRTUAL_GATEWAY, Part, key_of
+from cloudlet.services.appmesh.redirect import Redirect
+from cloudlet.services.appmesh.world import Proxy, World, world_of
+from cloudlet.store import Resources
+
+if TYPE_CHECKING:
+    from cloudlet.engines.containers.api import Container, PodState
+    from cloudlet.engines.proxies.envoy import Envoy
+
+log = logging.getLogger("cloudlet.appmesh")
+
+_BURST = 0.005  # seconds in which changes are gathered
+
+
+class Sidecar(msgspec.Struct, frozen=True):
+    """An Envoy that shall run, named by its task. ``namespace`` is the path of the task's network namespace."""
+
+    resource: str  # mesh/<mesh>/virtualNode/<node>, or virtualGateway
+    namespace: str
+    redirect: Redirect | None = None  # none for a gateway
+    uid: int = 1337
+    dns: tuple[str, int] | None = None
+    files: dict[str, str] = {}
+    container: str = ""  # whose lines its own are, in the task's log
+
+    @property
+    def mesh(self) -> str:
+        """The name of its mesh."""
+        return self.resource.split("/")[1]
+
+    @property
+    def is_gateway(self) -> bool:
+        """Whether it is a gateway's, not a node's."""
+        return self.resource.split("/")[2] == VIRTUAL_GATEWAY.name
+
+    @property
+    def name(self) -> str:
+        """The name of its node or gateway."""
+        return self.resource.split("/")[3]
+
+
+class Running:
+    """One Envoy, and which state of its mesh it carries."""
+
+    def __init__(self, sidecar: Sidecar, envoy: Envoy, lines: Lines | None) -> None:
+        self.sidecar = sidecar
+        self.envoy = envoy
+        self.lines = lines
+        self.carries = 0
+        self.counted: dict[str, float] = {}
+
+
+class Sidecars(Operations):
+    """Keeps as many Envoys as there are sidecars, each carrying what its mesh says now."""
+
+    sidecars: Resources[Sidecar]
+
+    async def start(self) -> None:
+        await super().start()
+        self.sidecars = self.db.resources(Sidecar)
+        self.running: dict[tuple[str, str], Running] = {}
+        self._looking = Looking(self.cloud, self._everything_changed)
+        self._states: dict[tuple[str, str], int] = {}
+        self._worlds: dict[tuple[str, str], tuple[int, World | None]] = {}
+        self._epoch = 1
+        self._locks: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._burst: asyncio.TimerHandle | None = None
+        self._reconciler: Reconciler | None = None
+        if self.sidecars.all():
+            self._begin()
+            # Whatever still runs is adopted before the cloud ends what nobody has taken up.
+            found = [(one.scope, one.name, one.value) for one in self.sidecars.all()]
+            await asyncio.gather(*(self._run(*one) for one in found), return_exceptions=True)
+
+    async def stop(self) -> None:
+        if self._burst is not None:
+            self._burst.cancel()
+        if self._reconciler is not None:
+            await self._reconciler.stop()
+        for running in self.running.values():
+            if running.lines is not None:
+                running.lines.stop()
+
+    # What ECS asks for
+
+    async def sidecar(
+        self, scope: str, task: Any, proxy: dict[str, Any], pod: PodState, container: Container
+    ) -> Container | None:
+        """Join a task to its mesh: called before its containers start, and again after a restart.
+
+        None: Cloudlet's own Envoy runs in the place of this container. A container with an image of its own is given
+        back, to be run as it is, behind the same redirect. Raises CannotStart with the reason.
+        """
+        from cloudlet.engines.containers.api import CannotStart
+
+        try:
+            rules = redirecting.redirect_of(proxy.get("properties", ()))
+        except ValueError as error:
+            raise CannotStart(f"proxyConfiguration: {error}") from None
+        if not pod.namespace:
+            raise CannotStart("App Mesh needs tasks with a network namespace of their own, which this engine has not")
+        resource = resource_of(container.environment)
+        if not is_envoy_image(container.image):
+            await redirecting.install(pod.namespace, rules)
+            return container
+        if not resource:
+            raise CannotStart("APPMESH_RESOURCE_ARN does not name a virtual node or a virtual gateway")
+        files = {mount.target: mount.source for mount in container.mounts if mount.source.startswith("/")}
+        dns = await self._dns_of_tasks()
+        try:
+            await self.join(
+                *(scope, task.id, resource, pod.namespace, rules), dns=dns, files=files, container=container.name
+            )
+        except (redirecting.CannotRedirect, OSError, RuntimeError) as error:
+            raise CannotStart(str(error)) from None
+        return None
+
+    async def sidecar_gone(self, scope: str, task: Any) -> None:
+        """The task has ended: so does its Envoy."""
+        await self.leave(scope, task.id)
+
+    async def _dns_of_tasks(self) -> tuple[str, int] | None:
+        """The DNS server as tasks reach it."""
+        ecs: Any = await self.cloud.service("ecs")
+        servers: Sequence[str] = await ecs.keeper.name_servers() if hasattr(ecs, "keeper") else ()
+        return (servers[0], 53) if servers else None
+
+    # Joining and leaving, also without ECS
+
+    async def join(
+        self,
+        scope: str,
+        name: str,
+        resource: str,
+        namespace: str,
+        redirect: Redirect | None = None,
+        *,
+        dns: tuple[str, int] | None = None,
+        files: Mapping[str, str] | None = None,
+        container: str = "",
+    ) -> None:
+        """Run an Envoy in a network namespace and, with ``redirect``, lead the namespace's traffic through it.
+
+        ``resource`` is the path of a node or gateway, ``files`` are folders of its specification on this machine. The
+        Envoy has been told what to carry when this returns. Raises ProxyMissing, CannotRedirect, RuntimeError.
+        """
+        made = Sidecar(
+            *(resource, namespace, redirect, redirect.uid if redirect else 1337, dns, dict(files or {}), container)
+        )
+        await self.db.write(lambda tx: self.sidecars.put(tx, scope, name, made))
+        self._begin()
+        try:
+            await self._run(scope, name, made)
+        except BaseException:
+            await self.db.write(lambda tx: self.sidecars.delete(tx, scope, name))
+            raise
+
+    async def leave(self, scope: str, name: str) -> None:
+        """End an Envoy and its redirect; it does not have to be there."""
+        found = self.sidecars.get(scope, name)
+        if found is None:
+            return
+        await self.db.write(lambda tx: self.sidecars.delete(tx, scope, name))
+        await self._end(scope, name, found.value)
+
+    # Keeping them as they should be
+
+    def mesh_changed(self, scope: str, mesh: str) -> None:
+        self._states[scope, mesh] = self._states.get((scope, mesh), 0) + 1
+        self._trigger_soon()
+
+    def _everything_changed(self) -> None:
+        self._epoch += 1
+        self._trigger_soon()
+
+    def _trigger_soon(self) -> None:
+        """Gather a burst of changes, then look."""
+        if self._reconciler is not None and self._burst is None:
+            self._burst = asyncio.get_running_loop().call_later(_BURST, self._trigger)
+
+    def _trigger(self) -> None:
+        self._burst = None
+        if self._reconciler is not None:
+            self._reconciler.trigger()
+
+    def _begin(self) -> None:
+        if self._reconciler is None:
+            self._reconciler = Reconciler("appmesh", self.plan, self.clock)
+            self._reconciler.start()
+            self.cloud.metrics.gauge(self.measure)
+
+    def plan(self) -> Sequence[Step]:
+        """What differs: Envoys that do not run, that carry an old state, that nobody wants any longer."""
+        steps: list[Step] = []
+        wanted = {(one.scope, one.name): one.value for one in self.sidecars.all()}
+        for place, sidecar in wanted.items():
+            running = self.running.get(place)
+            if running is None or running.carries != self._state(place[0], sidecar.mesh):
+                step = "run" if running is None else "tell"
+                steps.append(Step(f"{step} {place[1]}", partial(self._run, *place, sidecar)))
+        for place, running in self.running.items():
+            if place not in wanted:
+                steps.append(Step(f"end {place[1]}", partial(self._end, *place, running.sidecar)))
+        return steps
+
+    def _state(self, scope: str, mesh: str) -> int:
+        """A number that is another whenever a mesh, or what was looked up for it, may be."""
+        return self._epoch * 1_000_000_000 + self._states.get((scope, mesh), 0)
+
+    async def _run(self, scope: str, name: str, sidecar: Sidecar) -> None:
+        """Start or adopt an Envoy, and tell it the state of its mesh. A second time does nothing."""
+        async with self._locks[scope, name]:
+            if (wanted := self.sidecars.get(scope, name)) is None or wanted.value != sidecar:
+                return
+            running = self.running.get((scope, name))
+            if running is None:
+                if sidecar.namespace and not os.path.exists(sidecar.namespace):
+                    raise RuntimeError(f"the network namespace {sidecar.namespace} is gone")
+                running = await self._start_envoy(scope, name, sidecar)
+            state = self._state(scope, sidecar.mesh)
+            if running.carries != state:
+                await self._tell(scope, running)
+                running.carries = state
+
+    async def _start_envoy(self, scope: str, name: str, sidecar: Sidecar) -> Running:
+        from cloudlet.engines.proxies.envoy import Envoy
+        from cloudlet.services.appmesh.gateway import BOOTSTRAP
+
+        folder = self._folder(name)
+        await asyncio.to_thread(_own, folder, sidecar.uid)
+        envoy = Envoy(
+            *(self.cloud.supervisor, folder, f"appmesh-{name}"),
+            prefix=_prefix(sidecar),
+            bootstrap=BOOTSTRAP if sidecar.is_gateway else None,
+            on_end=lambda: self._ended(scope, name),
+            arguments=("--file-flush-interval-msec", "1000"),
+        )
+        await envoy.start()
+        if sidecar.redirect is not None:
+            await redirecting.install(sidecar.namespace, sidecar.redirect)
+        lines = Lines(folder / "lines", lambda line: self._line(sidecar, line)) if sidecar.container else None
+        if lines is not None:
+            lines.start()
+        running = self.running[scope, name] = Running(sidecar, envoy, lines)
+        # Something is counted, so that numbers are asked for at the minute's end.
+        self.cloud.metrics.add(scope, "AppMesh", "SidecarStarted", _dimensions(sidecar), 1, "Count")
+        return running
+
+    async def _tell(self, scope: str, running: Running) -> None:
+        """Publish what the mesh says now. A node that is not there, or no longer, leaves its Envoy as it is."""
+        from cloudlet.services.appmesh.snapshots import gateway_snapshot, node_snapshot
+
+        sidecar = running.sidecar
+        world = self._world(scope, sidecar.mesh)
+        if world is None or sidecar.name not in (world.gateways if sidecar.is_gateway else world.nodes):
+            log.warning("%s is not there: its Envoy carries nothing new", sidecar.resource)
+            return
+        found = await self._looking.found(scope, world, sidecar.name, gateway=sidecar.is_gateway)
+        ports = sidecar.redirect or Redirect()
+        proxy = Proxy(
+            *(ports.ingress_port, ports.egress_port, sidecar.dns),
+            stdout=str(self._folder_of(running) / "lines"),
+            files=sidecar.files,
+        )
+        make = gateway_snapshot if sidecar.is_gateway else node_snapshot
+        await running.envoy.publish(make(world, sidecar.name, found, proxy))
+
+    def _world(self, scope: str, mesh: str) -> World | None:
+        """The mesh as it is, made once for each of its states."""
+        state = self._states.get((scope, mesh), 0)
+        known = self._worlds.get((scope, mesh))
+        if known is None or known[0] != state:
+            of: World | None = None
+            if (record := self.parts.get(scope, key_of(MESH, mesh, "", mesh))) is not None:
+                parts: list[Part] = []
+                for kind in KINDS.values():
+                    if kind is not MESH:
+                        parts += [one.value for one in self.parts.list(scope, f"{kind.name}/{mesh}/")]
+                of = world_of(record.value, parts)
+            known = self._worlds[scope, mesh] = (state, of)
+        return known[1]
+
+    async def _end(self, scope: str, name: str, sidecar: Sidecar) -> None:
+        async with self._locks[scope, name]:
+            if self.sidecars.get(scope, name) is not None:
+                return
+            if sidecar.redirect is not None:
+                await redirecting.remove(sidecar.namespace)
+            running = self.running.pop((scope, name), None)
+            if running is not None:
+                await running.envoy.stop()
+                if running.lines is not None:
+                    running.lines.stop()
+            await asyncio.to_thread(shutil.rmtree, self._folder(name), ignore_errors=True)
+        self._locks.pop((scope, name), None)
+
+    def _ended(self, scope: str, name: str) -> None:
+        """An Envoy has ended by itself: another is started."""
+        running = self.running.pop((scope, name), None)
+        if running is not None and running.lines is not None:
+            running.lines.stop()
+        self._trigger_soon()
+
+    def _line(self, sidecar: Sidecar, line: bytes) -> None:
+        """A line of an access log that goes to the standard output."""
+        self.cloud.spawn(self._ship(sidecar.container, line), "access log")
+
+    async def _ship(self, container: str, line: bytes) -> None:
+        ecs: Any = await self.cloud.service("ecs")
+        ecs.keeper.shipping.take(container, "stdout", line)
+
+    async def measure(self) -> list[Any]:
+        """What CloudWatch is told of every Envoy once a minute."""
+        from cloudlet.services.appmesh.reporting import gauges
+
+        found: list[Any] = []
+        for (scope, _), running in list(self.running.items()):
+            try:
+                found += await gauges(scope, running, _dimensions(running.sidecar))
+            except OSError:
+                continue  # it is being started again
+        return found
+
+    def _folder(self, name: str) -> Path:
+        return self.cloud.data_dir / "appmesh" / name
+
+    def _folder_of(self, running: Running) -> Path:
+        return running.envoy.admin_socket.parent
+
+
+def _dimensions(sidecar: Sidecar) -> tuple[tuple[str, str], ...]:
+    return (("Mesh", sidecar.mesh), ("VirtualGateway" if sidecar.is_gateway else "VirtualNode", sidecar.name))
+
+
+def _prefix(sidecar: Sidecar) -> tuple[str, ...]:
+    """What Envoy's command begins with: inside the task's network, as a user whose traffic is not redirected.
+
+    It may read what it is given, wherever that lies, and listen on every port; apart from that it may do nothing.
+    """
+    if not sidecar.namespace:
+        return ()
+    may = "+dac_read_search,+net_bind_service"
+    return (
+        *("nsenter", f"--net={sidecar.namespace}", "setpriv", f"--reuid={sidecar.uid}", f"--regid={sidecar.uid}"),
+        *("--clear-groups", f"--inh-caps={may}", f"--ambient-caps={may}", "--"),
+    )
+
+
+def _own(folder: Path, uid: int) -> None:
+    """Make Envoy's folder, where it may write its socket and its logs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "lines").touch()
+    if os.geteuid() == 0:
+        for path in (folder, folder / "lines"):
+            os.chown(path, uid, uid)
