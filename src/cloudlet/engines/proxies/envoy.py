@@ -68,9 +68,11 @@ class Envoy:
         prefix: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         bootstrap: Resource | None = None,
+        arguments: Sequence[str] = (),
         on_end: Ended | None = None,
     ) -> None:
-        """``prefix`` is put before the command (``ip netns exec x``); ``bootstrap`` is merged into Envoy's own."""
+        """``prefix`` is put before the command (``ip netns exec x``); ``bootstrap`` is merged into Envoy's own,
+        ``arguments`` are put after its own."""
         self.name = name
         self._supervisor = supervisor
         self._folder = folder
@@ -78,6 +80,7 @@ class Envoy:
         self._prefix = tuple(prefix)
         self._environment = dict(environment or {})
         self._bootstrap = bootstrap or {}
+        self._arguments = tuple(arguments)
         self._on_end = on_end
         self._written: dict[Path, bytes] = {}
         self._stopping = False
@@ -98,6 +101,7 @@ class Envoy:
                 *(program, "-c", str(self._folder / "bootstrap.json"), "--use-dynamic-base-id"),
                 *("--concurrency", str(self._concurrency), "--log-level", "warning"),
                 *("--log-path", str(self._folder / "log"), "--drain-time-s", "1", "--parent-shutdown-time-s", "2"),
+                *self._arguments,
             ],
             env={"PATH": os.environ.get("PATH", ""), **self._environment},
             cwd=self._folder,
