@@ -77,7 +77,7 @@ class Service(Reading, ChangeSets, Templates, Signals, Deploying, api.Service):
         """Check everything, then start to create. A nested stack has a parent."""
         name = input["StackName"]
         check_name(name)
-        _only(input, "CreateStack", "ResourceTypes", "DeploymentConfig")
+        _only(input, "CreateStack", "ResourceTypes")
         there = await self.records.live(call.scope, name)
         if there is not None:
             if input.get("ClientRequestToken") and there.token == input["ClientRequestToken"]:
@@ -99,7 +99,7 @@ class Service(Reading, ChangeSets, Templates, Signals, Deploying, api.Service):
 
     async def update(self, call: Call, input: Input, nested: bool = False) -> Output:
         """Check everything, then start to update. Raises ValidationError when nothing changes."""
-        _only(input, "UpdateStack", "ResourceTypes", "DeploymentConfig")
+        _only(input, "UpdateStack", "ResourceTypes")
         stack = await self.find(call, input["StackName"], "Stack [{}] does not exist")
         self.updatable(stack)
         current = await self.records.model(stack.model)
@@ -117,7 +117,6 @@ class Service(Reading, ChangeSets, Templates, Signals, Deploying, api.Service):
         return {"StackId": stack.id}
 
     async def DeleteStack(self, call: Call, input: Input) -> Output:
-        _only(input, "DeleteStack", "DeploymentConfig")
         if input.get("DeletionMode") == "FORCE_DELETE_STACK":
             raise not_implemented("DeleteStack with DeletionMode FORCE_DELETE_STACK")
         name = input["StackName"]
