@@ -5,6 +5,7 @@ The DNS server is in ``serving.py``; what it answers is decided in ``answers.py`
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from cloudlet.errors import AwsError
@@ -12,6 +13,7 @@ from cloudlet.services.route53.checking import Checker
 from cloudlet.services.route53.healthchecks import HealthChecks
 from cloudlet.services.route53.records import Listening
 from cloudlet.services.route53.serving import DnsServer
+from cloudlet.store.api import Compacted
 
 _SCOPE = "dns"  # of the address: there is one server, whatever the account
 
@@ -46,6 +48,18 @@ class Service(HealthChecks):
     def health_of(self, check: str) -> bool:
         """Whether a health check is well, for services that have made one."""
         return self.checker.healthy(check)
+
+    def on_health(self, tell: Callable[[], object]) -> None:
+        """Have ``tell`` called after every change of a health check's health, for as long as the cloud runs."""
+        self.cloud.spawn(self._tell(tell), "route53 tells of health")
+
+    async def _tell(self, tell: Callable[[], object]) -> None:
+        while True:
+            try:
+                async for _ in self._healths.watch(self._db.revision):
+                    tell()
+            except Compacted:
+                tell()
 
     async def _balancers(self, name: str) -> list[str]:
         """The addresses of a load balancer's name."""

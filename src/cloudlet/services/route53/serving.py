@@ -124,8 +124,9 @@ class DnsServer:
         if _is_balancer(name):
             found = await self._balancers(name.rstrip("."))
             return _addresses(name, kind, found)
+        # SDKs put a word before the endpoint's host for some operations: data-127.0.0.1 for DiscoverInstances.
         # Everything else of AWS that an alias may lead to is served at our one endpoint.
-        if _is_local(name) or (needed.alias and name.endswith((".amazonaws.com.", ".cloudfront.net."))):
+        if _is_ours(name) or (needed.alias and name.endswith((".amazonaws.com.", ".cloudfront.net."))):
             return _addresses(name, kind, ["127.0.0.1"])
         return await self._forwarder.ask(name, kind)
 
@@ -186,7 +187,7 @@ class DnsServer:
         import dns.rcode
 
         try:
-            if found is None and not _is_local(question.name):
+            if found is None and not _is_ours(question.name):
                 forwarded = await self._forwarder.forward(message)
                 if forwarded is not None:
                     send(_packed(forwarded, most))
@@ -336,6 +337,10 @@ def _packed(response: dns.message.Message, most: int) -> bytes:
 
 def _is_local(name: str) -> bool:
     return name == "localhost." or name.endswith(".localhost.")
+
+
+def _is_ours(name: str) -> bool:
+    return _is_local(name) or name.endswith("-127.0.0.1.")
 
 
 def _is_balancer(name: str) -> bool:

@@ -122,10 +122,10 @@ class Zones(Base):
             zones = zones[start:]
         output: Output = {
             "HostedZones": [self._shown(zone) for zone in zones[:size]],
-            "Marker": marker,
             "IsTruncated": len(zones) > size,
             "MaxItems": str(size),
         }
+        output |= {"Marker": marker} if marker else {}
         return output | ({"NextMarker": zones[size].id} if len(zones) > size else {})
 
     async def ListHostedZonesByName(self, call: Call, input: Input) -> Output:
