@@ -91,6 +91,9 @@ def test_custom_resources(cloud: LocalCloud, stacks: Stacks) -> None:
     assert ("Fail" in failed["ResourceProperties"], "Fail" in reverted["ResourceProperties"]) == (True, False)
     stacks.delete("s")
 
+    # What could not be made is deleted by the function that could not make it, before that goes.
+    stacks.create("t", custom(Name="three", Fail="yes"), "ROLLBACK_COMPLETE")
+
 
 def test_a_custom_resource_that_does_not_answer(cloud: LocalCloud, stacks: Stacks) -> None:
     template = custom(Name="x", Silent="yes", ServiceTimeout=60)

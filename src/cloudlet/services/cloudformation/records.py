@@ -121,6 +121,7 @@ class Resource(msgspec.Struct, omit_defaults=True):
     seed: str = ""
     initiated: str = ""  # the physical id, where it is known before the resource is complete
     attempt: dict[str, Any] | None = None  # the properties that are being applied
+    attempt_depends: list[str] = []  # what the resource that is being made depends on
     discard: list[State] = []  # made by an operation that was rolled back
 
     @property

@@ -280,7 +280,7 @@ def _made(row: Resource) -> State | None:
     if row.state is not None:
         return row.state
     if row.initiated:
-        return State(row.type, row.initiated, row.attempt or {}, seed=row.seed)
+        return State(row.type, row.initiated, row.attempt or {}, depends=row.attempt_depends, seed=row.seed)
     return None
 
 

@@ -325,7 +325,7 @@ class Run(Removal):
             row.touched = "CREATED"
         verb = "UPDATE" if row.before is not None or row.state is not None else "CREATE"
         row.seed = row.seed or "".join(random.choices(_SEED, k=12))
-        row.attempt = desired.properties
+        row.attempt, row.attempt_depends = desired.properties, sorted(desired.depends)
         row.type = desired.type
         row.status, row.reason = f"{verb}_IN_PROGRESS", reason
         await self.save(row, [self.event(row, row.status, reason, desired.properties)])
