@@ -97,7 +97,8 @@ class Looking:
             await self._watch()
             scope, namespace, service, attributes = question
             account, region = scope.split("/")
-            input: dict[str, Any] = {"NamespaceName": namespace, "ServiceName": service, "HealthStatus": "HEALTHY"}
+            # Those without a health check are neither healthy nor not.
+            input: dict[str, Any] = {"NamespaceName": namespace, "ServiceName": service, "HealthStatus": "ALL"}
             input["MaxResults"] = 1000
             if attributes:
                 input["QueryParameters"] = dict(attributes)
@@ -109,7 +110,8 @@ class Looking:
                 if error.code not in ("ServiceNotFound", "NamespaceNotFound"):
                     raise
                 found = {"Instances": []}
-            attributes_of = [instance.get("Attributes", {}) for instance in found["Instances"]]
+            alive = [instance for instance in found["Instances"] if instance.get("HealthStatus") != "UNHEALTHY"]
+            attributes_of = [instance.get("Attributes", {}) for instance in alive]
             addresses = (one.get("AWS_INSTANCE_IPV4") or one.get("AWS_INSTANCE_IPV6") for one in attributes_of)
             self._addresses[question] = sorted({address for address in addresses if address})
         return self._addresses[question]
@@ -118,8 +120,8 @@ class Looking:
         """Hear of every change of an instance or its health from now on."""
         if not self._watching:
             discovery: Any = await self._cloud.service("servicediscovery")
-            discovery.on_change(self.instances_changed)
             self._watching = True
+            await discovery.on_change(self.instances_changed)
 
 
 def _certificates(spec: Any) -> Iterator[Spec]:

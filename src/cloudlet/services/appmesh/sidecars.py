@@ -144,7 +144,7 @@ class Sidecars(Operations):
     async def _dns_of_tasks(self) -> tuple[str, int] | None:
         """The DNS server as tasks reach it."""
         ecs: Any = await self.cloud.service("ecs")
-        servers: Sequence[str] = await ecs.keeper.name_servers() if hasattr(ecs, "keeper") else ()
+        servers: Sequence[str] = await ecs.name_servers()
         return (servers[0], 53) if servers else None
 
     # Joining and leaving, also without ECS
@@ -329,7 +329,7 @@ class Sidecars(Operations):
 
     async def _ship(self, container: str, line: bytes) -> None:
         ecs: Any = await self.cloud.service("ecs")
-        ecs.keeper.shipping.take(container, "stdout", line)
+        ecs.shipping.take(container, "stdout", line)
 
     async def measure(self) -> list[Any]:
         """What CloudWatch is told of every Envoy once a minute."""
