@@ -1,0 +1,1 @@
+"""ECS and Fargate: containers that run, services that are kept running."""

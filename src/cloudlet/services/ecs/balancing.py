@@ -1,0 +1,223 @@
+"""Tasks and what sends them traffic: target groups of load balancers, registries of Cloud Map."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from cloudlet.errors import AwsError, not_implemented
+from cloudlet.services.api import Input, Output
+from cloudlet.services.ecs.base import invalid, last
+from cloudlet.services.ecs.records import Task
+from cloudlet.services.ecs.task_sets import TaskSets
+
+log = logging.getLogger("cloudlet.ecs")
+
+SELF = "ecs.amazonaws.com"
+_SOON, _LATER = 0.5, 5.0  # seconds between looks at targets: while one is awaited, and afterwards
+
+
+class Balancing(TaskSets):
+    """Registration of tasks, and the health that load balancers see."""
+
+    async def start(self) -> None:
+        await super().start()
+        self._target_states: dict[str, dict[str, str]] = {}  # task -> target group -> state
+        self._balanced: dict[str, tuple[str, Task]] = {}
+        self._watcher: asyncio.Task[None] | None = None
+        self._look = asyncio.Event()
+
+    async def check_balancers(self, scope: str, balancers: list[dict[str, Any]]) -> None:
+        """Raises InvalidParameterException for a load balancer that tasks cannot be registered with."""
+        for balancer in balancers:
+            arn = balancer["targetGroupArn"]
+            try:
+                found = await self._ask(scope, "elbv2", "DescribeTargetGroups", {"TargetGroupArns": [arn]})
+            except AwsError as error:
+                if error.code == "NotImplemented":
+                    raise
+                raise invalid(f"The target group does not exist: {arn}") from None
+            group = found["TargetGroups"][0]
+            if group.get("TargetType", "instance") != "ip":
+                raise not_implemented(
+                    f"services with a target group of type {group.get('TargetType', 'instance')}: use ip"
+                )
+            if not group.get("LoadBalancerArns"):
+                raise invalid(f"The target group with targetGroupArn {arn} does not have an associated load balancer.")
+
+    async def check_registries(self, registries: list[dict[str, Any]]) -> None:
+        """Raises NotImplemented where Cloud Map is not there, InvalidParameterException for an unknown service."""
+        for registry in registries:
+            arn = registry["registryArn"].split(":")
+            if len(arn) < 6 or arn[2] != "servicediscovery":
+                raise invalid(f"registryArn is not valid: {registry['registryArn']}")
+            try:
+                await self._ask(f"{arn[4]}/{arn[3]}", "servicediscovery", "GetService", {"Id": last(arn[5])})
+            except AwsError as error:
+                if error.code == "NotImplemented":
+                    raise
+                raise invalid(f"The service registry does not exist: {registry['registryArn']}") from None
+
+    async def connect(self, scope: str, task: Task, definition: dict[str, Any]) -> None:
+        """Register a task with its target groups and registries. Raises AwsError."""
+        for balancer in task.balancers:
+            target = self._target(task, balancer)
+            await self._ask(
+                scope,
+                "elbv2",
+                "RegisterTargets",
+                {"TargetGroupArn": balancer["targetGroupArn"], "Targets": [target]},
+            )
+        for registry in task.registries:
+            attributes = {
+                "AVAILABILITY_ZONE": f"{scope.split('/')[1]}a",
+                "REGION": scope.split("/")[1],
+                "AWS_INSTANCE_IPV4": task.address or "127.0.0.1",
+                "ECS_SERVICE_NAME": task.service,
+                "ECS_CLUSTER_NAME": task.cluster,
+                "ECS_TASK_DEFINITION_FAMILY": definition["family"],
+            }
+            port = registry.get("containerPort") or registry.get("port")
+            if port is None and not task.ports:
+                mappings = [one for each in definition["containerDefinitions"] for one in each["portMappings"]]
+                port = mappings[0]["containerPort"] if len(mappings) == 1 else None
+            if port is not None or task.ports:
+                attributes["AWS_INSTANCE_IPV4"], port = self._place(task, port or task.ports[0][0])
+                attributes["AWS_INSTANCE_PORT"] = str(port)
+            await self._discovery(registry, "RegisterInstance", task, {"Attributes": attributes})
+        if task.balancers:
+            self._balanced[task.id] = (scope, task)
+            self._look.set()
+            if self._watcher is None:
+                self._watcher = self.cloud.spawn(self._watch_targets(), "targets of tasks")
+
+    async def disconnect(self, scope: str, task: Task) -> None:
+        """Take a task out of its target groups and registries, and wait until its last requests have been served."""
+        self._balanced.pop(task.id, None)
+        self._target_states.pop(task.id, None)
+        for registry in task.registries:
+            await self._gone(self._discovery(registry, "DeregisterInstance", task, {}))
+        for balancer in task.balancers:
+            ask = {"TargetGroupArn": balancer["targetGroupArn"], "Targets": [self._target(task, balancer)]}
+            await self._gone(self._ask(scope, "elbv2", "DeregisterTargets", ask))
+        runs = any(one.status == "RUNNING" for one in task.containers)
+        while runs and task.stop_code != "EssentialContainerExited" and await self._is_draining(scope, task):
+            await self.clock.sleep(_SOON)
+
+    async def tell_health(self, scope: str, task: Task) -> None:
+        """Cloud Map hears of a task's health, where its service leaves that to us."""
+        if task.health in ("HEALTHY", "UNHEALTHY"):
+            for registry in task.registries:
+                await self._gone(
+                    self._discovery(registry, "UpdateInstanceCustomHealthStatus", task, {"Status": task.health})
+                )
+
+    async def judge(self, scope: str, task: Task, has_checks: bool) -> None:
+        """Whether a task is ready, or to be replaced by its service."""
+        if not task.is_active:
+            return
+        states = self._target_states.get(task.id, {})
+        is_well = task.status == "RUNNING" and (task.health == "HEALTHY" or not has_checks)
+        if task.balancers:
+            is_well = is_well and all(states.get(one["targetGroupArn"]) == "healthy" for one in task.balancers)
+        fault = ""
+        if task.service and (not task.started or self.clock.now() >= task.started + task.grace):
+            if task.health == "UNHEALTHY":
+                fault = "Task failed container health checks"
+            for group, state in states.items():
+                if state == "unhealthy":
+                    fault = f"Task failed ELB health checks in (target-group {group})"
+        if (is_well, fault) != (task.ready, task.fault):
+            await self.change_task(scope, task, ready=is_well, was_ready=task.was_ready or is_well, fault=fault)
+            self.task_changed(scope, task)
+
+    def task_changed(self, scope: str, task: Task) -> None:
+        """Something of a task is new to its service."""
+        raise NotImplementedError
+
+    def poke_task(self, id: str) -> None:
+        """Have a task looked at by whoever carries it out."""
+        raise NotImplementedError
+
+    async def _watch_targets(self) -> None:
+        """See what load balancers see, as long as there are tasks behind any."""
+        while self._balanced:
+            self._look.clear()
+            groups: dict[tuple[str, str], list[Task]] = {}
+            for scope, task in self._balanced.values():
+                for balancer in task.balancers:
+                    groups.setdefault((scope, balancer["targetGroupArn"]), []).append(task)
+            for (scope, group), tasks in groups.items():
+                await self._see(scope, group, tasks)
+            awaited = any(
+                self._target_states.get(task.id, {}).get(one["targetGroupArn"]) != "healthy"
+                for _, task in self._balanced.values()
+                for one in task.balancers
+            )
+            try:
+                async with asyncio.timeout(_SOON if awaited else _LATER):
+                    await self._look.wait()
+            except TimeoutError:
+                pass
+        self._watcher = None
+
+    async def _see(self, scope: str, group: str, tasks: list[Task]) -> None:
+        try:
+            found = await self._ask(scope, "elbv2", "DescribeTargetHealth", {"TargetGroupArn": group})
+        except AwsError as error:
+            log.warning("the health of targets in %s is unknown: %s", group, error)
+            return
+        states = {
+            (one["Target"]["Id"], one["Target"].get("Port")): one["TargetHealth"]["State"]
+            for one in found["TargetHealthDescriptions"]
+        }
+        for task in tasks:
+            for balancer in task.balancers:
+                if balancer["targetGroupArn"] == group and task.id in self._balanced:
+                    target = self._target(task, balancer)
+                    state = states.get((target["Id"], target["Port"]), "unused")
+                    known = self._target_states.setdefault(task.id, {})
+                    # Unhealthy is said again: the time in which it does not count may be over.
+                    if known.get(group) != state or state == "unhealthy":
+                        known[group] = state
+                        self.poke_task(task.id)
+
+    async def _is_draining(self, scope: str, task: Task) -> bool:
+        for balancer in task.balancers:
+            target = self._target(task, balancer)
+            ask = {"TargetGroupArn": balancer["targetGroupArn"], "Targets": [target]}
+            try:
+                found = await self._ask(scope, "elbv2", "DescribeTargetHealth", ask)
+            except AwsError:
+                continue
+            if any(one["TargetHealth"]["State"] == "draining" for one in found["TargetHealthDescriptions"]):
+                return True
+        return False
+
+    def _target(self, task: Task, balancer: dict[str, Any]) -> dict[str, Any]:
+        address, port = self._place(task, balancer["containerPort"])
+        return {"Id": address, "Port": port}
+
+    def _place(self, task: Task, port: int) -> tuple[str, int]:
+        """Where a port of a task answers: at the task's own address, or mapped to this machine."""
+        for container, address, host, _ in task.ports:
+            if container == port and host:
+                return "127.0.0.1" if address in ("", "0.0.0.0") else address, host
+        return task.address or "127.0.0.1", port
+
+    async def _discovery(self, registry: dict[str, Any], operation: str, task: Task, more: Input) -> Output:
+        arn = registry["registryArn"].split(":")
+        ask = {"ServiceId": last(arn[5]), "InstanceId": task.id, **more}
+        return await self._ask(f"{arn[4]}/{arn[3]}", "servicediscovery", operation, ask)
+
+    async def _ask(self, scope: str, service: str, operation: str, input: Input) -> Output:
+        account, region = scope.split("/")
+        return await self.cloud.call(service, operation, input, account=account, region=region, principal=SELF)
+
+    async def _gone(self, work: Any) -> None:
+        """That what a task was registered with is gone, or wants nothing of us, is no error."""
+        try:
+            await work
+        except AwsError as error:
+            log.debug("not registered any more: %s", error)

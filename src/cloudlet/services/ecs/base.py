@@ -1,0 +1,165 @@
+"""What all operations of ECS stand on: the database, names and ARNs, pages."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import Any
+
+from cloudlet.errors import AwsError
+from cloudlet.services import api
+from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.ecs import records
+from cloudlet.services.ecs.records import (
+    Attribute,
+    CapacityProvider,
+    Cluster,
+    Family,
+    Revision,
+    Service,
+    Setting,
+    Task,
+    TaskDefinition,
+)
+from cloudlet.store import Tx
+
+DEFAULT = "default"
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,255}\Z")
+
+
+class Base(api.Service):
+    """The state of the service."""
+
+    name = "ecs"
+
+    async def start(self) -> None:
+        self.db = await self.cloud.store.database(self.name, records.MIGRATIONS)
+        self.clusters = self.db.resources(Cluster)
+        self.providers = self.db.resources(CapacityProvider)
+        self.families = self.db.resources(Family)
+        self.definitions = self.db.resources(TaskDefinition)
+        self.services = self.db.resources(Service)
+        self.revisions = self.db.resources(Revision)
+        self.tasks = self.db.resources(Task)
+        self.settings = self.db.resources(Setting)
+        self.attributes = self.db.resources(Attribute)
+
+    def arn(self, scope: str, kind: str, name: str) -> str:
+        """An ARN: ``cluster/x``, ``service/<cluster>/<name>``, ``task/<cluster>/<id>``."""
+        account, region = scope.split("/")
+        return f"arn:aws:ecs:{region}:{account}:{kind}/{name}"
+
+    def cluster_name(self, input: Input) -> str:
+        """The name of the cluster that is asked for; it need not be there."""
+        return last(input.get("cluster") or DEFAULT)
+
+    def cluster(self, call: Call, input: Input, tx: Tx | None = None) -> str:
+        """The name of an active cluster. Raises ClusterNotFoundException."""
+        name = self.cluster_name(input)
+        record = self.clusters.get(call.scope, name, tx)
+        if record is None or record.value.status != "ACTIVE":
+            raise AwsError("ClusterNotFoundException", "Cluster not found.")
+        return name
+
+    def definition(self, scope: str, identifier: str, tx: Tx | None = None) -> TaskDefinition | None:
+        """A task definition by family, ``family:revision`` or ARN; a family is its latest active revision."""
+        family, _, revision = last(identifier).partition(":")
+        if revision:
+            if not revision.isdigit():
+                raise AwsError("ClientException", f"Invalid revision number. Number: {revision}")
+            record = self.definitions.get(scope, revision_key(family, int(revision)), tx)
+            return record.value if record is not None else None
+        found = self.families.get(scope, family, tx)
+        if found is None:
+            return None
+        for number in range(found.value.latest, 0, -1):
+            record = self.definitions.get(scope, revision_key(family, number), tx)
+            if record is not None and record.value.members["status"] == "ACTIVE":
+                return record.value
+        return None
+
+    def usable_definition(self, scope: str, identifier: str) -> TaskDefinition:
+        """A task definition that tasks may be started with. Raises ClientException."""
+        found = self.definition(scope, identifier)
+        if found is None:
+            raise AwsError("ClientException", "TaskDefinition not found.")
+        if found.members["status"] != "ACTIVE":
+            raise AwsError("ClientException", "TaskDefinition is inactive")
+        return found
+
+    def service_name(self, cluster: str, identifier: str) -> str:
+        """A service's name in the store from its name or ARN."""
+        return f"{cluster}/{last(identifier)}"
+
+    def service(self, call: Call, cluster: str, identifier: str, tx: Tx | None = None) -> Service:
+        """A service that is not deleted. Raises ServiceNotFoundException, ServiceNotActiveException."""
+        record = self.services.get(call.scope, self.service_name(cluster, identifier), tx)
+        if record is None:
+            raise AwsError("ServiceNotFoundException", "Service not found.")
+        if record.value.status != "ACTIVE":
+            raise AwsError("ServiceNotActiveException", "Service was not ACTIVE.")
+        return record.value
+
+    def tasks_of(self, scope: str, cluster: str, service: str, tx: Tx | None = None) -> list[Task]:
+        """The tasks of a service, running, starting and stopped."""
+        return [
+            record.value
+            for record in self.tasks.list(scope, f"{cluster}/", tx)
+            if record.value.service == service and service
+        ]
+
+    def checked_name(self, name: str, what: str) -> str:
+        """Raises InvalidParameterException for a name that AWS would refuse."""
+        if not _NAME.match(name):
+            raise AwsError(
+                "InvalidParameterException",
+                f"{what} name can have up to 255 letters (uppercase and lowercase), numbers, hyphens, and underscores.",
+            )
+        return name
+
+
+def last(identifier: str) -> str:
+    """What comes after the last slash: the name in an ARN."""
+    return identifier.rpartition("/")[2]
+
+
+def revision_key(family: str, revision: int) -> str:
+    """A task definition's name in the store, which sorts by number."""
+    return f"{family}:{revision:08d}"
+
+
+def new_id() -> str:
+    """The id of a task."""
+    return uuid.uuid4().hex
+
+
+def page(key: str, items: list[Any], input: Input, most: int = 100) -> Output:
+    """One page of a listing; tokens are positions."""
+    token = input.get("nextToken") or "0"
+    if not token.isdigit():
+        raise AwsError("InvalidParameterException", "Invalid token")
+    size = input.get("maxResults") or most
+    if not 1 <= size <= 100:
+        raise AwsError("InvalidParameterException", "MaxResults must be between 1 and 100.")
+    end = int(token) + size
+    return {key: items[int(token) : end], **({"nextToken": str(end)} if end < len(items) else {})}
+
+
+def from_tags(tags: list[dict[str, str]] | None) -> dict[str, str]:
+    """A list of tags as a map."""
+    return {tag["key"]: tag.get("value", "") for tag in tags or ()}
+
+
+def to_tags(tags: dict[str, str]) -> list[dict[str, str]]:
+    """A map of tags as a list."""
+    return [{"key": key, "value": value} for key, value in tags.items()]
+
+
+def invalid(message: str) -> AwsError:
+    """InvalidParameterException."""
+    return AwsError("InvalidParameterException", message)
+
+
+def client_error(message: str) -> AwsError:
+    """ClientException."""
+    return AwsError("ClientException", message)

@@ -1,0 +1,331 @@
+"""Services kept as they should be, and tasks carried out: one runner for each task, one reconciler for all services."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cloudlet.control.clock import Timer
+from cloudlet.control.reconcile import Reconciler, Step
+from cloudlet.engines.containers.api import Abilities, ContainerState, Engine, EngineMissing
+from cloudlet.errors import AwsError
+from cloudlet.services.ecs import controller
+from cloudlet.services.ecs.balancing import Balancing
+from cloudlet.services.ecs.records import Deployment, Revision, Service, Task, TaskDefinition
+from cloudlet.services.ecs.relay import Relay
+from cloudlet.services.ecs.running import Runner
+from cloudlet.services.ecs.shipping import Shipping
+from cloudlet.services.ecs.tasks import new_task, stopping
+
+if TYPE_CHECKING:
+    from cloudlet.services.api import Cloud
+    from cloudlet.store import Tx
+
+log = logging.getLogger("cloudlet.ecs")
+
+_REMEMBERED = 3600.0  # seconds that a stopped task is still described
+_EVENTS = 100
+_DNS = 53
+_ENDED = 20  # deployments of a service that are remembered
+
+
+def open_engine(cloud: Cloud) -> Engine:
+    """What runs containers on this machine. Nothing is started yet."""
+    from cloudlet.engines.containers import find
+
+    return find.engine(cloud.supervisor, cloud.data_dir / "containers")
+
+
+class Keeping(Balancing):
+    """The controller at work."""
+
+    async def start(self) -> None:
+        await super().start()
+        self.relay = Relay(self.cloud.endpoint)
+        self.shipping = Shipping(self.cloud)
+        self.recovered: dict[str, dict[str, ContainerState]] = {}
+        self.abilities: Abilities
+        self.runners: dict[str, Runner] = {}
+        self.keys: dict[str, tuple[str, str]] = {}  # of a task's metadata -> its scope and its name in the store
+        self._engine: asyncio.Future[Engine] | None = None
+        self._running: Engine | None = None
+        self._dirty: dict[tuple[str, str], None] = {}
+        self._wakes: dict[tuple[str, str], Timer] = {}
+        self._forgetting: Timer | None = None
+        self._stopping = False
+        self._reconciler = Reconciler("ecs", self._plan, self.clock)
+        active = [record for record in self.tasks.all() if record.value.status != "STOPPED"]
+        if active:
+            try:
+                await self.engine()
+            except EngineMissing as error:
+                log.warning("tasks cannot be taken up: %s", error)
+        for record in active:
+            self.take_up(record.scope, record.value)
+        for service in self.services.all():
+            if service.value.status != "INACTIVE":
+                self._dirty[service.scope, service.name] = None
+        self._reconciler.start()
+        self._forget_later()
+
+    async def stop(self) -> None:
+        self._stopping = True
+        await self._reconciler.stop()
+        for timer in [*self._wakes.values(), *([self._forgetting] if self._forgetting else [])]:
+            timer.cancel()
+        await self.relay.stop()
+        if self._running is not None:
+            # What ends with us is not recorded as ended: the next run finds it gone, and replaces it.
+            engine = self._running
+            pods = {task.value.id for task in self.tasks.all() if task.value.status != "STOPPED"}
+            await asyncio.gather(*(engine.remove_pod(pod) for pod in pods), return_exceptions=True)
+            await self.shipping.flush()
+            await engine.stop_engine()
+        await super().stop()
+
+    # The engine
+
+    async def engine(self) -> Engine:
+        """What runs containers, ready and with all that an earlier run has left. Raises EngineMissing."""
+        if self._engine is None or (self._engine.done() and self._engine.exception() is not None):
+            self._engine = asyncio.ensure_future(self._start_engine())
+        return await asyncio.shield(self._engine)
+
+    async def _start_engine(self) -> Engine:
+        engine = open_engine(self.cloud)
+        self.abilities = await engine.start(self.shipping.take, self._ended)
+        pods, containers = await engine.recover()
+        wanted = {record.value.id for record in self.tasks.all() if record.value.status != "STOPPED"}
+        found: dict[str, dict[str, ContainerState]] = defaultdict(dict)
+        for state in containers:
+            found[state.pod][state.name] = state
+        self.recovered = {pod: states for pod, states in found.items() if pod in wanted}
+        for pod in pods:
+            if pod.name not in wanted and "com.amazonaws.ecs.task-arn" in pod.labels:
+                await engine.remove_pod(pod.name)
+        self._running = engine
+        return engine
+
+    def _ended(self, state: ContainerState) -> None:
+        runner = self.runners.get(state.pod)
+        if runner is not None and not self._stopping:
+            runner.ended(state.name.removeprefix(f"{state.pod}-"), state)
+
+    async def name_servers(self) -> tuple[str, ...]:
+        """The DNS servers of tasks, where Route 53 has one that they reach; else the engine's own."""
+        address = self.abilities.host_address
+        if not address or address.startswith("127."):
+            return ()
+        try:
+            route53: Any = await self.cloud.service("route53")
+            port = await route53.listen_on(address)
+        except (AwsError, OSError) as error:
+            log.warning("tasks do not resolve names through Route 53: %s", error)
+            return ()
+        return (address,) if port == _DNS else ()
+
+    # Tasks
+
+    def take_up(self, scope: str, task: Task) -> None:
+        """Carry out a task that is stored, or look at it again."""
+        runner = self.runners.get(task.id)
+        if runner is not None:
+            runner.poke()
+        elif task.status != "STOPPED" and not self._stopping:
+            self.keys[task.key] = scope, f"{task.cluster}/{task.id}"
+            runner = self.runners[task.id] = Runner(self, scope, task)
+            self.cloud.spawn(self._carry_out_task(scope, task, runner), f"task {task.id}")
+
+    async def _carry_out_task(self, scope: str, task: Task, runner: Runner) -> None:
+        try:
+            await runner.run()
+        finally:
+            self.runners.pop(task.id, None)
+        self.keys.pop(task.key, None)
+        self.task_changed(scope, task)
+        self._forget_later()
+
+    def task_changed(self, scope: str, task: Task) -> None:
+        """Something of a task is new to its service."""
+        if task.service:
+            self.look_after(scope, f"{task.cluster}/{task.service}")
+
+    def poke_task(self, id: str) -> None:
+        """Have a task looked at by its runner."""
+        if (runner := self.runners.get(id)) is not None:
+            runner.poke()
+
+    def _forget_later(self) -> None:
+        """Have stopped tasks forgotten in their time."""
+        ended = [record.value.stopped for record in self.tasks.all() if record.value.status == "STOPPED"]
+        if ended and self._forgetting is None:
+            self._forgetting = self.clock.call_at(min(ended) + _REMEMBERED, self._forget_soon)
+
+    def _forget_soon(self) -> None:
+        self._forgetting = None
+        self.cloud.spawn(self._forget(), "stopped tasks are forgotten")
+
+    async def _forget(self) -> None:
+        oldest = self.clock.now() - _REMEMBERED
+        gone = [
+            record for record in self.tasks.all() if record.value.status == "STOPPED" and record.value.stopped <= oldest
+        ]
+
+        def work(tx: Tx) -> None:
+            for record in gone:
+                self.tasks.delete(tx, record.scope, record.name)
+
+        await self.db.write(work, long=True)
+        self._forget_later()
+
+    # Services
+
+    def look_after(self, scope: str, name: str) -> None:
+        """Compare a service with its tasks soon."""
+        if not self._stopping:
+            self._dirty[scope, name] = None
+            self._reconciler.trigger()
+
+    async def settled(self) -> None:
+        """Wait until nothing is left to do now."""
+        await self._reconciler.settled()
+
+    def _plan(self) -> Sequence[Step]:
+        """The services that something may have changed for, and that are not as they should be."""
+        steps = []
+        for scope, name in list(self._dirty):
+            plan = self._planned(scope, name)
+            if plan is None:
+                del self._dirty[scope, name]
+                continue
+            self._wake_later(scope, name, plan.wake)
+            if plan.is_empty:
+                del self._dirty[scope, name]
+            else:
+                steps.append(Step(f"{scope} {name}", lambda scope=scope, name=name: self._carry_out(scope, name)))  # type: ignore[misc]
+        return steps
+
+    def _planned(self, scope: str, name: str, tx: Tx | None = None) -> controller.Plan | None:
+        record = self.services.get(scope, name, tx)
+        if record is None or record.value.status == "INACTIVE":
+            return None
+        cluster, _, service = name.partition("/")
+        return controller.plan(record.value, self.tasks_of(scope, cluster, service, tx), self.clock.now())
+
+    async def _carry_out(self, scope: str, name: str) -> None:
+        """Plan again within the transaction that carries the plan out: nothing is done twice."""
+        touched = await self.db.write(lambda tx: self._apply(tx, scope, name))
+        for task in touched:
+            self.take_up(scope, task)
+
+    def _apply(self, tx: Tx, scope: str, name: str) -> list[Task]:
+        plan, now = self._planned(scope, name, tx), self.clock.now()
+        if plan is None:
+            return []
+        cluster = name.partition("/")[0]
+        events, touched = list(plan.events), []
+        for task in plan.count:
+            self.tasks.put(tx, scope, f"{cluster}/{task.id}", msgspec.structs.replace(task, counted=True))
+        for task, reason in plan.stop:
+            stopped = stopping(task, "ServiceSchedulerInitiated", reason, now)
+            self.tasks.put(tx, scope, f"{cluster}/{task.id}", stopped)
+            touched.append(stopped)
+            if task.fault:
+                events.append(f"(task {task.id}) failed health checks: {reason}.")
+        if plan.stop:
+            ids = " ".join(f"(task {task.id})" for task, _ in plan.stop)
+            events.append(f"has stopped {len(plan.stop)} running tasks: {ids}.")
+        for deployment, count in plan.start:
+            definition = self.definition(scope, deployment.task_definition, tx)
+            if definition is None:
+                raise AwsError("ClientException", "TaskDefinition not found.")
+            made = [self._new_task(scope, cluster, plan.service, deployment, definition, now) for _ in range(count)]
+            for task in made:
+                self.tasks.put(tx, scope, f"{cluster}/{task.id}", task)
+            touched += made
+            ids = " ".join(f"(task {task.id})" for task in made)
+            events.append(f"has started {count} tasks: {ids}.")
+        service_name = plan.service.members["serviceName"]
+        told = tuple((str(uuid.uuid4()), now, f"(service {service_name}) {text}") for text in events)
+        before = self.services.get(scope, name, tx)
+        assert before is not None
+        self._remember_ended(tx, scope, name, before.value, plan.service)
+        self.services.put(
+            tx, scope, name, msgspec.structs.replace(plan.service, events=(*told[::-1], *plan.service.events)[:_EVENTS])
+        )
+        return touched
+
+    def _remember_ended(self, tx: Tx, scope: str, name: str, old: Service, new: Service) -> None:
+        """Keep the deployments that this plan ends."""
+        left = {one.id: one for one in new.deployments}
+        ended = [one for one in old.deployments if one.id not in left and one.scale is None]
+        for one in ended:
+            key = f"{name}/{int(one.created * 1000):015d}-{one.id.rpartition('/')[2]}"
+            self.revisions.put(tx, scope, key, Revision(name, one, one.rollout, one.created, one.updated))
+        if ended:
+            known = self.revisions.list(scope, f"{name}/", tx)
+            for record in known[: max(0, len(known) - _ENDED)]:
+                self.revisions.delete(tx, scope, record.name)
+
+    def _new_task(
+        self,
+        scope: str,
+        cluster: str,
+        service: Service,
+        deployment: Deployment,
+        definition: TaskDefinition,
+        now: float,
+    ) -> Task:
+        settings, members = deployment.settings, service.members
+        name = members["serviceName"]
+        launch = self.launch_of(
+            scope,
+            cluster,
+            {
+                key: settings[key]
+                for key in ("launchType", "capacityProviderStrategy", "platformVersion")
+                if key in settings
+            },
+        )
+        tags = {"SERVICE": service.tags, "TASK_DEFINITION": definition.tags}.get(members.get("propagateTags", ""), {})
+        if members.get("enableECSManagedTags"):
+            tags = {**tags, "aws:ecs:clusterName": cluster, "aws:ecs:serviceName": name}
+        task = new_task(
+            definition,
+            cluster,
+            {
+                **launch["members"],
+                "overrides": {},
+                "group": f"service:{name}",
+                "startedBy": deployment.id,
+                "enableExecuteCommand": members.get("enableExecuteCommand", False),
+                **(
+                    {"networkConfiguration": settings["networkConfiguration"]}
+                    if "networkConfiguration" in settings
+                    else {}
+                ),
+            },
+            now,
+            service=name,
+            deployment=deployment.id,
+            tags=tags,
+        )
+        return msgspec.structs.replace(
+            task,
+            balancers=settings.get("loadBalancers", []),
+            registries=settings.get("serviceRegistries", []),
+            grace=float(members.get("healthCheckGracePeriodSeconds", 0)),
+        )
+
+    def _wake_later(self, scope: str, name: str, when: float | None) -> None:
+        timer = self._wakes.pop((scope, name), None)
+        if timer is not None:
+            timer.cancel()
+        if when is not None:
+            self._wakes[scope, name] = self.clock.call_at(when, lambda: self.look_after(scope, name))

@@ -1,0 +1,264 @@
+"""From a task definition to what the engine runs: environment, secrets, files, volumes, limits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cloudlet.engines.containers.api import Container, Mount, Pod, PodState, Port
+from cloudlet.errors import AwsError
+from cloudlet.services.api import Cloud
+from cloudlet.services.ecs.records import Task
+from cloudlet.services.ecs.shipping import SELF, Stream
+
+DOOR = "ecs-task"
+
+
+class CannotPrepare(Exception):
+    """The task cannot be started; the message is its stopped reason."""
+
+
+def pod_of(scope: str, task: Task, definition: dict[str, Any], own_addresses: bool, dns: tuple[str, ...]) -> Pod:
+    """The network of a task."""
+    mode = definition.get("networkMode", "bridge")
+    containers = definition["containerDefinitions"]
+    ports = []
+    if mode == "bridge" or (mode == "awsvpc" and not own_addresses):
+        for container in containers:
+            for port in container["portMappings"]:
+                host = port.get("hostPort", 0) if mode == "bridge" else 0
+                ports.append(Port(port["containerPort"], host, port["protocol"]))
+    hosts = {one["hostname"]: one["ipAddress"] for each in containers for one in each.get("extraHosts", ())}
+    if mode == "bridge":
+        # Containers of a pod share its loopback: that is where a linked one is found.
+        for container in containers:
+            for link in container.get("links", ()):
+                name, _, alias = link.partition(":")
+                hosts[alias or name] = "127.0.0.1"
+    servers = [server for each in containers for server in each.get("dnsServers", ())]
+    return Pod(
+        name=task.id,
+        network={"host": "host", "none": "none"}.get(mode, "own"),  # type: ignore[arg-type]
+        address=task.address if own_addresses else "",
+        hostname=next((one["hostname"] for one in containers if one.get("hostname")), f"ip-{task.id[:12]}"),
+        dns=tuple(servers) or dns,
+        search=tuple(domain for each in containers for domain in each.get("dnsSearchDomains", ())),
+        hosts=hosts,
+        ports=tuple(ports),
+        labels={"cloudlet.scope": scope, "com.amazonaws.ecs.task-arn": task_arn(scope, task)},
+    )
+
+
+async def container_of(
+    cloud: Cloud, scope: str, task: Task, definition: dict[str, Any], name: str, pod: PodState, endpoint: str
+) -> Container:
+    """One container of a task, with its secrets. Raises CannotPrepare."""
+    members = next(one for one in definition["containerDefinitions"] if one["name"] == name)
+    override = override_of(task, name)
+    overrides = task.members.get("overrides", {})
+    environment = _given(scope, task, definition, name, endpoint)
+    for file in [*members.get("environmentFiles", ()), *override.get("environmentFiles", ())]:
+        environment.update(await _from_file(cloud, scope, file["value"]))
+    environment.update({one["name"]: one.get("value", "") for one in members["environment"] if "name" in one})
+    for secret in members.get("secrets", ()):
+        environment[secret["name"]] = await _secret(cloud, scope, secret["valueFrom"])
+    environment.update({one["name"]: one.get("value", "") for one in override.get("environment", ())})
+    cpu = overrides.get("cpu") or definition.get("cpu")
+    memory = override.get("memory") or members.get("memory") or overrides.get("memory") or definition.get("memory")
+    linux = members.get("linuxParameters", {})
+    return Container(
+        name=container_name(task, name),
+        pod=pod.name,
+        image=members["image"],
+        entrypoint=members.get("entryPoint") or None,
+        command=override.get("command") or members.get("command") or None,
+        environment=environment,
+        working_dir=members.get("workingDirectory", ""),
+        user=members.get("user", ""),
+        cpu=int(cpu) / 1024 if cpu else 0.0,
+        memory=int(memory) * 1024 * 1024 if memory else 0,
+        mounts=tuple(_mounts(cloud, scope, task, definition, members)),
+        ulimits={one["name"]: (one["softLimit"], one["hardLimit"]) for one in members.get("ulimits", ())},
+        read_only=members.get("readonlyRootFilesystem", False),
+        privileged=members.get("privileged", False),
+        capabilities=tuple(linux.get("capabilities", {}).get("add", ())),
+        tty=members.get("pseudoTerminal", False),
+        init=linux.get("initProcessEnabled", False),
+        labels={
+            "com.amazonaws.ecs.cluster": task.cluster,
+            "com.amazonaws.ecs.container-name": name,
+            "com.amazonaws.ecs.task-arn": task_arn(scope, task),
+            "com.amazonaws.ecs.task-definition-family": definition["family"],
+            "com.amazonaws.ecs.task-definition-version": str(definition["revision"]),
+            **members.get("dockerLabels", {}),
+        },
+    )
+
+
+def container_name(task: Task, name: str) -> str:
+    """A container's name in the engine."""
+    return f"{task.id}-{name}"
+
+
+def task_arn(scope: str, task: Task) -> str:
+    """A task's ARN."""
+    account, region = scope.split("/")
+    return f"arn:aws:ecs:{region}:{account}:task/{task.cluster}/{task.id}"
+
+
+def override_of(task: Task, name: str) -> dict[str, Any]:
+    """What RunTask said of a container."""
+    every = task.members.get("overrides", {}).get("containerOverrides") or ()
+    return next((one for one in every if one["name"] == name), {})
+
+
+def role_of(task: Task, definition: dict[str, Any]) -> str:
+    """The ARN of the task's role, or nothing."""
+    return task.members.get("overrides", {}).get("taskRoleArn") or definition.get("taskRoleArn") or ""
+
+
+def log_stream(scope: str, task: Task, members: dict[str, Any]) -> tuple[Stream, bool] | None:
+    """Where a container's lines go, and whether the group is to be made; None when nowhere."""
+    configuration = members.get("logConfiguration")
+    if configuration is None or configuration["logDriver"] != "awslogs":
+        return None
+    account, region = scope.split("/")
+    options = configuration.get("options", {})
+    prefix = options.get("awslogs-stream-prefix")
+    stream = f"{prefix}/{members['name']}/{task.id}" if prefix else container_name(task, members["name"])
+    with_group = options.get("awslogs-create-group", "false").lower() == "true"
+    return (account, options.get("awslogs-region", region), options["awslogs-group"], stream), with_group
+
+
+def volumes_folder(cloud: Cloud, task: Task) -> Path:
+    """Where the volumes are that live as long as the task."""
+    return cloud.data_dir / "ecs" / "volumes" / task.id
+
+
+def make_folders(container: Container, cloud: Cloud) -> None:
+    """Make the folders of ours that a container mounts. Any user of the container may write to them."""
+    ours = cloud.data_dir / "ecs"
+    for mount in container.mounts:
+        folder = Path(mount.source)
+        if folder.is_relative_to(ours) and not folder.is_dir():
+            folder.mkdir(parents=True)
+            folder.chmod(0o777)
+
+
+def _given(scope: str, task: Task, definition: dict[str, Any], name: str, endpoint: str) -> dict[str, str]:
+    """What every task finds in its environment."""
+    region = scope.split("/")[1]
+    id = next(one.id for one in task.containers if one.name == name)
+    door = f"{endpoint}/_cloudlet/{DOOR}/{task.key}"
+    given = {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+        "AWS_EXECUTION_ENV": f"AWS_ECS_{task.members.get('launchType', 'FARGATE')}",
+        "ECS_CONTAINER_METADATA_URI": f"{door}/v3/{id}",
+        "ECS_CONTAINER_METADATA_URI_V4": f"{door}/v4/{id}",
+        "ECS_AGENT_URI": f"{door}/api/{id}",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+    }
+    if role_of(task, definition):
+        given["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = f"{door}/credentials"
+    return given
+
+
+def _mounts(cloud: Cloud, scope: str, task: Task, definition: dict[str, Any], members: dict[str, Any]) -> list[Mount]:
+    volumes = {one["name"]: one for one in definition["volumes"] if "name" in one}
+    made = []
+    for point in members["mountPoints"]:
+        volume = volumes[point["sourceVolume"]]
+        source = _source(cloud, scope, task, volume)
+        made.append(Mount(source, point["containerPath"], point.get("readOnly", False)))
+    return made
+
+
+def _source(cloud: Cloud, scope: str, task: Task, volume: dict[str, Any]) -> str:
+    """The folder on this machine that is a volume."""
+    if path := volume.get("host", {}).get("sourcePath"):
+        return str(path)
+    ours = cloud.data_dir / "ecs"
+    if (share := volume.get("efsVolumeConfiguration")) is not None:
+        point = share.get("authorizationConfig", {}).get("accessPointId", "")
+        root = share.get("rootDirectory", "/").strip("/")
+        return str(ours / "efs" / scope / share["fileSystemId"] / point / root)
+    if volume.get("dockerVolumeConfiguration", {}).get("scope") == "shared":
+        return str(ours / "shared" / scope / volume["name"])
+    return str(volumes_folder(cloud, task) / volume["name"])
+
+
+async def _from_file(cloud: Cloud, scope: str, arn: str) -> dict[str, str]:
+    """The variables of an environment file: NAME=value lines and comments."""
+    account, region = scope.split("/")
+    bucket, _, key = arn.removeprefix("arn:aws:s3:::").partition("/")
+    try:
+        found = await cloud.call(
+            "s3", "GetObject", {"Bucket": bucket, "Key": key}, account=account, region=region, principal=SELF
+        )
+        body = found["Body"]
+        data = body if isinstance(body, bytes) else b"".join([part async for part in body])
+    except AwsError as error:
+        raise CannotPrepare(
+            "ResourceInitializationError: failed to download env files: file download command: non empty error "
+            f"stream: {error.code}: {error.message}"
+        ) from None
+    lines = (line.strip() for line in data.decode(errors="replace").splitlines())
+    pairs = (line.partition("=") for line in lines if line and not line.startswith("#") and "=" in line)
+    return {name.strip(): value for name, _, value in pairs}
+
+
+async def _secret(cloud: Cloud, scope: str, source: str) -> str:
+    """The value of a secret or of a parameter. Raises CannotPrepare with AWS's words."""
+    account, region = scope.split("/")
+    start = (
+        "ResourceInitializationError: unable to pull secrets or registry auth: execution resource retrieval failed: "
+    )
+    parts = source.split(":")
+    if len(parts) > 6 and parts[2] == "secretsmanager":
+        key, stage, version = [*parts[7:], "", "", ""][:3]
+        ask = {"SecretId": ":".join(parts[:7])}
+        ask |= {"VersionStage": stage} if stage else {}
+        ask |= {"VersionId": version} if version else {}
+        try:
+            found = await cloud.call(
+                "secretsmanager", "GetSecretValue", ask, account=account, region=parts[3] or region, principal=SELF
+            )
+        except AwsError as error:
+            raise CannotPrepare(
+                f"{start}unable to retrieve secret from asm: service call has been retried 1 time(s): "
+                f"failed to fetch secret {source} from secrets manager: {error.code}: {error.message}"
+            ) from None
+        text: str = found.get("SecretString") or found.get("SecretBinary", b"").decode(errors="replace")
+        if not key:
+            return text
+        try:
+            value = json.loads(text)[key]
+        except (ValueError, KeyError, TypeError):
+            raise CannotPrepare(
+                f"{start}unable to retrieve secret from asm: service call has been retried 1 time(s): "
+                f"retrieved secret from Secrets Manager did not contain json key {key}"
+            ) from None
+        return value if isinstance(value, str) else json.dumps(value)
+    name = source
+    if source.startswith("arn:"):
+        region, name = parts[3], parts[5].removeprefix("parameter")
+        if name.count("/") == 1:
+            name = name.removeprefix("/")
+    try:
+        found = await cloud.call(
+            "ssm",
+            "GetParameter",
+            {"Name": name, "WithDecryption": True},
+            account=account,
+            region=region,
+            principal=SELF,
+        )
+    except AwsError as error:
+        why = f"invalid parameters: {name}" if error.code == "ParameterNotFound" else f"{error.code}: {error.message}"
+        raise CannotPrepare(
+            f"{start}unable to retrieve secrets from ssm: service call has been retried 1 time(s): {why}"
+        ) from None
+    return found["Parameter"]["Value"]  # type: ignore[no-any-return]

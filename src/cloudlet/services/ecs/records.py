@@ -1,0 +1,172 @@
+"""What ECS keeps. ``members`` are named as in the API's shapes; what we decide upon has a field of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+MIGRATIONS: tuple[str, ...] = ()
+
+# The states of a task before it runs, in their order, and those of one on its way out.
+ON_THE_WAY = ("PROVISIONING", "PENDING", "ACTIVATING")
+
+
+class Cluster(msgspec.Struct, frozen=True):
+    """A cluster, named by its name. One that is deleted stays as INACTIVE for those who look."""
+
+    members: dict[str, Any]
+    tags: dict[str, str] = {}
+    status: str = "ACTIVE"
+
+
+class CapacityProvider(msgspec.Struct, frozen=True):
+    """A capacity provider, named by its name."""
+
+    members: dict[str, Any]
+    tags: dict[str, str] = {}
+
+
+class Family(msgspec.Struct, frozen=True):
+    """A family of task definitions, named by its name: its latest revision's number, and how many are active."""
+
+    latest: int
+    active: int
+
+
+class TaskDefinition(msgspec.Struct, frozen=True):
+    """A revision, named ``<family>:<number with leading zeros>``."""
+
+    members: dict[str, Any]
+    tags: dict[str, str] = {}
+
+    @property
+    def containers(self) -> list[dict[str, Any]]:
+        return self.members["containerDefinitions"]  # type: ignore[no-any-return]
+
+
+class Deployment(msgspec.Struct, frozen=True):
+    """A deployment of a service, or a task set: tasks of one task definition under one id.
+
+    ``settings`` are the members of the service that its tasks are started with. ``failures`` counts those that failed
+    since one ran well; ``failed_tasks`` counts all of them.
+    """
+
+    id: str
+    status: str  # PRIMARY or ACTIVE
+    task_definition: str  # ARN
+    created: float
+    updated: float
+    settings: dict[str, Any] = {}
+    rollout: str = "IN_PROGRESS"
+    reason: str = ""
+    failed_tasks: int = 0
+    failures: int = 0
+    last_failure: float = 0.0
+    is_rollback: bool = False
+    scale: float | None = None  # per cent of the service's desired count: a task set
+    task_set: dict[str, Any] = {}  # a task set's own members
+
+
+class Revision(msgspec.Struct, frozen=True):
+    """How a deployment ended, for a roll-back and for ``ListServiceDeployments``; named by the deployment's id."""
+
+    service: str
+    deployment: Deployment
+    status: str
+    started: float
+    finished: float = 0.0
+
+
+class Service(msgspec.Struct, frozen=True):
+    """A service, named ``<cluster>/<name>``. Newest deployments and events come first."""
+
+    members: dict[str, Any]
+    created: float
+    desired: int
+    status: str = "ACTIVE"  # ACTIVE, DRAINING, INACTIVE
+    deployments: tuple[Deployment, ...] = ()
+    events: tuple[tuple[str, float, str], ...] = ()
+    tags: dict[str, str] = {}
+    steady: bool = False
+    last_good: Deployment | None = None  # what a roll-back goes back to
+
+    @property
+    def primary(self) -> Deployment | None:
+        return next((one for one in self.deployments if one.status == "PRIMARY"), None)
+
+
+class Container(msgspec.Struct, frozen=True):
+    """A container of a task."""
+
+    name: str
+    id: str
+    image: str
+    status: str = "PENDING"
+    started: bool = False
+    exit_code: int | None = None
+    reason: str = ""
+    health: str = "UNKNOWN"
+    runtime_id: str = ""
+    digest: str = ""
+    restarts: int = 0
+
+
+class Task(msgspec.Struct, frozen=True):
+    """A task, named ``<cluster>/<id>``. ``deployment`` is its service's, or empty."""
+
+    id: str
+    cluster: str
+    task_definition: str  # ARN
+    members: dict[str, Any]
+    created: float
+    containers: tuple[Container, ...]
+    service: str = ""
+    deployment: str = ""
+    desired: str = "RUNNING"
+    status: str = "PROVISIONING"
+    health: str = "UNKNOWN"
+    balancers: list[dict[str, Any]] = []  # its service's, as they were when it was made
+    registries: list[dict[str, Any]] = []
+    grace: float = 0.0  # seconds after its start in which failed health checks do not count
+    address: str = ""
+    ports: tuple[tuple[int, str, int, str], ...] = ()  # container port, host address, host port, protocol
+    pull_started: float = 0.0
+    pull_stopped: float = 0.0
+    started: float = 0.0
+    stopping: float = 0.0
+    stopped: float = 0.0
+    execution_stopped: float = 0.0
+    stop_code: str = ""
+    stop_reason: str = ""
+    ready: bool = False  # it runs, its health checks and its load balancers' have passed
+    was_ready: bool = False  # it has been ready at some time
+    fault: str = ""  # why its service shall replace it
+    counted: bool = False  # its end has been counted by its service
+    protected_until: float = 0.0
+    key: str = ""  # the secret part of its metadata's address
+    tags: dict[str, str] = {}
+    version: int = 1
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it runs or will run, and shall go on."""
+        return self.desired == "RUNNING" and self.status != "STOPPED"
+
+    @property
+    def is_running(self) -> bool:
+        return self.desired == "RUNNING" and self.status == "RUNNING"
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """An account setting, named ``<principal's ARN, or nothing for the account's default>/<name>``."""
+
+    name: str
+    value: str
+    principal: str = ""
+
+
+class Attribute(msgspec.Struct, frozen=True):
+    """An attribute of a target, named ``<cluster>/<name>/<target>``."""
+
+    members: dict[str, Any]

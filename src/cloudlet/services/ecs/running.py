@@ -1,0 +1,379 @@
+"""One task, from its record to its last container's end. Every step may be taken again after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cloudlet.engines.containers import api as engines
+from cloudlet.engines.containers.api import ContainerState, PodState
+from cloudlet.errors import AwsError
+from cloudlet.services.ecs import preparing, sidecars
+from cloudlet.services.ecs.health import Health
+from cloudlet.services.ecs.preparing import CannotPrepare
+from cloudlet.services.ecs.records import Container, Task
+from cloudlet.services.ecs.tasks import stopping
+
+if TYPE_CHECKING:
+    from cloudlet.engines.containers.api import Engine
+    from cloudlet.services.ecs.keeping import Keeping
+
+log = logging.getLogger("cloudlet.ecs")
+
+_GRACE = 30  # seconds between the stop signal and the kill when the definition says nothing
+_ESSENTIAL = "Essential container in task exited"
+
+
+class _Failed(Exception):
+    """The task cannot go on: its message becomes the stopped reason."""
+
+
+class Runner:
+    """Carries out one task. ``poke`` says that its record may have changed; ``ended`` tells of a container's end."""
+
+    def __init__(self, keeper: Keeping, scope: str, task: Task) -> None:
+        self._keeper = keeper
+        self._scope = scope
+        self._key = f"{task.cluster}/{task.id}"
+        self.id = task.id
+        self._news = asyncio.Event()
+        self._exits: dict[str, ContainerState] = {}
+        self._health: dict[str, Health] = {}
+        self._pod: PodState | None = None
+        self._healths: dict[str, str] = {}
+        self._restarted: dict[str, float] = {}
+
+    @property
+    def task(self) -> Task:
+        """The task as it is stored now."""
+        record = self._keeper.tasks.get(self._scope, self._key)
+        assert record is not None
+        return record.value
+
+    def poke(self) -> None:
+        """Look at the record again."""
+        self._news.set()
+
+    def ended(self, name: str, state: ContainerState) -> None:
+        """A container has ended."""
+        self._exits[name] = state
+        self._news.set()
+
+    async def run(self) -> None:
+        """From where the task stands to its end."""
+        found = self._keeper.definition(self._scope, self.task.task_definition)
+        assert found is not None
+        definition = found.members
+        try:
+            if self.task.desired == "RUNNING":
+                await self._start_and_watch(definition)
+        except (_Failed, CannotPrepare, engines.EngineMissing, engines.CannotStart) as error:
+            await self._fail("TaskFailedToStart", str(error))
+        except AwsError as error:
+            await self._fail("TaskFailedToStart", f"{error.code}: {error.message}")
+        finally:
+            for health in self._health.values():
+                health.stop()
+        await self._put_down(definition)
+
+    # Up
+
+    async def _start_and_watch(self, definition: dict[str, Any]) -> None:
+        engine = await self._keeper.engine()
+        own_addresses = self._keeper.abilities.own_addresses
+        dns = await self._keeper.name_servers()
+        pod = await engine.create_pod(preparing.pod_of(self._scope, self.task, definition, own_addresses, dns))
+        self._pod = pod
+        await self._change(
+            status="PENDING" if self.task.status == "PROVISIONING" else self.task.status,
+            address=pod.address,
+            ports=tuple((port.container, port.address, port.host, port.protocol) for port in pod.ports),
+        )
+        await self._keeper.relay.open(pod.name, pod.namespace)
+        await self._adopt(definition)
+        if any(not one.started for one in self.task.containers):
+            await self._pull(engine, definition)
+        while self.task.desired == "RUNNING":
+            self._news.clear()
+            await self._note_exits(definition)
+            if self.task.desired != "RUNNING":
+                break
+            if await self._start_due(engine, definition, pod):
+                continue
+            if self.task.status in ("PENDING", "PROVISIONING") and all(one.started for one in self.task.containers):
+                await self._change(status="ACTIVATING")
+                await self._keeper.connect(self._scope, self.task, definition)
+                now = self._keeper.clock.now()
+                await self._change(status="RUNNING", started=now)
+            elif self.task.status == "ACTIVATING":
+                await self._keeper.connect(self._scope, self.task, definition)
+                await self._change(status="RUNNING", started=self.task.started or self._keeper.clock.now())
+            await self._judge(definition)
+            await self._news.wait()
+
+    async def _adopt(self, definition: dict[str, Any]) -> None:
+        """Take up what an earlier run of the control plane has started."""
+        known = self._keeper.recovered.get(self.id, {})
+        for one in self.task.containers:
+            state = known.get(preparing.container_name(self.task, one.name))
+            if state is not None and one.exit_code is None:
+                if not one.started:
+                    await self._change_container(one.name, started=True, status="RUNNING")
+                if state.exit_code is not None:
+                    self._exits[one.name] = state
+                else:
+                    self._watch(definition, one.name)
+            elif one.started and one.exit_code is None and one.status != "STOPPED" and one.name not in self._exits:
+                await self._fail("TerminationNotice", "This machine, or Cloudlet, was started anew")
+                return
+
+    async def _pull(self, engine: Engine, definition: dict[str, Any]) -> None:
+        if self.task.pull_stopped:
+            return
+        await self._change(pull_started=self._keeper.clock.now())
+        for image in {one["image"] for one in definition["containerDefinitions"]}:
+            if not self._keeper.abilities.images or image.startswith("/"):
+                continue
+            try:
+                digest = await engine.ensure_image(image)
+            except engines.ImageMissing as error:
+                raise _Failed(_cannot_pull(error)) from None
+            for one in self.task.containers:
+                if one.image == image:
+                    await self._change_container(one.name, digest=digest)
+            if self.task.desired != "RUNNING":
+                return
+        await self._change(pull_stopped=self._keeper.clock.now())
+
+    async def _start_due(self, engine: Engine, definition: dict[str, Any], pod: PodState) -> bool:
+        """Start the next container whose dependencies have come true; whether there was one."""
+        for members in definition["containerDefinitions"]:
+            one = self._container(members["name"])
+            if one.started or one.status == "STOPPED" or not self._may_start(definition, members):
+                continue
+            await self._start(engine, definition, members, pod)
+            return True
+        return False
+
+    def _may_start(self, definition: dict[str, Any], members: dict[str, Any]) -> bool:
+        """Whether a container's dependencies have come true. Raises _Failed when one never will."""
+        for dependency in members.get("dependsOn", ()):
+            name, condition = dependency["containerName"], dependency["condition"]
+            other = self._container(name)
+            has_ended = other.status == "STOPPED"
+            if condition == "START":
+                met = other.started
+            elif condition == "COMPLETE":
+                met = has_ended
+            elif condition == "SUCCESS":
+                met = has_ended and other.exit_code == 0
+            else:
+                met = other.health == "HEALTHY"
+            never = (condition == "SUCCESS" and has_ended and other.exit_code != 0) or (
+                condition == "HEALTHY" and (has_ended or other.health == "UNHEALTHY")
+            )
+            if never:
+                raise _Failed(
+                    f"Container '{members['name']}' cannot start: its dependency '{name}' did not become {condition}."
+                )
+            if not met:
+                return False
+        proxy = definition.get("proxyConfiguration")
+        if proxy is not None and members["name"] != proxy["containerName"]:
+            return self._container(proxy["containerName"]).started
+        return True
+
+    async def _start(self, engine: Engine, definition: dict[str, Any], members: dict[str, Any], pod: PodState) -> None:
+        keeper, name = self._keeper, members["name"]
+        endpoint = keeper.relay.endpoint(pod.name, pod.namespace, keeper.abilities.host_address)
+        container: engines.Container | None = await preparing.container_of(
+            keeper.cloud, self._scope, self.task, definition, name, pod, endpoint
+        )
+        assert container is not None
+        if (place := preparing.log_stream(self._scope, self.task, members)) is not None:
+            try:
+                await keeper.shipping.make(*place)
+            except AwsError as error:
+                raise _Failed(
+                    "ResourceInitializationError: failed to validate logger args: create stream has been retried 1 "
+                    f"times: failed to create Cloudwatch log stream: {error.code}: {error.message} : exit status 1"
+                ) from None
+            keeper.shipping.direct(container.name, place[0])
+        await asyncio.to_thread(preparing.make_folders, container, keeper.cloud)
+        if definition.get("proxyConfiguration", {}).get("containerName") == name:
+            container = await sidecars.prepare(keeper.cloud, self._scope, self.task, definition, pod, container)
+            if container is None:
+                await self._change_container(name, started=True, status="RUNNING")
+                return
+        try:
+            state = await engine.run(container)
+        except engines.ImageMissing as error:
+            raise _Failed(_cannot_pull(error)) from None
+        except engines.CannotStart as error:
+            await self._change_container(name, status="STOPPED", reason=f"CannotStartContainerError: {error}")
+            raise _Failed(f"CannotStartContainerError: {error}") from None
+        await self._change_container(
+            name,
+            started=True,
+            status="RUNNING",
+            runtime_id=f"{self.id}-{abs(hash(name)) % 10**10}" if not state.pid else f"{self.id}-{state.pid}",
+            digest=state.image_digest or self._container(name).digest,
+        )
+        if state.exit_code is not None:
+            self._exits.setdefault(name, state)
+        else:
+            self._watch(definition, name)
+
+    def _watch(self, definition: dict[str, Any], name: str) -> None:
+        """Begin a container's health checks, and know where its lines go."""
+        members = next(one for one in definition["containerDefinitions"] if one["name"] == name)
+        if (place := preparing.log_stream(self._scope, self.task, members)) is not None:
+            self._keeper.shipping.direct(preparing.container_name(self.task, name), place[0])
+        check = members.get("healthCheck")
+        if check is not None and check["command"][0] != "NONE" and name not in self._health:
+            self._health[name] = Health(
+                self._keeper, preparing.container_name(self.task, name), check, lambda state: self._judged(name, state)
+            )
+            self._health[name].start()
+
+    def _judged(self, name: str, state: str) -> None:
+        self._healths[name] = state
+        self._news.set()
+
+    async def _judge(self, definition: dict[str, Any]) -> None:
+        """Carry over what health checks found, to the container, the task and its service."""
+        for name, state in list(self._healths.items()):
+            if self._container(name).health != state and self._container(name).status == "RUNNING":
+                await self._change_container(name, health=state)
+        checked = [one for one in definition["containerDefinitions"] if one["essential"] and "healthCheck" in one]
+        states = [self._container(one["name"]).health for one in checked]
+        health = "UNKNOWN"
+        if "UNHEALTHY" in states:
+            health = "UNHEALTHY"
+        elif states and all(state == "HEALTHY" for state in states):
+            health = "HEALTHY"
+        if health != self.task.health:
+            await self._change(health=health)
+            await self._keeper.tell_health(self._scope, self.task)
+        await self._keeper.judge(self._scope, self.task, bool(checked))
+
+    async def _note_exits(self, definition: dict[str, Any]) -> None:
+        """Record the containers that have ended: an essential one takes the task with it."""
+        while self._exits:
+            name, state = self._exits.popitem()
+            members = next(one for one in definition["containerDefinitions"] if one["name"] == name)
+            health = self._health.pop(name, None)
+            if health is not None:
+                health.stop()
+            self._healths.pop(name, None)
+            if await self._restart(members, state):
+                continue
+            await self._change_container(
+                name, status="STOPPED", exit_code=state.exit_code, reason=state.reason, started=True
+            )
+            if members["essential"] and self.task.desired == "RUNNING":
+                is_early = self.task.status in ("PROVISIONING", "PENDING")
+                reason = state.reason if "OutOfMemory" in state.reason else _ESSENTIAL
+                code = "EssentialContainerExited"
+                await self._fail(code, reason if not is_early else _ESSENTIAL if not state.reason else state.reason)
+
+    async def _restart(self, members: dict[str, Any], state: ContainerState) -> bool:
+        """Start a container again whose restart policy says so; whether it does."""
+        policy = members.get("restartPolicy") or {}
+        one, now = self._container(members["name"]), self._keeper.clock.now()
+        least = policy.get("restartAttemptPeriod", 300)
+        ran = now - self._restarted.get(members["name"], self.task.started or now)
+        if not policy.get("enabled") or state.exit_code in policy.get("ignoredExitCodes", ()) or ran < least:
+            return False
+        self._restarted[members["name"]] = now
+        engine = await self._keeper.engine()
+        await engine.remove(preparing.container_name(self.task, one.name))
+        await self._change_container(one.name, started=False, status="PENDING", restarts=one.restarts + 1)
+        return True
+
+    # Down
+
+    async def _put_down(self, definition: dict[str, Any]) -> None:
+        """Take the task out of what sends it traffic, stop its containers, remove its network."""
+        if self.task.status == "STOPPED":
+            return
+        keeper = self._keeper
+        if self.task.status in ("RUNNING", "ACTIVATING", "DEACTIVATING"):
+            await self._change(status="DEACTIVATING", ready=False)
+            await keeper.disconnect(self._scope, self.task)
+        await self._change(status="STOPPING")
+        try:
+            engine = await keeper.engine()
+        except engines.EngineMissing:
+            engine = None
+        if engine is not None:
+            await self._stop_containers(engine, definition)
+        await self._change(status="DEPROVISIONING", execution_stopped=keeper.clock.now())
+        await keeper.relay.close(self.id)
+        await sidecars.finish(keeper.cloud, self._scope, self.task, definition)
+        if engine is not None:
+            await engine.remove_pod(self.id)
+        await keeper.shipping.flush()
+        for one in self.task.containers:
+            keeper.shipping.forget(preparing.container_name(self.task, one.name))
+        await asyncio.to_thread(shutil.rmtree, preparing.volumes_folder(keeper.cloud, self.task), True)
+        keeper.recovered.pop(self.id, None)
+        await self._change(
+            status="STOPPED",
+            stopped=keeper.clock.now(),
+            containers=tuple(msgspec.structs.replace(one, status="STOPPED") for one in self.task.containers),
+        )
+
+    async def _stop_containers(self, engine: Engine, definition: dict[str, Any]) -> None:
+        """Stop containers before those that they depend on; independent ones at once."""
+        left = {one["name"]: one for one in definition["containerDefinitions"]}
+        while left:
+            needed = {other["containerName"] for one in left.values() for other in one.get("dependsOn", ())}
+            wave = [name for name in left if name not in needed] or list(left)
+            await asyncio.gather(*(self._stop_container(engine, left[name]) for name in wave))
+            for name in wave:
+                del left[name]
+
+    async def _stop_container(self, engine: Engine, members: dict[str, Any]) -> None:
+        one = self._container(members["name"])
+        name = preparing.container_name(self.task, one.name)
+        if one.status != "STOPPED" and (one.started or self._pod is not None):
+            await engine.stop(name, float(members.get("stopTimeout", _GRACE)))
+        state = self._exits.pop(one.name, None)
+        if state is not None and one.exit_code is None:
+            await self._change_container(
+                one.name, exit_code=state.exit_code, reason=one.reason or state.reason, status="STOPPED"
+            )
+        if one.started:
+            await engine.remove(name)
+
+    async def _fail(self, code: str, reason: str) -> None:
+        """The task ends by itself; if somebody has stopped it before, that is the reason."""
+        await self._keeper.db.write(lambda tx: self._stop_in(tx, code, reason))
+
+    def _stop_in(self, tx: Any, code: str, reason: str) -> None:
+        record = self._keeper.tasks.get(self._scope, self._key, tx)
+        if record is not None and record.value.is_active:
+            made = stopping(record.value, code, reason, self._keeper.clock.now())
+            self._keeper.tasks.put(tx, self._scope, self._key, made)
+
+    # The record
+
+    def _container(self, name: str) -> Container:
+        return next(one for one in self.task.containers if one.name == name)
+
+    async def _change(self, **changes: Any) -> None:
+        await self._keeper.change_task(self._scope, self.task, **changes)
+        self._keeper.task_changed(self._scope, self.task)
+
+    async def _change_container(self, name: str, **changes: Any) -> None:
+        await self._keeper.change_container(self._scope, self.task, name, **changes)
+        self._keeper.task_changed(self._scope, self.task)
+
+
+def _cannot_pull(error: Exception) -> str:
+    return f"CannotPullContainerError: {error}"

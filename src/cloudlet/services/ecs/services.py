@@ -1,0 +1,494 @@
+"""Services: how many tasks of what there should be. Keeping them so is in ``keeping.py``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from cloudlet.errors import AwsError, not_implemented
+from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.ecs import validation
+from cloudlet.services.ecs.base import client_error, from_tags, invalid, last, page, to_tags
+from cloudlet.services.ecs.controller import desired_count, new_deployment_id, wanted, with_primary
+from cloudlet.services.ecs.records import ON_THE_WAY, Deployment, Service, Task, TaskDefinition
+from cloudlet.services.ecs.tasks import Tasks
+from cloudlet.store import Tx
+
+# What tasks of a deployment are started with: members of the service that a new deployment takes over.
+SETTINGS = (
+    "launchType",
+    "capacityProviderStrategy",
+    "platformVersion",
+    "platformFamily",
+    "networkConfiguration",
+    "loadBalancers",
+    "serviceRegistries",
+)
+_SHOWN = ("launchType", "capacityProviderStrategy", "platformVersion", "platformFamily", "networkConfiguration")
+_AS_GIVEN = (
+    "serviceName",
+    "loadBalancers",
+    "serviceRegistries",
+    "networkConfiguration",
+    "placementConstraints",
+    "placementStrategy",
+    "healthCheckGracePeriodSeconds",
+    "enableExecuteCommand",
+    "enableECSManagedTags",
+    "propagateTags",
+    "availabilityZoneRebalancing",
+)
+_BRIEF = (
+    "serviceDeploymentArn",
+    "serviceArn",
+    "clusterArn",
+    "startedAt",
+    "createdAt",
+    "finishedAt",
+    "targetServiceRevisionArn",
+    "status",
+    "statusReason",
+)
+_NOT_HERE = ("vpcLatticeConfigurations", "gatewayConnectors", "volumeConfigurations", "monitoring")
+
+
+class Services(Tasks):
+    """Operations on services."""
+
+    async def CreateService(self, call: Call, input: Input) -> Output:
+        self._refuse(call, input)
+        name = self.checked_name(input["serviceName"], "Service")
+        cluster = self.cluster(call, input)
+        controller = (input.get("deploymentController") or {}).get("type", "ECS")
+        strategy = input.get("schedulingStrategy", "REPLICA")
+        definition: TaskDefinition | None = None
+        launch = self.launch_of(call.scope, cluster, input)
+        if controller == "EXTERNAL":
+            if "taskDefinition" in input:
+                raise invalid("TaskDefinition can not be specified when the deployment controller is EXTERNAL.")
+        elif "taskDefinition" not in input:
+            raise invalid("TaskDefinition can not be blank.")
+        else:
+            definition = self.usable_definition(call.scope, input["taskDefinition"])
+            validation.check_fits(definition.members, launch["kind"], input.get("networkConfiguration"))
+            check_containers(definition, input)
+        if strategy == "DAEMON" and launch["kind"] == "FARGATE":
+            raise invalid("The daemon scheduling strategy is not supported on Fargate.")
+        if strategy == "DAEMON" and "desiredCount" in input:
+            raise invalid("The daemon scheduling strategy does not support a desired count for services.")
+        if strategy == "REPLICA" and "desiredCount" not in input and controller != "EXTERNAL":
+            raise invalid("Desired count can not be empty for services with the REPLICA scheduling strategy.")
+        members = {key: input[key] for key in _AS_GIVEN if key in input}
+        members |= {
+            "schedulingStrategy": strategy,
+            "deploymentController": {"type": controller},
+            "deploymentConfiguration": _configuration(input.get("deploymentConfiguration") or {}, strategy),
+            **launch_members(launch),
+        }
+        for key in ("loadBalancers", "serviceRegistries", "placementConstraints", "placementStrategy"):
+            members.setdefault(key, [])
+        members.setdefault("enableECSManagedTags", False)
+        members.setdefault("enableExecuteCommand", False)
+        members.setdefault("propagateTags", "NONE")
+        members.setdefault("availabilityZoneRebalancing", "DISABLED")
+        if "role" in input:
+            role = input["role"]
+            members["roleArn"] = role if role.startswith("arn:") else f"arn:aws:iam::{call.account}:role/{role}"
+        members["createdBy"] = call.principal or f"arn:aws:iam::{call.account}:root"
+        if members["loadBalancers"]:
+            members.setdefault("healthCheckGracePeriodSeconds", 0)
+            await self.check_balancers(call.scope, members["loadBalancers"])
+        if members["serviceRegistries"]:
+            await self.check_registries(members["serviceRegistries"])
+        now = self.clock.now()
+        made = Service(
+            members, now, 0 if strategy == "DAEMON" else input.get("desiredCount", 0), tags=from_tags(input.get("tags"))
+        )
+        if definition is not None:
+            made = with_primary(made, self._new_deployment(made, definition, now))
+
+        def work(tx: Tx) -> Service:
+            self.cluster(call, input, tx)
+            known = self.services.get(call.scope, f"{cluster}/{name}", tx)
+            if known is not None and known.value.status != "INACTIVE":
+                if known.value.status == "DRAINING":
+                    raise invalid("Unable to Start a service that is still Draining.")
+                if msgspec.structs.replace(made, **_moments(known.value)) == known.value:
+                    return known.value
+                raise invalid("Creation of service was not idempotent.")
+            self.services.put(tx, call.scope, f"{cluster}/{name}", made)
+            return made
+
+        await self.db.write(work)
+        self.look_after(call.scope, f"{cluster}/{name}")
+        return {"service": self._described(call.scope, cluster, name, True)}
+
+    async def UpdateService(self, call: Call, input: Input) -> Output:
+        self._refuse(call, input)
+        if "deploymentController" in input:
+            raise not_implemented("UpdateService with deploymentController")
+        cluster = self.cluster(call, input)
+        name = last(input["service"])
+        old = self.service(call, cluster, name)
+        is_external = old.members["deploymentController"]["type"] == "EXTERNAL"
+        if is_external and "taskDefinition" in input:
+            raise invalid("Unable to update task definition on services with an EXTERNAL deployment controller.")
+        if old.members["schedulingStrategy"] == "DAEMON" and "desiredCount" in input:
+            raise invalid("The daemon scheduling strategy does not support a desired count for services.")
+        definition = None
+        if not is_external:
+            primary = old.primary
+            assert primary is not None
+            identifier = input.get("taskDefinition") or primary.task_definition
+            definition = (
+                self.usable_definition(call.scope, identifier)
+                if "taskDefinition" in input
+                else self.definition(call.scope, identifier)
+            )
+        changes = {key: input[key] for key in _AS_GIVEN if key in input}
+        if "deploymentConfiguration" in input:
+            merged = {**old.members["deploymentConfiguration"], **input["deploymentConfiguration"]}
+            changes["deploymentConfiguration"] = _configuration(merged, old.members["schedulingStrategy"])
+        if "capacityProviderStrategy" in input or "platformVersion" in input:
+            ask: Input = {key: input[key] for key in ("capacityProviderStrategy", "platformVersion") if key in input}
+            if "capacityProviderStrategy" not in ask:
+                for key in ("launchType", "capacityProviderStrategy"):
+                    if key in old.members:
+                        ask[key] = old.members[key]
+            changes |= launch_members(self.launch_of(call.scope, cluster, ask))
+        if definition is not None:
+            members = {**old.members, **changes}
+            kind = "FARGATE" if "platformVersion" in members else "EC2"
+            validation.check_fits(definition.members, kind, members.get("networkConfiguration"))
+            check_containers(definition, members)
+        if changes.get("loadBalancers"):
+            await self.check_balancers(call.scope, changes["loadBalancers"])
+        if changes.get("serviceRegistries"):
+            await self.check_registries(changes["serviceRegistries"])
+        now = self.clock.now()
+
+        def work(tx: Tx) -> None:
+            service = self.service(call, cluster, name, tx)
+            members = {**service.members, **changes}
+            if "capacityProviderStrategy" in changes:
+                members.pop("launchType", None)
+            made = msgspec.structs.replace(
+                service, members=members, desired=input.get("desiredCount", service.desired), steady=False
+            )
+            if definition is not None and service.primary is not None:
+                new = self._new_deployment(made, definition, now)
+                before = service.primary
+                if (
+                    input.get("forceNewDeployment")
+                    or new.task_definition != before.task_definition
+                    or new.settings != before.settings
+                ):
+                    made = with_primary(made, new)
+            self.services.put(tx, call.scope, f"{cluster}/{name}", made)
+
+        await self.db.write(work)
+        self.look_after(call.scope, f"{cluster}/{name}")
+        return {"service": self._described(call.scope, cluster, name, True)}
+
+    async def DeleteService(self, call: Call, input: Input) -> Output:
+        cluster = self.cluster(call, input)
+        name = last(input["service"])
+
+        def work(tx: Tx) -> None:
+            service = self.service(call, cluster, name, tx)
+            is_daemon = service.members["schedulingStrategy"] == "DAEMON"
+            if not input.get("force") and not is_daemon:
+                if service.desired > 0:
+                    raise invalid("The service cannot be stopped while it is scaled above 0.")
+                if any(one.scale is not None for one in service.deployments):
+                    raise invalid("The service cannot be stopped while deployments are active.")
+            self.services.put(
+                tx,
+                call.scope,
+                f"{cluster}/{name}",
+                msgspec.structs.replace(service, status="DRAINING", desired=0, steady=False),
+            )
+
+        await self.db.write(work)
+        self.look_after(call.scope, f"{cluster}/{name}")
+        return {"service": self._described(call.scope, cluster, name, True)}
+
+    async def DescribeServices(self, call: Call, input: Input) -> Output:
+        cluster = self.cluster(call, input)
+        if not input["services"]:
+            raise invalid("Services cannot be empty.")
+        if len(input["services"]) > 10:
+            raise invalid("Services cannot have more than 10 elements.")
+        found, failures = [], []
+        for identifier in input["services"]:
+            name = last(identifier)
+            if self.services.get(call.scope, f"{cluster}/{name}") is None:
+                arn = self.arn(call.scope, "service", f"{cluster}/{name}")
+                failures.append({"arn": arn, "reason": "MISSING"})
+            else:
+                found.append(self._described(call.scope, cluster, name, "TAGS" in (input.get("include") or ())))
+        return {"services": found, "failures": failures}
+
+    async def ListServices(self, call: Call, input: Input) -> Output:
+        cluster = self.cluster(call, input)
+        if input.get("resourceManagementType", "CUSTOMER") != "CUSTOMER":
+            return {"serviceArns": []}
+        found = [
+            record.name
+            for record in self.services.list(call.scope, f"{cluster}/")
+            if record.value.status == "ACTIVE"
+            and ("launchType" not in input or record.value.members.get("launchType") == input["launchType"])
+            and (
+                "schedulingStrategy" not in input
+                or record.value.members["schedulingStrategy"] == input["schedulingStrategy"]
+            )
+        ]
+        return page("serviceArns", [self.arn(call.scope, "service", name) for name in found], input, 10)
+
+    async def ListServiceDeployments(self, call: Call, input: Input) -> Output:
+        cluster, name = self.cluster(call, input), last(input["service"])
+        record = self.services.get(call.scope, f"{cluster}/{name}")
+        if record is None:
+            raise AwsError("ServiceNotFoundException", "Service not found.")
+        found = [
+            one
+            for one in self._deployments(call.scope, cluster, name, record.value)
+            if not input.get("status") or one["status"] in input["status"]
+        ]
+        brief = [{key: one[key] for key in _BRIEF if key in one} for one in found]
+        return page("serviceDeployments", brief, input)
+
+    async def DescribeServiceDeployments(self, call: Call, input: Input) -> Output:
+        found, failures = [], []
+        for arn in input["serviceDeploymentArns"]:
+            parts = arn.split("/")
+            record = self.services.get(call.scope, "/".join(parts[1:3])) if len(parts) == 4 else None
+            every = self._deployments(call.scope, parts[1], parts[2], record.value) if record is not None else []
+            one = next((one for one in every if one["serviceDeploymentArn"] == arn), None)
+            if one is None:
+                failures.append({"arn": arn, "reason": "MISSING"})
+            else:
+                found.append({key: value for key, value in one.items() if key != "targetServiceRevisionArn"})
+        return {"serviceDeployments": found, "failures": failures}
+
+    # What the keeper carries out
+
+    def look_after(self, scope: str, name: str) -> None:
+        """Compare a service with its tasks soon."""
+        raise NotImplementedError
+
+    async def check_balancers(self, scope: str, balancers: list[dict[str, Any]]) -> None:
+        """Raises InvalidParameterException for a load balancer that tasks cannot be registered with."""
+        raise NotImplementedError
+
+    async def check_registries(self, registries: list[dict[str, Any]]) -> None:
+        """Raises NotImplemented where Cloud Map is not there."""
+        raise NotImplementedError
+
+    # Parts
+
+    def _refuse(self, call: Call, input: Input) -> None:
+        """Name what is not here."""
+        operation = call.operation or "CreateService"
+        for name in _NOT_HERE:
+            if input.get(name):
+                raise not_implemented(f"{operation} with {name}")
+        if (input.get("serviceConnectConfiguration") or {}).get("enabled"):
+            raise not_implemented(f"{operation} with serviceConnectConfiguration")
+        controller = (input.get("deploymentController") or {}).get("type", "ECS")
+        if controller == "CODE_DEPLOY":
+            raise not_implemented(f"{operation} with the deployment controller CODE_DEPLOY")
+        settings = input.get("deploymentConfiguration") or {}
+        if settings.get("strategy", "ROLLING") != "ROLLING":
+            raise not_implemented(f"{operation} with the deployment strategy {settings['strategy']}")
+        if settings.get("lifecycleHooks"):
+            raise not_implemented(f"{operation} with lifecycleHooks")
+        if (settings.get("alarms") or {}).get("enable"):
+            raise not_implemented(f"{operation} with deploymentConfiguration.alarms")
+        if (settings.get("deploymentCircuitBreaker") or {}).get("thresholdConfiguration"):
+            raise not_implemented(f"{operation} with deploymentCircuitBreaker.thresholdConfiguration")
+        for balancer in input.get("loadBalancers") or ():
+            if "loadBalancerName" in balancer:
+                raise not_implemented(f"{operation} with a Classic Load Balancer")
+            if "advancedConfiguration" in balancer:
+                raise not_implemented(f"{operation} with loadBalancers.advancedConfiguration")
+
+    def _new_deployment(self, service: Service, definition: TaskDefinition, now: float) -> Deployment:
+        settings = {key: service.members[key] for key in SETTINGS if key in service.members}
+        return Deployment(
+            id=new_deployment_id(),
+            status="PRIMARY",
+            task_definition=definition.members["taskDefinitionArn"],
+            created=now,
+            updated=now,
+            settings=settings,
+            reason="",
+        )
+
+    def _described(self, scope: str, cluster: str, name: str, with_tags: bool) -> dict[str, Any]:
+        record = self.services.get(scope, f"{cluster}/{name}")
+        assert record is not None
+        service = record.value
+        tasks = self.tasks_of(scope, cluster, name)
+        is_external = service.members["deploymentController"]["type"] == "EXTERNAL"
+        shown = [_described_deployment(service, one, tasks) for one in service.deployments] if not is_external else []
+        described = {
+            "serviceArn": self.arn(scope, "service", f"{cluster}/{name}"),
+            "clusterArn": self.arn(scope, "cluster", cluster),
+            "status": service.status,
+            "desiredCount": desired_count(service) if service.status == "ACTIVE" else 0,
+            "runningCount": sum(task.status == "RUNNING" for task in tasks),
+            "pendingCount": sum(task.status in ON_THE_WAY for task in tasks),
+            "createdAt": service.created,
+            "events": [{"id": id, "createdAt": when, "message": text} for id, when, text in service.events],
+            "deployments": shown,
+            "roleArn": f"arn:aws:iam::{scope.split('/')[0]}:role/aws-service-role/ecs.amazonaws.com/"
+            "AWSServiceRoleForECS",
+            **service.members,
+        }
+        if is_external:
+            described["taskSets"] = [
+                self.described_task_set(scope, cluster, service, one) for one in service.deployments
+            ]
+        if with_tags:
+            described["tags"] = to_tags(service.tags)
+        return described
+
+    def described_task_set(self, scope: str, cluster: str, service: Service, one: Deployment) -> dict[str, Any]:
+        """A deployment as the task set that it is."""
+        name = service.members["serviceName"]
+        tasks = [task for task in self.tasks_of(scope, cluster, name) if task.deployment == one.id]
+        running = sum(task.status == "RUNNING" for task in tasks)
+        count = wanted(one, service.desired)
+        return {
+            "id": one.id,
+            "taskSetArn": self.arn(scope, "task-set", f"{cluster}/{name}/{one.id}"),
+            "serviceArn": self.arn(scope, "service", f"{cluster}/{name}"),
+            "clusterArn": self.arn(scope, "cluster", cluster),
+            "status": one.status,
+            "taskDefinition": one.task_definition,
+            "computedDesiredCount": count,
+            "pendingCount": sum(task.status in ON_THE_WAY for task in tasks),
+            "runningCount": running,
+            "createdAt": one.created,
+            "updatedAt": one.updated,
+            "scale": {"value": one.scale or 0.0, "unit": "PERCENT"},
+            "stabilityStatus": "STEADY_STATE" if running == count else "STABILIZING",
+            "stabilityStatusAt": one.updated,
+            **one.settings,
+            **one.task_set,
+        }
+
+    def _deployments(self, scope: str, cluster: str, name: str, service: Service) -> list[dict[str, Any]]:
+        """Deployments under way and those that ended, newest first, as service deployments."""
+        states = {"COMPLETED": "SUCCESSFUL", "FAILED": "STOPPED", "IN_PROGRESS": "IN_PROGRESS"}
+        full = f"{cluster}/{name}"
+        found: list[dict[str, Any]] = []
+        known = {one.id: one for one in service.deployments}
+        ended = {one.id: one for one in self._ended_deployments(scope, full)}
+        for one in sorted({**ended, **known}.values(), key=lambda one: -one.created):
+            number = one.id.rpartition("/")[2]
+            state = states[one.rollout] if one.id in known or one.rollout != "IN_PROGRESS" else "STOPPED"
+            revision = self.arn(scope, "service-revision", f"{full}/{number}")
+            shown = {
+                "serviceDeploymentArn": self.arn(scope, "service-deployment", f"{full}/{number}"),
+                "serviceArn": self.arn(scope, "service", full),
+                "clusterArn": self.arn(scope, "cluster", cluster),
+                "createdAt": one.created,
+                "startedAt": one.created,
+                "updatedAt": one.updated,
+                "targetServiceRevisionArn": revision,
+                "targetServiceRevision": {"arn": revision},
+                "status": "ROLLBACK_SUCCESSFUL" if one.is_rollback and state == "SUCCESSFUL" else state,
+                "deploymentConfiguration": service.members["deploymentConfiguration"],
+            }
+            if one.rollout != "IN_PROGRESS":
+                shown["finishedAt"] = one.updated
+            if one.reason:
+                shown["statusReason"] = one.reason
+            found.append(shown)
+        return found
+
+    def _ended_deployments(self, scope: str, service: str) -> list[Deployment]:
+        return [record.value.deployment for record in self.revisions.list(scope, f"{service}/")]
+
+
+def _described_deployment(service: Service, one: Deployment, tasks: list[Task]) -> dict[str, Any]:
+    own = [task for task in tasks if task.deployment == one.id]
+    return {
+        "id": one.id,
+        "status": one.status,
+        "taskDefinition": one.task_definition,
+        "desiredCount": wanted(one, desired_count(service)) if service.status == "ACTIVE" else 0,
+        "pendingCount": sum(task.status in ON_THE_WAY for task in own),
+        "runningCount": sum(task.status == "RUNNING" for task in own),
+        "failedTasks": one.failed_tasks,
+        "createdAt": one.created,
+        "updatedAt": one.updated,
+        "rolloutState": one.rollout,
+        "rolloutStateReason": one.reason or f"ECS deployment {one.id} in progress.",
+        **{key: one.settings[key] for key in _SHOWN if key in one.settings},
+    }
+
+
+def _configuration(settings: dict[str, Any], strategy: str) -> dict[str, Any]:
+    """A deployment configuration with AWS's defaults. Raises InvalidParameterException."""
+    is_daemon = strategy == "DAEMON"
+    made = {
+        "deploymentCircuitBreaker": {"enable": False, "rollback": False},
+        "maximumPercent": 100 if is_daemon else 200,
+        "minimumHealthyPercent": 0 if is_daemon else 100,
+        "strategy": "ROLLING",
+        "bakeTimeInMinutes": 0,
+        **settings,
+    }
+    if made["bakeTimeInMinutes"]:
+        raise not_implemented("a deployment with bakeTimeInMinutes")
+    if not 0 <= made["minimumHealthyPercent"] <= 100:
+        raise invalid("minimumHealthyPercent must be between 0 and 100.")
+    if made["maximumPercent"] < 100 and not is_daemon:
+        raise invalid("maximumPercent must be at least 100.")
+    if made["maximumPercent"] == 100 and made["minimumHealthyPercent"] == 100:
+        raise invalid("Both maximumPercent and minimumHealthyPercent cannot be 100 as this will block deployments.")
+    return made
+
+
+def launch_members(launch: dict[str, Any]) -> dict[str, Any]:
+    members = dict(launch["members"])
+    members.pop("capacityProviderName", None)
+    if launch["strategy"]:
+        members.pop("launchType", None)
+        members["capacityProviderStrategy"] = launch["strategy"]
+    return members
+
+
+def check_containers(definition: TaskDefinition, members: dict[str, Any]) -> None:
+    """That load balancers and registries name containers and ports that are there."""
+    ports = {one["name"]: {port["containerPort"] for port in one["portMappings"]} for one in definition.containers}
+    for balancer in members.get("loadBalancers") or ():
+        container, port = balancer.get("containerName"), balancer.get("containerPort")
+        if "targetGroupArn" not in balancer:
+            raise invalid("loadBalancers must have a targetGroupArn.")
+        if container not in ports:
+            raise invalid(f"The container {container} does not exist in the task definition.")
+        if port not in ports[container]:
+            raise invalid(f"The container {container} did not have a container port {port} defined.")
+    for registry in members.get("serviceRegistries") or ():
+        container = registry.get("containerName")
+        if container is not None and container not in ports:
+            raise invalid(f"The container {container} does not exist in the task definition.")
+    if (members.get("loadBalancers") or ()) and len(members["loadBalancers"]) > 5:
+        raise client_error("load balancers can have at most 5 items.")
+
+
+def _moments(service: Service) -> dict[str, Any]:
+    """What differs between two services that were asked for with the same words."""
+    return {
+        "created": service.created,
+        "deployments": service.deployments,
+        "events": service.events,
+        "steady": service.steady,
+        "last_good": service.last_good,
+        "status": service.status,
+    }

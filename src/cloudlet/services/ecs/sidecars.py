@@ -1,0 +1,50 @@
+"""Where App Mesh joins a task: its ``proxyConfiguration`` makes a container the proxy of all others' traffic."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cloudlet.errors import AwsError, not_implemented
+
+if TYPE_CHECKING:
+    from cloudlet.engines.containers.api import Container, PodState
+    from cloudlet.services.api import Cloud
+    from cloudlet.services.ecs.records import Task
+
+
+async def check(cloud: Cloud, members: dict[str, Any]) -> None:
+    """Raises ClientException for a proxy that is no container, NotImplemented where App Mesh is not there."""
+    proxy = members["proxyConfiguration"]
+    if proxy["containerName"] not in [one["name"] for one in members["containerDefinitions"]]:
+        raise AwsError("ClientException", f"Proxy container '{proxy['containerName']}' is not in the task definition.")
+    if members.get("networkMode") != "awsvpc":
+        raise AwsError("ClientException", "proxyConfiguration is only supported when networkMode is awsvpc.")
+    try:
+        appmesh = await cloud.service("appmesh")
+    except AwsError:
+        raise not_implemented("RegisterTaskDefinition with proxyConfiguration, without the service appmesh") from None
+    if not hasattr(appmesh, "sidecar"):
+        raise not_implemented("RegisterTaskDefinition with proxyConfiguration")
+
+
+async def prepare(
+    cloud: Cloud, scope: str, task: Task, definition: dict[str, Any], pod: PodState, container: Container
+) -> Container | None:
+    """The proxy's container as it shall run, or None where App Mesh runs the proxy itself.
+
+    Called before any container of the task starts, again after a restart of the control plane, and once for a task:
+    ``appmesh.sidecar(scope, task, proxyConfiguration, pod, container)`` makes the pod's traffic pass the proxy.
+    """
+    if "proxyConfiguration" not in definition:
+        return container
+    appmesh: Any = await cloud.service("appmesh")
+    made: Container | None = await appmesh.sidecar(scope, task, definition["proxyConfiguration"], pod, container)
+    return made
+
+
+async def finish(cloud: Cloud, scope: str, task: Task, definition: dict[str, Any]) -> None:
+    """The task has ended: ``appmesh.sidecar_gone(scope, task)`` forgets its proxy."""
+    if "proxyConfiguration" in definition:
+        appmesh: Any = await cloud.service("appmesh")
+        if hasattr(appmesh, "sidecar_gone"):
+            await appmesh.sidecar_gone(scope, task)

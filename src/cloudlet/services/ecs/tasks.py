@@ -1,0 +1,392 @@
+"""Tasks: run, stopped, described. What happens to them is in ``running.py``."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import Any
+
+import msgspec
+
+from cloudlet.errors import AwsError, not_implemented
+from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.ecs import validation
+from cloudlet.services.ecs.base import Base, from_tags, invalid, last, new_id, page, to_tags
+from cloudlet.services.ecs.records import Container, Task, TaskDefinition
+from cloudlet.store import Tx
+
+_MOST = 10  # tasks of one RunTask
+_PROTECTION = 120  # minutes, when nothing else is asked
+_OVERRIDES = ("command", "cpu", "environment", "environmentFiles", "memory", "memoryReservation", "name")
+
+
+class Tasks(Base):
+    """Operations on tasks."""
+
+    async def RunTask(self, call: Call, input: Input) -> Output:
+        for name in ("volumeConfigurations",):
+            if input.get(name):
+                raise not_implemented(f"RunTask with {name}")
+        cluster = self.cluster(call, input)
+        count = input.get("count", 1)
+        if not 1 <= count <= _MOST:
+            raise invalid("count must be between 1 and 10.")
+        definition = self.usable_definition(call.scope, input["taskDefinition"])
+        launch = self.launch_of(call.scope, cluster, input)
+        validation.check_fits(definition.members, launch["kind"], input.get("networkConfiguration"))
+        overrides = _checked_overrides(definition, input.get("overrides") or {})
+        tags = from_tags(input.get("tags"))
+        if input.get("propagateTags") == "TASK_DEFINITION":
+            tags = {**definition.tags, **tags}
+        if input.get("enableECSManagedTags"):
+            tags["aws:ecs:clusterName"] = cluster
+        members = {
+            **launch["members"],
+            "overrides": overrides,
+            "group": input.get("group") or f"family:{definition.members['family']}",
+            "enableExecuteCommand": input.get("enableExecuteCommand", False),
+            **({"startedBy": input["startedBy"]} if "startedBy" in input else {}),
+            **({"networkConfiguration": input["networkConfiguration"]} if "networkConfiguration" in input else {}),
+        }
+        now = self.clock.now()
+        made = [new_task(definition, cluster, members, now, tags=tags) for _ in range(count)]
+
+        def work(tx: Tx) -> None:
+            self.cluster(call, input, tx)
+            for task in made:
+                self.tasks.put(tx, call.scope, f"{cluster}/{task.id}", task)
+
+        await self.db.write(work)
+        for task in made:
+            self.take_up(call.scope, task)
+        return {"tasks": [self.described_task(call.scope, task, True) for task in made], "failures": []}
+
+    async def StartTask(self, call: Call, input: Input) -> Output:
+        raise not_implemented("StartTask: this machine runs all tasks, without container instances")
+
+    async def StopTask(self, call: Call, input: Input) -> Output:
+        cluster = self.cluster(call, input)
+        task = self._task(call, cluster, input["task"])
+        reason = input.get("reason") or "Task stopped by user"
+        await self.order_stop(call.scope, task, "UserInitiated", reason)
+        return {"task": self.described_task(call.scope, self._task(call, cluster, input["task"]), True)}
+
+    async def DescribeTasks(self, call: Call, input: Input) -> Output:
+        cluster = self.cluster(call, input)
+        if not input["tasks"]:
+            raise invalid("Tasks cannot be empty.")
+        if len(input["tasks"]) > 100:
+            raise invalid("Tasks cannot have more than 100 elements.")
+        found, failures = [], []
+        for identifier in input["tasks"]:
+            record = self.tasks.get(call.scope, f"{cluster}/{last(identifier)}")
+            if record is None:
+                arn = self.arn(call.scope, "task", f"{cluster}/{last(identifier)}")
+                failures.append({"arn": arn, "reason": "MISSING"})
+            else:
+                found.append(self.described_task(call.scope, record.value, "TAGS" in (input.get("include") or ())))
+        return {"tasks": found, "failures": failures}
+
+    async def ListTasks(self, call: Call, input: Input) -> Output:
+        cluster = self.cluster(call, input)
+        if "daemonName" in input:
+            raise not_implemented("ListTasks with daemonName")
+        wanted = input.get("desiredStatus") or "RUNNING"
+        service = last(input["serviceName"]) if "serviceName" in input else None
+        if service is not None and self.services.get(call.scope, f"{cluster}/{service}") is None:
+            raise AwsError("ServiceNotFoundException", "Service not found.")
+        found = [
+            task
+            for record in self.tasks.list(call.scope, f"{cluster}/")
+            if (task := record.value).desired == wanted
+            and (service is None or task.service == service)
+            and ("family" not in input or last(task.task_definition).partition(":")[0] == input["family"])
+            and ("startedBy" not in input or task.members.get("startedBy") == input["startedBy"])
+            and ("launchType" not in input or task.members.get("launchType") == input["launchType"])
+            and "containerInstance" not in input
+        ]
+        arns = [self.arn(call.scope, "task", f"{cluster}/{task.id}") for task in found]
+        return page("taskArns", arns, input)
+
+    async def UpdateTaskProtection(self, call: Call, input: Input) -> Output:
+        cluster = self.cluster(call, input)
+        minutes = input.get("expiresInMinutes", _PROTECTION)
+        if not 1 <= minutes <= 2880:
+            raise invalid("expiresInMinutes must be between 1 and 2880.")
+        until = self.clock.now() + minutes * 60 if input["protectionEnabled"] else 0.0
+        for identifier in input.get("tasks") or ():
+            task = self._task(call, cluster, identifier)
+            if not task.service:
+                raise invalid("Task protection is only supported for tasks of a service.")
+            await self.change_task(call.scope, task, protected_until=until)
+        return await self.GetTaskProtection(call, input)
+
+    async def GetTaskProtection(self, call: Call, input: Input) -> Output:
+        cluster = self.cluster(call, input)
+        found, failures, now = [], [], self.clock.now()
+        for identifier in input.get("tasks") or ():
+            arn = self.arn(call.scope, "task", f"{cluster}/{last(identifier)}")
+            record = self.tasks.get(call.scope, f"{cluster}/{last(identifier)}")
+            if record is None:
+                failures.append({"arn": arn, "reason": "MISSING"})
+                continue
+            until = record.value.protected_until
+            found.append(
+                {"taskArn": arn, "protectionEnabled": until > now, **({"expirationDate": until} if until > now else {})}
+            )
+        return {"protectedTasks": found, "failures": failures}
+
+    # What operations, services and runners share
+
+    def take_up(self, scope: str, task: Task) -> None:
+        """Begin to carry out a task that is stored."""
+        raise NotImplementedError
+
+    async def order_stop(self, scope: str, task: Task, code: str, reason: str) -> None:
+        """Want a task stopped; the first reason counts."""
+
+        def work(tx: Tx) -> None:
+            record = self.tasks.get(scope, f"{task.cluster}/{task.id}", tx)
+            if record is not None and record.value.is_active:
+                self.tasks.put(tx, scope, record.name, stopping(record.value, code, reason, self.clock.now()))
+
+        await self.db.write(work)
+        record = self.tasks.get(scope, f"{task.cluster}/{task.id}")
+        if record is not None:
+            self.take_up(scope, record.value)
+
+    async def change_task(self, scope: str, task: Task, **changes: Any) -> Task | None:
+        """Change some of a task as it is when it is this change's turn; None when the task is gone."""
+
+        def work(tx: Tx) -> Task | None:
+            record = self.tasks.get(scope, f"{task.cluster}/{task.id}", tx)
+            if record is None:
+                return None
+            made = msgspec.structs.replace(record.value, **changes)
+            if made == record.value:
+                return made
+            made = msgspec.structs.replace(made, version=record.value.version + 1)
+            self.tasks.put(tx, scope, record.name, made)
+            return made
+
+        return await self.db.write(work)
+
+    async def change_container(self, scope: str, task: Task, name: str, **changes: Any) -> None:
+        """Change one container of a task, whatever happens to the others meanwhile."""
+
+        def work(tx: Tx) -> None:
+            record = self.tasks.get(scope, f"{task.cluster}/{task.id}", tx)
+            if record is not None:
+                containers = tuple(
+                    msgspec.structs.replace(one, **changes) if one.name == name else one
+                    for one in record.value.containers
+                )
+                if containers != record.value.containers:
+                    made = msgspec.structs.replace(
+                        record.value, containers=containers, version=record.value.version + 1
+                    )
+                    self.tasks.put(tx, scope, record.name, made)
+
+        await self.db.write(work)
+
+    def _task(self, call: Call, cluster: str, identifier: str) -> Task:
+        record = self.tasks.get(call.scope, f"{cluster}/{last(identifier)}")
+        if record is None:
+            raise invalid("The referenced task was not found.")
+        return record.value
+
+    def launch_of(self, scope: str, cluster: str, input: Input) -> dict[str, Any]:
+        """What a launch type or a capacity provider strategy means: ``kind``, and the members that say so."""
+        strategy = input.get("capacityProviderStrategy")
+        if strategy and "launchType" in input:
+            raise invalid("Specifying both a launch type and capacity provider strategy is not supported.")
+        if not strategy and "launchType" not in input:
+            record = self.clusters.get(scope, cluster)
+            strategy = record.value.members.get("defaultCapacityProviderStrategy") if record is not None else None
+        version = input.get("platformVersion")
+        fargate = {"platformVersion": "1.4.0" if version in (None, "LATEST") else version, "platformFamily": "Linux"}
+        if strategy:
+            name = last(max(strategy, key=lambda one: (one.get("base", 0), one.get("weight", 0)))["capacityProvider"])
+            if name not in ("FARGATE", "FARGATE_SPOT") and self.providers.get(scope, name) is None:
+                raise invalid(
+                    "The specified capacity provider was not found. Specify a valid name or ARN and try again."
+                )
+            kind = "FARGATE" if name.startswith("FARGATE") else "EC2"
+            members = {"capacityProviderName": name, "launchType": kind, **(fargate if kind == "FARGATE" else {})}
+            return {"kind": kind, "members": members, "strategy": strategy}
+        kind = input.get("launchType") or "EC2"
+        if kind not in ("EC2", "FARGATE"):
+            raise not_implemented(f"the launch type {kind}")
+        members = {"launchType": kind, **(fargate if kind == "FARGATE" else {})}
+        return {"kind": kind, "members": members, "strategy": None}
+
+    def described_task(self, scope: str, task: Task, with_tags: bool) -> dict[str, Any]:
+        """A task as the API shows it."""
+        found = self.definition(scope, task.task_definition)
+        definition: dict[str, Any] = found.members if found is not None else {}
+        arn = self.arn(scope, "task", f"{task.cluster}/{task.id}")
+        members = {key: value for key, value in task.members.items() if key != "networkConfiguration"}
+        overrides = members.pop("overrides", {})
+        named = {one["name"] for one in overrides.get("containerOverrides", ())}
+        members["overrides"] = {
+            "inferenceAcceleratorOverrides": [],
+            **overrides,
+            "containerOverrides": [
+                *overrides.get("containerOverrides", ()),
+                *({"name": one.name} for one in task.containers if one.name not in named),
+            ],
+        }
+        eni = f"eni-{task.id[:17]}"
+        is_awsvpc = definition.get("networkMode") == "awsvpc"
+        interfaces = (
+            [{"attachmentId": _attachment(task), "privateIpv4Address": task.address}]
+            if is_awsvpc and task.address
+            else []
+        )
+        described = {
+            "taskArn": arn,
+            "clusterArn": self.arn(scope, "cluster", task.cluster),
+            "taskDefinitionArn": task.task_definition,
+            "desiredStatus": task.desired,
+            "lastStatus": task.status,
+            "healthStatus": task.health,
+            "createdAt": task.created,
+            "version": task.version,
+            "availabilityZone": f"{scope.split('/')[1]}a",
+            "attributes": [{"name": "ecs.cpu-architecture", "value": _architecture()}],
+            "attachments": [],
+            "connectivity": "CONNECTED" if task.address or task.started else "DISCONNECTED",
+            "containers": [
+                {
+                    "containerArn": self.arn(scope, "container", f"{task.cluster}/{task.id}/{one.id}"),
+                    "taskArn": arn,
+                    "name": one.name,
+                    "image": one.image,
+                    "lastStatus": one.status,
+                    "healthStatus": one.health,
+                    "networkInterfaces": interfaces,
+                    "networkBindings": [] if is_awsvpc else _bindings(task, definition, one.name),
+                    "cpu": str(_container(definition, one.name).get("cpu", 0)),
+                    **({"exitCode": one.exit_code} if one.exit_code is not None else {}),
+                    **({"reason": one.reason} if one.reason else {}),
+                    **({"runtimeId": one.runtime_id} if one.runtime_id else {}),
+                    **({"imageDigest": one.digest} if one.digest else {}),
+                    **({"memory": str(m)} if (m := _container(definition, one.name).get("memory")) else {}),
+                }
+                for one in task.containers
+            ],
+            **members,
+            "tags": to_tags(task.tags) if with_tags else [],
+        }
+        if is_awsvpc:
+            network = task.members.get("networkConfiguration", {}).get("awsvpcConfiguration", {})
+            details = [
+                {"name": "subnetId", "value": (network.get("subnets") or [""])[0]},
+                {"name": "networkInterfaceId", "value": eni},
+                {"name": "privateIPv4Address", "value": task.address},
+            ]
+            state = "ATTACHED" if task.address else "PRECREATED"
+            described["attachments"] = [
+                {
+                    "id": _attachment(task),
+                    "type": "ElasticNetworkInterface",
+                    "status": "DELETED" if task.status == "STOPPED" else state,
+                    "details": details if task.address else details[:1],
+                }
+            ]
+        for key in ("cpu", "memory"):
+            value = overrides.get(key) or definition.get(key)
+            described[key] = value or str(sum(one.get(key, 0) for one in definition.get("containerDefinitions", ())))
+        if members.get("launchType") == "FARGATE":
+            storage = overrides.get("ephemeralStorage") or definition.get("ephemeralStorage") or {"sizeInGiB": 20}
+            described["ephemeralStorage"] = storage
+        for key, value in (
+            ("pullStartedAt", task.pull_started),
+            ("pullStoppedAt", task.pull_stopped),
+            ("startedAt", task.started),
+            ("stoppingAt", task.stopping),
+            ("executionStoppedAt", task.execution_stopped),
+            ("stoppedAt", task.stopped),
+        ):
+            if value:
+                described[key] = value
+        if task.address or task.started:
+            described["connectivityAt"] = task.started or task.created
+        if task.stop_code:
+            described["stopCode"] = task.stop_code
+        if task.stop_reason:
+            described["stoppedReason"] = task.stop_reason
+        return described
+
+
+def new_task(
+    definition: TaskDefinition,
+    cluster: str,
+    members: dict[str, Any],
+    now: float,
+    *,
+    service: str = "",
+    deployment: str = "",
+    tags: dict[str, str] | None = None,
+) -> Task:
+    """A task that nobody has started yet."""
+    return Task(
+        id=new_id(),
+        cluster=cluster,
+        task_definition=definition.members["taskDefinitionArn"],
+        members=members,
+        created=now,
+        containers=tuple(Container(one["name"], new_id(), one["image"]) for one in definition.containers),
+        service=service,
+        deployment=deployment,
+        key=secrets.token_urlsafe(16),
+        tags=tags or {},
+    )
+
+
+def stopping(task: Task, code: str, reason: str, now: float) -> Task:
+    """The task as one that shall stop."""
+    return msgspec.structs.replace(
+        task, desired="STOPPED", stopping=now, stop_code=code, stop_reason=reason, ready=False, version=task.version + 1
+    )
+
+
+def _checked_overrides(definition: TaskDefinition, overrides: dict[str, Any]) -> dict[str, Any]:
+    names = {one["name"] for one in definition.containers}
+    for one in overrides.get("containerOverrides") or ():
+        if one.get("name") not in names:
+            raise invalid(f"Override for container named {one.get('name')} is not a container in the TaskDefinition.")
+        for key in one:
+            if key not in _OVERRIDES:
+                raise not_implemented(f"RunTask with containerOverrides.{key}")
+    if overrides.get("inferenceAcceleratorOverrides"):
+        raise not_implemented("RunTask with inferenceAcceleratorOverrides")
+    for key in ("cpu", "memory"):
+        if key in overrides and not re.fullmatch(r"\d+", overrides[key]):
+            raise invalid(f"Invalid '{key}' setting for task.")
+    return overrides
+
+
+def _container(definition: dict[str, Any], name: str) -> dict[str, Any]:
+    return next((one for one in definition.get("containerDefinitions", ()) if one["name"] == name), {})
+
+
+def _bindings(task: Task, definition: dict[str, Any], container: str) -> list[dict[str, Any]]:
+    own = {(one["containerPort"], one["protocol"]) for one in _container(definition, container).get("portMappings", ())}
+    return [
+        {"bindIP": address, "containerPort": port, "hostPort": host, "protocol": protocol}
+        for port, address, host, protocol in task.ports
+        if (port, protocol) in own
+    ]
+
+
+def _attachment(task: Task) -> str:
+    """An id of the task's network interface that is always the same."""
+    text = task.id[::-1]
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def _architecture() -> str:
+    import platform
+
+    return {"aarch64": "arm64", "arm64": "arm64"}.get(platform.machine(), "x86_64")

@@ -1,0 +1,304 @@
+"""What makes a task definition valid, and its members as AWS gives them back."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from cloudlet.errors import AwsError, not_implemented
+from cloudlet.services.api import Input
+from cloudlet.services.ecs.base import client_error
+
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,255}\Z")
+_GB = 1024
+# What Fargate runs: CPU units, and the MiB that each may have.
+# https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-cpu-memory-error.html
+FARGATE: dict[int, tuple[int, ...]] = {
+    256: (512, _GB, 2 * _GB),
+    512: tuple(range(_GB, 4 * _GB + 1, _GB)),
+    1024: tuple(range(2 * _GB, 8 * _GB + 1, _GB)),
+    2048: tuple(range(4 * _GB, 16 * _GB + 1, _GB)),
+    4096: tuple(range(8 * _GB, 30 * _GB + 1, _GB)),
+    8192: tuple(range(16 * _GB, 60 * _GB + 1, 4 * _GB)),
+    16384: tuple(range(32 * _GB, 120 * _GB + 1, 8 * _GB)),
+}
+# Members that nothing here carries out: (member of the definition), (of a container), (of its linuxParameters).
+_NOT_OF_TASK = ("inferenceAccelerators", "enableFaultInjection", "trustedExecutionConfiguration", "pidMode", "ipcMode")
+_NOT_OF_CONTAINER = (
+    "repositoryCredentials",
+    "volumesFrom",
+    "resourceRequirements",
+    "firelensConfiguration",
+    "credentialSpecs",
+    "systemControls",
+    "dockerSecurityOptions",
+    "disableNetworking",
+)
+_NOT_OF_LINUX = ("devices", "tmpfs", "sharedMemorySize", "maxSwap", "swappiness")
+_LOG_DRIVERS = ("awslogs", "json-file")  # json-file stays with the engine
+_FARGATE_NOT = ("links", "privileged", "extraHosts", "dnsServers", "dnsSearchDomains", "hostname")
+
+
+def normalized(input: Input) -> dict[str, Any]:
+    """The members of a valid definition with AWS's defaults. Raises ClientException and NotImplemented."""
+    if not _NAME.match(input["family"]):
+        raise client_error("Family contains invalid characters.")
+    if not input["containerDefinitions"]:
+        raise client_error("Container list cannot be empty.")
+    _refuse(input)
+    members = {key: value for key, value in input.items() if key not in ("tags", "containerDefinitions")}
+    for container in input["containerDefinitions"]:
+        _check_names(container)
+    fargate = "FARGATE" in input.get("requiresCompatibilities", ())
+    if input.get("requiresCompatibilities") and "EXTERNAL" in input["requiresCompatibilities"]:
+        raise not_implemented("RegisterTaskDefinition with requiresCompatibilities EXTERNAL")
+    if "MANAGED_INSTANCES" in input.get("requiresCompatibilities", ()):
+        raise not_implemented("RegisterTaskDefinition with requiresCompatibilities MANAGED_INSTANCES")
+    for key, unit in (("cpu", "vCPU"), ("memory", "GB")):
+        if key in members:
+            members[key] = str(_amount(members[key], unit, key))
+    if fargate:
+        _check_fargate(members, input["containerDefinitions"])
+    members.setdefault("networkMode", "bridge")
+    members.setdefault("volumes", [])
+    members.setdefault("placementConstraints", [])
+    members["containerDefinitions"] = [_container(one, members) for one in input["containerDefinitions"]]
+    _check_together(members)
+    awsvpc_fits = members.get("networkMode") == "awsvpc" and "cpu" in members and "memory" in members
+    members["compatibilities"] = ["EC2", "FARGATE"] if fargate or awsvpc_fits else ["EC2"]
+    return members
+
+
+def _refuse(input: Input) -> None:
+    """Name what is not here before anything else is looked at."""
+    operation = "RegisterTaskDefinition"
+    for name in _NOT_OF_TASK:
+        if input.get(name):
+            raise not_implemented(f"{operation} with {name}")
+    if input.get("runtimePlatform", {}).get("operatingSystemFamily", "LINUX") != "LINUX":
+        raise not_implemented(f"{operation} with an operatingSystemFamily other than LINUX")
+    for volume in input.get("volumes", ()):
+        for name in ("fsxWindowsFileServerVolumeConfiguration", "s3filesVolumeConfiguration", "configuredAtLaunch"):
+            if volume.get(name):
+                raise not_implemented(f"{operation} with {name}")
+        driver = volume.get("dockerVolumeConfiguration", {}).get("driver", "local")
+        if driver != "local":
+            raise not_implemented(f"{operation} with the volume driver {driver}")
+    for container in input["containerDefinitions"]:
+        for name in _NOT_OF_CONTAINER:
+            if container.get(name):
+                raise not_implemented(f"{operation} with {name}")
+        linux = container.get("linuxParameters", {})
+        for name in _NOT_OF_LINUX:
+            if linux.get(name):
+                raise not_implemented(f"{operation} with linuxParameters.{name}")
+        if linux.get("capabilities", {}).get("drop"):
+            raise not_implemented(f"{operation} with linuxParameters.capabilities.drop")
+        log = container.get("logConfiguration")
+        if log is not None and log["logDriver"] not in _LOG_DRIVERS:
+            raise not_implemented(f"{operation} with the log driver {log['logDriver']}")
+        for name in ("awslogs-datetime-format", "awslogs-multiline-pattern"):
+            if log is not None and name in log.get("options", {}):
+                raise not_implemented(f"{operation} with the log option {name}")
+        if log is not None and log.get("secretOptions"):
+            raise not_implemented(f"{operation} with logConfiguration.secretOptions")
+
+
+def _amount(text: str, unit: str, key: str) -> int:
+    """CPU units or MiB: a number, or an amount such as ``.5 vCPU`` and ``2 GB``."""
+    found = re.fullmatch(r"\s*(\d*\.?\d+)\s*(" + unit + r")?\s*", text, re.IGNORECASE)
+    if found is None or (found[2] is None and not found[1].isdigit()):
+        raise client_error(f"Invalid '{key}' setting for task. Value: {text}")
+    return int(float(found[1]) * 1024) if found[2] else int(found[1])
+
+
+def _check_fargate(members: dict[str, Any], containers: list[dict[str, Any]]) -> None:
+    if members.get("networkMode", "awsvpc") != "awsvpc":
+        raise client_error("Fargate only supports network mode ‘awsvpc’.")
+    if "networkMode" not in members:
+        raise client_error("Fargate only supports network mode ‘awsvpc’.")
+    if "cpu" not in members or "memory" not in members:
+        missing = "cpu" if "cpu" not in members else "memory"
+        raise client_error(f"Fargate requires that '{missing}' be defined at the task level.")
+    cpu, memory = int(members["cpu"]), int(members["memory"])
+    if memory not in FARGATE.get(cpu, ()):
+        raise client_error(
+            f"No Fargate configuration exists for given values: {cpu} CPU, {memory} memory. "
+            "See the Amazon ECS documentation for the valid values."
+        )
+    if not 21 <= members.get("ephemeralStorage", {}).get("sizeInGiB", 21) <= 200:
+        raise client_error("Ephemeral storage must be between 21 GiB and 200 GiB.")
+    if members.get("placementConstraints"):
+        raise client_error("Fargate does not support task definition placement constraints.")
+    for volume in members.get("volumes", ()):
+        if volume.get("host", {}).get("sourcePath"):
+            raise client_error("host.sourcePath should not be set for volumes in Fargate.")
+        if "dockerVolumeConfiguration" in volume:
+            raise client_error("Fargate does not support Docker volumes.")
+    for container in containers:
+        for name in _FARGATE_NOT:
+            if container.get(name):
+                raise client_error(f"The '{name}' parameter is not supported for Fargate.")
+        if members.get("executionRoleArn") is None:
+            if ".dkr.ecr." in container.get("image", ""):
+                raise client_error("Fargate requires task definition to have execution role ARN to support ECR images.")
+            if container.get("logConfiguration", {}).get("logDriver") == "awslogs":
+                raise client_error(
+                    "Fargate requires task definition to have execution role ARN to support log driver awslogs."
+                )
+    for container in containers:
+        if container.get("secrets") and members.get("executionRoleArn") is None:
+            raise client_error("When you are specifying container secrets, you must also specify an execution role.")
+
+
+def _check_names(container: dict[str, Any]) -> None:
+    if not container.get("name"):
+        raise client_error("Container.name should not be null or empty.")
+    if not _NAME.match(container["name"]):
+        raise client_error("Container.name contains invalid characters.")
+    if not container.get("image"):
+        raise client_error("Container.image should not be null or empty.")
+    if any(character.isspace() for character in container["image"]):
+        raise client_error("Container.image contains invalid characters.")
+
+
+def _container(container: dict[str, Any], members: dict[str, Any]) -> dict[str, Any]:
+    """A container's members with AWS's defaults."""
+    name = container["name"]
+    memory, reserved = container.get("memory"), container.get("memoryReservation")
+    if memory is None and reserved is None and "memory" not in members:
+        raise client_error(
+            f"Invalid setting for container '{name}'. "
+            "At least one of 'memory' or 'memoryReservation' must be specified."
+        )
+    if memory is not None and memory < 6:
+        raise client_error(f"Invalid setting for container '{name}'. 'memory' must be at least 6 MiB.")
+    if memory is not None and reserved is not None and reserved > memory:
+        raise client_error(
+            f"Invalid setting for container '{name}'. 'memory' must be greater than or equal to 'memoryReservation'."
+        )
+    ports = [_port(one, members.get("networkMode", "bridge")) for one in container.get("portMappings", ())]
+    made = {
+        **container,
+        "cpu": container.get("cpu", 0),
+        "essential": container.get("essential", True),
+        "environment": container.get("environment", []),
+        "mountPoints": container.get("mountPoints", []),
+        "volumesFrom": [],
+        "portMappings": ports,
+    }
+    made["systemControls"] = []
+    if (check := container.get("healthCheck")) is not None:
+        if check["command"][:1] not in (["CMD"], ["CMD-SHELL"], ["NONE"]):
+            raise client_error("Container.healthCheck.command must begin with CMD or CMD-SHELL.")
+        made["healthCheck"] = {"interval": 30, "timeout": 5, "retries": 3, **check}
+        for key, low, high in (("interval", 5, 300), ("timeout", 2, 60), ("retries", 1, 10), ("startPeriod", 0, 300)):
+            if not low <= made["healthCheck"].get(key, low) <= high:
+                raise client_error(f"Container.healthCheck.{key} must be between {low} and {high}.")
+    log = container.get("logConfiguration")
+    if log is not None and log["logDriver"] == "awslogs" and "awslogs-group" not in log.get("options", {}):
+        raise client_error("Log driver awslogs requires options: awslogs-group")
+    for file in container.get("environmentFiles", ()):
+        if not file["value"].startswith("arn:aws:s3:::"):
+            raise client_error("Invalid S3 ARN for environment file.")
+    if "FARGATE" in members.get("requiresCompatibilities", ()) and not 0 <= container.get("stopTimeout", 30) <= 120:
+        raise client_error("Container.stopTimeout must be between 0 and 120 seconds for Fargate.")
+    return made
+
+
+def _port(mapping: dict[str, Any], mode: str) -> dict[str, Any]:
+    made = {"protocol": "tcp", **mapping}
+    if "containerPortRange" in mapping:
+        raise not_implemented("RegisterTaskDefinition with containerPortRange")
+    if "containerPort" not in mapping:
+        raise client_error("Container port is required in port mappings.")
+    if not 0 < mapping["containerPort"] < 65536 or not 0 <= mapping.get("hostPort", 0) < 65536:
+        raise client_error("Port must be between 0 and 65535.")
+    if mode in ("awsvpc", "host"):
+        if mapping.get("hostPort") not in (None, mapping["containerPort"]):
+            raise client_error(
+                f"When networkMode={mode}, the host ports and container ports in port mappings must match."
+            )
+        made["hostPort"] = mapping["containerPort"]
+    else:
+        made.setdefault("hostPort", 0)
+    return made
+
+
+def _check_together(members: dict[str, Any]) -> None:
+    """What containers say of each other and of the task."""
+    containers = members["containerDefinitions"]
+    names = [one["name"] for one in containers]
+    if len(set(names)) < len(names):
+        raise client_error("Container names must be unique.")
+    if not any(one["essential"] for one in containers):
+        raise client_error("At least one container must be marked as essential.")
+    volumes = {one.get("name") for one in members["volumes"]}
+    needs: dict[str, list[str]] = {}
+    for container in containers:
+        for mount in container["mountPoints"]:
+            if mount.get("sourceVolume") not in volumes:
+                raise client_error(f"Unknown volume '{mount.get('sourceVolume')}'.")
+        for dependency in container.get("dependsOn", ()):
+            other = next((one for one in containers if one["name"] == dependency["containerName"]), None)
+            if other is None or other is container:
+                raise client_error(
+                    f"Container '{container['name']}' depends on an invalid container '{dependency['containerName']}'."
+                )
+            if dependency["condition"] in ("SUCCESS", "COMPLETE") and other["essential"]:
+                raise client_error(
+                    "A container with a dependency condition of SUCCESS or COMPLETE cannot depend on an essential "
+                    "container."
+                )
+            if dependency["condition"] == "HEALTHY" and "healthCheck" not in other:
+                raise client_error(
+                    f"A container with a dependency condition of HEALTHY requires container '{other['name']}' to have "
+                    "a health check."
+                )
+            needs.setdefault(container["name"], []).append(other["name"])
+        for link in container.get("links", ()):
+            if members.get("networkMode", "bridge") != "bridge":
+                raise client_error("Links are only supported when networkMode is bridge.")
+            if link.partition(":")[0] not in names:
+                raise client_error(f"Invalid link: {link}")
+    _check_cycles(needs)
+    if "memory" in members:
+        whole, parts = int(members["memory"]), sum(one.get("memoryReservation", 0) for one in containers)
+        if any(one.get("memory", 0) > whole for one in containers) or parts > whole:
+            raise client_error("Invalid 'memory' setting for container: it is larger than the task's memory.")
+    if "cpu" in members and sum(one["cpu"] for one in containers) > int(members["cpu"]):
+        raise client_error("The sum of all container cpu values cannot be greater than the value of the task cpu.")
+
+
+def _check_cycles(needs: dict[str, list[str]]) -> None:
+    done: set[str] = set()
+
+    def visit(name: str, way: tuple[str, ...]) -> None:
+        if name in way:
+            raise client_error("Container dependencies contain a cycle: " + " -> ".join((*way, name)))
+        if name not in done:
+            for other in needs.get(name, ()):
+                visit(other, (*way, name))
+            done.add(name)
+
+    for name in needs:
+        visit(name, ())
+
+
+def check_fits(definition: dict[str, Any], launch: str, network: dict[str, Any] | None) -> None:
+    """Whether tasks of a definition can be started so. Raises InvalidParameterException."""
+    if launch not in definition["compatibilities"]:
+        raise AwsError("InvalidParameterException", f"Task definition does not support launch_type {launch}.")
+    if definition.get("networkMode") == "awsvpc":
+        if not network or "awsvpcConfiguration" not in network:
+            raise AwsError(
+                "InvalidParameterException",
+                "Network Configuration must be provided when networkMode 'awsvpc' is specified.",
+            )
+        if not network["awsvpcConfiguration"].get("subnets"):
+            raise AwsError("InvalidParameterException", "subnets can not be empty.")
+    elif network and "awsvpcConfiguration" in network:
+        raise AwsError(
+            "InvalidParameterException",
+            "Network Configuration is not valid for the given networkMode of this task definition.",
+        )
