@@ -1,0 +1,53 @@
+"""EC2's networks. What an account has from its beginning is made in ``defaults.py`` when it is first looked at.
+
+VPCs are in ``vpcs.py``, subnets in ``subnets.py``, and so on: one concept a file. All is kept as items (``records.py``)
+that a transaction sees as a ``World``.
+"""
+
+from __future__ import annotations
+
+from cloudlet.services.ec2.account import Account
+from cloudlet.services.ec2.acls import Acls
+from cloudlet.services.ec2.addresses import Addresses
+from cloudlet.services.ec2.dhcp import Dhcp
+from cloudlet.services.ec2.endpoints import Endpoints
+from cloudlet.services.ec2.gateways import Gateways
+from cloudlet.services.ec2.groups import Groups
+from cloudlet.services.ec2.interfaces import Interfaces
+from cloudlet.services.ec2.key_pairs import KeyPairs
+from cloudlet.services.ec2.peering import Peering
+from cloudlet.services.ec2.prefix_lists import PrefixLists
+from cloudlet.services.ec2.routes import Routes
+from cloudlet.services.ec2.subnets import Subnets
+from cloudlet.services.ec2.tagging import Tagging
+from cloudlet.services.ec2.vpcs import Vpcs
+
+
+class Service(
+    Vpcs,
+    Subnets,
+    Routes,
+    Gateways,
+    Addresses,
+    Interfaces,
+    Groups,
+    Acls,
+    Endpoints,
+    Peering,
+    Dhcp,
+    PrefixLists,
+    Tagging,
+    KeyPairs,
+    Account,
+):
+    """The networks that templates describe, tasks take their addresses from, and load balancers are put into."""
+
+    def resources_of(self, account: str, region: str) -> list[dict[str, str]]:
+        world = self.world(f"{account}/{region}")
+        shown = {"vpc": "AWS::EC2::VPC", "subnet": "AWS::EC2::Subnet", "sg": "AWS::EC2::SecurityGroup"}
+        return [
+            {"type": shown[prefix], "name": item.tags.get("Name", item.id), "arn": world.arn(kind, item.id)}
+            for prefix, kind in (("vpc", "vpc"), ("subnet", "subnet"), ("sg", "security-group"))
+            for item in world.every()
+            if item.id.startswith(f"{prefix}-")
+        ]

@@ -1,0 +1,126 @@
+"""An account's network in a region, as one transaction sees and changes it."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+from msgspec.structs import replace
+
+from cloudlet.errors import AwsError
+from cloudlet.services.ec2.kinds import Kind
+from cloudlet.services.ec2.records import Begun, Item
+from cloudlet.store import Resources, Tx
+
+Members = dict[str, Any]
+
+
+class World:
+    """Finds, makes, changes and deletes items. Without a transaction it only finds, in committed state."""
+
+    def __init__(self, items: Resources[Item], begun: Resources[Begun], scope: str, now: float, tx: Tx | None = None):
+        self._items, self._begun, self._tx = items, begun, tx
+        self.scope, self.now = scope, now
+        self.account, self.region = scope.split("/")
+
+    def other(self, account: str, region: str) -> World:
+        """Another account's or region's, in the same transaction."""
+        return World(self._items, self._begun, f"{account}/{region}", self.now, self._tx)
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether the default network has been made here."""
+        return self._begun.get(self.scope, "", self._tx) is not None
+
+    def find(self, id: str) -> Item | None:
+        """An item of any kind, or None."""
+        record = self._items.get(self.scope, id, self._tx)
+        return record.value if record is not None else None
+
+    def get(self, kind: Kind, id: str) -> Item:
+        """The item of that id. Raises Invalid<Kind>.Malformed, Invalid<Kind>.NotFound."""
+        if not id.startswith(f"{kind.prefix}-"):
+            raise AwsError(f"Invalid{kind.malformed}.Malformed", f'Invalid id: "{id}" (expecting "{kind.prefix}-...")')
+        item = self.find(id)
+        if item is None:
+            raise kind.not_found(id)
+        return item
+
+    def all(self, kind: Kind, **members: Any) -> list[Item]:
+        """The items of a kind that have these members, in the order of their making."""
+        found = [record.value for record in self._items.list(self.scope, f"{kind.prefix}-", self._tx)]
+        if members:
+            found = [item for item in found if all(item.shown.get(key) == value for key, value in members.items())]
+        return sorted(found, key=lambda item: (item.created, item.order))
+
+    def every(self) -> Iterator[Item]:
+        """Every item, in the order of ids."""
+        return (record.value for record in self._items.list(self.scope, "", self._tx))
+
+    def make(
+        self,
+        kind: Kind,
+        shown: Members,
+        tags: dict[str, str] | None = None,
+        hidden: Members | None = None,
+        id: str = "",
+    ) -> Item:
+        """A new item of a kind."""
+        assert self._tx is not None
+        record = self._begun.get(self.scope, "", self._tx)
+        order = record.value.made + 1 if record is not None else 1
+        self._begun.put(self._tx, self.scope, "", Begun(order))
+        id = id or new_id(kind.prefix)
+        item = Item(id, self.now, order, {kind.id_member: id, **shown}, hidden or {}, tags or {})
+        return self.put(item)
+
+    def put(self, item: Item) -> Item:
+        """Store an item."""
+        assert self._tx is not None
+        return self._items.put(self._tx, self.scope, item.id, item).value
+
+    def change(self, item: Item, shown: Members | None = None, hidden: Members | None = None) -> Item:
+        """Give an item other members; one that is None goes."""
+        both = {key: value for key, value in (item.shown | (shown or {})).items() if value is not None}
+        return self.put(replace(item, shown=both, hidden=item.hidden | (hidden or {})))
+
+    def delete(self, item: Item) -> None:
+        """Delete an item; that it is gone already is no error."""
+        assert self._tx is not None
+        self._items.delete(self._tx, self.scope, item.id)
+
+    def arn(self, type: str, id: str) -> str:
+        """The ARN of something here."""
+        return f"arn:aws:ec2:{self.region}:{self.account}:{type}/{id}"
+
+
+def new_id(prefix: str) -> str:
+    """An id that nothing has."""
+    return f"{prefix}-0{secrets.token_hex(8)}"
+
+
+def shown_tags(tags: dict[str, str]) -> list[dict[str, str]]:
+    """Tags as they are answered."""
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
+
+
+def invalid(message: str) -> AwsError:
+    """A parameter's value cannot be."""
+    return AwsError("InvalidParameterValue", message)
+
+
+def missing(parameter: str) -> AwsError:
+    """A parameter has to be there."""
+    return AwsError("MissingParameter", f"The request must contain the parameter {parameter}")
+
+
+def in_use(message: str) -> AwsError:
+    """Something else needs what is to be deleted."""
+    return AwsError("DependencyViolation", message)
+
+
+def kebab(name: str) -> str:
+    """``VpcEndpoint`` as ``vpc-endpoint``."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
