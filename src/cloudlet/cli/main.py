@@ -15,6 +15,7 @@ VERBS = {
     "logs": "Show log lines, and follow them.",
     "invoke": "Invoke a function.",
     "clock": "Show the cloud's time, or move it forward.",
+    "dns": "Show the DNS server and how to use it, or ask it for a name.",
     "fault": "Inject errors and delays into calls.",
     "env": "Print the environment that makes AWS tools use this cloud.",
     "run": "Run a command in that environment.",

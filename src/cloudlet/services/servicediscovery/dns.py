@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from cloudlet.services.route53.names import canonical
 from cloudlet.services.servicediscovery.records import Instance, Namespace, Service
 
 RecordSet = dict[str, Any]
@@ -42,7 +43,7 @@ def record_sets(namespace: Namespace, service: Service, instance: Instance) -> l
 
 
 def changes(before: Iterable[RecordSet], after: Iterable[RecordSet]) -> list[dict[str, Any]]:
-    """The changes that make of one what the other wants; none where nothing differs."""
+    """The changes that make of one what the other wants; none where nothing differs. Raises BadName."""
     old, new = {_key(one): one for one in before}, {_key(one): one for one in after}
     gone = [{"Action": "DELETE", "ResourceRecordSet": one} for key, one in old.items() if key not in new]
     made = [{"Action": "UPSERT", "ResourceRecordSet": one} for key, one in new.items() if not _same(old.get(key), one)]
@@ -63,13 +64,7 @@ def _check(instance: Instance) -> dict[str, str]:
 
 
 def _key(one: RecordSet) -> tuple[str, str, str]:
-    return _name(one["Name"]), one["Type"], one.get("SetIdentifier", "")
-
-
-def _name(name: str) -> str:
-    from cloudlet.services.route53.names import canonical
-
-    return canonical(name)
+    return canonical(one["Name"]), one["Type"], one.get("SetIdentifier", "")
 
 
 def _same(old: RecordSet | None, new: RecordSet) -> bool:
@@ -77,7 +72,7 @@ def _same(old: RecordSet | None, new: RecordSet) -> bool:
         return False
     ours, theirs = dict(new), dict(old)
     for one in (ours, theirs):
-        one["Name"] = _name(one["Name"])
+        one["Name"] = canonical(one["Name"])
         if "AliasTarget" in one:
-            one["AliasTarget"] = {**one["AliasTarget"], "DNSName": _name(one["AliasTarget"]["DNSName"])}
+            one["AliasTarget"] = {**one["AliasTarget"], "DNSName": canonical(one["AliasTarget"]["DNSName"])}
     return json.dumps(ours, sort_keys=True) == json.dumps(theirs, sort_keys=True)

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.route53.names import BadName
 from cloudlet.services.servicediscovery import dns
 from cloudlet.services.servicediscovery.base import invalid, paged
 from cloudlet.services.servicediscovery.records import Instance, Namespace, Revision, Service
@@ -42,9 +43,9 @@ class Instances(Services):
             old = known.value if known is not None else None
             try:
                 await self._move(namespace, service, old, made)
-            except AwsError as error:
+            except (AwsError, BadName) as error:
                 await self._delete_check(service, made.check)
-                raise invalid(error.message) from None
+                raise invalid(error.message if isinstance(error, AwsError) else str(error)) from None
 
             def register(tx: Tx) -> str:
                 self._service(call, service.id, tx)
