@@ -42,6 +42,7 @@ class ControlApi:
             ("DELETE", "/_cloudlet/faults"): self._remove_fault,
             ("GET", "/_cloudlet/calls"): self._list_calls,
             ("GET", "/_cloudlet/resources"): self._resources,
+            ("GET", "/_cloudlet/dns"): self._dns,
             ("GET", "/_cloudlet/logs"): self._logs,
             ("POST", "/_cloudlet/deploy"): self._deploy,
             ("POST", "/_cloudlet/plan"): self._plan,
@@ -101,6 +102,13 @@ class ControlApi:
         self._cloud.move_clock(seconds)
         await asyncio.sleep(_FOR_TIMERS)
         return await self._clock(request)
+
+    async def _dns(self, request: Request) -> Response:
+        try:
+            address, port = await (await self._cloud.service("route53")).dns_address()
+        except OSError as error:
+            return _json({"error": f"The DNS server cannot listen: {error}"}, 503)
+        return _json({"address": address, "port": port})
 
     async def _list_faults(self, request: Request) -> Response:
         return _json({"faults": self._faults.rules})
