@@ -19,7 +19,9 @@ DOORS = {
     "lambda-code": "lambda",
     "s3-website": "s3",
     "cloudformation": "cloudformation",
+    "elb-lambda": "elbv2",
     "sns": "sns",
+    "ecs-task": "ecs",
 }
 _BY_HOST = frozenset(("execute-api", "lambda-url"))
 _ENDS = (".localhost", ".com", ".aws", ".on")

@@ -1,0 +1,136 @@
+"""Keeps one Envoy as the stored load balancers want it: there while there is a listener, carrying what they say."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from cloudlet.control.reconcile import Reconciler, Step
+from cloudlet.engines.proxies.api import Endpoint
+from cloudlet.errors import AwsError
+from cloudlet.mesh import Snapshot
+from cloudlet.services.api import Cloud
+from cloudlet.services.elbv2 import envoy
+
+PROCESS = "elbv2"
+
+
+class State(NamedTuple):
+    """What is: whether the proxy runs, and what it carries."""
+
+    running: bool
+    carried: Snapshot | None
+
+
+def plan(world: envoy.World, state: State) -> list[str]:
+    """What has to be done, as names of steps: pure. A certificate is had before what needs it is published."""
+    if not world.listeners:
+        return ["stop"] if state.running else []
+    if not state.running:
+        return ["start"]
+    missing = {arn for one in world.listeners for arn in one.certificates} - world.certificates.keys()
+    steps = [f"certificate {arn}" for arn in sorted(missing)]
+    return steps if envoy.snapshot(world) == state.carried else [*steps, "publish"]
+
+
+class Controller:
+    """The proxy of all load balancers."""
+
+    def __init__(self, cloud: Cloud, world: Callable[[], envoy.World]) -> None:
+        self.certificates: dict[str, tuple[str, str]] = {}
+        self._cloud = cloud
+        self._world = world
+        self._proxy: Any = None
+        self._carried: Snapshot | None = None
+        self._reconciler = Reconciler(PROCESS, self._plan, cloud.clock)
+
+    def start(self) -> None:
+        """Take up what runs and see to the rest."""
+        self._reconciler.start()
+
+    async def stop(self) -> None:
+        """Plan nothing more; the supervisor ends the proxy with the cloud."""
+        await self._reconciler.stop()
+
+    def trigger(self) -> None:
+        """Something may have changed."""
+        self._reconciler.trigger()
+
+    async def settled(self, seconds: float = 10.0) -> bool:
+        """Wait until all is carried, but not for ever; whether it is."""
+        try:
+            await asyncio.wait_for(self._reconciler.settled(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    @property
+    def running(self) -> bool:
+        """Whether the proxy runs."""
+        return self._proxy is not None
+
+    async def endpoints(self) -> Sequence[Endpoint]:
+        """Every endpoint as the proxy sees it; none when it does not run."""
+        try:
+            return list(await self._proxy.endpoints()) if self._proxy is not None else []
+        except (OSError, asyncio.IncompleteReadError):
+            return []
+
+    async def admin(self, path: str, method: str = "GET") -> bytes:
+        """The answer of the proxy's admin interface. Raises OSError when it does not run."""
+        if self._proxy is None:
+            raise OSError("the proxy does not run")
+        answer: bytes = await self._proxy.admin(path, method)
+        return answer
+
+    async def certificate(self, arn: str) -> None:
+        """Have a certificate at hand, as it is now. Raises CertificateNotFound."""
+        try:
+            if not arn.startswith("arn:aws:acm:"):
+                raise AwsError("CertificateNotFoundException", "")
+            manager: Any = await self._cloud.service("acm")
+            self.certificates = {**self.certificates, arn: await manager.material(arn)}
+        except AwsError as error:
+            if error.code == "NotImplemented":
+                raise
+            raise AwsError("CertificateNotFoundException", f"Certificate '{arn}' not found") from None
+
+    def _plan(self) -> list[Step]:
+        world = self._world()
+        return [Step(name, self._step(name)) for name in plan(world, State(self.running, self._carried))]
+
+    def _step(self, name: str) -> Callable[[], Any]:
+        verb, _, what = name.partition(" ")
+        if verb == "certificate":
+            return lambda: self.certificate(what)
+        return {"start": self._start, "stop": self._stop, "publish": self._publish}[verb]
+
+    async def _start(self) -> None:
+        from cloudlet.engines.proxies.envoy import Envoy
+
+        folder = self._cloud.data_dir / "elbv2"
+        await asyncio.to_thread((folder / "logs").mkdir, parents=True, exist_ok=True)
+        proxy = Envoy(self._cloud.supervisor, folder / "envoy", PROCESS, concurrency=_workers(), on_end=self._ended)
+        await proxy.start()
+        self._proxy, self._carried = proxy, None
+
+    async def _stop(self) -> None:
+        proxy, self._proxy, self._carried = self._proxy, None, None
+        await proxy.publish(Snapshot())
+        await proxy.stop()
+
+    async def _publish(self) -> None:
+        snapshot = envoy.snapshot(self._world())
+        await self._proxy.publish(snapshot)
+        self._carried = snapshot
+
+    def _ended(self) -> None:
+        self._proxy, self._carried = None, None
+        self.trigger()
+
+
+def _workers() -> int:
+    """Threads of the proxy: as many as there are processors, up to four."""
+    return min(4, os.cpu_count() or 1)

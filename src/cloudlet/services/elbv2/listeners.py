@@ -1,0 +1,344 @@
+"""Listeners, their certificates and their attributes."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from msgspec.structs import replace
+
+from cloudlet.engines.proxies.api import ProxyMissing
+from cloudlet.errors import AwsError, not_implemented
+from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.elbv2 import checks, envoy, policies
+from cloudlet.services.elbv2.base import Base, free_port, new_id, page, tags_of
+from cloudlet.services.elbv2.errors import invalid, misconfigured
+from cloudlet.services.elbv2.records import LISTENER_ATTRIBUTES, Document, Listener, LoadBalancer, groups_of
+from cloudlet.store import Tx
+
+_PROTOCOLS = {"application": ["HTTP", "HTTPS"], "network": ["UDP", "TCP", "TLS", "TCP_UDP"]}
+_SECURE = ("HTTPS", "TLS")
+_ALPN = ("None", "HTTP1Only", "HTTP2Only", "HTTP2Optional", "HTTP2Preferred")
+_NEIGHBOUR = "127.127.255.254"  # an address that no load balancer has
+_HEADERS = frozenset(
+    f"routing.http.response.{name}.header_value"
+    for name in (
+        "strict_transport_security",
+        "access_control_allow_origin",
+        "access_control_allow_methods",
+        "access_control_allow_headers",
+        "access_control_allow_credentials",
+        "access_control_expose_headers",
+        "access_control_max_age",
+        "content_security_policy",
+        "x_content_type_options",
+        "x_frame_options",
+    )
+)
+
+
+class Listeners(Base):
+    """Making, changing and showing listeners."""
+
+    async def CreateListener(self, call: Call, input: Input) -> Output:
+        owner = self.load_balancer(call, input["LoadBalancerArn"])
+        tags = tags_of(input)
+        if not input.get("Protocol"):
+            raise invalid("A listener protocol must be specified")
+        if not input.get("Port"):
+            raise invalid("A listener port must be specified")
+        _check_proxy()
+        made = await self._settings(call, owner, None, input, "CreateListener")
+        made = replace(made, tags=tags)
+        await self._certify(owner, made.certificates)
+
+        def create(tx: Tx) -> None:
+            one = self.load_balancer(call, owner.arn, tx)
+            self._check_port(one, made, tx)
+            self.check_actions(call, one, made.protocol, made.actions, tx)
+            self.listeners.put(tx, call.scope, f"{one.id}/{made.id}", made)
+
+        await self.db.write(create)
+        self.changed()
+        await self.controller.settled()
+        return {"Listeners": [_described(made)]}
+
+    async def DescribeListeners(self, call: Call, input: Input) -> Output:
+        if arns := input.get("ListenerArns"):
+            found = [self.listener(call, arn) for arn in arns]
+        elif arn := input.get("LoadBalancerArn"):
+            found = self.listeners_of(self.load_balancer(call, arn))
+        else:
+            raise invalid("You must specify either listener ARNs or a load balancer ARN")
+        here, marker = page([_described(one) for one in found], input, "ListenerArn")
+        return {"Listeners": here, **marker}
+
+    async def ModifyListener(self, call: Call, input: Input) -> Output:
+        before = self.listener(call, input["ListenerArn"])
+        owner = self.load_balancer(call, before.load_balancer_arn)
+        made = await self._settings(call, owner, before, input, "ModifyListener")
+        await self._certify(owner, made.certificates)
+
+        def modify(tx: Tx) -> Listener:
+            now = self.listener(call, before.arn, tx)
+            after = replace(made, tags=now.tags)
+            self._check_port(owner, after, tx)
+            self.check_actions(call, owner, after.protocol, after.actions, tx)
+            return self.listeners.put(tx, call.scope, f"{owner.id}/{after.id}", after).value
+
+        stored = await self.db.write(modify)
+        self.changed()
+        gone = [arn for arn in before.certificates if arn not in stored.certificates]
+        await self.release_certificates(owner.arn, gone)
+        return {"Listeners": [_described(stored)]}
+
+    async def DeleteListener(self, call: Call, input: Input) -> Output:
+        one = self.listener(call, input["ListenerArn"])
+        owner = self.load_balancer(call, one.load_balancer_arn)
+
+        def delete(tx: Tx) -> None:
+            for record in self.targets.list(call.scope, "", tx):
+                if (record.value.target, record.value.port) == (owner.arn, one.port):
+                    words = f"Listener port '{one.port}' is in use by registered target '{owner.arn}'"
+                    raise AwsError("ResourceInUseException", f"{words} and cannot be removed.")
+            for rule in self.rules_of(call, one, tx):
+                self.rules.delete(tx, call.scope, f"{one.id}/{rule.id}")
+            self.listeners.delete(tx, call.scope, f"{owner.id}/{one.id}")
+
+        await self.db.write(delete)
+        self.changed()
+        await self.release_certificates(owner.arn, one.certificates)
+        return {}
+
+    # Certificates
+
+    async def AddListenerCertificates(self, call: Call, input: Input) -> Output:
+        one = self.listener(call, input["ListenerArn"])
+        if one.protocol not in _SECURE:
+            raise misconfigured(f"You cannot add certificates to listeners with protocol '{one.protocol}'")
+        arns = _certificates(input, "AddListenerCertificates")
+        if len({*one.certificates, *arns}) > 26:
+            raise AwsError("TooManyCertificatesException", "The quota of certificates per load balancer is reached")
+        await self._certify(self.load_balancer(call, one.load_balancer_arn), arns)
+        stored = await self._change_listener(
+            call, one.arn, lambda now: replace(now, certificates=list(dict.fromkeys([*now.certificates, *arns])))
+        )
+        return {
+            "Certificates": [{"CertificateArn": arn, "IsDefault": False} for arn in stored.certificates if arn in arns]
+        }
+
+    async def RemoveListenerCertificates(self, call: Call, input: Input) -> Output:
+        one = self.listener(call, input["ListenerArn"])
+        arns = _certificates(input, "RemoveListenerCertificates")
+        if one.certificates and one.certificates[0] in arns:
+            words = "The default certificate of a listener cannot be removed"
+            raise AwsError("OperationNotPermittedException", words)
+        await self._change_listener(
+            call, one.arn, lambda now: replace(now, certificates=[arn for arn in now.certificates if arn not in arns])
+        )
+        await self.release_certificates(one.load_balancer_arn, arns)
+        return {}
+
+    async def DescribeListenerCertificates(self, call: Call, input: Input) -> Output:
+        one = self.listener(call, input["ListenerArn"])
+        found = [{"CertificateArn": arn, "IsDefault": arn == one.certificates[0]} for arn in one.certificates]
+        here, marker = page(found, input, "CertificateArn")
+        return {"Certificates": here, **marker}
+
+    async def DescribeSSLPolicies(self, call: Call, input: Input) -> Output:
+        here, marker = page(policies.described(input.get("Names", [])), input, "Name")
+        kind = input.get("LoadBalancerType")
+        return {"SslPolicies": [one for one in here if not kind or kind in one["SupportedLoadBalancerTypes"]], **marker}
+
+    # Attributes
+
+    async def DescribeListenerAttributes(self, call: Call, input: Input) -> Output:
+        return _attributes(self.listener(call, input["ListenerArn"]))
+
+    async def ModifyListenerAttributes(self, call: Call, input: Input) -> Output:
+        one = self.listener(call, input["ListenerArn"])
+        changes = {given["Key"]: given.get("Value", "") for given in input["Attributes"] if "Key" in given}
+        for key, value in changes.items():
+            known = {**LISTENER_ATTRIBUTES[one.protocol], **(dict.fromkeys(_HEADERS) if "HTTP" in one.protocol else {})}
+            if key.startswith("routing.http.request.") and one.protocol == "HTTPS":
+                raise not_implemented(f"the listener attribute {key}")
+            if key not in known:
+                raise misconfigured(f"Listener attribute key '{key}' is not recognized")
+            if known[key] in ("true", "false") and value not in ("true", "false"):
+                raise misconfigured(f"The value '{value}' of the listener attribute '{key}' is not valid")
+            if key == "tcp.idle_timeout.seconds" and not (value.isdecimal() and 60 <= int(value) <= 6000):
+                raise misconfigured("The value of 'tcp.idle_timeout.seconds' must be between 60 and 6000 inclusive")
+        return _attributes(
+            await self._change_listener(
+                call, one.arn, lambda now: replace(now, attributes={**now.attributes, **changes})
+            )
+        )
+
+    # What they share
+
+    async def _settings(
+        self, call: Call, owner: LoadBalancer, before: Listener | None, input: Input, operation: str
+    ) -> Listener:
+        """The listener as it would be, checked as far as that needs no transaction."""
+        protocol = input.get("Protocol") or (before.protocol if before else "")
+        port = input.get("Port") or (before.port if before else 0)
+        allowed = _PROTOCOLS[owner.type]
+        if protocol not in allowed:
+            raise invalid(f"Listener protocol '{protocol}' must be one of '{', '.join(allowed)}'")
+        if protocol in ("UDP", "TCP_UDP"):
+            raise not_implemented(f"{operation} with Protocol {protocol}")
+        mutual = input.get("MutualAuthentication", {"Mode": "off"} if protocol == "HTTPS" else {})
+        if mutual.get("Mode", "off") != "off":
+            raise not_implemented(f"{operation} with MutualAuthentication {mutual['Mode']}")
+        id = before.id if before else new_id()
+        made = Listener(
+            arn=f"{owner.arn.replace(':loadbalancer/', ':listener/')}/{id}",
+            load_balancer_arn=owner.arn,
+            load_balancer=owner.name,
+            id=id,
+            protocol=protocol,
+            port=port,
+            bound=before.bound if before and before.port == port else _bound(owner, port),
+            actions=before.actions if before else [],
+            mutual=mutual,
+            attributes=before.attributes if before else {},
+        )
+        if "DefaultActions" in input:
+            made = replace(made, actions=checks.actions(input["DefaultActions"], protocol, port, operation))
+        if protocol not in _SECURE:
+            if input.get("Certificates"):
+                raise invalid(f"You cannot specify certificates for {protocol} listeners")
+            if input.get("SslPolicy"):
+                raise invalid(f"You cannot specify an SSL policy for {protocol} listeners")
+            return made
+        given = _certificates(input, operation) if "Certificates" in input else None
+        if given is not None and len(given) > 1:
+            raise invalid(f"Up to '1' certificate ARNs can be specified, but '{len(given)}' were specified")
+        kept = before.certificates if before else []
+        certificates = kept if given is None else [*given, *(arn for arn in kept[1:] if arn not in given)]
+        if not certificates or given == []:
+            if before is None:
+                raise invalid(f"A certificate must be specified for {protocol} listeners")
+            words = "You must provide a list containing exactly one certificate if the listener protocol is"
+            raise misconfigured(f"{words} {protocol}.")
+        policy = input.get("SslPolicy") or (before.ssl_policy if before else "") or policies.DEFAULT
+        policies.find(policy)
+        alpn = input.get("AlpnPolicy", before.alpn if before else [])
+        if alpn and (protocol != "TLS" or len(alpn) > 1 or alpn[0] not in _ALPN):
+            raise AwsError("ALPNPolicyNotSupportedException", f"ALPN policy '{', '.join(alpn)}' is not supported")
+        return replace(made, certificates=certificates, ssl_policy=policy, alpn=alpn)
+
+    def _check_port(self, owner: LoadBalancer, one: Listener, tx: Tx) -> None:
+        if any(other.port == one.port and other.id != one.id for other in self.listeners_of(owner, tx)):
+            words = f"A listener already exists on this port for this load balancer '{owner.arn}'"
+            raise AwsError("DuplicateListenerException", words)
+
+    def check_actions(self, call: Call, owner: LoadBalancer, protocol: str, actions: list[Document], tx: Tx) -> None:
+        """Raises an error where an action's target groups are not there or cannot be used by this load balancer."""
+        groups = []
+        for arn in groups_of(actions):
+            try:
+                groups.append(self.group(call, arn, tx))
+            except AwsError:
+                raise AwsError("TargetGroupNotFoundException", f"Target group '{arn}' not found") from None
+        users = self.users(call, tx)
+        for group in groups:
+            allowed = ("HTTP", "HTTPS", "") if owner.type == "application" else ("TCP", "TLS")
+            if group.protocol not in allowed or (group.type == "alb" and protocol != "TCP"):
+                words = f"Listener protocol '{protocol}' is not supported with target group protocol '{group.protocol}'"
+                raise AwsError("IncompatibleProtocolsException", words)
+            if group.type != "alb" and users.get(group.arn, owner.arn) != owner.arn:
+                words = "The following target groups cannot be associated with more than one load balancer"
+                raise AwsError("TargetGroupAssociationLimitException", f"{words}: {group.arn}")
+        if len(groups) > 1 and any(group.type == "lambda" for group in groups):
+            raise not_implemented("a forward action to several target groups of which one is of type lambda")
+
+    def users(self, call: Call, tx: Tx | None = None) -> dict[str, str]:
+        """The load balancer's ARN of each target group that is in use."""
+        found: dict[str, str] = {}
+        owners: dict[str, str] = {}
+        for record in self.listeners.list(call.scope, "", tx):
+            owners[record.value.arn] = record.value.load_balancer_arn
+            found |= dict.fromkeys(groups_of(record.value.actions), record.value.load_balancer_arn)
+        for rule in self.rules.list(call.scope, "", tx):
+            found |= dict.fromkeys(groups_of(rule.value.actions), owners[rule.value.listener_arn])
+        return found
+
+    async def _certify(self, owner: LoadBalancer, arns: list[str]) -> None:
+        for arn in arns:
+            await self.controller.certificate(arn)
+        for arn in arns:
+            manager: Any = await self.cloud.service("acm")
+            await manager.use(arn, owner.arn)
+
+    async def release_certificates(self, load_balancer_arn: str, arns: list[str]) -> None:
+        used = {
+            arn
+            for record in self.listeners.all()
+            if record.value.load_balancer_arn == load_balancer_arn
+            for arn in record.value.certificates
+        }
+        for arn in arns:
+            if arn not in used:
+                manager: Any = await self.cloud.service("acm")
+                await manager.release(arn, load_balancer_arn)
+
+    async def _change_listener(self, call: Call, arn: str, change: Any) -> Listener:
+        def write(tx: Tx) -> Listener:
+            one = change(self.listener(call, arn, tx))
+            key = f"{one.load_balancer_arn.rpartition('/')[2]}/{one.id}"
+            return self.listeners.put(tx, call.scope, key, one).value
+
+        stored = await self.db.write(write)
+        self.changed()
+        return stored
+
+
+def _described(one: Listener) -> Output:
+    return {
+        "ListenerArn": one.arn,
+        "LoadBalancerArn": one.load_balancer_arn,
+        "Port": one.port,
+        "Protocol": one.protocol,
+        "DefaultActions": one.actions,
+        **({"Certificates": [{"CertificateArn": one.certificates[0]}]} if one.certificates else {}),
+        **({"SslPolicy": one.ssl_policy} if one.ssl_policy else {}),
+        **({"AlpnPolicy": one.alpn} if one.alpn else {}),
+        **({"MutualAuthentication": one.mutual} if one.mutual else {}),
+    }
+
+
+def _attributes(one: Listener) -> Output:
+    headers = dict.fromkeys(_HEADERS, "") if one.protocol in ("HTTP", "HTTPS") else {}
+    attributes = {**LISTENER_ATTRIBUTES[one.protocol], **headers, **one.attributes}
+    return {"Attributes": [{"Key": key, "Value": value} for key, value in sorted(attributes.items())]}
+
+
+def _certificates(input: Input, operation: str) -> list[str]:
+    for one in input["Certificates"]:
+        if "IsDefault" in one and operation != "ModifyListener":
+            raise invalid("You cannot specify 'IsDefault' for a certificate")
+    return list(dict.fromkeys(one["CertificateArn"] for one in input["Certificates"]))
+
+
+def _bound(owner: LoadBalancer, port: int) -> int:
+    """The port that can really be had: another one where the user may not bind it, or all addresses have it."""
+    if owner.address == envoy.SHARED_ADDRESS:
+        return free_port(owner.address)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            # Not at its own address: there a listener that has just been deleted may still have the port for a moment.
+            probe.bind((_NEIGHBOUR, port))
+        except OSError:
+            return free_port(owner.address)
+    return port
+
+
+def _check_proxy() -> None:
+    from cloudlet.engines.proxies.envoy import binary
+
+    try:
+        binary()
+    except ProxyMissing as missing:
+        raise AwsError("ServiceUnavailable", str(missing), status=503) from None

@@ -1,0 +1,95 @@
+"""What is known of subnets, networks and instances: EC2's, where this cloud has EC2."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cloudlet.errors import AwsError
+from cloudlet.services.api import Call, Cloud
+from cloudlet.services.elbv2.errors import invalid
+from cloudlet.services.elbv2.records import Document
+
+
+async def _ask(cloud: Cloud, call: Call, operation: str, **input: Any) -> dict[str, Any] | None:
+    """EC2's answer, or None where there is no EC2. Raises AwsError."""
+    try:
+        return await cloud.call("ec2", operation, input, account=call.account, region=call.region)
+    except AwsError as error:
+        if error.code == "NotImplemented":
+            return None
+        raise
+
+
+async def zones(cloud: Cloud, call: Call, mappings: list[Document]) -> tuple[list[Document], str]:
+    """The availability zones of some subnets, and their VPC. Raises SubnetNotFound and InvalidSubnet."""
+    ids = [mapping["SubnetId"] for mapping in mappings]
+    try:
+        answer = await _ask(cloud, call, "DescribeSubnets", SubnetIds=ids)
+    except AwsError as error:
+        if error.code.startswith("InvalidSubnetID"):
+            raise AwsError("SubnetNotFoundException", error.message) from None
+        raise
+    if answer is None:
+        return [{"ZoneName": f"{call.region}{'abcdef'[place % 6]}", "SubnetId": id} for place, id in enumerate(ids)], ""
+    known = {subnet["SubnetId"]: subnet for subnet in answer["Subnets"]}
+    found = [{"ZoneName": known[id]["AvailabilityZone"], "SubnetId": id} for id in ids]
+    if len({subnet["VpcId"] for subnet in known.values()}) > 1:
+        raise AwsError("InvalidConfigurationRequestException", "All subnets must belong to the same VPC")
+    if len({zone["ZoneName"] for zone in found}) < len(found):
+        raise AwsError(
+            "InvalidConfigurationRequestException",
+            "A load balancer cannot be attached to multiple subnets in the same Availability Zone",
+        )
+    return sorted(found, key=lambda zone: zone["ZoneName"]), next(iter(known.values()))["VpcId"]
+
+
+async def check_security_groups(cloud: Cloud, call: Call, ids: list[str]) -> None:
+    """Raises InvalidSecurityGroup."""
+    if not ids:
+        return
+    try:
+        await _ask(cloud, call, "DescribeSecurityGroups", GroupIds=ids)
+    except AwsError as error:
+        if error.code.startswith("InvalidGroup"):
+            wrong = next((id for id in ids if id in error.message), ids[0])
+            words = f"Security group '{wrong}' does not exist"
+            raise AwsError("InvalidSecurityGroupException", words) from None
+        raise
+
+
+async def default_security_group(cloud: Cloud, call: Call, vpc: str) -> list[str]:
+    """The default security group of a VPC, which an application load balancer has without another."""
+    filters = [{"Name": "vpc-id", "Values": [vpc]}, {"Name": "group-name", "Values": ["default"]}]
+    answer = await _ask(cloud, call, "DescribeSecurityGroups", Filters=filters) if vpc else None
+    return [group["GroupId"] for group in (answer or {}).get("SecurityGroups", [])]
+
+
+async def check_vpc(cloud: Cloud, call: Call, id: str) -> None:
+    """Raises ValidationError."""
+    try:
+        await _ask(cloud, call, "DescribeVpcs", VpcIds=[id])
+    except AwsError as error:
+        if error.code.startswith("InvalidVpcID"):
+            raise invalid(f"The VPC ID '{id}' is not found") from None
+        raise
+
+
+async def instances(cloud: Cloud, call: Call, ids: list[str]) -> dict[str, str]:
+    """The addresses of instances. Raises InvalidTarget for those that are not there or do not run."""
+    if not ids:
+        return {}
+    try:
+        answer = await _ask(cloud, call, "DescribeInstances", InstanceIds=ids)
+    except AwsError as error:
+        if error.code.startswith("InvalidInstanceID"):
+            raise AwsError(
+                "InvalidTargetException", f"The following targets are not valid instances: '{ids[0]}'"
+            ) from None
+        raise
+    if answer is None:
+        raise AwsError("InvalidTargetException", f"The following targets are not valid instances: '{ids[0]}'")
+    found = [one for group in answer["Reservations"] for one in group["Instances"]]
+    if stopped := [one["InstanceId"] for one in found if one["State"]["Name"] != "running"]:
+        words = f"The following targets are not in a running state and cannot be registered: '{', '.join(stopped)}'"
+        raise AwsError("InvalidTargetException", words)
+    return {one["InstanceId"]: one.get("PrivateIpAddress", "") for one in found}

@@ -1,0 +1,221 @@
+"""Rules as Envoy's routes: a pure translation of conditions and actions."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from cloudlet.mesh.routes import destination, header, header_match, retry_policy
+from cloudlet.mesh.snapshot import Resource
+from cloudlet.mesh.typed import typed
+from cloudlet.services.elbv2.records import Document, TargetGroup, group_attributes, groups_of
+
+# The header in which the connection's own address comes to the routes of a listener with source-ip conditions.
+SOURCE = "x-cloudlet-source"
+STICKY = "envoy.filters.http.stateful_session"
+LAMBDA = "lambda"
+_SESSION = "extensions.http.stateful_session.cookie.v3.CookieBasedSessionState"
+# Safe for any method: nothing of the request has reached a target.
+_RETRY = retry_policy(["connect-failure", "refused-stream", "reset-before-request"], 2)
+PLACEHOLDERS = {
+    "Protocol": "#{protocol}",
+    "Host": "#{host}",
+    "Port": "#{port}",
+    "Path": "/#{path}",
+    "Query": "#{query}",
+}
+
+
+def match(conditions: Sequence[Document]) -> Resource:
+    """The match of all conditions, each of which has at least one value; at most one is of the path."""
+    path: Resource = {"prefix": "/"}
+    headers: list[Resource] = []
+    for condition in conditions:
+        field, values = condition["Field"], values_of(condition)
+        if field == "path-pattern":
+            path = _path(values)
+        elif field == "host-header":
+            headers.append(header_match(":authority", regex=rf"(?i)(?:{_any(values)})(?::\d+)?"))
+        elif field == "http-header":
+            name = condition["HttpHeaderConfig"]["HttpHeaderName"].lower()
+            headers.append(header_match(name, regex=f"(?i)(?:{_any(values)})"))
+        elif field == "http-request-method":
+            headers.append(header_match(":method", regex="|".join(re.escape(value) for value in values)))
+        elif field == "query-string":
+            headers.append(header_match(":path", regex=_query(condition["QueryStringConfig"]["Values"])))
+        else:
+            headers.append(header_match(SOURCE, regex="|".join(_network(value) for value in values)))
+    return {**path, **({"headers": headers} if headers else {})}
+
+
+def values_of(condition: Document) -> list[Any]:
+    """A condition's values, wherever they are."""
+    for name, config in condition.items():
+        if name.endswith("Config"):
+            return list(config.get("Values", []))
+    return list(condition.get("Values", []))
+
+
+def outcome(
+    actions: Sequence[Document], groups: Mapping[str, TargetGroup], lambda_path: Callable[[TargetGroup], str]
+) -> Resource:
+    """What a route does; ``lambda_path`` is the path before the path under which a group's function is reached."""
+    for action in actions:
+        if action["Type"] == "fixed-response":
+            return _fixed(action["FixedResponseConfig"])
+        if action["Type"] == "redirect":
+            return _redirect(action["RedirectConfig"])
+    return _forward(actions, groups, lambda_path)
+
+
+def _forward(
+    actions: Sequence[Document], groups: Mapping[str, TargetGroup], lambda_path: Callable[[TargetGroup], str]
+) -> Resource:
+    weights = {arn: weight for arn, weight in groups_of(list(actions)).items() if weight and arn in groups}
+    chosen = [groups[arn] for arn in weights]
+    if not chosen:
+        return {"direct_response": {"status": 503}}
+    functions = [group for group in chosen if group.type == "lambda"]
+    if functions:
+        # A path can be rewritten for a route as a whole only: several functions share one, and it draws among them.
+        return _to_functions(functions, chosen, weights, lambda_path)
+    route: Resource = {**destination({group.id: weights[group.arn] for group in chosen}), "timeout": "0s"}
+    route["retry_policy"] = _RETRY
+    made: Resource = {"route": route}
+    session = {group.id: config for group in chosen if (config := _session(group))}
+    if len(chosen) == 1:
+        if session:
+            made["typed_per_filter_config"] = {STICKY: session[chosen[0].id]}
+        return made
+    for choice in route["weighted_clusters"]["clusters"]:
+        if choice["name"] in session:
+            choice["typed_per_filter_config"] = {STICKY: session[choice["name"]]}
+    for action in actions:
+        sticky = action.get("ForwardConfig", {}).get("TargetGroupStickinessConfig", {})
+        if sticky.get("Enabled"):
+            cookie = {"name": "AWSALBTG", "ttl": f"{sticky.get('DurationSeconds', 3600)}s", "path": "/"}
+            route["hash_policy"] = [{"cookie": cookie}]
+            route["weighted_clusters"]["use_hash_policy"] = True
+    return made
+
+
+def _to_functions(
+    functions: Sequence[TargetGroup],
+    chosen: Sequence[TargetGroup],
+    weights: Mapping[str, int],
+    lambda_path: Callable[[TargetGroup], str],
+) -> Resource:
+    assert len(functions) == len(chosen) == 1, "refused by the operation"
+    rewrite = {"pattern": {"regex": "^/"}, "substitution": f"{lambda_path(functions[0])}/"}
+    return {"route": {"cluster": LAMBDA, "timeout": "0s", "regex_rewrite": rewrite}}
+
+
+def _session(group: TargetGroup) -> Resource | None:
+    """The cookie that keeps a client at its target."""
+    attributes = group_attributes(group)
+    if attributes["stickiness.enabled"] != "true" or attributes["stickiness.type"] != "lb_cookie":
+        return None
+    seconds = attributes["stickiness.lb_cookie.duration_seconds"]
+    state = typed(_SESSION, cookie={"name": "AWSALB", "ttl": f"{seconds}s", "path": "/"})
+    return typed(
+        "extensions.filters.http.stateful_session.v3.StatefulSessionPerRoute",
+        stateful_session={"session_state": {"name": "envoy.http.stateful_session.cookie", "typed_config": state}},
+    )
+
+
+def _fixed(config: Document) -> Resource:
+    headers = [header("server", "awselb/2.0")]
+    answer: Resource = {"status": int(config["StatusCode"])}
+    if body := config.get("MessageBody"):
+        answer["body"] = {"inline_string": body}
+        headers.append(header("content-type", config.get("ContentType") or "text/plain; charset=utf-8"))
+    return {"direct_response": answer, "response_headers_to_add": headers}
+
+
+def mixed(config: Document) -> str | None:
+    """The member of a redirect that mixes a placeholder with other text in a way that is not carried, if any."""
+    for name in ("Protocol", "Host", "Port", "Query"):
+        value = config.get(name, PLACEHOLDERS[name])
+        if "#{" in value and value != PLACEHOLDERS[name]:
+            return name
+    path = config.get("Path", PLACEHOLDERS["Path"])
+    return "Path" if "#{" in path.replace("#{path}", "", 1) else None
+
+
+def _redirect(config: Document) -> Resource:
+    wanted = {name: config.get(name, default) for name, default in PLACEHOLDERS.items()}
+    to: Resource = {"response_code": "FOUND" if config["StatusCode"] == "HTTP_302" else "MOVED_PERMANENTLY"}
+    if wanted["Protocol"] != "#{protocol}":
+        to["scheme_redirect"] = wanted["Protocol"].lower()
+    if wanted["Host"] != "#{host}":
+        to["host_redirect"] = wanted["Host"]
+    if wanted["Port"] != "#{port}":
+        to["port_redirect"] = int(wanted["Port"])
+    path, query = wanted["Path"], wanted["Query"]
+    end = "" if query in ("", "#{query}") else f"?{query}"
+    if query != "#{query}":
+        to["strip_query"] = True
+    if "#{path}" in path:
+        if path != "/#{path}" or end:
+            before, _, after = path.partition("#{path}")
+            substitution = rf"{_escaped(before)}\1{_escaped(after + end)}"
+            to["regex_rewrite"] = {"pattern": {"regex": "^/(.*)$"}, "substitution": substitution}
+    else:
+        to["path_redirect"] = path + end
+    return {"redirect": to, "response_headers_to_add": [header("server", "awselb/2.0")]}
+
+
+def _escaped(substitution: str) -> str:
+    return substitution.replace("\\", "\\\\")
+
+
+def _path(values: Sequence[str]) -> Resource:
+    if len(values) == 1:
+        (value,) = values
+        plain = value.removesuffix("*")
+        if not any(sign in plain for sign in "*?"):
+            return {"prefix": plain or "/"} if plain != value else {"path": value}
+    return {"safe_regex": {"regex": f"(?s)(?:{_any(values)})"}}
+
+
+def _any(values: Sequence[str]) -> str:
+    """A regular expression for patterns with ``*`` and ``?``; a backslash takes the next sign as it is."""
+    return "|".join(_pattern(value) for value in values)
+
+
+def _pattern(value: str) -> str:
+    made, signs = [], iter(value)
+    for sign in signs:
+        if sign == "\\":
+            made.append(re.escape(next(signs, "\\")))
+        else:
+            made.append({"*": ".*", "?": "."}.get(sign) or re.escape(sign))
+    return "".join(made)
+
+
+def _query(pairs: Sequence[Document]) -> str:
+    any_of = "|".join(f"{_part(pair['Key']) if pair.get('Key') else '[^=&]*'}={_part(pair['Value'])}" for pair in pairs)
+    return rf"(?i)[^?]*\?(?:.*&)?(?:{any_of})(?:&.*)?"
+
+
+def _part(pattern: str) -> str:
+    """Within one parameter: a wildcard does not go beyond it."""
+    return _pattern(pattern).replace(".*", "[^&]*")
+
+
+def _network(cidr: str) -> str:
+    """A regular expression for the addresses of a network; those of IPv6 come to no listener of ours."""
+    network = ipaddress.ip_network(cidr, strict=False)
+    if network.version == 6:
+        return "[^.]*:[^.]*"
+    first, last = network.network_address.packed, network.broadcast_address.packed
+    return r"\.".join(
+        str(low)
+        if low == high
+        else r"\d+"
+        if (low, high) == (0, 255)
+        else f"(?:{'|'.join(map(str, range(low, high + 1)))})"
+        for low, high in zip(first, last, strict=True)
+    )
