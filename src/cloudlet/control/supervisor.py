@@ -53,6 +53,11 @@ class Supervisor:
         self._exits: dict[str, Callable[[Child], object]] = {}
 
     @property
+    def cloud_id(self) -> str:
+        """The cloud's name, unique on this machine: whatever outlives the control plane carries it."""
+        return self._cloud_id
+
+    @property
     def children(self) -> list[Child]:
         """The children that run now."""
         return list(self._children.values())

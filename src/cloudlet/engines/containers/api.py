@@ -134,6 +134,9 @@ class Abilities:
     limits_memory: bool
     own_addresses: bool  # each pod has an address that the host and other pods reach
     images: bool  # runs images by reference; else only folders
+    # Where pods reach what listens on this machine's 127.0.0.1: its gateway, or 127.0.0.1 itself where they share the
+    # machine's network; empty where there is no way. Where it is a gateway, pods reach all of 127.64.0.0/10 as it is.
+    host_address: str = ""
 
 
 class Engine(Protocol):
@@ -185,6 +188,18 @@ class Engine(Protocol):
         """Give an unpacked root file system or application folder an image's name."""
         ...
 
+    async def build_image(self, folder: Path, reference: str, dockerfile: str = "Dockerfile") -> None:
+        """Build a folder with a Dockerfile and give the image a name. Raises ImageMissing with the builder's words."""
+        ...
+
+    async def remove_volume(self, name: str) -> None:
+        """Remove a named volume and what is in it. Raises CannotStart while there are containers that mount it."""
+        ...
+
+    async def clear(self) -> None:
+        """Remove every pod, container, volume and network of this cloud: for ``down`` and ``reset``."""
+        ...
+
     async def stop_engine(self) -> None:
         """Put down what this object holds; containers go on."""
         ...
@@ -203,6 +218,10 @@ class Execution(Protocol):
 
     async def send(self, data: bytes) -> None:
         """Give it input; empty bytes end it."""
+        ...
+
+    async def resize(self, columns: int, rows: int) -> None:
+        """Say how big the terminal of its user is; nothing where it has no terminal."""
         ...
 
     async def kill(self) -> None:
