@@ -146,3 +146,27 @@ def test_what_is_missing_is_named_at_once(cloud: LocalCloud, tmp_path: Path) -> 
         cloud.control("plan", {"template": str(tmp_path / "none.yaml"), "stack": "app"})
     assert b"cannot be read" in refused.value.read()
     refused.value.close()
+
+
+def test_a_state_machine_beside_its_template(cloud: LocalCloud, tmp_path: Path) -> None:
+    """What is put into a definition is put into its text: numbers and whole objects too."""
+    write(
+        tmp_path / "flow.asl.yaml", "StartAt: A\nStates:\n  A: {Type: Pass, Result: {n: ${N}, s: '${S}'}, End: true}\n"
+    )
+    text = """
+        Transform: AWS::Serverless-2016-10-31
+        Parameters: {N: {Type: Number, Default: 7}}
+        Resources:
+          Flow:
+            Type: AWS::Serverless::StateMachine
+            Properties:
+              Role: arn:aws:iam::000000000000:role/flow
+              DefinitionUri: flow.asl.yaml
+              DefinitionSubstitutions: {N: !Ref N, S: !Ref AWS::Region}
+        Outputs: {Flow: {Value: !Ref Flow}}
+        """
+    *_, done = deploy(cloud, write(tmp_path / "template.yaml", text))
+    assert done["status"] == "CREATE_COMPLETE", done
+    (arn,) = [one["value"] for one in done["outputs"]]
+    definition = cloud.client("stepfunctions").describe_state_machine(stateMachineArn=arn)["definition"]
+    assert json.loads(definition)["States"]["A"]["Result"] == {"n": 7, "s": "us-east-1"}

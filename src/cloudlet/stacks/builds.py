@@ -61,7 +61,7 @@ class Builds:
         runtime = method or code.runtime
         if runtime.startswith("python") and _requires(code.path):
             return self._python(code, runtime)
-        if runtime.startswith("nodejs") and _node_dependencies(code.path):
+        if runtime.startswith("nodejs") and _node_dependencies(code.path, "dependencies"):
             return self._node(code)
         if runtime.startswith("java") and (code.path / "pom.xml").is_file():
             return self._maven(code)
@@ -88,20 +88,23 @@ class Builds:
         return self._over(code, dependencies, "python" if code.layer else "")
 
     def _node(self, code: Code) -> Path:
+        return self._over(code, self._packages(code, "--omit=dev"), "nodejs" if code.layer else "")
+
+    def _packages(self, code: Code, *flags: str) -> Path:
+        """A folder with the packages that a package.json names."""
         npm = shutil.which("npm")
         if npm is None:
             raise invalid(f"{code.logical_id} has dependencies, and npm is not on this machine (package npm).")
         names = [name for name in ("package.json", "package-lock.json", ".npmrc") if (code.path / name).is_file()]
-        key = _hash(b"node", *((code.path / name).read_bytes() for name in names))
+        key = _hash(b"node", *flags, *((code.path / name).read_bytes() for name in names))
 
         def install(folder: Path) -> None:
             self._say(f"Installing the packages of {code.logical_id}")
             for name in names:
                 shutil.copy2(code.path / name, folder / name)
-            self._run([npm, "install", "--omit=dev", "--no-audit", "--no-fund"], code, folder)
+            self._run([npm, "install", *flags, "--no-audit", "--no-fund"], code, folder)
 
-        dependencies = self._once(f"node-{key}", install)
-        return self._over(code, dependencies, "nodejs" if code.layer else "")
+        return self._once(f"node-{key}", install)
 
     def _maven(self, code: Code) -> Path:
         maven = shutil.which("mvn")
@@ -137,20 +140,28 @@ class Builds:
         return self._once(f"make-{code.logical_id}-{_hash_of(code.path)}", build)
 
     def _esbuild(self, code: Code) -> Path:
-        own = code.path / "node_modules" / ".bin" / "esbuild"
-        program = str(own) if own.is_file() else shutil.which("esbuild")
+        packages = self._packages(code) if _node_dependencies(code.path, "dependencies", "devDependencies") else None
+        places = (*((packages,) if packages else ()), code.path, *code.path.parents)
+        own = (place / "node_modules" / ".bin" / "esbuild" for place in places)
+        program = next((str(path) for path in own if path.is_file()), None) or shutil.which("esbuild")
         if program is None:
             raise invalid(
-                f"{code.logical_id} is built by esbuild, which is not on this machine: npm install esbuild beside its "
-                "package.json, or globally."
+                f"{code.logical_id} is built by esbuild, which is not on this machine: name it in its package.json, or "
+                "npm install it globally."
             )
         settings = code.metadata.get("BuildProperties") or {}
         flags = _esbuild_flags(code, settings)
 
         def build(folder: Path) -> None:
             self._say(f"Building {code.logical_id} with esbuild")
-            entries = settings.get("EntryPoints", ["app.js"])
-            self._run([program, *entries, *flags, f"--outdir={folder}"], code, code.path)
+            command = [program, *settings.get("EntryPoints", ["app.js"]), *flags, f"--outdir={folder}"]
+            if packages is None:
+                self._run(command, code, code.path)
+                return
+            scratch = self._scratch(code, folder)
+            (scratch / "node_modules").symlink_to(packages / "node_modules")
+            self._run(command, code, scratch)
+            shutil.rmtree(scratch)
 
         return self._once(f"esbuild-{_hash(json.dumps(settings, sort_keys=True))}-{_hash_of(code.path)}", build)
 
@@ -255,12 +266,13 @@ def _requires(folder: Path) -> bool:
     return any(lines)
 
 
-def _node_dependencies(folder: Path) -> bool:
-    """Whether a folder names packages that are not installed in it already."""
+def _node_dependencies(folder: Path, *kinds: str) -> bool:
+    """Whether a folder names packages, of any of these kinds, that are not installed in it already."""
     if (folder / "node_modules").is_dir():
         return False
     try:
-        return bool(json.loads((folder / "package.json").read_text()).get("dependencies"))
+        package = json.loads((folder / "package.json").read_text())
+        return any(package.get(kind) for kind in kinds)
     except (OSError, ValueError, AttributeError):
         return False
 

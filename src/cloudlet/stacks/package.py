@@ -32,8 +32,12 @@ _DOCUMENTS = {
     "AWS::ApiGatewayV2::Api": ("BodyS3Location", "Body"),
     "AWS::Serverless::Api": ("DefinitionUri", "DefinitionBody"),
     "AWS::Serverless::HttpApi": ("DefinitionUri", "DefinitionBody"),
-    "AWS::Serverless::StateMachine": ("DefinitionUri", "Definition"),
-    "AWS::StepFunctions::StateMachine": ("DefinitionS3Location", "DefinitionString"),
+}
+# Type -> its property that names a text which its service reads itself, since it may be no document yet:
+# ``"Seconds": ${Wait}`` is a number once its substitutions are made.
+_TEXTS = {
+    "AWS::Serverless::StateMachine": "DefinitionUri",
+    "AWS::StepFunctions::StateMachine": "DefinitionS3Location",
 }
 _TEMPLATES = {"AWS::CloudFormation::Stack": "TemplateURL", "AWS::Serverless::Application": "Location"}
 _DEEPEST = 20
@@ -97,6 +101,9 @@ class _Work:
                 for key in ("CodeUri", "Runtime"):
                     if key in globals_ and key not in properties and not properties.keys() & {"InlineCode", "ImageUri"}:
                         properties[key] = globals_[key]
+                packed = properties.get("PackageType", globals_.get("PackageType", "Zip"))
+                if packed == "Zip" and not properties.keys() & {"CodeUri", "InlineCode", "ImageUri"}:
+                    properties["CodeUri"] = "."  # the template's own folder
             if kind in _CODE and (path := self._path(name, properties, _CODE[kind])):
                 runtime = properties.get("Runtime", "")
                 metadata = resource.get("Metadata") if isinstance(resource.get("Metadata"), dict) else {}
@@ -104,6 +111,9 @@ class _Work:
                 code.append((resource, _CODE[kind], known))
             elif kind in _DOCUMENTS:
                 self._put_document(name, properties, *_DOCUMENTS[kind])
+            elif kind in _TEXTS and (path := self._path(name, properties, _TEXTS[kind])):
+                kept = self._packager.keep(path.read_text()).removeprefix("file://")
+                properties[_TEXTS[kind]] = {"Bucket": LOCAL, "Key": kept}
             elif kind in _TEMPLATES and (path := self._path(name, properties, _TEMPLATES[kind])):
                 body = self._packager.body(path, self._depth + 1)
                 properties[_TEMPLATES[kind]] = self._packager.keep(body)
@@ -122,7 +132,7 @@ class _Work:
         function = section.get("Function") if isinstance(section, dict) else None
         if not isinstance(function, dict):
             return {}
-        found = {key: function[key] for key in ("CodeUri", "Runtime") if key in function}
+        found = {key: function[key] for key in ("CodeUri", "Runtime", "PackageType") if key in function}
         function.pop("CodeUri", None)
         if not function:
             del section["Function"]  # type: ignore[union-attr]
@@ -179,7 +189,7 @@ class _Work:
             self._problems.append(f"The document {path} of {name} cannot be read: {error}")
             return
         del properties[key]
-        properties[into] = json.dumps(found) if into == "DefinitionString" else found
+        properties[into] = found
 
     def _include(self, value: Any) -> None:
         """Local files that AWS::Include names become URLs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -51,6 +52,22 @@ def test_an_archive_and_a_layer(tmp_path: Path) -> None:
     assert builds.make(layer) != first
 
 
+@pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not on this machine")
+def test_esbuild_of_the_codes_own_packages(tmp_path: Path) -> None:
+    tool = "#!/bin/sh\ncat $1 node_modules/dep/index.js > ${5#--outdir=}/app.js\n"
+    write(tmp_path / "tool" / "run.sh", tool).chmod(0o755)
+    write(tmp_path / "tool" / "package.json", '{"name": "esbuild", "version": "1.0.0", "bin": {"esbuild": "run.sh"}}')
+    write(tmp_path / "dep" / "package.json", '{"name": "dep", "version": "1.0.0"}')
+    write(tmp_path / "dep" / "index.js", "dep")
+    needs = {"devDependencies": {"esbuild": f"file:{tmp_path}/tool"}, "dependencies": {"dep": f"file:{tmp_path}/dep"}}
+    write(tmp_path / "src" / "package.json", json.dumps(needs))
+    write(tmp_path / "src" / "app.ts", "app ")
+    metadata = {"BuildMethod": "esbuild", "BuildProperties": {"EntryPoints": ["app.ts"], "Minify": True}}
+    built = Builds(tmp_path / "builds").make(Code("Fn", tmp_path / "src", "nodejs22.x", metadata))
+    assert (built / "app.js").read_text() == "app dep"
+    assert not (tmp_path / "src" / "node_modules").exists()
+
+
 def test_makefile(tmp_path: Path) -> None:
     said: list[str] = []
     builds = Builds(tmp_path / "builds", said.append)
@@ -90,7 +107,7 @@ def test_an_overlay_follows_its_source(tmp_path: Path) -> None:
 def test_paths_become_places(tmp_path: Path) -> None:
     write(tmp_path / "fn" / "app.py", "")
     write(tmp_path / "api.yaml", "openapi: 3.0.1\npaths: {}\n")
-    write(tmp_path / "flow.asl.json", '{"StartAt": "A"}')
+    write(tmp_path / "flow.asl.json", '{"StartAt": ${A}}')
     write(tmp_path / "inner.yaml", "Resources: {Q: {Type: AWS::SQS::Queue}}")
     template = write(
         tmp_path / "template.yaml",
@@ -119,7 +136,17 @@ def test_paths_become_places(tmp_path: Path) -> None:
     assert properties["Plain"]["Code"] == properties["Asset"]["Code"] == {"S3Bucket": LOCAL, "S3Key": folder}
     assert properties["Far"]["Code"] == {"S3Bucket": "b", "S3Key": "k"}
     assert properties["Api"] == {"DefinitionBody": {"openapi": "3.0.1", "paths": {}}}
-    assert json.loads(properties["Flow"]["DefinitionString"]) == {"StartAt": "A"}
+    flow = properties["Flow"]["DefinitionS3Location"]
+    assert (flow["Bucket"], Path(flow["Key"]).read_text()) == (LOCAL, '{"StartAt": ${A}}')
     nested = Path(properties["Nested"]["TemplateURL"].removeprefix("file://"))
     assert json.loads(nested.read_text()) == {"Resources": {"Q": {"Type": "AWS::SQS::Queue"}}}
     assert packager.body(template) == packager.body(template)
+    # A function without code has the template's own folder.
+    write(
+        template,
+        "Resources: {Fn: {Type: AWS::Serverless::Function}, I: {Type: AWS::Serverless::Function, Properties: "
+        "{PackageType: Image}}}",
+    )
+    resources = json.loads(packager.body(template))["Resources"]
+    assert resources["Fn"]["Properties"]["CodeUri"]["Key"] == str(tmp_path)
+    assert resources["I"]["Properties"] == {"PackageType": "Image"}

@@ -11,7 +11,7 @@ from typing import Any
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.stepfunctions.choices import moment_of
 
-_ARN = re.compile(r"arn:aws[\w-]*:([\w-]+):([\w-]*):(\d*):(.+)")
+_ARN = re.compile(r"arn:aws[\w-]*:([\w-]+):[\w-]*:\d*:(.+)")
 _PATTERNS = ("sync:2", "sync", "waitForTaskToken")
 
 # The optimized integrations: botocore's service, the prefix of its errors, its operations with the patterns of each.
@@ -109,15 +109,13 @@ def resolve(resource: str) -> Target:
     match = _ARN.fullmatch(resource)
     if match is None:
         raise ValueError("Value is not a valid resource ARN")
-    service, region, account, rest = match.groups()
+    service, rest = match.groups()  # whose region and account AWS does not look at: most leave them out
     if service == "lambda" and rest.startswith("function:"):
         return Target("lambda", resource, "lambda", "Invoke", prefix="Lambda", resource_type="lambda")
     if service != "states":
         raise ValueError(f"The resource provided {resource} is not recognized. The value is not a valid resource ARN")
     if rest.startswith("activity:"):
         return Target("activity", resource)
-    if region or account:
-        raise ValueError(f"The resource provided {resource} is not recognized. The value is not a valid resource ARN")
     pattern = next((pattern for pattern in _PATTERNS if rest.endswith(f".{pattern}")), "")
     called = rest.removesuffix(f".{pattern}") if pattern else rest
     name, _, action = called.partition(":")

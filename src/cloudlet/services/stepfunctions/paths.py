@@ -136,7 +136,8 @@ class _Reader:
                 if not self.text.startswith("[", self.at):
                     steps.append(self.member())
             elif self.take("."):
-                steps.append(self.member())
+                bracket = self.text.startswith("[", self.at)  # ``$.[0]``: AWS lets the point stand
+                steps.append(self.bracket() if bracket else self.member())
             elif self.text.startswith("[", self.at):
                 steps.append(self.bracket())
             else:

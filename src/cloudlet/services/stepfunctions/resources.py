@@ -10,6 +10,7 @@ from typing import Any
 
 from cloudlet.errors import AwsError
 from cloudlet.stacks.api import Deployment, Physical, Properties, ResourceType, tags_of
+from cloudlet.stacks.package import LOCAL
 
 _SUBSTITUTION = re.compile(r"\$\{([A-Za-z0-9_.-]+)\}")
 
@@ -80,22 +81,25 @@ async def _definition(do: Deployment, properties: Properties) -> str:
     else:
         text = await _stored(do, properties["DefinitionS3Location"])
     substitutions = properties.get("DefinitionSubstitutions") or {}
-    return _SUBSTITUTION.sub(lambda match: _text(substitutions.get(match[1], match[0])), text)
+    text = _SUBSTITUTION.sub(lambda match: _text(substitutions.get(match[1], match[0])), text)
+    return _as_json(text) if given[0] == "DefinitionS3Location" else text
 
 
 async def _stored(do: Deployment, place: Any) -> str:
-    """A definition that lies in S3, as JSON or YAML, or in a local file that a template names."""
+    """The text of a definition, JSON or YAML, that lies in S3 or in a local file that a template names."""
     if isinstance(place, str):
         path = do.local_path(place)
         if path is None:
             raise AwsError("InvalidRequest", f"DefinitionS3Location {place} is neither a local path nor a place in S3")
-        return _as_json(await asyncio.to_thread(Path(path).read_text, encoding="utf-8"))
+        return await asyncio.to_thread(Path(path).read_text, encoding="utf-8")
+    if place["Bucket"] == LOCAL:
+        return await asyncio.to_thread(Path(place["Key"]).read_text, encoding="utf-8")
     where = {"Bucket": place["Bucket"], "Key": place["Key"]}
     if "Version" in place:
         where["VersionId"] = place["Version"]
     body = (await do.call("s3", "GetObject", where))["Body"]
     whole = body if isinstance(body, bytes) else b"".join([chunk async for chunk in body])
-    return _as_json(whole.decode())
+    return whole.decode()
 
 
 def _as_json(text: str) -> str:
@@ -103,7 +107,10 @@ def _as_json(text: str) -> str:
         return text
     import yaml
 
-    return json.dumps(yaml.safe_load(text))
+    try:
+        return json.dumps(yaml.safe_load(text))
+    except (yaml.YAMLError, TypeError) as error:
+        raise AwsError("InvalidDefinition", f"Invalid State Machine Definition: '{error}'") from None
 
 
 def _text(value: Any) -> str:
