@@ -62,6 +62,7 @@ class Engine:
         isolate: bool,
         log: LogSink,
         credentials: Credentials,
+        resolv_conf: Path,
     ) -> None:
         self._supervisor = supervisor
         self._clock = clock
@@ -70,6 +71,7 @@ class Engine:
         self._isolate = isolate
         self._log = log
         self._credentials = credentials
+        self._resolv_conf = resolv_conf
         self._node_sdk = NodeSdk()
         self._pools: dict[str, _Pool] = {}
         self._numbers = itertools.count(1)
@@ -289,7 +291,8 @@ class Engine:
             limit = (function.memory + 64) * 1024
             argv = ["/bin/sh", "-c", f'ulimit -d {limit} 2>/dev/null; exec "$@"', "sh", *argv]
         if bwrap:
-            return isolation.wrap(bwrap, argv, function.code, opt, start), environment, None, start.note
+            names = isolation.resolv_conf(self._resolv_conf)
+            return isolation.wrap(bwrap, argv, function.code, opt, start, names), environment, None, start.note
         return argv, environment, function.code, start.note
 
     def _changed(self, sandbox: Sandbox) -> None:

@@ -13,7 +13,7 @@ from cloudlet.engines.functions.runtimes import Start
 # Of /etc only what programs need to resolve names, to trust certificates and to find their libraries.
 _ETC = (
     *("alternatives", "ca-certificates", "crypto-policies", "group", "host.conf", "hosts", "ld.so.cache", "ld.so.conf"),
-    *("ld.so.conf.d", "localtime", "nsswitch.conf", "passwd", "pki", "resolv.conf", "ssl"),
+    *("ld.so.conf.d", "localtime", "nsswitch.conf", "passwd", "pki", "ssl"),
     *("java-11-openjdk", "java-17-openjdk", "java-21-openjdk", "java-25-openjdk"),
 )
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
@@ -33,13 +33,22 @@ def bubblewrap() -> str | None:
     return program if tried.returncode == 0 else None
 
 
-def wrap(program: str, argv: Sequence[str], code: Path, opt: Path | None, start: Start) -> list[str]:
+def resolv_conf(file: Path) -> Path:
+    """The file that sandboxes have as /etc/resolv.conf: this machine's, until a DNS server of ours writes itself in."""
+    if not file.exists():
+        own = Path("/etc/resolv.conf")
+        file.write_bytes(own.read_bytes() if own.is_file() else b"")
+    return file
+
+
+def wrap(program: str, argv: Sequence[str], code: Path, opt: Path | None, start: Start, resolv_conf: Path) -> list[str]:
     """The command that runs ``argv`` in a sandbox with its code at /var/task and its layers at /opt."""
     command = [program, "--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
     for folder in _SYSTEM:
         command += ["--ro-bind-try", folder, folder]
     for name in _ETC:
         command += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+    command += ["--ro-bind", str(resolv_conf), "/etc/resolv.conf"]
     command += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
     for path in dict.fromkeys(str(need) for need in start.needs):
         if path != "/usr" and not path.startswith(("/usr/", "/bin/", "/lib/")):

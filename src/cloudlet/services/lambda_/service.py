@@ -37,6 +37,7 @@ class Service(Layers, Aliases, Urls, Mappings, api.Service):
             cloud.config.isolation == "auto",
             self._logs.write,
             self.credentials,
+            cloud.data_dir / "resolv.conf",
         )
         self._folders = Folders(cloud, self._folder_changed)
         self.watch_folders()
