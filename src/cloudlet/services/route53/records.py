@@ -98,11 +98,12 @@ class DelegationSet(msgspec.Struct, frozen=True):
     name_servers: list[str]
 
 
-class Listening(msgspec.Struct, frozen=True):
-    """Where the DNS server listens, once it has been asked for."""
+class Listening(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An address on which the DNS server listens, once it has been asked for; its name is the address."""
 
     address: str
     port: int
+    further: bool = False  # beside its own: a bridge's, which may have gone when the cloud starts again
 
 
 MIGRATIONS = ["CREATE TABLE change (id TEXT PRIMARY KEY, submitted REAL NOT NULL, comment TEXT) WITHOUT ROWID;"]

@@ -6,6 +6,7 @@ The DNS server is in ``serving.py``; what it answers is decided in ``answers.py`
 from __future__ import annotations
 
 from collections.abc import Callable
+import logging
 from typing import Any
 
 from cloudlet.errors import AwsError
@@ -13,6 +14,9 @@ from cloudlet.services.route53.checking import Checker
 from cloudlet.services.route53.healthchecks import HealthChecks
 from cloudlet.services.route53.records import Listening
 from cloudlet.services.route53.serving import DnsServer
+from cloudlet.store import Tx
+
+log = logging.getLogger("cloudlet.dns")
 from cloudlet.store.api import Compacted
 
 _SCOPE = "dns"  # of the address: there is one server, whatever the account
@@ -28,9 +32,16 @@ class Service(HealthChecks):
         for record in self._checks.all():
             health = self._healths.get(record.scope, record.name)
             self.checker.put(record.value, health.value if health is not None else None)
-        known = self._listening.get(_SCOPE, _SCOPE)
-        if known is not None:
-            await self.server.ensure((known.value.address, known.value.port))
+        known = [record.value for record in self._listening.list(_SCOPE)]
+        for one in known:
+            if not one.further:
+                await self.server.ensure((one.address, one.port))
+        for one in known:
+            if one.further:
+                try:
+                    await self.server.listen_on(one.address)
+                except OSError as error:
+                    log.info("DNS no longer listens on %s: %s", one.address, error)
 
     async def stop(self) -> None:
         self.checker.stop()
@@ -42,7 +53,10 @@ class Service(HealthChecks):
         return self.server.address, self.server.port
 
     async def listen_on(self, address: str) -> int:
-        """Answer DNS on one more address of this machine, a bridge's gateway, and return the port. Raises OSError."""
+        """Answer DNS on one more address of this machine, a bridge's gateway, and return the port. Raises OSError.
+
+        It is listened on again after a restart, if it is still there.
+        """
         return await self.server.listen_on(address)
 
     def health_of(self, check: str) -> bool:
@@ -67,11 +81,19 @@ class Service(HealthChecks):
             balancing: Any = await self.cloud.service("elbv2")
         except AwsError:
             return []
-        found = await balancing.address_of(name)
-        return [found] if isinstance(found, str) and found else list(found or ())
+        found = balancing.address_of(name)
+        return [found] if found is not None else []
 
-    async def _listen_at(self, address: str, port: int) -> None:
-        await self._db.write(lambda tx: self._listening.put(tx, _SCOPE, _SCOPE, Listening(address, port)))
+    async def _listen_at(self, address: str, port: int, further: bool) -> None:
+        """Store an address; there is one that is the server's own."""
+
+        def store(tx: Tx) -> None:
+            for record in self._listening.list(_SCOPE, tx=tx):
+                if not further and not record.value.further:
+                    self._listening.delete(tx, _SCOPE, record.name)
+            self._listening.put(tx, _SCOPE, address, Listening(address, port, further))
+
+        await self._db.write(store)
 
     def resources_of(self, account: str, region: str) -> list[dict[str, str]]:
         zones = [

@@ -39,11 +39,12 @@ class DnsServer:
         self,
         view: Callable[[dict[Question, tuple[Entry, ...]]], View],
         balancers: Balancers,
-        chosen: Callable[[str, int], Awaitable[None]],
+        chosen: Callable[[str, int, bool], Awaitable[None]],
         resolv_conf: Path,
         forwarder: Forwarder | None = None,
     ) -> None:
-        """``chosen`` stores the address that was found; ``resolv_conf`` is written for sandboxes."""
+        """``chosen`` stores an address that is listened on, and whether it is a further one beside the server's own;
+        ``resolv_conf`` is written for sandboxes."""
         self._view = view
         self._balancers = balancers
         self._chosen = chosen
@@ -74,9 +75,8 @@ class DnsServer:
             self.port = listener.port
             self._forwarder.avoid = {self.address}
             if (self.address, self.port) != wanted:
-                await self._chosen(self.address, self.port)
-            if self.port == PORT:
-                self._write_resolv_conf()
+                await self._chosen(self.address, self.port, False)
+            self._write_resolv_conf()
 
     async def listen_on(self, address: str) -> int:
         """Listen on one more address, and return the port: 53 where that may be had. Raises OSError."""
@@ -87,6 +87,7 @@ class DnsServer:
                     await self._listen(address, PORT)
                 except PermissionError:
                     await self._listen(address, 0)
+                await self._chosen(address, self._listeners[address].port, True)
             self._forwarder.avoid.add(address)
             return self._listeners[address].port
 
@@ -206,9 +207,11 @@ class DnsServer:
 
     def _write_resolv_conf(self) -> None:
         """Write the file that sandboxes have as /etc/resolv.conf, in place, so that those that run see it."""
-        kept = [line for line in resolv_conf_lines() if line.split()[:1] not in (["nameserver"], ["options"])]
-        text = "".join(f"{line}\n" for line in (*kept, f"nameserver {self.address}", "options edns0"))
-        self._resolv_conf.write_text(text)
+        lines = resolv_conf_lines()
+        if self.port == PORT:  # the file can name no other
+            kept = [line for line in lines if line.split()[:1] not in (["nameserver"], ["options"])]
+            lines = [*kept, f"nameserver {self.address}", "options edns0"]
+        self._resolv_conf.write_text("".join(f"{line}\n" for line in lines))
 
 
 class _Listener:
