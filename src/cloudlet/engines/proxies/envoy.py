@@ -98,9 +98,10 @@ class Envoy:
             self.name,
             [
                 *self._prefix,
-                *(program, "-c", str(self._folder / "bootstrap.json"), "--use-dynamic-base-id"),
+                # Hot restart would have Envoy end itself with the process that has started it.
+                *(program, "-c", str(self._folder / "bootstrap.json"), "--disable-hot-restart"),
                 *("--concurrency", str(self._concurrency), "--log-level", "warning"),
-                *("--log-path", str(self._folder / "log"), "--drain-time-s", "1", "--parent-shutdown-time-s", "2"),
+                *("--log-path", str(self._folder / "log"), "--drain-time-s", "1"),
                 *self._arguments,
             ],
             env={"PATH": os.environ.get("PATH", ""), **self._environment},
