@@ -90,13 +90,13 @@ async def command(*argv: str, given: str = "") -> str:
     try:
         process = await asyncio.create_subprocess_exec(
             *argv,
-            stdin=asyncio.subprocess.PIPE,
+            stdin=asyncio.subprocess.PIPE if given else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
     except OSError as error:
         raise NetworkError(f"{argv[0]}: {error.strerror}") from None
-    out, said = await process.communicate(given.encode())
+    out, said = await process.communicate(given.encode() or None)
     if process.returncode:
         raise NetworkError(said.decode(errors="replace").strip() or f"{argv[0]} has failed")
     return out.decode()
