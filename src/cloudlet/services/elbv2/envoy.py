@@ -237,17 +237,21 @@ class _Maker:
 
     def _host(self, owner: LoadBalancer, one: Listener, domains: Sequence[str]) -> Resource:
         """The rules of a listener as one virtual host."""
-        routes = [
-            self._route(f"{rule.priority}", rule.conditions, rule.actions) for rule in self._rules.get(one.arn, [])
-        ]
-        routes.append(self._route("0", [], one.actions))
+        rules = self._rules.get(one.arn, [])
+        routes = []
+        for name, conditions, actions in [
+            *((str(rule.priority), rule.conditions, rule.actions) for rule in rules),
+            ("0", [], one.actions),
+        ]:
+            routes += routing.routes(name, conditions, actions, self._groups, _lambda_path)
         made = virtual_host(_name(owner, one), domains, routes)
         made["request_headers_to_add"] = [header("x-forwarded-port", str(one.port))]
-        removed = [routing.SOURCE] if any("headers" in route["match"] for route in routes) else []
+        removed = ["x-envoy-external-address"]
+        if any(condition["Field"] == "source-ip" for rule in rules for condition in rule.conditions):
+            removed.append(routing.SOURCE)
         if load_balancer_attributes(owner)["routing.http.xff_header_processing.mode"] == "remove":
             removed.append("x-forwarded-for")
-        if removed:
-            made["request_headers_to_remove"] = removed
+        made["request_headers_to_remove"] = removed
         inserted = [
             header(name.removeprefix(_INSERTED[0]).removesuffix(_INSERTED[1]).replace("_", "-"), value)
             for name, value in sorted(one.attributes.items())
@@ -258,10 +262,6 @@ class _Maker:
         if one.attributes.get("routing.http.response.server.enabled") == "false":
             made["response_headers_to_remove"] = ["server"]
         return made
-
-    def _route(self, name: str, conditions: Sequence[Resource], actions: Sequence[Resource]) -> Resource:
-        done = routing.outcome(actions, self._groups, lambda group: f"/_cloudlet/elb-lambda/{group.id}")
-        return {"name": name, "match": routing.match(conditions), **done}
 
     def _share(self, port: int, sharing: Sequence[Listener]) -> None:
         """The port on 127.0.0.1, where it can be had: Envoy tries, and leaves this one out if not."""
@@ -284,6 +284,10 @@ class _Maker:
         if chains:
             inspect = {"listener_filters": [tls_inspector()]} if secure else {}
             self._snapshot.listeners[name] = listener(name, SHARED_ADDRESS, port, chains, **inspect)
+
+
+def _lambda_path(group: TargetGroup) -> str:
+    return f"/_cloudlet/elb-lambda/{group.id}"
 
 
 def _domains(owner: LoadBalancer, port: int, is_only: bool) -> list[str]:

@@ -16,6 +16,7 @@ from cloudlet.services.elbv2.records import Document, TargetGroup, group_attribu
 SOURCE = "x-cloudlet-source"
 STICKY = "envoy.filters.http.stateful_session"
 LAMBDA = "lambda"
+_COOKIE = "AWSALBTG"
 _SESSION = "extensions.http.stateful_session.cookie.v3.CookieBasedSessionState"
 # Safe for any method: nothing of the request has reached a target.
 _RETRY = retry_policy(["connect-failure", "refused-stream", "reset-before-request"], 2)
@@ -26,6 +27,49 @@ PLACEHOLDERS = {
     "Path": "/#{path}",
     "Query": "#{query}",
 }
+
+
+def routes(
+    name: str,
+    conditions: Sequence[Document],
+    actions: Sequence[Document],
+    groups: Mapping[str, TargetGroup],
+    lambda_path: Callable[[TargetGroup], str],
+) -> list[Resource]:
+    """The routes of one rule. ``lambda_path`` is the path before the path under which a group's function is reached.
+
+    A client that shall stay with its target group has a cookie which says so, and a route of its own.
+    """
+    here = match(conditions)
+    made: Resource = {"name": name, "match": here, **_outcome(actions, groups, lambda_path)}
+    choices = made.get("route", {}).get("weighted_clusters", {}).get("clusters", [])
+    seconds = _group_stickiness(actions)
+    if not choices or not seconds:
+        return [made]
+    staying = []
+    for choice in choices:
+        cookie = header_match("cookie", regex=rf"(?:.*;\s*)?{_COOKIE}={choice['name']}(?:;.*)?")
+        kept = header("set-cookie", f"{_COOKIE}={choice['name']}; Max-Age={seconds}; Path=/", "APPEND_IF_EXISTS_OR_ADD")
+        choice["response_headers_to_add"] = [kept]
+        one: Resource = {
+            "name": name,
+            "match": {**here, "headers": [*here.get("headers", []), cookie]},
+            "route": {"cluster": choice["name"], "timeout": "0s", "retry_policy": _RETRY},
+            "response_headers_to_add": [kept],
+        }
+        if "typed_per_filter_config" in choice:
+            one["typed_per_filter_config"] = choice["typed_per_filter_config"]
+        staying.append(one)
+    return [*staying, made]
+
+
+def _group_stickiness(actions: Sequence[Document]) -> int:
+    """For how many seconds a client shall stay with its target group."""
+    for action in actions:
+        sticky = action.get("ForwardConfig", {}).get("TargetGroupStickinessConfig", {})
+        if sticky.get("Enabled"):
+            return int(sticky["DurationSeconds"])
+    return 0
 
 
 def match(conditions: Sequence[Document]) -> Resource:
@@ -58,10 +102,9 @@ def values_of(condition: Document) -> list[Any]:
     return list(condition.get("Values", []))
 
 
-def outcome(
+def _outcome(
     actions: Sequence[Document], groups: Mapping[str, TargetGroup], lambda_path: Callable[[TargetGroup], str]
 ) -> Resource:
-    """What a route does; ``lambda_path`` is the path before the path under which a group's function is reached."""
     for action in actions:
         if action["Type"] == "fixed-response":
             return _fixed(action["FixedResponseConfig"])
@@ -92,12 +135,6 @@ def _forward(
     for choice in route["weighted_clusters"]["clusters"]:
         if choice["name"] in session:
             choice["typed_per_filter_config"] = {STICKY: session[choice["name"]]}
-    for action in actions:
-        sticky = action.get("ForwardConfig", {}).get("TargetGroupStickinessConfig", {})
-        if sticky.get("Enabled"):
-            cookie = {"name": "AWSALBTG", "ttl": f"{sticky.get('DurationSeconds', 3600)}s", "path": "/"}
-            route["hash_policy"] = [{"cookie": cookie}]
-            route["weighted_clusters"]["use_hash_policy"] = True
     return made
 
 
