@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("cloudlet.dns")
 
 RESOLV_CONF = Path("/etc/resolv.conf")
-_PATIENCE = 2.0  # seconds for each resolver
 _RESOLVERS = 3  # as many as the system's own library asks
 
 
@@ -37,9 +36,13 @@ def system_resolvers() -> list[tuple[str, int]]:
 class Forwarder:
     """Asks the resolvers in their order; the first that answers is believed."""
 
-    def __init__(self, resolvers: Callable[[], list[tuple[str, int]]] = system_resolvers) -> None:
+    def __init__(
+        self, resolvers: Callable[[], list[tuple[str, int]]] = system_resolvers, patience: float = 2.0
+    ) -> None:
+        """``patience`` is how many seconds each resolver is waited for."""
         self._resolvers = resolvers
-        self.avoid: set[str] = set()  # our own addresses: asking ourselves would never end
+        self._patience = patience
+        self.avoid: set[tuple[str, int]] = set()  # our own addresses: asking ourselves would never end
 
     async def forward(self, message: dns.message.Message) -> dns.message.Message | None:
         """The answer to a message, with its id; None when nobody answers in time."""
@@ -50,10 +53,10 @@ class Forwarder:
         question = message.question[0]
         query = dns.message.make_query(question.name, question.rdtype, question.rdclass, use_edns=0, payload=1232)
         query.flags = message.flags
-        for address, port in [one for one in self._resolvers() if one[0] not in self.avoid][:_RESOLVERS]:
+        for address, port in [one for one in self._resolvers() if one not in self.avoid][:_RESOLVERS]:
             try:
                 found, _ = await dns.asyncquery.udp_with_fallback(
-                    query, address, _PATIENCE, port, ignore_unexpected=True
+                    query, address, self._patience, port, ignore_unexpected=True
                 )
             except (dns.exception.DNSException, OSError, EOFError) as error:
                 log.debug("the resolver %s has no answer: %s", address, error)

@@ -5,8 +5,8 @@ The DNS server is in ``serving.py``; what it answers is decided in ``answers.py`
 
 from __future__ import annotations
 
-from collections.abc import Callable
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from cloudlet.errors import AwsError
@@ -15,9 +15,9 @@ from cloudlet.services.route53.healthchecks import HealthChecks
 from cloudlet.services.route53.records import Listening
 from cloudlet.services.route53.serving import DnsServer
 from cloudlet.store import Tx
+from cloudlet.store.api import Compacted
 
 log = logging.getLogger("cloudlet.dns")
-from cloudlet.store.api import Compacted
 
 _SCOPE = "dns"  # of the address: there is one server, whatever the account
 

@@ -73,7 +73,7 @@ class DnsServer:
                 await self._listen("127.0.0.1", 0)
             self.address, listener = next(iter(self._listeners.items()))
             self.port = listener.port
-            self._forwarder.avoid = {self.address}
+            self._forwarder.avoid.add((self.address, self.port))
             if (self.address, self.port) != wanted:
                 await self._chosen(self.address, self.port, False)
             self._write_resolv_conf()
@@ -88,7 +88,7 @@ class DnsServer:
                 except PermissionError:
                     await self._listen(address, 0)
                 await self._chosen(address, self._listeners[address].port, True)
-            self._forwarder.avoid.add(address)
+            self._forwarder.avoid.add((address, self._listeners[address].port))
             return self._listeners[address].port
 
     def close(self) -> None:
