@@ -122,7 +122,10 @@ class Balancing(TaskSets):
         if task.balancers:
             is_well = is_well and all(states.get(one["targetGroupArn"]) == "healthy" for one in task.balancers)
         fault = ""
-        if task.service and (not task.started or self.clock.now() >= task.started + task.grace):
+        if task.service and task.started and self.clock.now() < task.started + task.grace:
+            if task.health == "UNHEALTHY":
+                self.clock.call_at(task.started + task.grace, lambda: self.poke_task(task.id))
+        elif task.service:
             if task.health == "UNHEALTHY":
                 fault = "Task failed container health checks"
             for group, state in states.items():

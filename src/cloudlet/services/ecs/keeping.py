@@ -31,6 +31,7 @@ log = logging.getLogger("cloudlet.ecs")
 
 _REMEMBERED = 3600.0  # seconds that a stopped task is still described
 _EVENTS = 100
+_FIRST_PAUSE = 0.5
 _DNS = 53
 _ENDED = 20  # deployments of a service that are remembered
 
@@ -53,6 +54,7 @@ class Keeping(Balancing):
         self.abilities: Abilities
         self.runners: dict[str, Runner] = {}
         self.keys: dict[str, tuple[str, str]] = {}  # of a task's metadata -> its scope and its name in the store
+        self._answering: set[str] = set()
         self._engine: asyncio.Future[Engine] | None = None
         self._running: Engine | None = None
         self._dirty: dict[tuple[str, str], None] = {}
@@ -124,11 +126,21 @@ class Keeping(Balancing):
             return ()
         try:
             route53: Any = await self.cloud.service("route53")
-            port = await route53.listen_on(address)
+            _, port = await route53.dns_address()
         except (AwsError, OSError) as error:
             log.warning("tasks do not resolve names through Route 53: %s", error)
             return ()
         return (address,) if port == _DNS else ()
+
+    async def answer_names(self, address: str) -> None:
+        """Have Route 53 answer on the pods' gateway, which is there once there is a pod."""
+        if address not in self._answering:
+            route53: Any = await self.cloud.service("route53")
+            try:
+                await route53.listen_on(address)
+                self._answering.add(address)
+            except OSError as error:
+                log.warning("tasks do not resolve names through Route 53: %s", error)
 
     # Tasks
 
@@ -143,8 +155,18 @@ class Keeping(Balancing):
             self.cloud.spawn(self._carry_out_task(scope, task, runner), f"task {task.id}")
 
     async def _carry_out_task(self, scope: str, task: Task, runner: Runner) -> None:
+        pause = _FIRST_PAUSE
         try:
-            await runner.run()
+            while True:
+                try:
+                    await runner.run()
+                    break
+                except Exception:
+                    # Whatever stumbled, the task is not left half-done: it is put down until that works.
+                    log.exception("task %s stumbled", task.id)
+                    await self.order_stop(scope, task, "TaskFailedToStart", "InternalError: see Cloudlet's log")
+                    await self.clock.sleep(pause)
+                    pause = min(60.0, pause * 2)
         finally:
             self.runners.pop(task.id, None)
         self.keys.pop(task.key, None)

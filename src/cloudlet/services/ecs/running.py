@@ -88,6 +88,8 @@ class Runner:
         dns = await self._keeper.name_servers()
         pod = await engine.create_pod(preparing.pod_of(self._scope, self.task, definition, own_addresses, dns))
         self._pod = pod
+        for address in dns:
+            await self._keeper.answer_names(address)
         await self._change(
             status="PENDING" if self.task.status == "PROVISIONING" else self.task.status,
             address=pod.address,
@@ -100,19 +102,16 @@ class Runner:
         while self.task.desired == "RUNNING":
             self._news.clear()
             await self._note_exits(definition)
+            await self._judge(definition)
             if self.task.desired != "RUNNING":
                 break
             if await self._start_due(engine, definition, pod):
                 continue
-            if self.task.status in ("PENDING", "PROVISIONING") and all(one.started for one in self.task.containers):
+            if self.task.status != "RUNNING" and all(one.started for one in self.task.containers):
                 await self._change(status="ACTIVATING")
                 await self._keeper.connect(self._scope, self.task, definition)
-                now = self._keeper.clock.now()
-                await self._change(status="RUNNING", started=now)
-            elif self.task.status == "ACTIVATING":
-                await self._keeper.connect(self._scope, self.task, definition)
                 await self._change(status="RUNNING", started=self.task.started or self._keeper.clock.now())
-            await self._judge(definition)
+                continue
             await self._news.wait()
 
     async def _adopt(self, definition: dict[str, Any]) -> None:

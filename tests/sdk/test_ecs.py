@@ -1,0 +1,307 @@
+"""ECS with a real client and real containers: on Podman where it is, and as processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from cloudlet.testing import LocalCloud
+
+_PROGRAMS = "cat echo env false httpd id ls mkdir nc nslookup sh sleep true wget"
+ROLE = "arn:aws:iam::000000000000:role/task"
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An image: a root file system with nothing but busybox in it."""
+    busybox = shutil.which("busybox")
+    if busybox is None or b"dynamically" in subprocess.run(["file", "-L", busybox], capture_output=True).stdout:
+        pytest.skip("needs a static busybox: apt-get install busybox-static")
+    folder = tmp_path_factory.mktemp("root")
+    for name in ("bin", "etc", "tmp", "www"):
+        (folder / name).mkdir()
+    shutil.copy(busybox, folder / "bin/busybox")
+    for name in _PROGRAMS.split():
+        (folder / "bin" / name).symlink_to("busybox")
+    (folder / "etc/passwd").write_text("root:x:0:0:root:/:/bin/sh\n")
+    (folder / "www/index.html").write_text("hello")
+    return str(folder)
+
+
+@pytest.fixture(params=["podman", "processes"])
+def cloud(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalCloud]:
+    """A cloud on each engine that this machine has."""
+    if request.param == "podman" and (shutil.which("podman") is None or os.geteuid() != 0):
+        pytest.skip("needs podman and root")
+    if request.param == "processes" and shutil.which("bwrap") is None:
+        pytest.skip("needs bwrap")
+    monkeypatch.setenv("CLOUDLET_ENGINE", request.param)
+    with LocalCloud() as running:
+        yield running
+        print(running.log)
+
+
+def wait_for(check: Callable[[], Any], seconds: float = 30) -> Any:
+    """The first true answer."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := check():
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it has not come true in time")
+
+
+def register(ecs: Any, root: str, *command: str, **more: Any) -> str:
+    """A Fargate task definition of one container."""
+    container = {
+        "name": "app",
+        "image": root,
+        "command": list(command),
+        "portMappings": [{"containerPort": 8080}],
+        "stopTimeout": 2,
+        **more.pop("container", {}),
+    }
+    made = ecs.register_task_definition(
+        family=more.pop("family", "web"),
+        requiresCompatibilities=["FARGATE"],
+        networkMode="awsvpc",
+        cpu="256",
+        memory=".5GB",
+        executionRoleArn=ROLE,
+        containerDefinitions=[container, *more.pop("others", [])],
+        **more,
+    )
+    return str(made["taskDefinition"]["taskDefinitionArn"])
+
+
+NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-1"]}}
+
+
+def run(ecs: Any, definition: str, **more: Any) -> str:
+    answer = ecs.run_task(
+        cluster="c", taskDefinition=definition, launchType="FARGATE", networkConfiguration=NETWORK, **more
+    )
+    assert answer["failures"] == []
+    return str(answer["tasks"][0]["taskArn"])
+
+
+def task(ecs: Any, arn: str) -> dict[str, Any]:
+    return ecs.describe_tasks(cluster="c", tasks=[arn])["tasks"][0]  # type: ignore[no-any-return]
+
+
+def stopped(ecs: Any, arn: str) -> dict[str, Any]:
+    wait_for(lambda: task(ecs, arn)["lastStatus"] == "STOPPED")
+    return task(ecs, arn)
+
+
+def test_a_task_gets_what_it_needs_and_says_how_it_ended(cloud: LocalCloud, root: str) -> None:
+    ecs, logs = cloud.client("ecs"), cloud.client("logs")
+    ecs.create_cluster(clusterName="c")
+    cloud.client("ssm").put_parameter(Name="/db/user", Value="anna", Type="SecureString")
+    secret = cloud.client("secretsmanager").create_secret(Name="db", SecretString='{"password": "tiger"}')["ARN"]
+    s3 = cloud.client("s3")
+    s3.create_bucket(Bucket="files")
+    s3.put_object(Bucket="files", Key="a.env", Body=b"# a comment\nFROM_FILE=yes\nGIVEN=file\n")
+    logs.create_log_group(logGroupName="/tasks")
+    script = (
+        "echo user=$USERNAME password=$PASSWORD file=$FROM_FILE given=$GIVEN region=$AWS_REGION; "
+        "wget -q -O - $ECS_CONTAINER_METADATA_URI_V4/task; echo; "
+        "wget -q -O - $AWS_CONTAINER_CREDENTIALS_FULL_URI; echo; "
+        "echo kept > /data/x; cat /data/x; exit 3"
+    )
+    definition = register(
+        ecs,
+        root,
+        "sh",
+        "-c",
+        script,
+        taskRoleArn=ROLE,
+        volumes=[{"name": "data"}],
+        container={
+            "environment": [{"name": "GIVEN", "value": "definition"}],
+            "environmentFiles": [{"type": "s3", "value": "arn:aws:s3:::files/a.env"}],
+            "secrets": [
+                {"name": "USERNAME", "valueFrom": "/db/user"},
+                {"name": "PASSWORD", "valueFrom": f"{secret}:password::"},
+            ],
+            "mountPoints": [{"sourceVolume": "data", "containerPath": "/data"}],
+            "logConfiguration": {
+                "logDriver": "awslogs",
+                "options": {
+                    "awslogs-group": "/tasks",
+                    "awslogs-region": "us-east-1",
+                    "awslogs-stream-prefix": "web",
+                },
+            },
+        },
+    )
+    arn = run(ecs, definition)
+    ended = stopped(ecs, arn)
+    assert ended["stopCode"] == "EssentialContainerExited", ended
+    assert ended["stoppedReason"] == "Essential container in task exited"
+    assert ended["containers"][0]["exitCode"] == 3
+    assert (ended["cpu"], ended["memory"]) == ("256", "512")
+    stream = f"web/app/{arn.rpartition('/')[2]}"
+    lines = [one["message"] for one in logs.get_log_events(logGroupName="/tasks", logStreamName=stream)["events"]]
+    assert lines[0] == "user=anna password=tiger file=yes given=definition region=us-east-1"
+    assert json.loads(lines[1])["TaskARN"] == arn
+    assert json.loads(lines[2])["RoleArn"] == ROLE
+    assert lines[3] == "kept"
+
+
+def test_containers_start_in_their_order_and_bad_tasks_say_why(cloud: LocalCloud, root: str) -> None:
+    ecs = cloud.client("ecs")
+    ecs.create_cluster(clusterName="c")
+    init = {"name": "init", "image": root, "command": ["sh", "-c", "sleep 0.2"], "essential": False}
+    side = {
+        "name": "side",
+        "image": root,
+        "command": ["sh", "-c", "sleep 0.5; echo > /tmp/well; sleep 60"],
+        "stopTimeout": 2,
+        "healthCheck": {"command": ["CMD-SHELL", "cat /tmp/well"], "interval": 5},
+    }
+    definition = register(
+        ecs,
+        root,
+        "sleep",
+        "60",
+        others=[init, side],
+        container={
+            "dependsOn": [
+                {"containerName": "init", "condition": "SUCCESS"},
+                {"containerName": "side", "condition": "HEALTHY"},
+            ]
+        },
+    )
+    arn = run(ecs, definition)
+    ecs.get_waiter("tasks_running").wait(cluster="c", tasks=[arn], WaiterConfig={"Delay": 1, "MaxAttempts": 30})
+    running = task(ecs, arn)
+    assert running["healthStatus"] == "HEALTHY"
+    assert {one["name"]: one["lastStatus"] for one in running["containers"]} == {
+        "app": "RUNNING",
+        "init": "STOPPED",
+        "side": "RUNNING",
+    }
+    ecs.stop_task(cluster="c", task=arn, reason="enough")
+    ecs.get_waiter("tasks_stopped").wait(cluster="c", tasks=[arn], WaiterConfig={"Delay": 1, "MaxAttempts": 30})
+    assert (task(ecs, arn)["stopCode"], task(ecs, arn)["stoppedReason"]) == ("UserInitiated", "enough")
+
+    missing = register(ecs, "localhost/nobody/has-this:1", "true", family="missing")
+    ended = stopped(ecs, run(ecs, missing))
+    assert ended["stopCode"] == "TaskFailedToStart"
+    assert ended["stoppedReason"].startswith("CannotPullContainerError")
+    secret = register(ecs, root, "true", family="s", container={"secrets": [{"name": "A", "valueFrom": "/none"}]})
+    ended = stopped(ecs, run(ecs, secret))
+    assert ended["stoppedReason"].startswith("ResourceInitializationError: unable to pull secrets or registry auth")
+    assert "invalid parameters: /none" in ended["stoppedReason"]
+
+
+def running_tasks(ecs: Any) -> list[str]:
+    arns = ecs.list_tasks(cluster="c", serviceName="web")["taskArns"]
+    found = ecs.describe_tasks(cluster="c", tasks=arns)["tasks"] if arns else []
+    return sorted(one["taskArn"] for one in found if one["lastStatus"] == "RUNNING")
+
+
+def test_a_service_is_kept_running_through_everything(cloud: LocalCloud, root: str, tmp_path: Path) -> None:
+    ecs = cloud.client("ecs")
+    ecs.create_cluster(clusterName="c")
+    definition = register(ecs, root, "httpd", "-f", "-p", "8080", "-h", "/www")
+    ecs.create_service(
+        cluster="c",
+        serviceName="web",
+        taskDefinition=definition,
+        desiredCount=2,
+        launchType="FARGATE",
+        networkConfiguration=NETWORK,
+    )
+    stable = ecs.get_waiter("services_stable")
+    stable.wait(cluster="c", services=["web"], WaiterConfig={"Delay": 1, "MaxAttempts": 30})
+    first = running_tasks(ecs)
+    assert len(first) == 2
+    for arn in first:
+        details = {one["name"]: one["value"] for one in task(ecs, arn)["attachments"][0]["details"]}
+        if cloud_has_addresses(details["privateIPv4Address"]):
+            with urllib.request.urlopen(f"http://{details['privateIPv4Address']}:8080/", timeout=5) as answer:
+                assert answer.read() == b"hello"
+
+    # One is stopped and replaced.
+    ecs.stop_task(cluster="c", task=first[0])
+    wait_for(lambda: len(now := running_tasks(ecs)) == 2 and first[0] not in now)
+    second = running_tasks(ecs)
+    assert first[1] in second
+
+    # The control plane is killed: the same tasks run on, and it knows them.
+    cloud.kill()
+    cloud.start()
+    wait_for(lambda: running_tasks(ecs) == second)
+    time.sleep(0.5)
+    assert running_tasks(ecs) == second
+    service = ecs.describe_services(cluster="c", services=["web"])["services"][0]
+    assert (service["runningCount"], service["pendingCount"], service["desiredCount"]) == (2, 0, 2)
+    assert "has reached a steady state" in service["events"][0]["message"]
+
+    # Another revision takes its place.
+    new = register(ecs, root, "httpd", "-f", "-p", "8080", "-h", "/tmp")
+    ecs.update_service(cluster="c", service="web", taskDefinition=new)
+    stable.wait(cluster="c", services=["web"], WaiterConfig={"Delay": 1, "MaxAttempts": 30})
+    assert not set(running_tasks(ecs)) & set(second)
+    assert all(task(ecs, arn)["taskDefinitionArn"] == new for arn in running_tasks(ecs))
+
+    with pytest.raises(ClientError, match="cannot be stopped while it is scaled above 0"):
+        ecs.delete_service(cluster="c", service="web")
+    ecs.delete_service(cluster="c", service="web", force=True)
+    ecs.get_waiter("services_inactive").wait(
+        cluster="c", services=["web"], WaiterConfig={"Delay": 1, "MaxAttempts": 30}
+    )
+    assert running_tasks_of_cluster(ecs) == []
+    ecs.delete_cluster(cluster="c")
+
+
+def running_tasks_of_cluster(ecs: Any) -> list[str]:
+    return list(ecs.list_tasks(cluster="c")["taskArns"])
+
+
+def cloud_has_addresses(address: str) -> bool:
+    return not address.startswith("127.") and bool(address)
+
+
+def test_definitions_are_checked_as_on_aws(cloud: LocalCloud, root: str) -> None:
+    ecs = cloud.client("ecs")
+    fargate = {"requiresCompatibilities": ["FARGATE"], "networkMode": "awsvpc", "cpu": "256", "memory": "512"}
+    app = {"name": "app", "image": "i"}
+
+    def refused(words: str, **input: Any) -> None:
+        with pytest.raises(ClientError, match=words) as raised:
+            ecs.register_task_definition(family="f", **input)
+        assert raised.value.response["Error"]["Code"] == "ClientException"
+
+    refused("No Fargate configuration exists", containerDefinitions=[app], **{**fargate, "memory": "4096"})
+    refused("only supports network mode", containerDefinitions=[app], **{**fargate, "networkMode": "bridge"})
+    refused("At least one of 'memory' or 'memoryReservation'", containerDefinitions=[app])
+    refused("must be marked as essential", containerDefinitions=[{**app, "essential": False}], **fargate)
+    one = {**app, "dependsOn": [{"containerName": "two", "condition": "START"}]}
+    two = {**app, "name": "two", "dependsOn": [{"containerName": "app", "condition": "START"}]}
+    refused("cycle", containerDefinitions=[one, two], **fargate)
+    made = ecs.register_task_definition(family="f", containerDefinitions=[app], **fargate)["taskDefinition"]
+    assert (made["revision"], made["compatibilities"]) == (1, ["EC2", "FARGATE"])
+    with pytest.raises(ClientError, match="NotImplemented"):
+        ecs.register_task_definition(
+            family="f",
+            containerDefinitions=[{**app, "logConfiguration": {"logDriver": "splunk"}}],
+            **fargate,
+        )
+    ecs.create_cluster(clusterName="c")
+    with pytest.raises(ClientError, match="Network Configuration must be provided"):
+        ecs.run_task(cluster="c", taskDefinition="f", launchType="FARGATE")
+    with pytest.raises(ClientError, match="Cluster not found"):
+        ecs.run_task(cluster="nobodys", taskDefinition="f")
