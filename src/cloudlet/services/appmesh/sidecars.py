@@ -92,7 +92,9 @@ class Sidecars(Operations):
             self._begin()
             # Whatever still runs is adopted before the cloud ends what nobody has taken up.
             found = [(one.scope, one.name, one.value) for one in self.sidecars.all()]
-            await asyncio.gather(*(self._run(*one) for one in found), return_exceptions=True)
+            for error in await asyncio.gather(*(self._run(*one) for one in found), return_exceptions=True):
+                if isinstance(error, BaseException):
+                    log.warning("an Envoy is not taken up again yet: %r", error)
 
     async def stop(self) -> None:
         if self._burst is not None:
