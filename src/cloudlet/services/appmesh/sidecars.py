@@ -113,7 +113,8 @@ class Sidecars(Operations):
         """Join a task to its mesh: called before its containers start, and again after a restart.
 
         None: Cloudlet's own Envoy runs in the place of this container. A container with an image of its own is given
-        back, to be run as it is, behind the same redirect. Raises CannotStart with the reason.
+        back, to be run as it is, behind the same redirect. A gateway's task has no proxyConfiguration, which is then
+        empty: nothing is redirected. Raises CannotStart with the reason.
         """
         from cloudlet.engines.containers.api import CannotStart
 
@@ -125,7 +126,8 @@ class Sidecars(Operations):
             raise CannotStart("App Mesh needs tasks with a network namespace of their own, which this engine has not")
         resource = resource_of(container.environment)
         if not is_envoy_image(container.image):
-            await redirecting.install(pod.namespace, rules)
+            if proxy:
+                await redirecting.install(pod.namespace, rules)
             return container
         if not resource:
             raise CannotStart("APPMESH_RESOURCE_ARN does not name a virtual node or a virtual gateway")
@@ -133,7 +135,10 @@ class Sidecars(Operations):
         dns = await self._dns_of_tasks()
         try:
             await self.join(
-                *(scope, task.id, resource, pod.namespace, rules), dns=dns, files=files, container=container.name
+                *(scope, task.id, resource, pod.namespace, rules if proxy else None),
+                dns=dns,
+                files=files,
+                container=container.name,
             )
         except (redirecting.CannotRedirect, OSError, RuntimeError) as error:
             raise CannotStart(str(error)) from None
