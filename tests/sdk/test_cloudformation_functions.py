@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 from typing import Any
 
 import pytest
@@ -268,3 +269,41 @@ def test_serverless(cloud: LocalCloud, stacks: Stacks) -> None:
         "Transform AWS::Serverless-2016-10-31 failed with: Invalid Serverless Application Specification document. "
         "Number of errors found: 1. Resource with id [Fn] is invalid."
     )
+
+
+def test_urls_that_a_template_makes_lead_here(cloud: LocalCloud, stacks: Stacks) -> None:
+    """What an application's own tests and functions find in outputs and variables can be called as it is."""
+    template = """
+    Transform: AWS::Serverless-2016-10-31
+    Globals:
+      Function: {Runtime: python3.12, Handler: index.handler}
+    Resources:
+      Api: {Type: AWS::Serverless::Api, Properties: {StageName: prod}}
+      Fn:
+        Type: AWS::Serverless::Function
+        Properties:
+          InlineCode: |
+            def handler(event, context):
+                return {"statusCode": 200, "body": event["path"]}
+          Events:
+            Get: {Type: Api, Properties: {Path: /hello, Method: get, RestApiId: !Ref Api}}
+      Client:
+        Type: AWS::Serverless::Function
+        Properties:
+          FunctionName: client
+          InlineCode: |
+            import os
+            def handler(event, context):
+                return os.environ["URL"]
+          Environment: {Variables: {URL: !Sub "https://${Api}.execute-api.${AWS::Region}.amazonaws.com/prod"}}
+    Outputs:
+      Url:
+        Value: !Join ["", ["https://", !Ref Api, ".execute-api.", !Ref "AWS::Region", ".amazonaws.com/prod/hello"]]
+    """
+    capabilities = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
+    stacks.client.create_stack(StackName="app", TemplateBody=template, Capabilities=capabilities)
+    (url,) = [output["OutputValue"] for output in stacks.settled("app", "CREATE_COMPLETE")["Outputs"]]
+    with urllib.request.urlopen(url) as answer:
+        assert answer.read() == b"/hello"
+    payload = cloud.client("lambda").invoke(FunctionName="client")["Payload"].read()
+    assert json.loads(payload) + "/hello" == url

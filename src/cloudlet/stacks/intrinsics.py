@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from cloudlet.stacks import doors
 from cloudlet.stacks.errors import invalid
 
 
@@ -46,6 +47,7 @@ class Context:
     extended: bool = False  # AWS::LanguageExtensions was asked for
     where: str = "Resources"  # the block, for the error texts
     decided: dict[str, bool] = field(default_factory=dict)
+    door: doors.Door | None = None  # where URLs of AWS's data planes lead to; None leaves them as they are
 
 
 class Resolver:
@@ -180,7 +182,7 @@ class Resolver:
             return self._text(value, "Fn::Sub")
 
         filled = _SUB.sub(fill, text)
-        return UNKNOWN if unknown else filled
+        return UNKNOWN if unknown else self._local(filled)
 
     def _join(self, argument: Any) -> Any:
         if not (isinstance(argument, list) and len(argument) == 2):
@@ -192,7 +194,10 @@ class Resolver:
             raise invalid(_JOIN_WORDS)
         if any(item is UNKNOWN for item in items):
             return UNKNOWN
-        return delimiter.join(self._text(item, "Fn::Join") for item in items)
+        return self._local(delimiter.join(self._text(item, "Fn::Join") for item in items))
+
+    def _local(self, text: str) -> str:
+        return text if self._context.door is None else doors.local(text, self._context.door)
 
     def _split(self, argument: Any) -> Any:
         if not (isinstance(argument, list) and len(argument) == 2):

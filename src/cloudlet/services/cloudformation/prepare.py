@@ -84,6 +84,7 @@ class Preparer:
             raise _insufficient(["CAPABILITY_AUTO_EXPAND"])
         processed = await self._transform(call, document, typed, pseudo, nested)
         template, context, needed = await asyncio.to_thread(_checked, processed, typed, pseudo, language.NAME in macros)
+        context.door = self._cloud.door
         if not _granted(needed, capabilities):
             raise _insufficient(needed)
         tags = (

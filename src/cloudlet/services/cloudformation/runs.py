@@ -20,6 +20,7 @@ from cloudlet.services.cloudformation.removal import Removal
 from cloudlet.services.cloudformation.steps import Cancelled, Step
 from cloudlet.stacks import graph, registry
 from cloudlet.stacks.api import Physical
+from cloudlet.stacks.doors import Door
 from cloudlet.stacks.errors import invalid
 from cloudlet.stacks.intrinsics import NO_VALUE, Context, Resolver, pseudo_parameters, text_of
 from cloudlet.stacks.parameters import typed
@@ -85,7 +86,7 @@ class Run(Removal):
         stack = self.stack
         self.model: Model = await self.records.model(stack.model)
         self.template = await asyncio.to_thread(lambda: Template(json.loads(self.model.processed)))
-        self.context = context_of(stack, self.model, self.template, self._import)
+        self.context = context_of(stack, self.model, self.template, self._import, self.cloud.door)
         exports = await self.records.exports(stack.scope) if "Fn::ImportValue" in self.model.processed else []
         self._exports = {name: value for name, _, value in exports}
         self.resolver = Resolver(self.context, self._lookup)
@@ -501,7 +502,7 @@ def reason_of(error: Exception, type: str) -> str:
     return f"Cloudlet failed on {type}: {error.__class__.__name__}: {error}; its log says more."
 
 
-def context_of(stack: Stack, model: Model, template: Template, imports: Callable[[str], Any]) -> Context:
+def context_of(stack: Stack, model: Model, template: Template, imports: Callable[[str], Any], door: Door) -> Context:
     """What a model's template may refer to, but its resources."""
     return Context(
         typed(template.parameters, model.parameters, model.fetched),
@@ -510,6 +511,7 @@ def context_of(stack: Stack, model: Model, template: Template, imports: Callable
         template.conditions,
         imports,
         "AWS::LanguageExtensions" in model.transforms,
+        door=door,
     )
 
 
