@@ -36,7 +36,7 @@ class Acls(Base):
             if acl.shown["IsDefault"]:
                 raise invalid(f"cannot delete default network ACL {acl.id}")
             if acl.shown["Associations"]:
-                raise in_use(f"The networkAcl '{acl.id}' has dependencies and cannot be deleted.")
+                raise in_use(f"The network ACL '{acl.id}' has dependencies and cannot be deleted.")
             world.delete(acl)
             return {}
 
@@ -109,12 +109,13 @@ def _entry(input: Input) -> dict[str, Any]:
         raise invalid(f"Invalid value '{input['Protocol']}' for IP protocol. Unknown protocol.")
     if not 1 <= input["RuleNumber"] <= 32766:
         raise invalid(f"Invalid value '{input['RuleNumber']}' for ruleNumber. Must be between 1 and 32766.")
-    if input["RuleAction"] not in ("allow", "deny"):
+    action = input["RuleAction"].lower()
+    if action not in ("allow", "deny"):
         raise invalid(f"Invalid value '{input['RuleAction']}' for ruleAction.")
     entry = {
         "Egress": input["Egress"],
         "Protocol": protocol,
-        "RuleAction": input["RuleAction"],
+        "RuleAction": action,
         "RuleNumber": input["RuleNumber"],
     }
     if protocol in ("6", "17"):

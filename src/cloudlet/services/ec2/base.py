@@ -99,7 +99,9 @@ def new_tags(call: Call, input: Input, kind: Kind) -> dict[str, str]:
     """The tags that a request gives to what it makes. Raises InvalidParameterValue."""
     tags: dict[str, str] = {}
     for specification in input.get("TagSpecifications", []):
-        if (type := specification.get("ResourceType")) != kind.resource_type:
+        if not specification.get("ResourceType"):
+            raise AwsError("InvalidParameter", "Tag specification resource type must have a value")
+        if (type := specification["ResourceType"]) != kind.resource_type:
             raise invalid(f"'{type}' is not a valid taggable resource type for this operation.")
         if not specification.get("Tags"):
             raise AwsError("InvalidParameter", "Tag specification must have at least one tag")

@@ -148,7 +148,9 @@ def make_group(
     }
     group = world.make(SECURITY_GROUP, shown, tags, {"rules": []}, group_id)
     out = {"IpProtocol": "-1", "FromPort": -1, "ToPort": -1, "CidrIpv4": "0.0.0.0/0"}
-    rules.add(world, group, True, [out], {}, id=id)
+    out6 = {"IpProtocol": "-1", "FromPort": -1, "ToPort": -1, "CidrIpv6": "::/0"}
+    everywhere = [out, out6] if vpc.shown["Ipv6CidrBlockAssociationSet"] else [out]
+    rules.add(world, group, True, everywhere, {}, id=id)
     return world.get(SECURITY_GROUP, group_id)
 
 

@@ -25,7 +25,7 @@ class Endpoints(Base):
 
     async def CreateVpcEndpoint(self, call: Call, input: Input) -> Output:
         tags = new_tags(call, input, ENDPOINT)
-        kind = input.get("VpcEndpointType", "Gateway")
+        kind = input.get("VpcEndpointType", "Gateway").capitalize()
         if kind not in _TYPES:
             raise not_implemented(f"VPC endpoints of type {kind}")
         if "ServiceName" not in input:

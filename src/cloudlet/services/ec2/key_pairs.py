@@ -33,7 +33,7 @@ class KeyPairs(Base):
             "KeyPairId": item.id,
             "KeyFingerprint": fingerprint,
             "KeyMaterial": private,
-            "Tags": shown_tags(tags),
+            **({"Tags": shown_tags(tags)} if tags else {}),
         }
 
     async def ImportKeyPair(self, call: Call, input: Input) -> Output:
@@ -110,14 +110,31 @@ def _read(material: bytes) -> tuple[str, str, str]:
     from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_key
 
+    text = material.decode("utf-8", "replace").strip()
     try:
-        key = load_ssh_public_key(material.strip())
+        public = _as_openssh(text)
+        key = load_ssh_public_key(public.encode())
     except (ValueError, UnsupportedAlgorithm):
         key = None
-    public = material.decode("utf-8", "replace").strip()
     if isinstance(key, rsa.RSAPublicKey):
         der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         return "rsa", public, hashlib.md5(der, usedforsecurity=False).digest().hex(":")
     if isinstance(key, ed25519.Ed25519PublicKey):
         return "ed25519", public, _sha256(public)
     raise AwsError("InvalidKey.Format", "Key is not in valid OpenSSH public key format")
+
+
+def _as_openssh(text: str) -> str:
+    """A public key on one line; it may come in the form of RFC 4716, or as base64 of its DER. Raises ValueError."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+
+    if text.startswith("---- BEGIN SSH2 PUBLIC KEY ----"):
+        joined = text.replace("\\\n", "").splitlines()[1:-1]
+        blob = "".join(line.strip() for line in joined if ":" not in line)
+        raw = base64.b64decode(blob, validate=True)
+        kind = raw[4 : 4 + int.from_bytes(raw[:4])].decode("ascii")
+        return f"{kind} {blob}"
+    if " " not in text:
+        key = load_der_public_key(base64.b64decode(text))
+        return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    return text

@@ -7,7 +7,7 @@ import re
 # region -> letters of its zones
 _LETTERS = {
     "us-east-1": "abcdef",
-    "us-west-1": "ac",
+    "us-west-1": "ab",
     "us-west-2": "abcd",
     "ap-northeast-1": "acd",
     "ap-northeast-2": "abcd",

@@ -77,16 +77,16 @@ def add(
     """Give a group rules. Raises InvalidPermission.Duplicate, RulesPerSecurityGroupLimitExceeded."""
     group = world.get(SECURITY_GROUP, group.id)
     there = {_identity(item.shown) for item in of_group(world, group, egress)}
+    if len(there) + len(new) > _MOST:
+        raise AwsError(
+            "RulesPerSecurityGroupLimitExceeded", "The maximum number of rules per security group has been reached."
+        )
     made = []
     for rule in new:
         rule = {**rule, "IsEgress": egress}
         if (identity := _identity(rule)) in there:
             raise AwsError("InvalidPermission.Duplicate", f'the specified rule "{_words(rule)}, ALLOW" already exists')
         there.add(identity)
-        if len(there) > _MOST:
-            raise AwsError(
-                "RulesPerSecurityGroupLimitExceeded", "The maximum number of rules per security group has been reached."
-            )
         rule_id = id("sgr")
         shown = {
             **rule,

@@ -33,7 +33,7 @@ class Subnets(Base):
             if parameter in input:
                 raise not_implemented(f"CreateSubnet with {parameter}")
         if input.get("Ipv6Native"):
-            raise not_implemented("CreateSubnet with Ipv6Native")
+            raise _no_native(input)
         if "CidrBlock" not in input:
             raise AwsError("MissingParameter", "Either 'cidrBlock' or 'ipv4IpamPoolId' should be provided.")
         zone = _zone(call.region, input)
@@ -217,6 +217,17 @@ def _zone(region: str, input: Input) -> str:
             f"following availability zones: {', '.join(known)}."
         )
     return str(zone)
+
+
+def _no_native(input: Input) -> AwsError:
+    if "Ipv6CidrBlock" not in input:
+        return AwsError("MissingParameter", "Either 'ipv6CidrBlock' or 'ipv6IpamPoolId' should be provided.")
+    if "CidrBlock" in input:
+        return AwsError(
+            "InvalidParameterCombination",
+            "When specifying ipv4 parameters, cidrBlock or ipv4IpamPoolId, you cannot set ipv6Native to true.",
+        )
+    return not_implemented("CreateSubnet with Ipv6Native")
 
 
 def _add_block6(world: World, subnet: Item, text: str) -> Item:

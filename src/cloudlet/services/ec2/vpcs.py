@@ -221,7 +221,7 @@ def _remove_block(world: World, vpc: Item, member: str, block: str, entry: dict[
 
 
 def _too_many(vpc: Item, most: int) -> AwsError:
-    return AwsError("CidrLimitExceeded", f"This network '{vpc.id}' has met its maximum number of allowed CIDRs: {most}")
+    return AwsError("CidrLimitExceeded", f"This network {vpc.id} has met its maximum number of allowed CIDRs: {most}")
 
 
 def _is_needed(world: World, vpc: Item) -> bool:

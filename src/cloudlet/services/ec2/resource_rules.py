@@ -1,0 +1,248 @@
+"""CloudFormation's types of security groups and network ACLs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cloudlet.errors import AwsError, not_implemented
+from cloudlet.services.ec2.stacking import Type, is_true, made, picked, retag, specification, unless
+from cloudlet.stacks.api import Deployment, Physical, Properties
+
+_PORTS = ("IpProtocol", "FromPort", "ToPort")
+_RULE = frozenset(
+    (
+        *_PORTS,
+        *("CidrIp", "CidrIpv6", "Description", "SourceSecurityGroupId", "SourceSecurityGroupName"),
+        *("SourceSecurityGroupOwnerId", "SourcePrefixListId", "DestinationSecurityGroupId"),
+        "DestinationPrefixListId",
+    )
+)
+_OUT = {"IpProtocol": "-1", "CidrIp": "0.0.0.0/0"}
+_GROUP_RULES = {"SecurityGroupIngress": "Ingress", "SecurityGroupEgress": "Egress"}
+
+
+class SecurityGroup(Type):
+    """A security group. ``Ref`` is its id."""
+
+    type = "AWS::EC2::SecurityGroup"
+    required = frozenset(("GroupDescription",))
+    replaces = frozenset(("GroupDescription", "GroupName", "VpcId"))
+    changes = frozenset((*_GROUP_RULES, "Tags"))
+
+    async def create(self, do: Deployment, properties: Properties) -> Physical:
+        self.check(properties)
+        name = properties.get("GroupName") or do.name(255)
+        group = await made(do, "DescribeSecurityGroups", "SecurityGroups", group_name=name)
+        if group is None:
+            input = {"GroupName": name, "Description": properties["GroupDescription"]} | picked(properties, "VpcId")
+            input |= specification(do, properties, "security-group")
+            id = (await do.call("ec2", "CreateSecurityGroup", input))["GroupId"]
+        else:
+            id = group["GroupId"]
+        await self._set(do, id, {}, properties)
+        shown = (await do.call("ec2", "DescribeSecurityGroups", {"GroupIds": [id]}))["SecurityGroups"][0]
+        return Physical(id, {"GroupId": id, "Id": id, "VpcId": shown["VpcId"]})
+
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        self.check(new)
+        await self._set(do, physical.id, old, new)
+        await retag(do, physical.id, new)
+        return physical
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        await unless(do, "DeleteSecurityGroup", {"GroupId": physical.id})
+
+    async def _set(self, do: Deployment, id: str, old: Properties, new: Properties) -> None:
+        for name, way in _GROUP_RULES.items():
+            # A group lets everything out, unless its template says what it lets out.
+            default = [_OUT] if way == "Egress" else []
+            before, after = old.get(name) or default, new.get(name) or default
+            for rule in before:
+                if rule not in after:
+                    await unless(do, f"RevokeSecurityGroup{way}", _permission(id, rule))
+            for rule in after:
+                if rule not in before:
+                    await _authorize(do, way, id, rule)
+
+
+class _Rule(Type):
+    """One rule of a group. ``Ref`` is its id."""
+
+    way = ""
+    replaces = _RULE | {"GroupId", "GroupName"}
+
+    async def create(self, do: Deployment, properties: Properties) -> Physical:
+        self.check(properties)
+        if "GroupId" not in properties:
+            raise not_implemented(f"{self.type} without GroupId")
+        rule = picked(properties, *_RULE)
+        id = await _authorize(do, self.way, properties["GroupId"], rule)
+        return Physical(id, {"Id": id})
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        input = {"GroupId": properties.get("GroupId"), "SecurityGroupRuleIds": [physical.id]}
+        await unless(do, f"RevokeSecurityGroup{self.way}", input)
+
+
+class SecurityGroupIngress(_Rule):
+    """A rule of what a group lets in."""
+
+    type = "AWS::EC2::SecurityGroupIngress"
+    required = frozenset(("IpProtocol",))
+    way = "Ingress"
+
+
+class SecurityGroupEgress(_Rule):
+    """A rule of what a group lets out."""
+
+    type = "AWS::EC2::SecurityGroupEgress"
+    required = frozenset(("IpProtocol", "GroupId"))
+    way = "Egress"
+
+
+class NetworkAcl(Type):
+    """A network ACL. ``Ref`` is its id."""
+
+    type = "AWS::EC2::NetworkAcl"
+    required = frozenset(("VpcId",))
+    replaces = frozenset(("VpcId",))
+    changes = frozenset(("Tags",))
+
+    async def create(self, do: Deployment, properties: Properties) -> Physical:
+        self.check(properties)
+        acl = await made(do, "DescribeNetworkAcls", "NetworkAcls", vpc_id=properties["VpcId"])
+        if acl is None:
+            input = {"VpcId": properties["VpcId"]} | specification(do, properties, "network-acl")
+            acl = (await do.call("ec2", "CreateNetworkAcl", input))["NetworkAcl"]
+        return Physical(acl["NetworkAclId"], {"Id": acl["NetworkAclId"]})
+
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        self.check(new)
+        await retag(do, physical.id, new)
+        return physical
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        await unless(do, "DeleteNetworkAcl", {"NetworkAclId": physical.id})
+
+
+class NetworkAclEntry(Type):
+    """An entry of a network ACL."""
+
+    type = "AWS::EC2::NetworkAclEntry"
+    required = frozenset(("NetworkAclId", "RuleNumber", "Protocol", "RuleAction"))
+    replaces = frozenset(("NetworkAclId", "RuleNumber", "Egress"))
+    changes = frozenset(("Protocol", "RuleAction", "CidrBlock", "Ipv6CidrBlock", "PortRange", "Icmp"))
+
+    async def create(self, do: Deployment, properties: Properties) -> Physical:
+        self.check(properties)
+        input = _entry(properties)
+        if not await unless(do, "CreateNetworkAclEntry", input, "NetworkAclEntryAlreadyExists"):
+            await do.call("ec2", "ReplaceNetworkAclEntry", input)
+        way = "egress" if input["Egress"] else "ingress"
+        id = f"{properties['NetworkAclId']}|{way}|{properties['RuleNumber']}"
+        return Physical(id, {"Id": id})
+
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        self.check(new)
+        await do.call("ec2", "ReplaceNetworkAclEntry", _entry(new))
+        return physical
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        input = picked(_entry(properties), "NetworkAclId", "RuleNumber", "Egress")
+        await unless(do, "DeleteNetworkAclEntry", input)
+
+
+class SubnetNetworkAclAssociation(Type):
+    """That a subnet stands under a network ACL. ``Ref`` is the association's id."""
+
+    type = "AWS::EC2::SubnetNetworkAclAssociation"
+    required = frozenset(("SubnetId", "NetworkAclId"))
+    replaces = frozenset(("SubnetId", "NetworkAclId"))
+
+    async def create(self, do: Deployment, properties: Properties) -> Physical:
+        self.check(properties)
+        id = await _stand_under(do, properties["SubnetId"], properties["NetworkAclId"])
+        return Physical(id, {"AssociationId": id})
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        found = await _associations(do, properties["SubnetId"])
+        if found and found[0]["NetworkAclAssociationId"] == physical.id:
+            acls = await do.call("ec2", "DescribeNetworkAcls", {"NetworkAclIds": [properties["NetworkAclId"]]})
+            by_vpc = [
+                {"Name": "vpc-id", "Values": [acls["NetworkAcls"][0]["VpcId"]]},
+                {"Name": "default", "Values": ["true"]},
+            ]
+            default = (await do.call("ec2", "DescribeNetworkAcls", {"Filters": by_vpc}))["NetworkAcls"][0]
+            await _stand_under(do, properties["SubnetId"], default["NetworkAclId"])
+
+
+def _permission(group: str, rule: Properties) -> Properties:
+    """A rule of a template as an operation takes it."""
+    for name in sorted(rule.keys() - _RULE):
+        raise not_implemented(f"a security group's rule with {name}")
+    text = picked(rule, "Description")
+    permission: Properties = picked(rule, *_PORTS)
+    permission["IpProtocol"] = str(permission["IpProtocol"])
+    if "CidrIp" in rule:
+        permission["IpRanges"] = [{"CidrIp": rule["CidrIp"], **text}]
+    if "CidrIpv6" in rule:
+        permission["Ipv6Ranges"] = [{"CidrIpv6": rule["CidrIpv6"], **text}]
+    if prefix := rule.get("SourcePrefixListId") or rule.get("DestinationPrefixListId"):
+        permission["PrefixListIds"] = [{"PrefixListId": prefix, **text}]
+    if other := rule.get("SourceSecurityGroupId") or rule.get("DestinationSecurityGroupId"):
+        owner = {"UserId": rule["SourceSecurityGroupOwnerId"]} if "SourceSecurityGroupOwnerId" in rule else {}
+        permission["UserIdGroupPairs"] = [{"GroupId": other, **owner, **text}]
+    elif "SourceSecurityGroupName" in rule:
+        permission["UserIdGroupPairs"] = [{"GroupName": rule["SourceSecurityGroupName"], **text}]
+    return {"GroupId": group, "IpPermissions": [permission]}
+
+
+async def _authorize(do: Deployment, way: str, group: str, rule: Properties) -> str:
+    """Give a group a rule, unless it has it. The rule's id."""
+    input = _permission(group, rule)
+    try:
+        return str(
+            (await do.call("ec2", f"AuthorizeSecurityGroup{way}", input))["SecurityGroupRules"][0][
+                "SecurityGroupRuleId"
+            ]
+        )
+    except AwsError as error:
+        if error.code != "InvalidPermission.Duplicate":
+            raise
+    # It is there since before a crash, or as a group's first rule: made anew, its id is known.
+    await do.call("ec2", f"RevokeSecurityGroup{way}", input)
+    made = await do.call("ec2", f"AuthorizeSecurityGroup{way}", input)
+    return str(made["SecurityGroupRules"][0]["SecurityGroupRuleId"])
+
+
+def _entry(properties: Properties) -> Properties:
+    input = picked(properties, "NetworkAclId", "RuleNumber", "RuleAction", "CidrBlock", "Ipv6CidrBlock", "PortRange")
+    input["Protocol"] = str(properties["Protocol"])
+    input["Egress"] = is_true(properties.get("Egress", False))
+    if "Icmp" in properties:
+        input["IcmpTypeCode"] = properties["Icmp"]
+    return input
+
+
+async def _associations(do: Deployment, subnet: str) -> list[dict[str, Any]]:
+    by_subnet = {"Filters": [{"Name": "association.subnet-id", "Values": [subnet]}]}
+    acls = (await do.call("ec2", "DescribeNetworkAcls", by_subnet))["NetworkAcls"]
+    return [entry for acl in acls for entry in acl["Associations"] if entry["SubnetId"] == subnet]
+
+
+async def _stand_under(do: Deployment, subnet: str, acl: str) -> str:
+    (there,) = await _associations(do, subnet)
+    if there["NetworkAclId"] == acl:
+        return str(there["NetworkAclAssociationId"])
+    input = {"AssociationId": there["NetworkAclAssociationId"], "NetworkAclId": acl}
+    return str((await do.call("ec2", "ReplaceNetworkAclAssociation", input))["NewAssociationId"])
+
+
+TYPES = [
+    SecurityGroup,
+    SecurityGroupIngress,
+    SecurityGroupEgress,
+    NetworkAcl,
+    NetworkAclEntry,
+    SubnetNetworkAclAssociation,
+]

@@ -1,0 +1,340 @@
+"""EC2's networks through boto3, and as stacks make them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from cloudlet.services.ec2 import rules
+from cloudlet.testing.local import LocalCloud
+
+
+@pytest.fixture
+def ec2(cloud: LocalCloud) -> Any:
+    return cloud.client("ec2")
+
+
+def refused(call: Any, **parameters: Any) -> str:
+    """The code of the error that a call ends with."""
+    with pytest.raises(ClientError) as caught:
+        call(**parameters)
+    return str(caught.value.response["Error"]["Code"])
+
+
+def by(**filters: Any) -> list[dict[str, Any]]:
+    return [
+        {"Name": name.replace("_", "-"), "Values": value if isinstance(value, list) else [value]}
+        for name, value in filters.items()
+    ]
+
+
+def new_vpc(ec2: Any, block: str = "10.0.0.0/16") -> str:
+    return str(ec2.create_vpc(CidrBlock=block)["Vpc"]["VpcId"])
+
+
+def new_subnet(ec2: Any, vpc: str, block: str = "10.0.1.0/24") -> str:
+    return str(ec2.create_subnet(VpcId=vpc, CidrBlock=block)["Subnet"]["SubnetId"])
+
+
+def test_the_default_network_is_there_and_stays(cloud: LocalCloud, ec2: Any) -> None:
+    (vpc,) = ec2.describe_vpcs()["Vpcs"]
+    assert (vpc["CidrBlock"], vpc["IsDefault"]) == ("172.31.0.0/16", True)
+    subnets = ec2.describe_subnets(Filters=by(default_for_az="true"))["Subnets"]
+    zones = [zone["ZoneName"] for zone in ec2.describe_availability_zones()["AvailabilityZones"]]
+    assert [subnet["AvailabilityZone"] for subnet in subnets] == zones
+    assert {subnet["AvailableIpAddressCount"] for subnet in subnets} == {4091}
+    (table,) = ec2.describe_route_tables()["RouteTables"]
+    (gateway,) = ec2.describe_internet_gateways()["InternetGateways"]
+    assert table["Associations"][0]["Main"]
+    assert table["Routes"][1]["GatewayId"] == gateway["InternetGatewayId"]
+    (group,) = ec2.describe_security_groups(GroupNames=["default"])["SecurityGroups"]
+    assert group["IpPermissions"][0]["UserIdGroupPairs"][0]["GroupId"] == group["GroupId"]
+    (acl,) = ec2.describe_network_acls()["NetworkAcls"]
+    assert len(acl["Associations"]) == len(subnets)
+    assert ec2.describe_instances()["Reservations"] == []
+    there = cloud.client("ec2", "eu-west-1").describe_vpcs()["Vpcs"]
+    assert there[0]["VpcId"] != vpc["VpcId"]
+    cloud.kill()
+    cloud.start()
+    assert cloud.client("ec2").describe_vpcs()["Vpcs"] == [vpc]
+    assert refused(cloud.client("ec2").create_default_vpc) == "DefaultVpcAlreadyExists"
+    assert refused(cloud.client("ec2").run_instances, ImageId="ami-1", MinCount=1, MaxCount=1) == "NotImplemented"
+
+
+def test_vpcs_and_subnets(ec2: Any) -> None:
+    assert refused(ec2.create_vpc, CidrBlock="10.0.0.0/8") == "InvalidVpc.Range"
+    assert refused(ec2.create_vpc, CidrBlock="nonsense") == "InvalidParameterValue"
+    assert refused(ec2.create_vpc, CidrBlock="10.0.0.0/16", DryRun=True) == "DryRunOperation"
+    vpc = new_vpc(ec2)
+    assert refused(ec2.delete_vpc, VpcId="vpc-0123456789abcdef0") == "InvalidVpcID.NotFound"
+    ec2.modify_vpc_attribute(VpcId=vpc, EnableDnsHostnames={"Value": True})
+    shown = ec2.describe_vpc_attribute(VpcId=vpc, Attribute="enableDnsHostnames")
+    assert shown["EnableDnsHostnames"] == {"Value": True}
+    subnet = new_subnet(ec2, vpc)
+    assert refused(ec2.create_subnet, VpcId=vpc, CidrBlock="10.0.1.128/25") == "InvalidSubnet.Conflict"
+    assert refused(ec2.create_subnet, VpcId=vpc, CidrBlock="10.1.0.0/24") == "InvalidSubnet.Range"
+    added = ec2.associate_vpc_cidr_block(VpcId=vpc, CidrBlock="10.1.0.0/16")["CidrBlockAssociation"]
+    other = new_subnet(ec2, vpc, "10.1.0.0/24")
+    assert refused(ec2.disassociate_vpc_cidr_block, AssociationId=added["AssociationId"]) == "OperationNotPermitted"
+    assert refused(ec2.delete_vpc, VpcId=vpc) == "DependencyViolation"
+    found = ec2.describe_subnets(Filters=by(vpc_id=vpc, cidr_block="10.1.*"))["Subnets"]
+    assert [one["SubnetId"] for one in found] == [other]
+    assert refused(ec2.describe_subnets, Filters=by(nonsense="a")) == "InvalidParameterValue"
+    first = ec2.describe_subnets(MaxResults=5)
+    rest = ec2.describe_subnets(MaxResults=5, NextToken=first["NextToken"])
+    assert (len(first["Subnets"]), len(rest["Subnets"])) == (5, 3)
+    ec2.create_tags(Resources=[subnet, vpc], Tags=[{"Key": "Name", "Value": "mine"}])
+    tagged = ec2.describe_tags(Filters=by(key="Name"))["Tags"]
+    assert {(tag["ResourceId"], tag["ResourceType"]) for tag in tagged} == {(subnet, "subnet"), (vpc, "vpc")}
+    assert [one["VpcId"] for one in ec2.describe_vpcs(Filters=by(**{"tag:Name": "mi?e"}))["Vpcs"]] == [vpc]
+    for id in (subnet, other):
+        ec2.delete_subnet(SubnetId=id)
+    ec2.delete_vpc(VpcId=vpc)
+    assert ec2.describe_route_tables(Filters=by(vpc_id=vpc))["RouteTables"] == []
+
+
+def test_routes_lead_where_something_is(ec2: Any) -> None:
+    vpc = new_vpc(ec2)
+    subnet = new_subnet(ec2, vpc)
+    table = ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"]
+    gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+    everywhere = {"RouteTableId": table, "DestinationCidrBlock": "0.0.0.0/0"}
+    assert refused(ec2.create_route, **everywhere, GatewayId=gateway) == "InvalidParameterValue"
+    ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc)
+    assert ec2.create_route(**everywhere, GatewayId=gateway)["Return"] is True
+    address = ec2.allocate_address(Domain="vpc")
+    nat = ec2.create_nat_gateway(SubnetId=subnet, AllocationId=address["AllocationId"])["NatGateway"]
+    ec2.get_waiter("nat_gateway_available").wait(NatGatewayIds=[nat["NatGatewayId"]])
+    assert nat["NatGatewayAddresses"][0]["PublicIp"] == address["PublicIp"]
+    assert refused(ec2.create_route, **everywhere, NatGatewayId=nat["NatGatewayId"]) == "RouteAlreadyExists"
+    ec2.replace_route(**everywhere, NatGatewayId=nat["NatGatewayId"])
+    association = ec2.associate_route_table(RouteTableId=table, SubnetId=subnet)["AssociationId"]
+    assert refused(ec2.delete_route_table, RouteTableId=table) == "DependencyViolation"
+    assert refused(ec2.release_address, AllocationId=address["AllocationId"]) == "InvalidIPAddress.InUse"
+    assert refused(ec2.detach_internet_gateway, InternetGatewayId=gateway, VpcId=vpc) == "DependencyViolation"
+    assert refused(ec2.delete_subnet, SubnetId=subnet) == "DependencyViolation"
+
+    ec2.delete_nat_gateway(NatGatewayId=nat["NatGatewayId"])
+    assert ec2.describe_nat_gateways(NatGatewayIds=[nat["NatGatewayId"]])["NatGateways"][0]["State"] == "deleted"
+    (shown,) = ec2.describe_route_tables(RouteTableIds=[table])["RouteTables"]
+    assert [route["State"] for route in shown["Routes"]] == ["active", "blackhole"]
+    ec2.release_address(AllocationId=address["AllocationId"])
+    ec2.delete_route(**everywhere)
+    assert refused(ec2.delete_route, **everywhere) == "InvalidRoute.NotFound"
+    ec2.disassociate_route_table(AssociationId=association)
+    ec2.delete_route_table(RouteTableId=table)
+    ec2.detach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc)
+    assert refused(ec2.detach_internet_gateway, InternetGatewayId=gateway, VpcId=vpc) == "Gateway.NotAttached"
+    ec2.delete_internet_gateway(InternetGatewayId=gateway)
+    ec2.delete_subnet(SubnetId=subnet)
+    ec2.delete_vpc(VpcId=vpc)
+
+
+def test_security_groups(ec2: Any) -> None:
+    vpc = new_vpc(ec2)
+    make = {"GroupName": "web", "Description": "web", "VpcId": vpc}
+    web = ec2.create_security_group(**make)["GroupId"]
+    db = ec2.create_security_group(**make | {"GroupName": "db"})["GroupId"]
+    assert refused(ec2.create_security_group, **make) == "InvalidGroup.Duplicate"
+    http = {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80}
+    open_to_all = [{**http, "IpRanges": [{"CidrIp": "10.0.0.0/8", "Description": "inside"}]}]
+    (rule,) = ec2.authorize_security_group_ingress(GroupId=web, IpPermissions=open_to_all)["SecurityGroupRules"]
+    assert (rule["CidrIpv4"], rule["Description"], rule["IsEgress"]) == ("10.0.0.0/8", "inside", False)
+    again = {"GroupId": web, "IpPermissions": open_to_all}
+    assert refused(ec2.authorize_security_group_ingress, **again) == "InvalidPermission.Duplicate"
+    from_web = [{"IpProtocol": "tcp", "FromPort": 5432, "ToPort": 5432, "UserIdGroupPairs": [{"GroupId": web}]}]
+    ec2.authorize_security_group_ingress(GroupId=db, IpPermissions=from_web)
+    assert refused(ec2.delete_security_group, GroupId=web) == "DependencyViolation"
+    (shown,) = ec2.describe_security_groups(Filters=by(**{"ip-permission.group-id": web}))["SecurityGroups"]
+    assert shown["GroupId"] == db
+    assert shown["IpPermissionsEgress"][0]["IpRanges"] == [{"CidrIp": "0.0.0.0/0"}]
+
+    listed = ec2.describe_security_group_rules(Filters=by(group_id=[web, db]))["SecurityGroupRules"]
+    of_web = [one for one in listed if one["GroupId"] == web]
+    of_db = [one for one in listed if one["GroupId"] == db]
+    assert rules.allowed(of_web, "tcp", 80, peer_address="10.1.2.3")
+    assert not rules.allowed(of_web, "tcp", 81, peer_address="10.1.2.3")
+    assert not rules.allowed(of_web, "tcp", 80, peer_address="11.1.2.3")
+    assert rules.allowed(of_web, "udp", 53, peer_address="11.1.2.3", egress=True)
+    assert rules.allowed(of_db, "tcp", 5432, peer_groups=[web])
+    assert not rules.allowed(of_db, "tcp", 5432, peer_groups=[db])
+
+    ec2.modify_security_group_rules(
+        GroupId=web,
+        SecurityGroupRules=[
+            {
+                "SecurityGroupRuleId": rule["SecurityGroupRuleId"],
+                "SecurityGroupRule": {**http, "CidrIpv4": "10.9.0.0/16"},
+            }
+        ],
+    )
+    assert refused(ec2.revoke_security_group_ingress, **again) == "InvalidPermission.NotFound"
+    ec2.revoke_security_group_ingress(GroupId=web, SecurityGroupRuleIds=[rule["SecurityGroupRuleId"]])
+    ec2.delete_security_group(GroupId=db)
+    ec2.delete_security_group(GroupId=web)
+    assert refused(ec2.describe_security_groups, GroupIds=[web]) == "InvalidGroup.NotFound"
+    assert refused(ec2.describe_security_groups, GroupIds=["web"]) == "InvalidGroupId.Malformed"
+
+
+def test_interfaces_take_addresses(ec2: Any) -> None:
+    vpc = new_vpc(ec2)
+    subnet = new_subnet(ec2, vpc, "10.0.0.0/28")
+    first = ec2.create_network_interface(SubnetId=subnet)["NetworkInterface"]
+    assert (first["PrivateIpAddress"], first["PrivateDnsName"]) == ("10.0.0.4", "ip-10-0-0-4.ec2.internal")
+    taken = {"SubnetId": subnet, "PrivateIpAddress": "10.0.0.4"}
+    assert refused(ec2.create_network_interface, **taken) == "InvalidIPAddress.InUse"
+    second = ec2.create_network_interface(SubnetId=subnet, SecondaryPrivateIpAddressCount=9)["NetworkInterface"]
+    assert ec2.describe_subnets(SubnetIds=[subnet])["Subnets"][0]["AvailableIpAddressCount"] == 0
+    full = refused(ec2.create_network_interface, SubnetId=subnet)
+    assert full == "InsufficientFreeAddressesInSubnet"
+    address = ec2.allocate_address(Domain="vpc")
+    associate = {"AllocationId": address["AllocationId"], "NetworkInterfaceId": first["NetworkInterfaceId"]}
+    ec2.associate_address(**associate)
+    (shown,) = ec2.describe_network_interfaces(Filters=by(**{"association.public-ip": address["PublicIp"]}))[
+        "NetworkInterfaces"
+    ]
+    assert shown["NetworkInterfaceId"] == first["NetworkInterfaceId"]
+    for one in (first, second):
+        ec2.delete_network_interface(NetworkInterfaceId=one["NetworkInterfaceId"])
+    assert ec2.describe_subnets(SubnetIds=[subnet])["Subnets"][0]["AvailableIpAddressCount"] == 11
+    assert "AssociationId" not in ec2.describe_addresses()["Addresses"][0]
+
+
+def test_key_pairs_are_real(ec2: Any) -> None:
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    made = ec2.create_key_pair(KeyName="mine")
+    assert load_pem_private_key(made["KeyMaterial"].encode(), None).key_size == 2048  # type: ignore[union-attr]
+    (shown,) = ec2.describe_key_pairs(KeyNames=["mine"], IncludePublicKey=True)["KeyPairs"]
+    assert shown["KeyFingerprint"] == made["KeyFingerprint"]
+    ec2.delete_key_pair(KeyName="mine")
+    ec2.import_key_pair(KeyName="mine", PublicKeyMaterial=shown["PublicKey"].encode())
+    assert refused(ec2.create_key_pair, KeyName="mine") == "InvalidKeyPair.Duplicate"
+
+
+def resource(type: str, **properties: Any) -> dict[str, Any]:
+    return {"Type": f"AWS::EC2::{type}", "Properties": properties}
+
+
+def ref(name: str) -> dict[str, str]:
+    return {"Ref": name}
+
+
+def of(name: str, attribute: str) -> dict[str, list[str]]:
+    return {"Fn::GetAtt": [name, attribute]}
+
+
+def network() -> dict[str, Any]:
+    attached = {"DependsOn": "Attachment"}
+    return {
+        "Parameters": {"Zone": {"Type": "AWS::EC2::AvailabilityZone::Name", "Default": "us-east-1b"}},
+        "Resources": {
+            "Vpc": resource(
+                "VPC", CidrBlock="10.0.0.0/16", EnableDnsHostnames="true", Tags=[{"Key": "Name", "Value": "net"}]
+            ),
+            "More": resource("VPCCidrBlock", VpcId=ref("Vpc"), CidrBlock="10.1.0.0/16"),
+            "Public": resource(
+                "Subnet",
+                VpcId=ref("Vpc"),
+                CidrBlock="10.0.0.0/24",
+                AvailabilityZone=ref("Zone"),
+                MapPublicIpOnLaunch=True,
+            ),
+            "Private": resource("Subnet", VpcId=ref("Vpc"), CidrBlock="10.1.1.0/24") | {"DependsOn": "More"},
+            "Igw": resource("InternetGateway"),
+            "Attachment": resource("VPCGatewayAttachment", VpcId=ref("Vpc"), InternetGatewayId=ref("Igw")),
+            "Table": resource("RouteTable", VpcId=ref("Vpc")),
+            "Route": resource(
+                "Route", RouteTableId=ref("Table"), DestinationCidrBlock="0.0.0.0/0", GatewayId=ref("Igw")
+            )
+            | attached,
+            "Follows": resource("SubnetRouteTableAssociation", SubnetId=ref("Public"), RouteTableId=ref("Table")),
+            "Ip": resource("EIP", Domain="vpc") | attached,
+            "Nat": resource("NatGateway", SubnetId=ref("Public"), AllocationId=of("Ip", "AllocationId")),
+            "Web": resource(
+                "SecurityGroup",
+                GroupDescription="web",
+                VpcId=ref("Vpc"),
+                SecurityGroupIngress=[{"IpProtocol": "tcp", "FromPort": "80", "ToPort": 80, "CidrIp": "0.0.0.0/0"}],
+            ),
+            "Db": resource("SecurityGroup", GroupDescription="db", VpcId=ref("Vpc")),
+            "WebToDb": resource(
+                "SecurityGroupIngress",
+                GroupId=of("Db", "GroupId"),
+                IpProtocol="tcp",
+                FromPort=5432,
+                ToPort=5432,
+                SourceSecurityGroupId=ref("Web"),
+            ),
+            "Acl": resource("NetworkAcl", VpcId=ref("Vpc")),
+            "AclEntry": resource(
+                "NetworkAclEntry",
+                NetworkAclId=ref("Acl"),
+                RuleNumber=100,
+                Protocol=-1,
+                RuleAction="allow",
+                CidrBlock="0.0.0.0/0",
+            ),
+            "Under": resource("SubnetNetworkAclAssociation", SubnetId=ref("Private"), NetworkAclId=ref("Acl")),
+            "S3": resource(
+                "VPCEndpoint",
+                VpcId=ref("Vpc"),
+                ServiceName={"Fn::Sub": "com.amazonaws.${AWS::Region}.s3"},
+                VpcEndpointType="Gateway",
+                RouteTableIds=[ref("Table")],
+            ),
+            "Interface": resource("NetworkInterface", SubnetId=ref("Private"), GroupSet=[ref("Db")]),
+            "Options": resource("DHCPOptions", DomainName="example.com", DomainNameServers=["AmazonProvidedDNS"]),
+            "HasOptions": resource("VPCDHCPOptionsAssociation", VpcId=ref("Vpc"), DhcpOptionsId=ref("Options")),
+        },
+        "Outputs": {"Address": {"Value": of("Interface", "PrimaryPrivateIpAddress")}, "Vpc": {"Value": ref("Vpc")}},
+    }
+
+
+def test_a_stack_is_a_network(cloud: LocalCloud, ec2: Any) -> None:
+    stacks = cloud.client("cloudformation")
+    template = network()
+
+    def wait(what: str) -> None:
+        stacks.get_waiter(f"stack_{what}_complete").wait(StackName="net", WaiterConfig={"Delay": 1})
+
+    stacks.create_stack(StackName="net", TemplateBody=json.dumps(template))
+    wait("create")
+    outputs = stacks.describe_stacks(StackName="net")["Stacks"][0]["Outputs"]
+    values = {output["OutputKey"]: output["OutputValue"] for output in outputs}
+    assert values["Address"] == "10.1.1.4"
+    vpc = values["Vpc"]
+    (table,) = ec2.describe_route_tables(Filters=by(**{"vpc-id": vpc, "route.destination-cidr-block": "0.0.0.0/0"}))[
+        "RouteTables"
+    ]
+    assert any(route.get("GatewayId", "").startswith("vpce-") for route in table["Routes"])
+    groups = ec2.describe_security_groups(Filters=by(vpc_id=vpc))["SecurityGroups"]
+    web = next(group for group in groups if group["Description"] == "web")
+    assert [permission["FromPort"] for permission in web["IpPermissions"]] == [80]
+
+    resources = template["Resources"]
+    resources["Web"]["Properties"]["SecurityGroupIngress"][0]["FromPort"] = 443
+    resources["Web"]["Properties"]["SecurityGroupIngress"][0]["ToPort"] = 443
+    resources["Route"]["Properties"] = {
+        "RouteTableId": ref("Table"),
+        "DestinationCidrBlock": "0.0.0.0/0",
+        "NatGatewayId": ref("Nat"),
+    }
+    resources["Vpc"]["Properties"]["Tags"][0]["Value"] = "renamed"
+    del resources["AclEntry"]
+    stacks.update_stack(StackName="net", TemplateBody=json.dumps(template))
+    wait("update")
+    (web,) = ec2.describe_security_groups(GroupIds=[web["GroupId"]])["SecurityGroups"]
+    assert [permission["FromPort"] for permission in web["IpPermissions"]] == [443]
+    (table,) = ec2.describe_route_tables(RouteTableIds=[table["RouteTableId"]])["RouteTables"]
+    assert any("NatGatewayId" in route for route in table["Routes"])
+    assert [one["VpcId"] for one in ec2.describe_vpcs(Filters=by(**{"tag:Name": "renamed"}))["Vpcs"]] == [vpc]
+
+    stacks.delete_stack(StackName="net")
+    wait("delete")
+    assert len(ec2.describe_vpcs()["Vpcs"]) == 1
+    assert ec2.describe_network_interfaces()["NetworkInterfaces"] == []
+    assert ec2.describe_addresses()["Addresses"] == []
