@@ -39,6 +39,8 @@ def command(
             print_event(event)
     if as_json:
         show(outcome)
+    else:
+        print_outputs(outcome)
     if outcome.get("event") != "done" or not (outcome.get("unchanged") or succeeded(outcome["status"])):
         sys.exit(1)
 
@@ -98,7 +100,11 @@ def print_event(event: dict[str, Any]) -> None:
             click.echo(f"Stack {event['stack']} has no changes.")
         else:
             click.echo(f"Stack {event['stack']}: {click.style(event['status'], bold=True)} {event.get('reason', '')}")
-        outputs = event.get("outputs") or []
-        width = max((len(output["key"]) for output in outputs), default=0)
-        for output in outputs:
-            click.echo(f"  {output['key']:<{width}}  {output['value']}")
+
+
+def print_outputs(event: dict[str, Any]) -> None:
+    """The outputs of a stack that is done."""
+    outputs = event.get("outputs") or []
+    width = max((len(output["key"]) for output in outputs), default=0)
+    for output in outputs:
+        click.echo(f"  {output['key']:<{width}}  {output['value']}")

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from cloudlet.cli import settings
-from cloudlet.cli.deploy import deployment, print_event, succeeded
+from cloudlet.cli.deploy import deployment, print_event, print_outputs, succeeded
 from cloudlet.cli.logs import line
 from cloudlet.cli.remote import Remote
 from cloudlet.cli.status import table
@@ -41,15 +41,17 @@ def command(
     server, remote = _start(flags)
     show = (lambda event: click.echo(json.dumps(event))) if as_json else print_event
     try:
-        failed = False
+        outcome: dict[str, Any] = {}
         if template is not None:
             if not as_json:
                 click.echo(f"Deploying {template}")
-            failed = not _deploy(remote, Path(template), stack, parameters, show)
+            outcome = _deploy(remote, Path(template), stack, parameters, show)
         if not as_json:
             _show_resources(remote)
+            print_outputs(outcome)
+            click.echo("")
         if once:
-            sys.exit(1 if failed else 0)
+            sys.exit(0 if template is None or _is_deployed(outcome) else 1)
         follower = threading.Thread(target=_follow, args=(remote, as_json), daemon=True)
         follower.start()
         if template is not None:
@@ -115,15 +117,22 @@ def _running(data_dir: Path) -> str | None:
     return str(endpoint)
 
 
-def _deploy(remote: Remote, template: Path, stack: str | None, parameters: tuple[str, ...], show: Any) -> bool:
-    """Deploy once; True when the stack is as the template says."""
+def _deploy(
+    remote: Remote, template: Path, stack: str | None, parameters: tuple[str, ...], show: Any
+) -> dict[str, Any]:
+    """Deploy once, and return the last event: ``done`` or ``failed``."""
     outcome: dict[str, Any] = {}
     try:
         for outcome in deployment(remote, template, stack, parameters, None):
             show(outcome)
     except click.ClickException as error:
-        show({"event": "failed", "message": error.message})
-        return False
+        outcome = {"event": "failed", "message": error.message}
+        show(outcome)
+    return outcome
+
+
+def _is_deployed(outcome: dict[str, Any]) -> bool:
+    """Whether the stack is as the template says."""
     return outcome.get("event") == "done" and (outcome.get("unchanged", False) or succeeded(outcome["status"]))
 
 
