@@ -1,0 +1,1 @@
+"""Application Auto Scaling: services that grow and shrink with their load."""

@@ -1,0 +1,86 @@
+"""What all operations of Application Auto Scaling stand on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cloudlet.errors import AwsError, not_implemented
+from cloudlet.services import api
+from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.application_autoscaling.records import Action, Policy, Target
+from cloudlet.store import Tx
+
+SELF = "application-autoscaling.amazonaws.com"
+_DIMENSION = "ecs:service:DesiredCount"
+
+
+class Base(api.Service):
+    """The state of the service."""
+
+    name = "application-autoscaling"
+
+    async def start(self) -> None:
+        self.db = await self.cloud.store.database(self.name)
+        self.targets = self.db.resources(Target)
+        self.policies = self.db.resources(Policy)
+        self.actions = self.db.resources(Action)
+
+    def key(self, input: Input) -> str:
+        """A target's name in the store. Raises ValidationException, and NotImplemented for what does not scale here."""
+        namespace, resource = input["ServiceNamespace"], input["ResourceId"]
+        dimension = input["ScalableDimension"]
+        if namespace != "ecs":
+            raise not_implemented(f"scaling in the namespace {namespace}")
+        if dimension != _DIMENSION or resource.count("/") != 2 or not resource.startswith("service/"):
+            raise validation(
+                "Unsupported service namespace, resource type or scalable dimension"
+                if dimension == _DIMENSION
+                else f"Scalable dimension {dimension} is not supported for the namespace {namespace}"
+            )
+        return f"{namespace}|{resource}|{dimension}"
+
+    def target(self, call: Call, input: Input, tx: Tx | None = None) -> Target:
+        """A target that is registered. Raises ObjectNotFoundException."""
+        record = self.targets.get(call.scope, self.key(input), tx)
+        if record is None:
+            raise no_target(input)
+        return record.value
+
+    async def ask(self, scope: str, service: str, operation: str, input: Input) -> Output:
+        """Call another service as this one."""
+        account, region = scope.split("/")
+        return await self.cloud.call(service, operation, input, account=account, region=region, principal=SELF)
+
+
+def validation(message: str) -> AwsError:
+    """ValidationException."""
+    return AwsError("ValidationException", message)
+
+
+def no_target(input: Input) -> AwsError:
+    """The target is not registered."""
+    return AwsError(
+        "ObjectNotFoundException",
+        f"No scalable target registered for service namespace: {input['ServiceNamespace']}, "
+        f"resource ID: {input['ResourceId']}, scalable dimension: {input['ScalableDimension']}",
+    )
+
+
+def page(key: str, items: list[Any], input: Input) -> Output:
+    """One page of a listing; tokens are positions."""
+    token = input.get("NextToken") or "0"
+    if not token.isdigit():
+        raise AwsError("InvalidNextTokenException", "The next token is not valid.")
+    end = int(token) + min(input.get("MaxResults") or 50, 50)
+    return {key: items[int(token) : end], **({"NextToken": str(end)} if end < len(items) else {})}
+
+
+def chosen(items: list[dict[str, Any]], input: Input) -> list[dict[str, Any]]:
+    """The items of a resource and dimension, where those are asked for."""
+    return [
+        one
+        for one in items
+        if one["ServiceNamespace"] == input["ServiceNamespace"]
+        and input.get("ResourceId") in (None, one["ResourceId"])
+        and input.get("ScalableDimension") in (None, one["ScalableDimension"])
+    ]

@@ -1,0 +1,308 @@
+"""Scaling policies: their alarms, and what is done when one of them goes off."""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from typing import Any
+
+from cloudlet.control.clock import Timer
+from cloudlet.errors import AwsError, not_implemented
+from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.application_autoscaling import scaling
+from cloudlet.services.application_autoscaling.base import chosen, page, validation
+from cloudlet.services.application_autoscaling.records import Policy, Target
+from cloudlet.services.application_autoscaling.targets import Targets
+
+log = logging.getLogger("cloudlet.autoscaling")
+
+_COOLDOWN = 300.0  # seconds, for ECS
+_AGAIN = 60.0  # seconds between looks while an alarm stays on
+_SCALE_IN_AT = 0.9  # of the target, so that it does not swing
+_ALARMS = {"AlarmHigh": ("GreaterThanThreshold", 3), "AlarmLow": ("LessThanThreshold", 15)}
+_PREDEFINED = {
+    "ECSServiceAverageCPUUtilization": "CPUUtilization",
+    "ECSServiceAverageMemoryUtilization": "MemoryUtilization",
+}
+
+
+class Policies(Targets):
+    """Operations on scaling policies."""
+
+    async def start(self) -> None:
+        await super().start()
+        self._again: dict[str, Timer] = {}
+        for record in self.policies.all():
+            self._look_again(record.scope, record.name)
+
+    async def stop(self) -> None:
+        for timer in self._again.values():
+            timer.cancel()
+        await super().stop()
+
+    async def PutScalingPolicy(self, call: Call, input: Input) -> Output:
+        key = self.key(input)
+        self.target(call, input)
+        name = f"{key}|{input['PolicyName']}"
+        known = self.policies.get(call.scope, name)
+        old: dict[str, Any] = known.value.members if known is not None else {}
+        kind = input.get("PolicyType") or old.get("PolicyType") or "StepScaling"
+        configuration = f"{kind}PolicyConfiguration"
+        if kind == "PredictiveScaling":
+            raise not_implemented("PutScalingPolicy with PredictiveScaling")
+        if old and old["PolicyType"] != kind:
+            raise validation("The type of a policy cannot be changed.")
+        if configuration not in input and configuration not in old:
+            raise validation(f"{configuration} must be given for a policy of type {kind}.")
+        members = {
+            "PolicyARN": old.get("PolicyARN")
+            or f"arn:aws:autoscaling:{call.region}:{call.account}:scalingPolicy:{uuid.uuid4()}:resource/"
+            f"{input['ServiceNamespace']}/{input['ResourceId']}:policyName/{input['PolicyName']}",
+            "PolicyName": input["PolicyName"],
+            "ServiceNamespace": input["ServiceNamespace"],
+            "ResourceId": input["ResourceId"],
+            "ScalableDimension": input["ScalableDimension"],
+            "PolicyType": kind,
+            configuration: input.get(configuration, old.get(configuration)),
+            "CreationTime": old.get("CreationTime") or self.clock.now(),
+            "Alarms": old.get("Alarms", []),
+        }
+        if kind == "StepScaling" and not members[configuration].get("StepAdjustments"):
+            raise validation("At least one step adjustment must be specified.")
+        # The policy is there before its alarms, whose action it is.
+        await self.db.write(lambda tx: self.policies.put(tx, call.scope, name, Policy(members)))
+        if kind == "TargetTrackingScaling":
+            try:
+                members = {**members, "Alarms": await self._put_alarms(call, members)}
+            except AwsError:
+                if known is None:
+                    await self.db.write(lambda tx: self.policies.delete(tx, call.scope, name))
+                raise
+            await self.db.write(lambda tx: self.policies.put(tx, call.scope, name, Policy(members)))
+        return {"PolicyARN": members["PolicyARN"], "Alarms": members["Alarms"]}
+
+    async def DescribeScalingPolicies(self, call: Call, input: Input) -> Output:
+        names = input.get("PolicyNames")
+        found = [
+            one
+            for one in chosen([record.value.members for record in self.policies.list(call.scope)], input)
+            if not names or one["PolicyName"] in names or one["PolicyARN"] in names
+        ]
+        return page("ScalingPolicies", found, input)
+
+    async def DeleteScalingPolicy(self, call: Call, input: Input) -> Output:
+        name = f"{self.key(input)}|{input['PolicyName']}"
+        if self.policies.get(call.scope, name) is None:
+            raise AwsError(
+                "ObjectNotFoundException",
+                f"No scaling policy found for service namespace: {input['ServiceNamespace']}, resource ID: "
+                f"{input['ResourceId']}, scalable dimension: {input['ScalableDimension']}: {input['PolicyName']}",
+            )
+        await self.drop_policy(call.scope, name)
+        return {}
+
+    async def drop_policy(self, scope: str, name: str) -> None:
+        record = self.policies.get(scope, name)
+        if record is not None:
+            alarms = [one["AlarmName"] for one in record.value.members["Alarms"]]
+            if alarms and record.value.members["PolicyType"] == "TargetTrackingScaling":
+                await self.ask(scope, "cloudwatch", "DeleteAlarms", {"AlarmNames": alarms})
+            await self.db.write(lambda tx: self.policies.delete(tx, scope, name))
+
+    async def ExecutePolicy(self, call: Call, input: Input) -> Output:
+        """An alarm whose action is a policy has gone off. Only CloudWatch calls this; it is no operation of the API."""
+        for record in self.policies.list(call.scope):
+            if record.value.members["PolicyARN"] == input["PolicyName"]:
+                await self._execute(call.scope, record.name, record.value)
+                return {}
+        raise AwsError("ObjectNotFoundException", f"There is no policy {input['PolicyName']}.")
+
+    # Alarms
+
+    async def _put_alarms(self, call: Call, members: dict[str, Any]) -> list[dict[str, str]]:
+        configuration = members["TargetTrackingScalingPolicyConfiguration"]
+        metric = _metric(members)
+        known = {one["AlarmName"].split("-Alarm")[1].partition("-")[0]: one for one in members["Alarms"]}
+        made = []
+        for kind, (comparison, periods) in _ALARMS.items():
+            if kind == "AlarmLow" and configuration.get("DisableScaleIn"):
+                if (gone := known.get("Low")) is not None:
+                    await self.ask(call.scope, "cloudwatch", "DeleteAlarms", {"AlarmNames": [gone["AlarmName"]]})
+                continue
+            old = known.get(kind.removeprefix("Alarm"))
+            name = old["AlarmName"] if old else f"TargetTracking-{members['ResourceId']}-{kind}-{uuid.uuid4()}"
+            target = configuration["TargetValue"]
+            alarm = {
+                "AlarmName": name,
+                "AlarmDescription": f"DO NOT EDIT OR DELETE. For TargetTrackingScaling policy {members['PolicyARN']}.",
+                "ActionsEnabled": True,
+                "AlarmActions": [members["PolicyARN"]],
+                "EvaluationPeriods": periods,
+                "Threshold": target if kind == "AlarmHigh" else round(target * _SCALE_IN_AT, 6),
+                "ComparisonOperator": comparison,
+                **metric,
+            }
+            await self.ask(call.scope, "cloudwatch", "PutMetricAlarm", alarm)
+            made.append(
+                {"AlarmName": name, "AlarmARN": f"arn:aws:cloudwatch:{call.region}:{call.account}:alarm:{name}"}
+            )
+        return made
+
+    async def _execute(self, scope: str, name: str, policy: Policy) -> None:
+        """Do what the policy says about those of its alarms that are on."""
+        members = policy.members
+        key = name.rpartition("|")[0]
+        record = self.targets.get(scope, key)
+        if record is None:
+            return
+        for alarm in await self._alarms(scope, members):
+            if alarm["StateValue"] != "ALARM":
+                continue
+            value = await self._value(scope, alarm)
+            if value is not None:
+                await self._answer(scope, key, record.value, members, alarm, value)
+            self._look_again(scope, name)
+
+    async def _answer(
+        self, scope: str, key: str, target: Target, members: dict[str, Any], alarm: dict[str, Any], value: float
+    ) -> None:
+        """Scale for one alarm, unless the last change is too fresh."""
+        current, now = await self.current(scope, target.members["ResourceId"]), self.clock.now()
+        configuration = members[f"{members['PolicyType']}PolicyConfiguration"]
+        # During the cooldown of a scale-out, what that has added counts as part of the next one.
+        if members["PolicyType"] == "StepScaling":
+            out = inwards = float(configuration.get("Cooldown", 0))
+            base = target.base if now < target.scaled_out + out else current
+            wanted = scaling.stepped(base, value, alarm["Threshold"], configuration)
+            if base != current:
+                wanted = (
+                    max(wanted, current)
+                    if wanted > base
+                    else scaling.stepped(current, value, alarm["Threshold"], configuration)
+                )
+        else:
+            out = float(configuration.get("ScaleOutCooldown", _COOLDOWN))
+            inwards = float(configuration.get("ScaleInCooldown", _COOLDOWN))
+            is_high = alarm["ComparisonOperator"] == "GreaterThanThreshold"
+            base = target.base if is_high and now < target.scaled_out + out else current
+            wanted = scaling.tracked(base, value, configuration["TargetValue"])
+            wanted = max(wanted, current) if is_high else min(wanted, current)
+        suspended = target.members["SuspendedState"]
+        if wanted > current and suspended["DynamicScalingOutSuspended"]:
+            return
+        if wanted < current and (
+            suspended["DynamicScalingInSuspended"] or now < max(target.scaled_in + inwards, target.scaled_out + out)
+        ):
+            return
+        cause = f"monitor alarm {alarm['AlarmName']} in state ALARM triggered policy {members['PolicyName']}"
+        await self.scale(scope, key, current, wanted, cause)
+
+    async def _alarms(self, scope: str, members: dict[str, Any]) -> list[dict[str, Any]]:
+        """The alarms whose action is this policy."""
+        if members["PolicyType"] == "TargetTrackingScaling":
+            names = [one["AlarmName"] for one in members["Alarms"]]
+            found = await self.ask(scope, "cloudwatch", "DescribeAlarms", {"AlarmNames": names})
+        else:
+            # The user's own alarms; only those that are on matter.
+            found = await self.ask(scope, "cloudwatch", "DescribeAlarms", {"StateValue": "ALARM"})
+        return [one for one in found["MetricAlarms"] if members["PolicyARN"] in one["AlarmActions"]]
+
+    async def _value(self, scope: str, alarm: dict[str, Any]) -> float | None:
+        """The newest value of an alarm's metric."""
+        now = self.clock.now()
+        queries = alarm.get("Metrics") or [
+            {
+                "Id": "m",
+                "MetricStat": {
+                    "Metric": {
+                        "Namespace": alarm["Namespace"],
+                        "MetricName": alarm["MetricName"],
+                        "Dimensions": alarm.get("Dimensions", []),
+                    },
+                    "Period": alarm["Period"],
+                    "Stat": alarm.get("Statistic") or alarm["ExtendedStatistic"],
+                },
+            }
+        ]
+        period = alarm.get("Period") or 60
+        found = await self.ask(
+            scope,
+            "cloudwatch",
+            "GetMetricData",
+            {
+                "MetricDataQueries": queries,
+                "StartTime": now - period * (alarm["EvaluationPeriods"] + 2),
+                "EndTime": now + period,
+                "ScanBy": "TimestampDescending",
+            },
+        )
+        for result in found["MetricDataResults"]:
+            if result["Values"]:
+                return float(result["Values"][0])
+        data = json.loads(alarm.get("StateReasonData") or "{}").get("recentDatapoints") or []
+        return float(data[-1]) if data else None
+
+    def _look_again(self, scope: str, name: str) -> None:
+        """An alarm that stays on goes on scaling: CloudWatch only tells of its change."""
+        if (before := self._again.pop(f"{scope}|{name}", None)) is not None:
+            before.cancel()
+
+        def look() -> None:
+            self._again.pop(f"{scope}|{name}", None)
+            self.cloud.spawn(again(), "a scaling policy")
+
+        async def again() -> None:
+            record = self.policies.get(scope, name)
+            if record is not None:
+                try:
+                    await self._execute(scope, name, record.value)
+                except AwsError as error:
+                    log.warning("scaling policy %s: %s", name, error)
+
+        self._again[f"{scope}|{name}"] = self.clock.call_later(_AGAIN, look)
+
+
+def _metric(members: dict[str, Any]) -> dict[str, Any]:
+    """The members of an alarm on what a target tracking policy tracks. Raises NotImplemented, ValidationException."""
+    configuration = members["TargetTrackingScalingPolicyConfiguration"]
+    _, cluster, service = members["ResourceId"].split("/")
+    if (own := configuration.get("CustomizedMetricSpecification")) is not None:
+        if "Metrics" in own:
+            queries = []
+            for one in own["Metrics"]:
+                query = {**one}
+                if "MetricStat" in one:
+                    query["MetricStat"] = {"Period": 60, **one["MetricStat"]}
+                queries.append({"ReturnData": True, **query})
+            return {"Metrics": queries}
+        keys = ("MetricName", "Namespace", "Dimensions", "Statistic", "Unit")
+        return {"Period": 60, "Dimensions": [], **{key: own[key] for key in keys if key in own}}
+    predefined = configuration.get("PredefinedMetricSpecification")
+    if predefined is None:
+        raise validation("A metric must be specified for a target tracking policy.")
+    kind = predefined["PredefinedMetricType"]
+    if kind == "ALBRequestCountPerTarget":
+        balancer, slash, group = predefined.get("ResourceLabel", "").partition("/targetgroup/")
+        if not slash:
+            raise validation("A resource label is required for ALBRequestCountPerTarget.")
+        return {
+            "Namespace": "AWS/ApplicationELB",
+            "MetricName": "RequestCountPerTarget",
+            "Dimensions": [
+                {"Name": "TargetGroup", "Value": f"targetgroup/{group}"},
+                {"Name": "LoadBalancer", "Value": balancer},
+            ],
+            "Statistic": "Sum",
+            "Period": 60,
+        }
+    if kind not in _PREDEFINED:
+        raise validation(f"The predefined metric type {kind} is not supported for ECS services.")
+    return {
+        "Namespace": "AWS/ECS",
+        "MetricName": _PREDEFINED[kind],
+        "Dimensions": [{"Name": "ClusterName", "Value": cluster}, {"Name": "ServiceName", "Value": service}],
+        "Statistic": "Average",
+        "Period": 60,
+        "Unit": "Percent",
+    }
