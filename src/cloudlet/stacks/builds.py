@@ -92,9 +92,7 @@ class Builds:
 
     def _packages(self, code: Code, *flags: str) -> Path:
         """A folder with the packages that a package.json names."""
-        npm = shutil.which("npm")
-        if npm is None:
-            raise invalid(f"{code.logical_id} has dependencies, and npm is not on this machine (package npm).")
+        npm = _npm(code)
         names = [name for name in ("package.json", "package-lock.json", ".npmrc") if (code.path / name).is_file()]
         key = _hash(b"node", *flags, *((code.path / name).read_bytes() for name in names))
 
@@ -144,17 +142,17 @@ class Builds:
         places = (*((packages,) if packages else ()), code.path, *code.path.parents)
         own = (place / "node_modules" / ".bin" / "esbuild" for place in places)
         program = next((str(path) for path in own if path.is_file()), None) or shutil.which("esbuild")
-        if program is None:
-            raise invalid(
-                f"{code.logical_id} is built by esbuild, which is not on this machine: name it in its package.json, or "
-                "npm install it globally."
-            )
         settings = code.metadata.get("BuildProperties") or {}
         flags = _esbuild_flags(code, settings)
 
         def build(folder: Path) -> None:
             self._say(f"Building {code.logical_id} with esbuild")
-            command = [program, *settings.get("EntryPoints", ["app.js"]), *flags, f"--outdir={folder}"]
+            command = [
+                program or self._tool(code, "esbuild"),
+                *settings.get("EntryPoints", ["app.js"]),
+                *flags,
+                f"--outdir={folder}",
+            ]
             if packages is None:
                 self._run(command, code, code.path)
                 return
@@ -164,6 +162,15 @@ class Builds:
             shutil.rmtree(scratch)
 
         return self._once(f"esbuild-{_hash(json.dumps(settings, sort_keys=True))}-{_hash_of(code.path)}", build)
+
+    def _tool(self, code: Code, name: str) -> str:
+        """A program that comes as a package of its name."""
+
+        def install(folder: Path) -> None:
+            self._say(f"Installing {name}")
+            self._run([_npm(code), "install", name, "--no-audit", "--no-fund"], code, folder)
+
+        return str(self._once(f"tool-{name}", install) / "node_modules" / ".bin" / name)
 
     def _snapshot(self, code: Code, method: str) -> Path:
         """A layer is a version: another content is another place."""
@@ -275,6 +282,13 @@ def _node_dependencies(folder: Path, *kinds: str) -> bool:
         return any(package.get(kind) for kind in kinds)
     except (OSError, ValueError, AttributeError):
         return False
+
+
+def _npm(code: Code) -> str:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise invalid(f"{code.logical_id} has dependencies, and npm is not on this machine (package npm).")
+    return npm
 
 
 def _python_program(wanted: str) -> str:
