@@ -135,6 +135,8 @@ def _choose(sets: Sequence[RecordSet], view: View) -> Sequence[RecordSet]:
     policy = sets[0].policy
     if policy == "simple":
         return sets
+    if policy == "multivalue answer":
+        return _several(sets, view)
     healthy = [one for one in sets if _is_healthy(one, view)]
     if policy == "failover":
         primary = [one for one in sets if one.failover == "PRIMARY"]
@@ -146,12 +148,19 @@ def _choose(sets: Sequence[RecordSet], view: View) -> Sequence[RecordSet]:
         return [_weighed(weighed or healthy or list(sets), view)]
     if policy == "latency":
         return sorted(healthy or sets, key=lambda one: _distance(one.region, view.near))[:1]
-    if policy == "geolocation":
-        # A local address is in no country: such a question gets the default location's answer, or none.
-        return [one for one in sets if one.geo.get("CountryCode") == "*"]
-    several = list(healthy or sets)
-    _shuffle(several, view)
-    return several[:_MULTIVALUE]
+    # Geolocation: a local address is in no country, so it gets the default location's answer, or none.
+    return [one for one in sets if one.geo.get("CountryCode") == "*"]
+
+
+def _several(sets: Sequence[RecordSet], view: View) -> Sequence[RecordSet]:
+    """Up to eight healthy ones, drawn one by one: most of a thousand need not be looked at."""
+    left, healthy, others = list(sets), list[RecordSet](), list[RecordSet]()
+    while left and len(healthy) < _MULTIVALUE:
+        drawn = view.draw(len(left))
+        left[drawn], left[-1] = left[-1], left[drawn]
+        one = left.pop()
+        (healthy if _is_healthy(one, view) else others).append(one)
+    return healthy or others[:_MULTIVALUE]
 
 
 def _weighed(sets: Sequence[RecordSet], view: View) -> RecordSet:
@@ -183,7 +192,7 @@ def _distance(region: str, near: str) -> int:
     return 0 if region == near else 1 if region.partition("-")[0] == near.partition("-")[0] else 2
 
 
-def _shuffle(items: list[RecordSet] | list[str], view: View) -> None:
+def _shuffle(items: list[str], view: View) -> None:
     for last in range(len(items) - 1, 0, -1):
         other = view.draw(last + 1)
-        items[last], items[other] = items[other], items[last]  # type: ignore[assignment]
+        items[last], items[other] = items[other], items[last]

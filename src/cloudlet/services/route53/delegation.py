@@ -128,16 +128,18 @@ class Delegation(Zones):
         tags = self._tagged(call, kind, id)[1].tags
         return {
             "ResourceType": kind,
-            "ResourceId": plain(id),
+            "ResourceId": id,
             "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
         }
 
     def _tagged(self, call: Call, kind: str, id: str, tx: Tx | None = None) -> tuple[Any, Any]:
         if kind == "hostedzone":
+            if "/" in id:
+                raise errors.no_such_zone(id)
             return self._zones, self._zone(call, id, tx)
-        record = self._checks.get(call.account, plain(id), tx) if kind == "healthcheck" else None
+        record = self._checks.get(call.account, id, tx) if kind == "healthcheck" else None
         if record is None:
-            raise errors.no_such_check(plain(id))
+            raise errors.no_such_check(id)
         return self._checks, record.value
 
 

@@ -25,9 +25,9 @@ class ZoneIndex:
         self._ordered: list[str] | None = None
 
     def put(self, name: str, sets: Iterable[RecordSet]) -> None:
-        """Replace what a name has; nothing removes it."""
+        """Replace what a name has by these sets, in the order of their keys; none removes it."""
         node: dict[str, list[RecordSet]] = {}
-        for one in sorted(sets, key=lambda one: one.key):
+        for one in sets:
             node.setdefault(one.type, []).append(one)
         old = self.nodes.pop(name, _EMPTY)
         self.count -= sum(map(len, old.values()))

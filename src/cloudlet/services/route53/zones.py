@@ -17,6 +17,10 @@ from cloudlet.store import Tx
 
 _PRIVATE_SERVERS = ["ns-1536.awsdns-00.co.uk", "ns-0.awsdns-00.com", "ns-1024.awsdns-00.org", "ns-512.awsdns-00.net"]
 _TOPS = ("co.uk", "com", "org", "net")
+_PUBLIC_ZONE = (
+    "You're trying to associate a VPC with a public hosted zone. "
+    "Amazon Route 53 doesn't support associating a VPC with a public hosted zone."
+)
 _NOT_THERE = ("EnablePublicDNSFallback", "ChangeGuardrails")
 
 
@@ -32,7 +36,10 @@ class Zones(Base):
             raise not_implemented("CreateHostedZone with HostedZoneTier")
         name = _zone_name(input["Name"])
         if config.get("PrivateZone") and vpc is None:
-            raise errors.invalid("When you're creating a private hosted zone, you must specify a VPC.")
+            raise errors.invalid(
+                "When you're creating a private hosted zone (when you specify true for PrivateZone), you must also "
+                "specify values for VPCId and VPCRegion."
+            )
         _check_vpc(vpc)
         now, id = self.clock.now(), new_id("Z")
         owner = call.principal if call.request is None and call.principal in MANAGERS else ""
@@ -61,6 +68,7 @@ class Zones(Base):
             )
             if vpc is not None:
                 self._check_domain(zone, vpc, others)
+            _check_servers(zone, others)
             self._zones.put(tx, call.account, id, zone)
             for one in _own_records(zone):
                 self._sets.put(tx, f"{id}/{name}", one.key, one)
@@ -177,15 +185,19 @@ class Zones(Base):
             return {"Limit": {"Type": kind, "Value": 300}, "Count": len(zone.vpcs)}
         return {"Limit": {"Type": kind, "Value": 10_000}, "Count": self.index.zones[zone.id].count}
 
+    async def GetDNSSEC(self, call: Call, input: Input) -> Output:
+        zone = self._zone(call, input["HostedZoneId"])
+        if zone.private:
+            raise AwsError("InvalidArgument", "DNSSEC is not supported for private hosted zones.")
+        return {"Status": {"ServeSignature": "NOT_SIGNING"}, "KeySigningKeys": []}
+
     async def AssociateVPCWithHostedZone(self, call: Call, input: Input) -> Output:
         vpc = input["VPC"]
         _check_vpc(vpc)
 
         def associate(zone: Zone) -> dict[str, Any]:
             if not zone.private:
-                raise AwsError(
-                    "PublicZoneVPCAssociation", "You're trying to associate a VPC with a public hosted zone."
-                )
+                raise AwsError("PublicZoneVPCAssociation", _PUBLIC_ZONE)
             others = [record.value for record in self._zones.list(call.account)]
             self._check_domain(zone, vpc, others)
             return {"vpcs": [*zone.vpcs, vpc]}
@@ -196,19 +208,20 @@ class Zones(Base):
         vpc = input["VPC"]
 
         def disassociate(zone: Zone) -> dict[str, Any]:
-            if vpc not in zone.vpcs:
+            left = [one for one in zone.vpcs if one["VPCId"] != vpc.get("VPCId")]
+            if len(left) == len(zone.vpcs):
                 raise AwsError(
                     "VPCAssociationNotFound",
                     f"The VPC: {vpc.get('VPCId')} is not currently associated with the hosted zone.",
                 )
-            if len(zone.vpcs) == 1:
+            if not left:
                 raise AwsError(
                     "LastVPCAssociation",
                     "The VPC that you are trying to disassociate from the private hosted zone is the last VPC that is "
                     "associated with the private hosted zone. Amazon Route 53 doesn't support disassociating the last "
                     "VPC from a private hosted zone.",
                 )
-            return {"vpcs": [one for one in zone.vpcs if one != vpc]}
+            return {"vpcs": left}
 
         return await self._edit_with_change(call, input, disassociate)
 
@@ -274,6 +287,18 @@ def name_servers(seed: str) -> list[str]:
         f"ns-{512 * number + digest[number] * 2}.awsdns-{digest[number + 4] % 64:02d}.{top}"
         for number, top in zip((3, 0, 2, 1), _TOPS, strict=True)
     ]
+
+
+def _check_servers(zone: Zone, others: list[Zone]) -> None:
+    """Zones of which one contains the other cannot have the same servers: no server could tell which one is meant."""
+    for other in others:
+        related = names.within(zone.name, other.name) or names.within(other.name, zone.name)
+        if zone.delegation_set and zone.delegation_set == other.delegation_set and related:
+            raise AwsError(
+                "ConflictingDomainExists",
+                f"Cannot create hosted zone with DelegationSetId {zone.delegation_set} as the DNS name {zone.name} "
+                "conflicts with existing ones sharing the delegation set",
+            )
 
 
 def _own_records(zone: Zone) -> list[RecordSet]:
