@@ -46,7 +46,8 @@ class Base(api.Service):
         self._names = {record.value.dns_name: record.value for record in self.load_balancers.all()}
         self.controller = Controller(self.cloud, self.world)
         self.reporting = Reporting(self.cloud, self.controller, self.world)
-        self.controller.start()
+        await self.controller.start()
+        self.reporting.watch()
         self.drain()
 
     async def stop(self) -> None:

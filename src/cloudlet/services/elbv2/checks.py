@@ -85,7 +85,7 @@ def _patterns(given: Document, field: str, name: str) -> Document:
         raise invalid("A condition value must be specified")
     for value in values:
         _within(field, value, 128)
-    return {"Field": field, "Values": values, name: {"Values": values}}
+    return {"Field": field, **({"Values": values} if len(values) == 1 else {}), name: {"Values": values}}
 
 
 def _query_pair(pair: Document) -> None:
@@ -142,7 +142,7 @@ def _action(one: Document, protocol: str, port: int, operation: str) -> Document
         raise invalid("A fixed-response action must have a fixed response configuration")
     kinds = ("text/plain", "text/css", "text/html", "application/javascript", "application/json")
     if config.get("ContentType") and config["ContentType"] not in kinds:
-        raise invalid(f"The ContentType must be one of:'{', '.join(kinds)}'")
+        raise _bad(f"The ContentType must be one of:'{', '.join(kinds)}'")
     return {"Type": "fixed-response", **order, "FixedResponseConfig": config}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -13,6 +14,8 @@ from cloudlet.errors import AwsError
 from cloudlet.mesh import Snapshot
 from cloudlet.services.api import Cloud
 from cloudlet.services.elbv2 import envoy
+
+log = logging.getLogger("cloudlet.elbv2")
 
 PROCESS = "elbv2"
 
@@ -46,8 +49,13 @@ class Controller:
         self._carried: Snapshot | None = None
         self._reconciler = Reconciler(PROCESS, self._plan, cloud.clock)
 
-    def start(self) -> None:
-        """Take up what runs and see to the rest."""
+    async def start(self) -> None:
+        """Take up what runs, before others think that nobody does, and then see to the rest."""
+        if self._world().listeners:
+            try:
+                await self._start()
+            except Exception as error:
+                log.warning("the proxy of the load balancers cannot be taken up yet: %s", error)
         self._reconciler.start()
 
     async def stop(self) -> None:
@@ -70,6 +78,11 @@ class Controller:
     def running(self) -> bool:
         """Whether the proxy runs."""
         return self._proxy is not None
+
+    @property
+    def adopted(self) -> bool:
+        """Whether the proxy was started by an earlier run of the control plane."""
+        return any(child.adopted for child in self._cloud.supervisor.children if child.name == PROCESS)
 
     async def endpoints(self) -> Sequence[Endpoint]:
         """Every endpoint as the proxy sees it; none when it does not run."""

@@ -44,9 +44,9 @@ _LINE = {
     "client": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%",
     "target": "%UPSTREAM_HOST%",
     "group": "%UPSTREAM_CLUSTER_RAW%",
-    "received_ms": "%COMMON_DURATION(DS_RX_BEG:DS_RX_END:us)%",
-    "target_ms": "%COMMON_DURATION(US_TX_BEG:US_RX_BEG:us)%",
-    "sent_ms": "%COMMON_DURATION(US_RX_BEG:DS_TX_END:us)%",
+    "received_us": "%COMMON_DURATION(DS_RX_BEG:DS_RX_END:us)%",
+    "target_us": "%COMMON_DURATION(US_TX_BEG:US_RX_BEG:us)%",
+    "sent_us": "%COMMON_DURATION(US_RX_BEG:DS_TX_END:us)%",
     "status": "%RESPONSE_CODE%",
     "flags": "%RESPONSE_FLAGS%",
     "bytes_in": "%DOWNSTREAM_WIRE_BYTES_RECEIVED%",
@@ -166,7 +166,9 @@ class _Maker:
             else:
                 is_http2 = load_balancer_attributes(owner)["routing.http2.enabled"] == "true"
                 alpn = ["h2", "http/1.1"] if is_http2 else ["http/1.1"]
-            tls = server_tls(one.certificates, alpn=alpn, versions=policy.range, ciphers=policy.old_ciphers)
+            tls = server_tls(
+                list(dict.fromkeys(one.certificates)), alpn=alpn, versions=policy.range, ciphers=policy.old_ciphers
+            )
         return filter_chain([self._filter(owner, one)], tls=tls, server_names=server_names)
 
     def _filter(self, owner: LoadBalancer, one: Listener) -> Resource:

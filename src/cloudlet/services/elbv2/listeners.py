@@ -117,31 +117,37 @@ class Listeners(Base):
         if one.protocol not in _SECURE:
             raise misconfigured(f"You cannot add certificates to listeners with protocol '{one.protocol}'")
         arns = _certificates(input, "AddListenerCertificates")
-        if len({*one.certificates, *arns}) > 26:
+        if len({*one.certificates[1:], *arns}) > 25:
             raise AwsError("TooManyCertificatesException", "The quota of certificates per load balancer is reached")
         await self._certify(self.load_balancer(call, one.load_balancer_arn), arns)
-        stored = await self._change_listener(
-            call, one.arn, lambda now: replace(now, certificates=list(dict.fromkeys([*now.certificates, *arns])))
+        await self._change_listener(
+            call,
+            one.arn,
+            lambda now: replace(
+                now, certificates=[now.certificates[0], *dict.fromkeys([*now.certificates[1:], *arns])]
+            ),
         )
-        return {
-            "Certificates": [{"CertificateArn": arn, "IsDefault": False} for arn in stored.certificates if arn in arns]
-        }
+        return {"Certificates": [{"CertificateArn": arn, "IsDefault": False} for arn in arns]}
 
     async def RemoveListenerCertificates(self, call: Call, input: Input) -> Output:
         one = self.listener(call, input["ListenerArn"])
         arns = _certificates(input, "RemoveListenerCertificates")
-        if one.certificates and one.certificates[0] in arns:
+        if one.certificates and one.certificates[0] in set(arns).difference(one.certificates[1:]):
             words = "The default certificate of a listener cannot be removed"
             raise AwsError("OperationNotPermittedException", words)
         await self._change_listener(
-            call, one.arn, lambda now: replace(now, certificates=[arn for arn in now.certificates if arn not in arns])
+            call,
+            one.arn,
+            lambda now: replace(
+                now, certificates=[*now.certificates[:1], *(arn for arn in now.certificates[1:] if arn not in arns)]
+            ),
         )
         await self.release_certificates(one.load_balancer_arn, arns)
         return {}
 
     async def DescribeListenerCertificates(self, call: Call, input: Input) -> Output:
         one = self.listener(call, input["ListenerArn"])
-        found = [{"CertificateArn": arn, "IsDefault": arn == one.certificates[0]} for arn in one.certificates]
+        found = [{"CertificateArn": arn, "IsDefault": place == 0} for place, arn in enumerate(one.certificates)]
         here, marker = page(found, input, "CertificateArn")
         return {"Certificates": here, **marker}
 
@@ -215,7 +221,7 @@ class Listeners(Base):
         if given is not None and len(given) > 1:
             raise invalid(f"Up to '1' certificate ARNs can be specified, but '{len(given)}' were specified")
         kept = before.certificates if before else []
-        certificates = kept if given is None else [*given, *(arn for arn in kept[1:] if arn not in given)]
+        certificates = kept if given is None else [*given, *kept[1:]]
         if not certificates or given == []:
             if before is None:
                 raise invalid(f"A certificate must be specified for {protocol} listeners")
@@ -279,7 +285,7 @@ class Listeners(Base):
             for arn in record.value.certificates
         }
         for arn in arns:
-            if arn not in used:
+            if arn not in used and arn.startswith("arn:aws:acm:"):
                 manager: Any = await self.cloud.service("acm")
                 await manager.release(arn, load_balancer_arn)
 

@@ -147,23 +147,28 @@ class LoadBalancers(Base):
                 raise not_implemented("access logs of network load balancers")
             if not wanted["access_logs.s3.bucket"]:
                 raise misconfigured("The value of 'access_logs.s3.bucket' must be specified")
-            try:
-                where: Input = {"Bucket": wanted["access_logs.s3.bucket"]}
-                await self.cloud.call("s3", "HeadBucket", where, account=call.account, region=call.region)
-            except AwsError:
-                words = f"Access Denied for bucket: {wanted['access_logs.s3.bucket']}. Please check S3bucket permission"
-                raise misconfigured(words) from None
+            if one.attributes.get("access_logs.s3.enabled") != "true":
+                await self._try_logs(one, wanted)
         return _attributes(
             await self._change_load_balancer(
                 call, one.arn, lambda now: replace(now, attributes={**now.attributes, **changes})
             )
         )
 
+    async def _try_logs(self, one: LoadBalancer, wanted: dict[str, str]) -> None:
+        """Put the test file that AWS puts. Raises InvalidConfigurationRequest when it cannot be put."""
+        bucket, prefix = wanted["access_logs.s3.bucket"], wanted["access_logs.s3.prefix"]
+        key = f"{prefix}/" if prefix else ""
+        put: Input = {"Bucket": bucket, "Key": f"{key}AWSLogs/{one.account}/ELBAccessLogTestFile", "Body": b""}
+        try:
+            await self.cloud.call("s3", "PutObject", put, account=one.account, region=one.region)
+        except AwsError:
+            words = f"Access Denied for bucket: {bucket}. Please check S3bucket permission"
+            raise misconfigured(words) from None
+
     async def SetIpAddressType(self, call: Call, input: Input) -> Output:
         one = self.load_balancer(call, input["LoadBalancerArn"])
         wanted = input["IpAddressType"]
-        if wanted != "ipv4" and one.scheme == "internal":
-            raise invalid(f"Internal load balancers do not support IP address type '{wanted}'")
         await self._change_load_balancer(call, one.arn, lambda now: replace(now, ip_address_type=wanted))
         return {"IpAddressType": wanted}
 

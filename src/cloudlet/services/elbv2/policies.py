@@ -96,6 +96,6 @@ def described(names: list[str]) -> list[Output]:
             "Ciphers": [{"Name": cipher, "Priority": place} for place, cipher in enumerate(policy.ciphers, 1)],
             "SupportedLoadBalancerTypes": ["application", "network"],
         }
-        for name in (names or _POLICIES)
+        for name in dict.fromkeys(names or _POLICIES)
         for policy in (find(name),)
     ]

@@ -61,7 +61,7 @@ class Listener(msgspec.Struct, frozen=True, omit_defaults=True):
     port: int
     bound: int
     actions: list[Document]
-    certificates: list[str] = []  # the default one first
+    certificates: list[str] = []  # the default one, then the certificate list, which may have it too
     ssl_policy: str = ""
     alpn: list[str] = []
     mutual: Document = {}

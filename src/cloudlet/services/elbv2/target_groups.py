@@ -120,10 +120,9 @@ class TargetGroups(Listeners):
     async def ModifyTargetGroupAttributes(self, call: Call, input: Input) -> Output:
         group = self.group(call, input["TargetGroupArn"])
         changes = {given["Key"]: given.get("Value", "") for given in input["Attributes"] if "Key" in given}
+        _check_stickiness(group, {**group_attributes(group), **changes}, changes)
         for key, value in changes.items():
             _check_attribute(group, key, value)
-        wanted = {**group_attributes(group), **changes}
-        _check_stickiness(group, wanted, changes)
         return _attributes(await self._change_group(call, group.arn, {}, "ModifyTargetGroupAttributes", changes))
 
     async def _change_group(
@@ -298,6 +297,8 @@ def _check_stickiness(group: TargetGroup, wanted: dict[str, str], changes: dict[
     if "stickiness.type" not in changes and "stickiness.enabled" not in changes:
         return
     kind = wanted["stickiness.type"]
+    if kind not in ("app_cookie", "lb_cookie", "source_ip"):
+        raise misconfigured("'Stickiness type' must be one of [app_cookie, lb_cookie, source_ip]")
     is_http = group.protocol in _HTTP
     if kind not in (("lb_cookie", "app_cookie") if is_http else ("source_ip",)):
         words = f"is not supported for target groups with the {group.protocol} protocol"
