@@ -203,7 +203,7 @@ class Runner:
                 ) from None
             keeper.shipping.direct(container.name, place[0])
         await asyncio.to_thread(preparing.make_folders, container, keeper.cloud)
-        if definition.get("proxyConfiguration", {}).get("containerName") == name:
+        if sidecars.is_proxy(definition, members):
             container = await sidecars.prepare(keeper.cloud, self._scope, self.task, definition, pod, container)
             if container is None:
                 await self._change_container(name, started=True, status="RUNNING")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cloudlet.errors import AwsError, not_implemented
+from cloudlet.services.appmesh.images import is_envoy_image
 
 if TYPE_CHECKING:
     from cloudlet.engines.containers.api import Container, PodState
@@ -27,6 +28,13 @@ async def check(cloud: Cloud, members: dict[str, Any]) -> None:
         raise not_implemented("RegisterTaskDefinition with proxyConfiguration")
 
 
+def is_proxy(definition: dict[str, Any], members: dict[str, Any]) -> bool:
+    """Whether a container is the proxy of its task: as its proxyConfiguration says, or a virtual gateway's Envoy."""
+    if "proxyConfiguration" in definition:
+        return bool(definition["proxyConfiguration"]["containerName"] == members["name"])
+    return is_envoy_image(members["image"])
+
+
 async def prepare(
     cloud: Cloud, scope: str, task: Task, definition: dict[str, Any], pod: PodState, container: Container
 ) -> Container | None:
@@ -35,16 +43,14 @@ async def prepare(
     Called before any container of the task starts, again after a restart of the control plane, and once for a task:
     ``appmesh.sidecar(scope, task, proxyConfiguration, pod, container)`` makes the pod's traffic pass the proxy.
     """
-    if "proxyConfiguration" not in definition:
-        return container
     appmesh: Any = await cloud.service("appmesh")
-    made: Container | None = await appmesh.sidecar(scope, task, definition["proxyConfiguration"], pod, container)
+    proxy = definition.get("proxyConfiguration", {})
+    made: Container | None = await appmesh.sidecar(scope, task, proxy, pod, container)
     return made
 
 
 async def finish(cloud: Cloud, scope: str, task: Task, definition: dict[str, Any]) -> None:
     """The task has ended: ``appmesh.sidecar_gone(scope, task)`` forgets its proxy."""
-    if "proxyConfiguration" in definition:
+    if any(is_proxy(definition, members) for members in definition["containerDefinitions"]):
         appmesh: Any = await cloud.service("appmesh")
-        if hasattr(appmesh, "sidecar_gone"):
-            await appmesh.sidecar_gone(scope, task)
+        await appmesh.sidecar_gone(scope, task)
