@@ -76,6 +76,11 @@ class Supervisor:
                 if known is None or process.create_time() < known.create_time():
                     self._leftovers[name] = process
 
+    def has_leftover(self, name: str) -> bool:
+        """Whether an earlier run has left a child of that name which still runs, for ``start`` to adopt."""
+        leftover = self._leftovers.get(name)
+        return leftover is not None and leftover.is_running() and leftover.status() != psutil.STATUS_ZOMBIE
+
     def sweep(self) -> int:
         """Kill the leftovers that nobody adopted, and return how many there were."""
         count = len(self._leftovers)

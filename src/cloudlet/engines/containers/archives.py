@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import platform
-import struct
 import tarfile
 import tempfile
 from collections.abc import Callable
@@ -14,38 +13,17 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, Any
 
+from cloudlet.engines.containers import programs
+
 PAUSE = "localhost/cloudlet/pause:1"
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-# pause(2) for ever, as machine code: there may be no compiler here. x86-64: mov eax, 34; syscall; jump back.
-# arm64 has ppoll(2) instead: mov x0..x4, 0; mov x8, 73; svc 0; branch back.
-_CODE = {
-    "x86_64": (62, bytes.fromhex("b822000000 0f05 ebf7")),
-    "aarch64": (
-        183,
-        b"".join(
-            word.to_bytes(4, "little")
-            for word in (0xD2800000, 0xD2800001, 0xD2800002, 0xD2800003, 0xD2800004, 0xD2800928, 0xD4000001, 0x17FFFFF9)
-        ),
-    ),
-}
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
-
-
-def pause_program(machine: str = "") -> bytes:
-    """A static Linux program of a few dozen bytes that waits until it is killed. Raises KeyError on other machines."""
-    number, code = _CODE[machine or platform.machine().replace("arm64", "aarch64")]
-    base, head = 0x400000, 64 + 56
-    size = head + len(code)
-    elf = b"\x7fELF\x02\x01\x01" + bytes(9)
-    elf += struct.pack("<HHIQQQIHHHHHH", 2, number, 1, base + head, 64, 0, 0, 64, 56, 1, 0, 0, 0)
-    segment = struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, size, size, 0x1000)
-    return elf + segment + code
 
 
 def pause_archive(file: IO[bytes]) -> None:
     """Write the image that holds a pod's network while its containers come and go."""
-    program = pause_program()
+    program = programs.pause()
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as archive:
         entry = tarfile.TarInfo("pause")

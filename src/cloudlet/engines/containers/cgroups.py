@@ -10,6 +10,7 @@ from pathlib import Path
 from cloudlet.engines.containers.api import Usage
 
 _PROC = Path("/proc")
+_PERIOD = 100_000  # microseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,98 @@ def mounts() -> Mounts:
         elif kind == "cgroup2":
             new = new or before.split(" ")[4]
     return Mounts(old, new)
+
+
+class Groups:
+    """The groups of one cloud's containers, where this machine lets us make them."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.cpu, self.memory = self._try()
+
+    def create(self, name: str, cpu: float, memory: int) -> list[str]:
+        """Make a group with limits (CPUs, bytes; 0 is none); the files that a process of it must be written to."""
+        found = []
+        for controller, folder in self._folders().items():
+            group = f"{folder}/{name}"
+            try:
+                os.makedirs(group, exist_ok=True)
+                self._limit(controller, group, cpu, memory)
+            except OSError:
+                continue
+            found.append(f"{group}/cgroup.procs")
+        return list(dict.fromkeys(found))
+
+    def out_of_memory(self, name: str) -> bool:
+        """Whether the kernel has ended a process of the group because of its limit."""
+        for folder in self._folders().values():
+            for file in ("memory.oom_control", "memory.events"):
+                try:
+                    lines = _read(f"{folder}/{name}", file).splitlines()
+                except OSError:
+                    continue
+                if any(key == "oom_kill" and number != "0" for key, number in map(str.split, lines)):
+                    return True
+        return False
+
+    def remove(self, name: str = "") -> None:
+        """Remove a group in which nothing runs any more, or that of all; nothing when it is gone."""
+        for folder in self._folders().values():
+            try:
+                os.rmdir(f"{folder}/{name}" if name else folder)
+            except OSError:
+                continue
+
+    def _try(self) -> tuple[bool, bool]:
+        """Whether limits of CPU and of memory can be set here."""
+        cpu = memory = False
+        for controller, folder in self._folders().items():
+            group = f"{folder}/try"
+            try:
+                os.makedirs(group, exist_ok=True)
+                if controller == "":
+                    # Controllers of version 2 must be given down from the top.
+                    for above in (mounts().new, folder):
+                        with open(f"{above}/cgroup.subtree_control", "w") as file:
+                            file.write("+cpu +memory")
+                self._limit(controller, group, 1, 2**30)
+                cpu = cpu or controller in ("", "cpu")
+                memory = memory or controller in ("", "memory")
+            except OSError:
+                continue
+            finally:
+                self.remove("try")
+        return cpu, memory
+
+    def _limit(self, controller: str, group: str, cpu: float, memory: int) -> None:
+        if controller in ("", "cpu") and cpu:
+            quota = int(cpu * _PERIOD)
+            if controller:
+                _write(group, "cpu.cfs_period_us", str(_PERIOD))
+                _write(group, "cpu.cfs_quota_us", str(quota))
+            else:
+                _write(group, "cpu.max", f"{quota} {_PERIOD}")
+        if controller in ("", "memory") and memory:
+            if controller:
+                _write(group, "memory.limit_in_bytes", str(memory))
+                if os.path.exists(f"{group}/memory.memsw.limit_in_bytes"):
+                    _write(group, "memory.memsw.limit_in_bytes", str(memory))
+            else:
+                _write(group, "memory.max", str(memory))
+                _write(group, "memory.swap.max", "0")
+
+    def _folders(self) -> dict[str, str]:
+        """Our group's folder for each controller; ``""`` is version 2, where version 1 has not got the controllers."""
+        where = mounts()
+        if "memory" not in where.old:
+            return {"": f"{where.new}/{self._name}"} if where.new else {}
+        own = dict(_groups(os.getpid()))
+        # Within our own group, so that what limits us limits them.
+        return {
+            name: f"{where.old[name]}{own.get(name, '/').rstrip('/')}/{self._name}"
+            for name in ("memory", "cpu", "cpuacct")
+            if name in where.old
+        }
 
 
 def usage_of(pid: int) -> Usage | None:
@@ -82,3 +175,8 @@ def _network(pid: int) -> tuple[int, int]:
 def _read(folder: str, name: str) -> str:
     with open(f"{folder}/{name}") as file:
         return file.read().strip()
+
+
+def _write(folder: str, name: str, text: str) -> None:
+    with open(f"{folder}/{name}", "w") as file:
+        file.write(text)

@@ -7,13 +7,25 @@ import contextlib
 import ipaddress
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 # What listens on these addresses of this machine (load balancers, our DNS server) is the same from within a pod.
 SHARED = ("127.64.0.0/10", "127.0.0.2/32")
 _POOL = ipaddress.IPv4Network("10.192.0.0/11")
 _SIZE = 20  # bits: room for 4,000 pods
 _SETTING = "/proc/sys/net/ipv4/conf/{}/route_localnet"
+
+
+class Forward(NamedTuple):
+    """A port of this machine that leads to one of a pod."""
+
+    address: str
+    port: int
+    protocol: str
+    pod: str
+    target: int
 
 
 class NetworkError(Exception):
@@ -32,18 +44,12 @@ class HostReach:
         self._bridge = bridge
         self._gateway = gateway
 
-    async def open(self) -> bool:
-        """Make the rules; False where this machine does not let us."""
+    async def open(self, subnet: str = "", forwards: Sequence[Forward] = ()) -> bool:
+        """Make the rules anew; False where this machine does not let us. See ``rules`` for the parameters."""
         if os.geteuid() != 0 or shutil.which("nft") is None or shutil.which("nsenter") is None:
             return False
-        rules = (
-            f"table ip {self._table}\ndelete table ip {self._table}\n"
-            f"table ip {self._table} {{\n chain prerouting {{\n  type nat hook prerouting priority -101;\n"
-            f'  iifname "{self._bridge}" ip daddr {self._gateway} meta l4proto {{ tcp, udp }} dnat to 127.0.0.1\n'
-            " }\n}\n"
-        )
         try:
-            await command("nft", "-f", "-", given=rules)
+            await command("nft", "-f", "-", given=rules(self._table, self._bridge, self._gateway, subnet, forwards))
         except NetworkError:
             return False
         return True
@@ -62,6 +68,81 @@ class HostReach:
         """Take the rules away."""
         with contextlib.suppress(NetworkError):
             await command("nft", "delete", "table", "ip", self._table)
+
+
+class Bridge:
+    """A bridge of our own, and a namespace for each pod at its ports."""
+
+    def __init__(self, name: str, subnet: ipaddress.IPv4Network) -> None:
+        self.name = name
+        self.subnet = subnet
+        self.gateway = str(subnet[1])
+
+    async def open(self) -> None:
+        """Make it, where it is not there. Raises NetworkError."""
+        with contextlib.suppress(NetworkError):
+            await command("ip", "link", "add", self.name, "type", "bridge")
+        lines = f"link set {self.name} up\naddress replace {self.gateway}/{self.subnet.prefixlen} dev {self.name}\n"
+        await command("ip", "-batch", "-", given=lines)
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(Path("/proc/sys/net/ipv4/ip_forward").write_text, "1")
+
+    async def add(self, namespace: str, device: str, address: str) -> None:
+        """Make a namespace; with an address, also its connection. Raises NetworkError and leaves nothing then."""
+        await command("ip", "netns", "add", namespace)
+        lines = "link set lo up\n"
+        try:
+            if address:
+                outside = (
+                    f"link add {device} type veth peer name eth0 netns {namespace}\n"
+                    f"link set {device} master {self.name} up\n"
+                )
+                await command("ip", "-batch", "-", given=outside)
+                lines += (
+                    f"address add {address}/{self.subnet.prefixlen} dev eth0\n"
+                    f"link set eth0 up\nroute add default via {self.gateway}\n"
+                )
+            await command("ip", "-netns", namespace, "-batch", "-", given=lines)
+        except NetworkError:
+            await self.remove(namespace)
+            raise
+
+    async def remove(self, namespace: str) -> None:
+        """Remove a namespace and its connection; nothing when it is gone."""
+        with contextlib.suppress(NetworkError):
+            await command("ip", "netns", "delete", namespace)
+
+    async def close(self) -> None:
+        """Take the bridge away."""
+        with contextlib.suppress(NetworkError):
+            await command("ip", "link", "delete", self.name)
+
+
+def rules(table: str, bridge: str, gateway: str, subnet: str, forwards: Sequence[Forward]) -> str:
+    """What nft is told: all of a cloud's rules in one transaction, instead of those that are there.
+
+    ``subnet`` are the pods that speak to the outside in this machine's name, ``forwards`` the ports of this machine
+    that lead to pods; empty where an engine looks after both.
+    """
+    to = [f"ip daddr {one.address} {one.protocol} dport {one.port} dnat to {one.pod}:{one.target}" for one in forwards]
+    inwards = [f'iifname "{bridge}" ip daddr {gateway} meta l4proto {{ tcp, udp }} dnat to 127.0.0.1', *to]
+    outwards = []
+    if subnet:
+        outwards.append(f'ip saddr {subnet} oifname != "{bridge}" masquerade')
+    if forwards:
+        # What comes from 127.0.0.1 could not be answered by a pod.
+        outwards.append(f'ip saddr 127.0.0.0/8 oifname "{bridge}" masquerade')
+    chains = (
+        ("prerouting", "prerouting", -101, inwards),
+        ("output", "output", -101, to),
+        ("postrouting", "postrouting", 99, outwards),
+    )
+    text = f"table ip {table}\ndelete table ip {table}\ntable ip {table} {{\n"
+    for name, hook, priority, lines in chains:
+        if lines:
+            text += f" chain {name} {{\n  type nat hook {hook} priority {priority};\n"
+            text += "".join(f"  {line}\n" for line in lines) + " }\n"
+    return text + "}\n"
 
 
 def subnets(cloud: str) -> list[ipaddress.IPv4Network]:

@@ -1,13 +1,641 @@
-"""Containers as supervised processes, where there is no container engine."""
+"""Containers as supervised processes, where there is no container engine.
+
+A pod is a network namespace of our own behind a bridge of our own, where we are root; else this machine's network. A
+container is a process in bubblewrap, on an unpacked image with a writable layer over it. What must outlive the control
+plane is in the data directory: one folder for each pod and each container; the processes are ``lasting`` children.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import hashlib
+import ipaddress
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from cloudlet.control.supervisor import Supervisor
-from cloudlet.engines.containers.api import Engine, EngineMissing
+import msgspec
+import psutil
+
+from cloudlet.control.supervisor import Child, Supervisor
+from cloudlet.engines.containers import cgroups, sandbox
+from cloudlet.engines.containers.api import (
+    Abilities,
+    CannotStart,
+    Container,
+    ContainerState,
+    EngineMissing,
+    Execution,
+    LogSink,
+    Mount,
+    Pod,
+    PodState,
+    Port,
+    Usage,
+)
+from cloudlet.engines.containers.commands import Command
+from cloudlet.engines.containers.folders import application
+from cloudlet.engines.containers.follow import Follower
+from cloudlet.engines.containers.images import Images
+from cloudlet.engines.containers.network import Bridge, Forward, HostReach, NetworkError, command, subnets
+from cloudlet.engines.containers.translate import OUT_OF_MEMORY
+
+log = logging.getLogger("cloudlet.containers")
+
+_STREAMS = ("stdout", "stderr")
+_KILLED = 137
+_LONGEST_END = 10.0
+_NETNS = "/run/netns"
 
 
-def engine(supervisor: Supervisor, folder: Path) -> Engine:
-    """The engine. Raises EngineMissing."""
-    raise EngineMissing("There is no container engine here; install one with: apt-get install podman")
+@dataclass(slots=True)
+class _Running:
+    """A container that runs."""
+
+    state: ContainerState
+    container: Container
+    program: sandbox.Program
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    stopped: bool = False
+
+
+def engine(supervisor: Supervisor, folder: Path) -> Processes:
+    """The engine, not yet started."""
+    return Processes(supervisor, folder)
+
+
+class Processes:
+    """The engine that needs no engine."""
+
+    def __init__(self, supervisor: Supervisor, folder: Path) -> None:
+        """``folder`` is for what must outlive us."""
+        self._supervisor = supervisor
+        self._folder = folder.absolute()
+        self._name = f"cloudlet-{supervisor.cloud_id[:8]}"
+        self._images = Images(self._folder / "images")
+        self._pods: dict[str, tuple[Pod, PodState]] = {}
+        self._running: dict[str, _Running] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._network_lock = asyncio.Lock()
+        self._bridge: Bridge | None = None
+        self._commands = 0
+        self._youngest = 1  # the number of the address that was given last
+        self._overlay = False
+
+    # The engine
+
+    async def start(self, logs: LogSink, exited: Callable[[ContainerState], object]) -> Abilities:
+        self._logs, self._exited = logs, exited
+        needed = {"bwrap": "bubblewrap", "nsenter": "util-linux", "prlimit": "util-linux"}
+        for program, package in needed.items():
+            if shutil.which(program) is None:
+                raise EngineMissing(f"{program} is not installed here; install it with: apt-get install {package}")
+        await asyncio.to_thread(self._prepare)
+        self._follower = Follower()
+        self._groups = cgroups.Groups(self._name)
+        reach = await self._open_network() if os.geteuid() == 0 and shutil.which("ip") else None
+        self.abilities = Abilities(
+            "processes",
+            "1",
+            limits_cpu=self._groups.cpu,
+            limits_memory=self._groups.memory,
+            own_addresses=self._bridge is not None,
+            images=True,
+            host_address="127.0.0.1" if self._bridge is None else self._bridge.gateway if reach else "",
+        )
+        return self.abilities
+
+    async def stop_engine(self) -> None:
+        self._follower.close()
+
+    async def clear(self) -> None:
+        for name in [*self._running]:
+            await self.stop(name, 0)
+        for name in await asyncio.to_thread(self._names, "pods"):
+            await self.remove_pod(name)
+        if self._bridge is not None:
+            await self._reach.close()
+            await self._bridge.close()
+        self._groups.remove()
+        for part in ("pods", "containers", "volumes"):
+            await asyncio.to_thread(shutil.rmtree, self._folder / part, ignore_errors=True)
+        await asyncio.to_thread(self._prepare)
+
+    async def recover(self) -> tuple[list[PodState], list[ContainerState]]:
+        pods = []
+        for name in await asyncio.to_thread(self._names, "pods"):
+            pod, state = self._read_pod(name)
+            if state.namespace and not os.path.exists(state.namespace):
+                # This machine was started anew.
+                await self._forget_pod(name)
+                continue
+            self._pods[name] = (pod, state)
+            pods.append(state)
+        await self._set_rules()
+        containers = []
+        for name in await asyncio.to_thread(self._names, "containers"):
+            containers.append(await self._recover(name))
+        return pods, [state for state in containers if state is not None]
+
+    def _prepare(self) -> None:
+        for part in ("pods", "containers", "volumes", "images"):
+            (self._folder / part).mkdir(parents=True, exist_ok=True)
+        self._folder.chmod(0o711)
+        bwrap = subprocess.run(
+            ["bwrap", "--ro-bind", "/", "/", "--unshare-pid", "--proc", "/proc", "true"], capture_output=True, text=True
+        )
+        if bwrap.returncode:
+            raise EngineMissing(f"bwrap may not make sandboxes here: {bwrap.stderr.strip()}")
+        self._overlay = os.geteuid() == 0 and self._try_overlay()
+
+    def _try_overlay(self) -> bool:
+        """Whether a writable layer may be laid over an image, on this file system."""
+        tried = self._folder / "try"
+        for part in ("image", "upper", "work", "root"):
+            (tried / part).mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(sandbox.overlay(["true"]), cwd=tried, capture_output=True)
+        shutil.rmtree(tried, ignore_errors=True)
+        return done.returncode == 0
+
+    # Pods
+
+    async def create_pod(self, pod: Pod) -> PodState:
+        async with self._lock(pod.name):
+            if pod.name in self._pods:
+                return self._pods[pod.name][1]
+            namespace = ""
+            own = self._bridge is not None and pod.network != "host"
+            async with self._network_lock:
+                address = self._free_address(pod.address) if own and pod.network == "own" else "127.0.0.1"
+                ports = [_bound(port, own) for port in pod.ports]
+                if own:
+                    assert self._bridge is not None
+                    if ports and shutil.which("nft") is None:
+                        raise CannotStart("Mapping a port needs nft; install it with: apt-get install nftables")
+                    title = self._title(pod.name)
+                    connected = address if pod.network == "own" else ""
+                    await self._bridge.remove(title)
+                    try:
+                        await self._bridge.add(title, _device(self._supervisor.cloud_id, pod.name), connected)
+                    except NetworkError as error:
+                        raise CannotStart(str(error)) from None
+                    namespace = f"{_NETNS}/{title}"
+                state = PodState(pod.name, address, namespace, ports, dict(pod.labels))
+                self._pods[pod.name] = (pod, state)
+            try:
+                await asyncio.to_thread(self._write_pod, pod, state)
+                if own and pod.network == "own":
+                    # As engines have it: any user of a container may listen on any port of its pod.
+                    ports_for_all = "echo 0 > /proc/sys/net/ipv4/ip_unprivileged_port_start"
+                    await command("nsenter", f"--net={namespace}", "sh", "-c", ports_for_all)
+                    await self._reach.join(namespace)
+                    if ports:
+                        await self._set_rules()
+            except (OSError, NetworkError) as error:
+                await self._forget_pod(pod.name)
+                raise CannotStart(str(error)) from None
+            return state
+
+    async def remove_pod(self, name: str) -> None:
+        names = await asyncio.to_thread(self._names, "containers")
+        containers = [one for one in names if self._spec(one)["container"]["pod"] == name]
+        await asyncio.gather(*(self.remove(one) for one in containers))
+        async with self._lock(name):
+            known = self._pods.get(name)
+            await self._forget_pod(name)
+            if known is not None and known[1].ports:
+                await self._set_rules()
+        self._locks.pop(name, None)
+
+    async def _forget_pod(self, name: str) -> None:
+        self._pods.pop(name, None)
+        if self._bridge is not None:
+            await self._bridge.remove(self._title(name))
+        await asyncio.to_thread(shutil.rmtree, self._folder / "pods" / name, ignore_errors=True)
+
+    def _write_pod(self, pod: Pod, state: PodState) -> None:
+        folder = self._folder / "pods" / pod.name
+        etc = folder / "etc"
+        etc.mkdir(parents=True, exist_ok=True)
+        if state.namespace or pod.hosts:
+            hosts = {"localhost": "127.0.0.1"}
+            if state.namespace and pod.network == "own":
+                hosts[pod.hostname or pod.name] = state.address
+            lines = [f"{address}\t{name}\n" for name, address in {**hosts, **pod.hosts}.items()]
+            (etc / "hosts").write_text("".join(lines))
+        resolvers = [f"nameserver {address}\n" for address in pod.dns]
+        if pod.search:
+            resolvers.insert(0, f"search {' '.join(pod.search)}\n")
+        with contextlib.suppress(OSError):
+            (etc / "resolv.conf").write_text("".join(resolvers) or Path("/etc/resolv.conf").read_text())
+        (etc / "hostname").write_text(f"{pod.hostname or pod.name}\n")
+        _put(folder / "pod.json", {"pod": asdict(pod), "state": asdict(state)})
+
+    def _read_pod(self, name: str) -> tuple[Pod, PodState]:
+        written = json.loads((self._folder / "pods" / name / "pod.json").read_text())
+        return msgspec.convert(written["pod"], Pod), msgspec.convert(written["state"], PodState)
+
+    # The network
+
+    async def _open_network(self) -> bool:
+        """Our bridge, and whether its pods reach this machine's loopback."""
+        file = self._folder / "network.json"
+        known = json.loads(file.read_text())["subnet"] if file.is_file() else ""
+        blocks = subnets(self._supervisor.cloud_id)
+        subnet = ipaddress.IPv4Network(known) if known else blocks[0]
+        bridge = Bridge(f"cl{self._supervisor.cloud_id[:8]}", subnet)
+        try:
+            await bridge.open()
+        except NetworkError as error:
+            log.warning("pods share this machine's network: %s", error)
+            return False
+        _put(file, {"subnet": str(subnet)})
+        self._bridge = bridge
+        self._reach = HostReach(self._name, bridge.name, bridge.gateway)
+        return await self._set_rules()
+
+    async def _set_rules(self) -> bool:
+        if self._bridge is None:
+            return False
+        forwards = [
+            Forward(port.address, port.host, port.protocol, state.address, port.container)
+            for pod, state in self._pods.values()
+            for port in state.ports
+            if pod.network == "own"
+        ]
+        return await self._reach.open(str(self._bridge.subnet), forwards)
+
+    def _free_address(self, wished: str) -> str:
+        assert self._bridge is not None
+        taken = {state.address for _, state in self._pods.values()}
+        if wished:
+            if wished in taken:
+                raise CannotStart(f"The address {wished} is in use.")
+            return wished
+        # The first is the gateway's. The one after the youngest, so that an old one is not soon another's.
+        size = self._bridge.subnet.num_addresses - 3
+        for step in range(size):
+            number = 2 + (self._youngest - 1 + step) % size
+            address = str(self._bridge.subnet[number])
+            if address not in taken:
+                self._youngest = number
+                return address
+        raise CannotStart("All addresses of this cloud's network are in use.")
+
+    # Containers
+
+    async def run(self, container: Container) -> ContainerState:
+        async with self._lock(container.name):
+            if (known := self._running.get(container.name)) is not None:
+                return known.state
+            if container.pod not in self._pods:
+                raise CannotStart(f"There is no pod {container.pod}.")
+            if container.tty:
+                raise CannotStart("A container with a terminal (pseudoTerminal) needs a container engine.")
+            pod, pod_state = self._pods[container.pod]
+            image = await asyncio.to_thread(self._images.get, container.image)
+            if image is None:
+                raise sandbox.missing(container.image)
+            folder = self._folder / "containers" / container.name
+            await self._delete(container.name)
+            mounts = [self._mount(mount) for mount in container.mounts]
+            if image.application:
+                mounts = [*application(image.root), *mounts]
+            read, write = os.pipe()
+            try:
+                try:
+                    prepare = self._prepare_container
+                    program = await asyncio.to_thread(prepare, folder, container, image, mounts, pod, write)
+                    argv = self._command(container, program, image.application, pod_state)
+                    self._start(container.name, folder, argv, (write,))
+                finally:
+                    os.close(write)
+                pid = await _told(read)
+            except (CannotStart, OSError) as error:
+                await self._delete(container.name)
+                raise error if isinstance(error, CannotStart) else CannotStart(str(error)) from None
+            state = ContainerState(
+                container.name,
+                container.pod,
+                container.image,
+                pid,
+                time.time(),  # of this machine, which the seam asks for
+                image_digest=image.digest,
+                labels=dict(container.labels),
+            )
+            if not pid:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._gone(container.name), _LONGEST_END)
+                said = await asyncio.to_thread((folder / "stderr").read_text, errors="replace")
+                await self._delete(container.name)
+                raise CannotStart(said.strip()[-1000:] or "The sandbox did not start.")
+            about = {"container": asdict(container), "state": asdict(state), "program": asdict(program)}
+            await asyncio.to_thread(_put, folder / "container.json", about)
+            self._running[container.name] = _Running(state, container, program)
+            self._follow(container.name)
+            if self._child(container.name) is None:
+                self._end(container.name)
+            return state
+
+    def _prepare_container(
+        self, folder: Path, container: Container, image: Any, mounts: Sequence[Mount], pod: Pod, info: int
+    ) -> sandbox.Program:
+        """Make a container's folder: its root file system and the arguments of its sandbox."""
+        program = sandbox.program(container, image, image.root, mounts)
+        folder.mkdir(parents=True)
+        folder.chmod(0o711)
+        for name in _STREAMS:
+            (folder / name).touch(0o600)
+        if not image.application:
+            if self._overlay:
+                for part in ("upper", "work", "root"):
+                    (folder / part).mkdir()
+                (folder / "image").symlink_to(image.root)
+                # The top of its root is for all its users, whatever the folder is on this machine.
+                (folder / "upper").chmod(0o755)
+            else:
+                copy = ["cp", "-a", "--reflink=auto", f"{image.root}/.", str(folder / "root")]
+                subprocess.run(copy, check=True, capture_output=True)
+                (folder / "root").chmod(0o755)
+        etc = self._folder / "pods" / pod.name / "etc"
+        hostname = pod.hostname or pod.name
+        arguments = sandbox.arguments(container, image, program, folder, etc, mounts, hostname, info)
+        with open(os.open(folder / "sandbox", os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
+            file.write(b"".join(os.fsencode(argument) + b"\0" for argument in arguments))
+        return program
+
+    def _command(
+        self, container: Container, program: sandbox.Program, is_application: bool, pod: PodState
+    ) -> list[str]:
+        groups = self._groups.create(container.name, container.cpu, container.memory)
+        # The arguments, with the environment's secrets, are read from a file: command lines are seen by everybody.
+        argv = [sandbox.BECOME, *program.argv] if sandbox.becomes(program) else program.argv
+        inner = [*sandbox.limits(container.ulimits), "/bin/sh", "-c", 'exec bwrap --args 9 9<sandbox "$@"', "bwrap"]
+        inner += ["--", *argv]
+        if self._overlay and not is_application:
+            inner = sandbox.overlay(inner)
+        if pod.namespace:
+            inner = ["nsenter", f"--net={pod.namespace}", *inner]
+        return sandbox.keep(groups, inner)
+
+    def _start(self, name: str, folder: Path, argv: Sequence[str], descriptors: Sequence[int]) -> None:
+        """Start a container's process, or adopt the one that an earlier control plane has started."""
+        self._supervisor.start(
+            _process(name),
+            argv,
+            env={"PATH": os.environ.get("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")},
+            cwd=folder,
+            lasting=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=descriptors,
+            on_exit=lambda child: self._end(name),
+        )
+
+    async def stop(self, name: str, grace: float) -> None:
+        running = self._running.get(name)
+        if running is None:
+            return
+        running.stopped = True
+        if grace > 0:
+            number = _signal(running.program.stop_signal)
+            with contextlib.suppress(OSError):
+                os.kill(self._top(running), number)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(running.ended.wait(), grace)
+        if not running.ended.is_set():
+            # The first process of its namespace: all others end with it.
+            with contextlib.suppress(OSError):
+                os.kill(running.state.pid, signal.SIGKILL)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(running.ended.wait(), _LONGEST_END)
+
+    async def remove(self, name: str) -> None:
+        await self.stop(name, 0)
+        async with self._lock(name):
+            await self._delete(name)
+        self._locks.pop(name, None)
+
+    async def execute(
+        self, name: str, argv: Sequence[str], *, tty: bool = False, environment: Mapping[str, str] | None = None
+    ) -> Execution:
+        running = self._running.get(name)
+        if running is None:
+            raise CannotStart(f"The container {name} does not run.")
+        program = running.program
+        target = str(self._top(running))
+        enter = ["nsenter", "--target", target, "--mount", "--uts", "--ipc", "--pid", "--root", "--wd"]
+        if os.geteuid() == 0:
+            enter += ["--net", "--setuid", str(program.user), "--setgid", str(program.group)]
+        else:
+            enter += ["--user", "--preserve-credentials"]
+        self._commands += 1
+        made = Command(self._supervisor, f"command {self._commands} in {name}")
+        given = {**program.environment, **({"TERM": "xterm"} if tty else {}), **(environment or {})}
+        try:
+            await made.start([shutil.which("nsenter") or "nsenter", *enter[1:], "--", *argv], given, tty)
+        except OSError as error:
+            raise CannotStart(str(error)) from None
+        return made
+
+    async def usage(self, names: Sequence[str]) -> dict[str, Usage]:
+        found = {}
+        for name in names:
+            if (running := self._running.get(name)) is not None:
+                used = cgroups.usage_of(running.state.pid) if self._groups.memory else _used(running.state.pid)
+                if used is not None:
+                    found[name] = used
+        return found
+
+    # What happens
+
+    def _end(self, name: str) -> None:
+        """A container's process has ended."""
+        running = self._running.pop(name, None)
+        if running is None:
+            return
+        for stream in _STREAMS:
+            self._follower.finish(self._folder / "containers" / name / stream)
+        state = self._ended_state(name, running.state, running.stopped)
+        self._exited(state)
+        running.ended.set()
+
+    def _ended_state(self, name: str, state: ContainerState, stopped: bool) -> ContainerState:
+        folder = self._folder / "containers" / name
+        try:
+            code = int((folder / "exit").read_text())
+        except (OSError, ValueError):
+            # Killed together with what would have written it down.
+            code = _KILLED
+        reason = OUT_OF_MEMORY if self._groups.out_of_memory(name) and not stopped else ""
+        ended = replace(state, pid=0, exit_code=code, reason=reason)
+        written = json.loads((folder / "container.json").read_text())
+        _put(folder / "container.json", {**written, "state": asdict(ended)})
+        self._groups.remove(name)
+        return ended
+
+    async def _recover(self, name: str) -> ContainerState | None:
+        """Take up one container that an earlier control plane has started."""
+        try:
+            written = self._spec(name)
+        except OSError:
+            # Its start was not completed: nobody knows of it.
+            await self._kill_leftover(name)
+            await self._delete(name)
+            return None
+        state = msgspec.convert(written["state"], ContainerState)
+        if state.exit_code is not None:
+            return state
+        running = _Running(
+            state,
+            msgspec.convert(written["container"], Container),
+            msgspec.convert(written["program"], sandbox.Program),
+        )
+        if self._supervisor.has_leftover(_process(name)):
+            self._running[name] = running
+            self._follow(name)
+            self._start(name, self._folder / "containers" / name, ["false"], ())
+            return state
+        self._follow(name)
+        for stream in _STREAMS:
+            self._follower.finish(self._folder / "containers" / name / stream)
+        return self._ended_state(name, state, stopped=False)
+
+    async def _kill_leftover(self, name: str) -> None:
+        if self._supervisor.has_leftover(_process(name)):
+            self._start(name, self._folder, ["false"], ())
+            await self._supervisor.stop(_process(name), grace=0)
+
+    def _follow(self, name: str) -> None:
+        folder = self._folder / "containers" / name
+        for stream in _STREAMS:
+            self._follower.add(folder / stream, lambda line, stream=stream: self._logs(name, stream, line))  # type: ignore[misc]
+
+    # Images and volumes
+
+    async def ensure_image(self, reference: str, credentials: tuple[str, str] | None = None) -> str:
+        return (await self._images.pull(reference, credentials)).digest
+
+    async def load_image(self, folder: Path, reference: str) -> None:
+        await self._images.load(folder, reference)
+
+    async def build_image(self, folder: Path, reference: str, dockerfile: str = "Dockerfile") -> None:
+        await self._images.build(folder, reference, dockerfile)
+
+    async def remove_volume(self, name: str) -> None:
+        for one in await asyncio.to_thread(self._names, "containers"):
+            if any(mount["source"] == name for mount in self._spec(one)["container"]["mounts"]):
+                raise CannotStart(f"The volume {name} is in use by {one}.")
+        await asyncio.to_thread(shutil.rmtree, self._folder / "volumes" / name, ignore_errors=True)
+
+    def _mount(self, mount: Mount) -> Mount:
+        if mount.source.startswith("/"):
+            if not os.path.exists(mount.source):
+                raise CannotStart(f"There is nothing to mount at {mount.source}.")
+            return mount
+        volume = self._folder / "volumes" / mount.source
+        volume.mkdir(exist_ok=True)
+        return replace(mount, source=str(volume))
+
+    # Small steps
+
+    def _title(self, pod: str) -> str:
+        return f"{self._name}-{pod}"
+
+    def _lock(self, name: str) -> asyncio.Lock:
+        return self._locks.setdefault(name, asyncio.Lock())
+
+    def _names(self, part: str) -> list[str]:
+        return sorted(os.listdir(self._folder / part))
+
+    def _spec(self, name: str) -> dict[str, Any]:
+        return json.loads((self._folder / "containers" / name / "container.json").read_text())  # type: ignore[no-any-return]
+
+    def _child(self, name: str) -> Child | None:
+        return next((child for child in self._supervisor.children if child.name == _process(name)), None)
+
+    async def _gone(self, name: str) -> None:
+        await self._supervisor.stop(_process(name), grace=_LONGEST_END)
+
+    def _top(self, running: _Running) -> int:
+        """The process that the image's command has become."""
+        if running.container.init:
+            with contextlib.suppress(psutil.Error, IndexError):
+                return psutil.Process(running.state.pid).children()[0].pid
+        return running.state.pid
+
+    async def _delete(self, name: str) -> None:
+        self._groups.remove(name)
+        await asyncio.to_thread(shutil.rmtree, self._folder / "containers" / name, ignore_errors=True)
+
+
+def _process(name: str) -> str:
+    return f"container {name}"
+
+
+def _put(file: Path, document: dict[str, Any]) -> None:
+    """Write a document aside and rename it into place."""
+    aside = file.with_suffix(".new")
+    aside.write_text(json.dumps(document))
+    aside.replace(file)
+
+
+def _device(cloud: str, pod: str) -> str:
+    """A name for the outer end of a pod's connection: the kernel takes 15 letters."""
+    return f"v{cloud[:8]}{hashlib.sha256(pod.encode()).hexdigest()[:6]}"
+
+
+def _bound(port: Port, own: bool) -> Port:
+    """A port with the number that this machine answers on. Raises CannotStart when that is in use."""
+    if not own:
+        return replace(port, host=port.container)
+    kind = socket.SOCK_STREAM if port.protocol == "tcp" else socket.SOCK_DGRAM
+    with socket.socket(socket.AF_INET, kind) as probe:
+        try:
+            probe.bind((port.address, port.host))
+        except OSError as error:
+            raise CannotStart(f"{port.address}:{port.host}: {error.strerror}") from None
+        return replace(port, host=probe.getsockname()[1])
+
+
+def _signal(name: str) -> int:
+    if name.isdecimal():
+        return int(name)
+    return getattr(signal, name if name.startswith("SIG") else f"SIG{name}", signal.SIGTERM)
+
+
+async def _told(descriptor: int) -> int:
+    """The id of a sandbox's first process, as bubblewrap tells it; 0 when it has ended without a word."""
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", buffering=0)
+    )
+    try:
+        said = await reader.readuntil(b"}")
+        return int(json.loads(said)["child-pid"])
+    except asyncio.IncompleteReadError:
+        return 0
+    finally:
+        transport.close()
+
+
+def _used(pid: int) -> Usage | None:
+    """What a container's processes use, counted one by one; of those that have ended nothing is known."""
+    try:
+        top = psutil.Process(pid)
+        family = [top, *top.children(recursive=True)]
+        cpu = sum(sum(process.cpu_times()[:2]) for process in family)
+        memory = sum(process.memory_info().rss for process in family)
+    except psutil.Error:
+        return None
+    return Usage(cpu, memory, memory)

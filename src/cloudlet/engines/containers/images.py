@@ -1,0 +1,201 @@
+"""Images without an engine: unpacked root file systems, each in a folder beside what its image says of itself."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import quote
+
+from cloudlet.engines.containers import folders, registry
+from cloudlet.engines.containers.api import ImageMissing
+
+_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image that is here."""
+
+    root: Path
+    digest: str = ""
+    settings: dict[str, Any] = field(default_factory=lambda: {"Env": [_PATH]})
+    application: bool = False  # on this machine's own programs
+
+
+class Images:
+    """The images of one cloud, each a folder named as its reference."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    def get(self, reference: str) -> Image | None:
+        """An image by its reference, or by the path of a folder. Raises ImageMissing for a path that is not there."""
+        if reference.startswith("/"):
+            root = Path(reference)
+            if not root.is_dir():
+                raise ImageMissing(f"There is no folder {root}.")
+            return Image(root, application=folders.is_application(root))
+        place = self._place(reference)
+        try:
+            about = json.loads((place / "image.json").read_text())
+        except OSError:
+            return None
+        return Image(place / "root", about["digest"], about["settings"], about["application"])
+
+    async def pull(self, reference: str, credentials: tuple[str, str] | None) -> Image:
+        """An image, from its registry where it is not here. Raises ImageMissing."""
+        async with self._locks.setdefault(reference, asyncio.Lock()):
+            found = self.get(reference)
+            if found is None:
+                found = await asyncio.to_thread(self._pull, reference, credentials)
+            return found
+
+    async def load(self, folder: Path, reference: str) -> None:
+        """Take a copy of a folder as an image."""
+
+        def copy() -> None:
+            with self._making(reference) as made:
+                command = ["cp", "-a", "--reflink=auto", f"{folder}/.", str(made / "root")]
+                subprocess.run(command, check=True, capture_output=True)
+                identity = hashlib.sha256(folders.fingerprint(made / "root").encode()).hexdigest()
+                settings = {"Env": [_PATH]}
+                self._put(reference, made, f"sha256:{identity}", settings, folders.is_application(folder))
+
+        await asyncio.to_thread(copy)
+
+    async def build(self, folder: Path, reference: str, dockerfile: str) -> None:
+        """Build with buildah, which needs no engine. Raises ImageMissing with its words."""
+        program = shutil.which("buildah")
+        if program is None:
+            raise ImageMissing("Building an image needs buildah; install it with: apt-get install buildah")
+        with tempfile.TemporaryDirectory(dir=self._folder) as made:
+            for argv in (
+                ("bud", "--isolation", "chroot", "-t", reference, "-f", str(folder / dockerfile), str(folder)),
+                ("push", reference, f"oci:{made}:image"),
+            ):
+                process = await asyncio.create_subprocess_exec(
+                    program,
+                    *argv,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.STDOUT,
+                )
+                said, _ = await process.communicate()
+                if process.returncode:
+                    raise ImageMissing(said.decode(errors="replace")[-2000:])
+            await asyncio.to_thread(self._unpack, registry.Layout(Path(made)), reference)
+
+    def _pull(self, reference: str, credentials: tuple[str, str] | None) -> Image:
+        self._unpack(registry.Remote(reference, credentials), reference)
+        found = self.get(reference)
+        assert found is not None
+        return found
+
+    def _unpack(self, source: registry.Source, reference: str) -> None:
+        manifest, digest = source.manifest()
+        config = json.loads(source.blob(manifest["config"]["digest"]).read())
+        with self._making(reference) as made:
+            for layer in manifest["layers"]:
+                with source.blob(layer["digest"]) as file:
+                    unpack(file, made / "root")
+            self._put(reference, made, digest, config.get("config") or {}, False)
+
+    def _making(self, reference: str) -> _Made:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return _Made(tempfile.mkdtemp(prefix="new-", dir=self._folder))
+
+    def _put(self, reference: str, made: Path, digest: str, settings: dict[str, Any], application: bool) -> None:
+        about = {"reference": reference, "digest": digest, "settings": settings, "application": application}
+        (made / "image.json").write_text(json.dumps(about))
+        made.chmod(0o755)
+        place = self._place(reference)
+        if place.exists():
+            # Containers that run on it keep what they have mounted.
+            place.rename(self._folder / f"old-{made.name}")
+        made.rename(place)
+        shutil.rmtree(self._folder / f"old-{made.name}", ignore_errors=True)
+
+    def _place(self, reference: str) -> Path:
+        return self._folder / quote(reference, safe="")
+
+
+class _Made:
+    """A folder that is gone unless it has been put into its place."""
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        (self._path / "root").mkdir()
+
+    def __enter__(self) -> Path:
+        return self._path
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self._path, ignore_errors=True)
+
+
+def unpack(layer: IO[bytes], root: Path) -> None:
+    """Lay one layer of an image over what is in the folder. Raises ImageMissing when it would reach out of it."""
+    with tarfile.open(fileobj=layer, mode="r|*") as archive:
+        for entry in archive:
+            name = entry.name.lstrip("/").removeprefix("./")
+            folder, _, last = name.rpartition("/")
+            if ".." in name.split("/"):
+                raise ImageMissing(f"A layer of the image has a path that leads out of it: {entry.name}")
+            above = inside(root, folder)
+            if last == _OPAQUE:
+                for gone in above.iterdir():
+                    _remove(gone)
+            elif last.startswith(_WHITEOUT):
+                _remove(above / last.removeprefix(_WHITEOUT))
+            elif name and not entry.isdev():
+                above.mkdir(parents=True, exist_ok=True)
+                target = above / last
+                if not (entry.isdir() and target.is_dir() and not target.is_symlink()):
+                    _remove(target)
+                if entry.islnk():
+                    os.link(inside(root, entry.linkname.lstrip("/").removeprefix("./")), target, follow_symlinks=False)
+                    continue
+                entry.name = last
+                archive.extract(entry, above, numeric_owner=True, filter="fully_trusted")
+
+
+def inside(root: Path, path: str) -> Path:
+    """Where a path of the image is on this machine, its links followed as they are within the image.
+
+    The last name may be missing or a link; a link that never ends is an error (OSError).
+    """
+    parts, place, links = [part for part in path.split("/") if part not in ("", ".")], root, 0
+    while parts:
+        part = parts.pop(0)
+        if part == "..":
+            place = place.parent if place != root else root
+            continue
+        step = place / part
+        if parts and step.is_symlink():
+            links += 1
+            if links > 40:
+                raise OSError(f"too many links: {path}")
+            target = os.readlink(step)
+            place = root if target.startswith("/") else place
+            parts[:0] = [name for name in target.split("/") if name not in ("", ".")]
+        else:
+            place = step
+    return place
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
