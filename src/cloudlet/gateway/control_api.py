@@ -42,6 +42,7 @@ class ControlApi:
             ("DELETE", "/_cloudlet/faults"): self._remove_fault,
             ("GET", "/_cloudlet/calls"): self._list_calls,
             ("GET", "/_cloudlet/resources"): self._resources,
+            ("GET", "/_cloudlet/usage"): self._usage,
             ("GET", "/_cloudlet/dns"): self._dns,
             ("GET", "/_cloudlet/logs"): self._logs,
             ("POST", "/_cloudlet/deploy"): self._deploy,
@@ -141,6 +142,15 @@ class ControlApi:
             query.get("account", "000000000000"), query.get("region", self._cloud.config.region)
         )
         return _json({"resources": found})
+
+    async def _usage(self, request: Request) -> Response:
+        """What Fargate would bill for the tasks of an account and region."""
+        query = dict(request.params())
+        if not self._cloud.has_state("ecs"):
+            return _json({"tasks": []})
+        ecs = await self._cloud.service("ecs")
+        place = query.get("account", "000000000000"), query.get("region", self._cloud.config.region)
+        return _json({"tasks": ecs.usage(*place)})
 
     async def _logs(self, request: Request) -> Response:
         """Log lines as they come, one JSON document a line, until the client leaves."""
