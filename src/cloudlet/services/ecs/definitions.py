@@ -92,11 +92,14 @@ class Definitions(Base):
         def delete(identifier: str, tx: Tx) -> TaskDefinition | str:
             family, _, number = last(identifier).partition(":")
             if not number.isdigit():
-                return "Revision is missing."
+                return "The specified task definition identifier is invalid. Specify a valid name or ARN and try again."
             key = revision_key(family, int(number))
             record = self.definitions.get(call.scope, key, tx)
             if record is None:
-                return "The specified task definition does not exist."
+                return (
+                    "The specified task definition does not exist. "
+                    "Specify a valid account, family, revision and try again."
+                )
             if record.value.members["status"] == "ACTIVE":
                 return (
                     "The specified task definition is still in ACTIVE status. "

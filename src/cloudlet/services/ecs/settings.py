@@ -189,7 +189,9 @@ def _attribute(cluster: str, members: dict[str, Any]) -> str:
 
 def _missing(arn: str) -> AwsError:
     kind = arn.split(":", 5)[5].partition("/")[0]
-    words = {"task": "task", "task-definition": "task definition"}
+    if kind == "task-definition":
+        return client_error("Unable to describe task definition.")
+    words = {"task": "task"}
     if kind == "service":
         return AwsError("ServiceNotFoundException", "Service not found.")
     if kind == "cluster":

@@ -55,8 +55,6 @@ class TaskSets(Services):
         def add(service: Service) -> Service:
             if service.members["deploymentController"]["type"] != "EXTERNAL":
                 raise invalid("The deployment controller of the service must be EXTERNAL.")
-            if not any(one.status == "PRIMARY" for one in service.deployments):
-                return msgspec.structs.replace(service, deployments=(made, *service.deployments))
             return msgspec.structs.replace(service, deployments=(*service.deployments, made))
 
         service = await self._change_service(call, cluster, name, add)

@@ -60,7 +60,7 @@ def normalized(input: Input) -> dict[str, Any]:
     if fargate:
         _check_fargate(members, input["containerDefinitions"])
     members.setdefault("networkMode", "bridge")
-    members.setdefault("volumes", [])
+    members["volumes"] = [_volume(one) for one in members.get("volumes", ())]
     members.setdefault("placementConstraints", [])
     members["containerDefinitions"] = [_container(one, members) for one in input["containerDefinitions"]]
     _check_together(members)
@@ -204,6 +204,12 @@ def _container(container: dict[str, Any], members: dict[str, Any]) -> dict[str, 
     if "FARGATE" in members.get("requiresCompatibilities", ()) and not 0 <= container.get("stopTimeout", 30) <= 120:
         raise client_error("Container.stopTimeout must be between 0 and 120 seconds for Fargate.")
     return made
+
+
+def _volume(volume: dict[str, Any]) -> dict[str, Any]:
+    if "efsVolumeConfiguration" in volume:
+        return {**volume, "efsVolumeConfiguration": {"rootDirectory": "/", **volume["efsVolumeConfiguration"]}}
+    return volume
 
 
 def _port(mapping: dict[str, Any], mode: str) -> dict[str, Any]:
