@@ -85,8 +85,17 @@ class Account(Base):
             ]
         }
 
+    # What cannot be made here is not there: programs that look for it get the true answer.
+
+    async def DescribeVpnGateways(self, call: Call, input: Input) -> Output:
+        for id in input.get("VpnGatewayIds", []):
+            raise AwsError("InvalidVpnGatewayID.NotFound", f"The vpnGateway ID '{id}' does not exist")
+        return {"VpnGateways": []}
+
+    async def DescribeFlowLogs(self, call: Call, input: Input) -> Output:
+        return {"FlowLogs": []}
+
     async def DescribeInstances(self, call: Call, input: Input) -> Output:
-        # None can be made.
         for id in input.get("InstanceIds", []):
             raise AwsError("InvalidInstanceID.NotFound", f"The instance ID '{id}' does not exist")
         return {"Reservations": []}

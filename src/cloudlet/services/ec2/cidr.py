@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
 
@@ -66,6 +65,7 @@ def address_of(block: str, number: int) -> str:
     return str(network(block).network_address + number)
 
 
-def new_block6() -> str:
-    """A block of IPv6 addresses for a VPC: of those for documentation, so that nobody else has them."""
-    return f"2001:db8:{secrets.token_hex(2)}:{secrets.token_hex(1)}00::/56"
+def block6_of(vpc_id: str) -> str:
+    """The block of IPv6 addresses that a VPC gets when it asks: of those for documentation, so nobody else has them."""
+    digits = vpc_id[-6:]
+    return str(IPv6Network(f"2001:db8:{digits[:4]}:{digits[4:]}00::/56"))

@@ -22,6 +22,8 @@ class Groups(Base):
         name = input["GroupName"]
         if name.startswith("sg-"):
             raise invalid("Invalid value for groupName. Group names may not be in the format sg-*.")
+        if not input["Description"]:
+            raise missing("GroupDescription")
         if len(name) > 255 or len(input["Description"]) > 255:
             raise invalid("Character sets beyond ASCII and lengths over 255 are not supported.")
         if name == "default":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cloudlet.services.ec2 import cidr
 from cloudlet.services.ec2.stacking import Type, is_true, made, picked, retag, specification, unless
 from cloudlet.stacks.api import Deployment, Physical, Properties, changed
 
@@ -36,7 +37,8 @@ class VPC(Type):
             "CidrBlockAssociations": [entry["AssociationId"] for entry in vpc["CidrBlockAssociationSet"]],
             "DefaultNetworkAcl": next(acl["NetworkAclId"] for acl in acls if acl["IsDefault"]),
             "DefaultSecurityGroup": next(group["GroupId"] for group in groups if group["GroupName"] == "default"),
-            "Ipv6CidrBlocks": [entry["Ipv6CidrBlock"] for entry in vpc["Ipv6CidrBlockAssociationSet"]],
+            # Asked for when a VPCCidrBlock has given the VPC its block, which here is known from the beginning.
+            "Ipv6CidrBlocks": [cidr.block6_of(id)],
         }
         return Physical(id, attributes)
 

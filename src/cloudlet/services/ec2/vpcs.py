@@ -181,7 +181,7 @@ def _add_block(world: World, vpc: Item, text: str) -> dict[str, Any]:
 
 
 def _add_block6(world: World, vpc: Item, border: str) -> Item:
-    block = cidr.new_block6()
+    block = cidr.block6_of(vpc.id)
     entry = {
         "AssociationId": new_id("vpc-cidr-assoc"),
         "Ipv6CidrBlock": block,
