@@ -166,7 +166,10 @@ class Targets(Base):
                 "EndTime": now,
                 "NotScaledReasons": [{"Code": code, bound: members[bound], "CurrentCapacity": current}],
             }
-            await self._note(scope, key, activity, None)
+            before = record.value.activities[0] if record.value.activities else {}
+            # An alarm that stays on is not said anew every minute.
+            if before.get("NotScaledReasons") != activity["NotScaledReasons"]:
+                await self._note(scope, key, activity, None)
             return False
         _, cluster, service = members["ResourceId"].split("/")
         try:

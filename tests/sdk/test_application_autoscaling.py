@@ -1,0 +1,143 @@
+"""Application Auto Scaling with a real client: what is measured moves what is wanted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from cloudlet.testing import LocalCloud
+
+PLACE = {
+    "ServiceNamespace": "ecs",
+    "ResourceId": "service/c/web",
+    "ScalableDimension": "ecs:service:DesiredCount",
+}
+
+
+def wait_for(check: Callable[[], Any], seconds: float = 10) -> Any:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := check():
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it has not come true in time")
+
+
+@pytest.fixture
+def service(cloud: LocalCloud) -> Callable[[], int]:
+    """A service whose tasks cannot start: only how many are wanted matters here."""
+    ecs = cloud.client("ecs")
+    ecs.create_cluster(clusterName="c")
+    ecs.register_task_definition(
+        family="web", containerDefinitions=[{"name": "app", "image": "localhost/nobody:1", "memory": 64}]
+    )
+    ecs.create_service(cluster="c", serviceName="web", taskDefinition="web", desiredCount=2)
+
+    def desired() -> int:
+        return int(ecs.describe_services(cluster="c", services=["web"])["services"][0]["desiredCount"])
+
+    return desired
+
+
+def measure(cloud: LocalCloud, value: float) -> None:
+    """One more minute with this load."""
+    cloud.advance(60)
+    now = cloud.control("clock")["now"]
+    cloud.client("cloudwatch").put_metric_data(
+        Namespace="App", MetricData=[{"MetricName": "Load", "Value": value, "Timestamp": now - 30}]
+    )
+
+
+def test_a_service_follows_its_load(cloud: LocalCloud, service: Callable[[], int]) -> None:
+    scaling, watch = cloud.client("application-autoscaling"), cloud.client("cloudwatch")
+    with pytest.raises(ClientError, match="No scalable target registered"):
+        scaling.put_scaling_policy(PolicyName="p", PolicyType="TargetTrackingScaling", **PLACE)
+    scaling.register_scalable_target(**PLACE, MinCapacity=1, MaxCapacity=5)
+    made = scaling.put_scaling_policy(
+        PolicyName="load",
+        PolicyType="TargetTrackingScaling",
+        TargetTrackingScalingPolicyConfiguration={
+            "TargetValue": 50.0,
+            "CustomizedMetricSpecification": {"MetricName": "Load", "Namespace": "App", "Statistic": "Average"},
+            "ScaleOutCooldown": 120,
+            "ScaleInCooldown": 120,
+        },
+        **PLACE,
+    )
+    assert [one["AlarmName"].split("-")[2] for one in made["Alarms"]] == ["AlarmHigh", "AlarmLow"]
+    measure(cloud, 100.0)
+    cloud.advance(60)
+    wait_for(lambda: service() == 4)
+    activities = scaling.describe_scaling_activities(ServiceNamespace="ecs")["ScalingActivities"]
+    assert activities[0]["StatusMessage"].startswith("Successfully set desired count to 4")
+
+    # The control plane is killed, the load stays: it goes on to the limit, and not beyond.
+    cloud.kill()
+    cloud.start()
+    for _ in range(5):
+        measure(cloud, 100.0)
+        time.sleep(0.1)
+    wait_for(lambda: service() == 5)
+    for _ in range(22):
+        measure(cloud, 10.0)
+        time.sleep(0.05)
+    wait_for(lambda: service() == 1)
+    scaling.delete_scaling_policy(PolicyName="load", **PLACE)
+    assert watch.describe_alarms()["MetricAlarms"] == []
+    scaling.deregister_scalable_target(**PLACE)
+    assert scaling.describe_scalable_targets(ServiceNamespace="ecs")["ScalableTargets"] == []
+
+
+def test_steps_schedules_and_what_is_not_here(cloud: LocalCloud, service: Callable[[], int]) -> None:
+    scaling, watch = cloud.client("application-autoscaling"), cloud.client("cloudwatch")
+    scaling.register_scalable_target(**PLACE, MinCapacity=1, MaxCapacity=10)
+    steps = [
+        {"MetricIntervalLowerBound": 0, "MetricIntervalUpperBound": 10, "ScalingAdjustment": 1},
+        {"MetricIntervalLowerBound": 10, "ScalingAdjustment": 4},
+    ]
+    policy = scaling.put_scaling_policy(
+        PolicyName="steps",
+        PolicyType="StepScaling",
+        StepScalingPolicyConfiguration={"AdjustmentType": "ChangeInCapacity", "StepAdjustments": steps},
+        **PLACE,
+    )
+    watch.put_metric_alarm(
+        AlarmName="busy",
+        Namespace="App",
+        MetricName="Load",
+        Statistic="Average",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=50,
+        ComparisonOperator="GreaterThanThreshold",
+        AlarmActions=[policy["PolicyARN"]],
+    )
+    measure(cloud, 75.0)
+    cloud.advance(60)
+    wait_for(lambda: service() == 6)
+    watch.delete_alarms(AlarmNames=["busy"])
+
+    scaling.put_scheduled_action(
+        ScheduledActionName="night",
+        Schedule="rate(1 hour)",
+        ScalableTargetAction={"MinCapacity": 1, "MaxCapacity": 3},
+        **PLACE,
+    )
+    cloud.advance(3600)
+    wait_for(lambda: service() == 3)
+    assert scaling.describe_scalable_targets(ServiceNamespace="ecs")["ScalableTargets"][0]["MaxCapacity"] == 3
+
+    with pytest.raises(ClientError, match="ECS service doesn't exist"):
+        scaling.register_scalable_target(**{**PLACE, "ResourceId": "service/c/no"}, MinCapacity=1, MaxCapacity=2)
+    with pytest.raises(ClientError, match="NotImplemented"):
+        scaling.register_scalable_target(
+            ServiceNamespace="dynamodb",
+            ResourceId="table/t",
+            ScalableDimension="dynamodb:table:ReadCapacityUnits",
+            MinCapacity=1,
+            MaxCapacity=2,
+        )
