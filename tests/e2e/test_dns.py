@@ -21,6 +21,8 @@ import dns.query
 import dns.rcode
 import dns.resolver
 import pytest
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 from cloudlet.engines.functions.isolation import bubblewrap
 from cloudlet.testing.local import LocalCloud
@@ -137,6 +139,49 @@ def test_everything_survives_a_kill(cloud: LocalCloud, zone: Zone) -> None:
     resolver.nameservers, resolver.port = [before["address"]], before["port"]
     assert [record.to_text() for record in resolver.resolve("www.shop.example", "A")] == ["10.0.0.1"]
     assert cloud.control("dns") == before
+
+
+def test_a_kill_while_instances_come_and_go(cloud: LocalCloud) -> None:
+    settings = Config(inject_host_prefix=False, retries={"max_attempts": 0}, max_pool_connections=8)
+    discovery = cloud.client("servicediscovery", config=settings)
+    operation = discovery.create_private_dns_namespace(Name="shop.local", Vpc="vpc-1")["OperationId"]
+    space = discovery.get_operation(OperationId=operation)["Operation"]["Targets"]["NAMESPACE"]
+    records = {"RoutingPolicy": "WEIGHTED", "DnsRecords": [{"Type": "A", "TTL": 5}]}
+    service = discovery.create_service(Name="orders", NamespaceId=space, DnsConfig=records)["Service"]["Id"]
+    told: set[str] = set()
+    gone: set[str] = set()
+
+    def come_and_go(worker: int) -> None:
+        for number in range(1000):
+            id = f"i-{worker}-{number}"
+            try:
+                address = {"AWS_INSTANCE_IPV4": f"10.0.{worker}.{number % 250}"}
+                discovery.register_instance(ServiceId=service, InstanceId=id, Attributes=address)
+                told.add(id)
+                if number % 3 == 0:
+                    told.discard(id)
+                    discovery.deregister_instance(ServiceId=service, InstanceId=id)
+                    gone.add(id)
+            except (BotoCoreError, ClientError):
+                return
+
+    workers = [threading.Thread(target=come_and_go, args=(number,)) for number in range(4)]
+    for worker in workers:
+        worker.start()
+    time.sleep(1.0)
+    cloud.kill()
+    for worker in workers:
+        worker.join()
+    cloud.start()
+    pages = discovery.get_paginator("list_instances").paginate(ServiceId=service)
+    stored = {one["Id"] for page in pages for one in page["Instances"]}
+    assert told
+    assert told <= stored
+    assert not gone & stored
+    zone = discovery.get_namespace(Id=space)["Namespace"]["Properties"]["DnsProperties"]["HostedZoneId"]
+    listed = cloud.client("route53").get_paginator("list_resource_record_sets").paginate(HostedZoneId=zone)
+    in_dns = {one["SetIdentifier"] for page in listed for one in page["ResourceRecordSets"] if "SetIdentifier" in one}
+    assert in_dns == stored
 
 
 def test_an_unhealthy_endpoint_leaves_the_answers(cloud: LocalCloud, zone: Zone, endpoint: _Endpoint) -> None:

@@ -48,7 +48,7 @@ class ZoneIndex:
         """The node that answers for a name, perhaps a wildcard's; an empty one where names only lie below."""
         if (node := self.nodes.get(name)) is not None:
             return node
-        if name in self._above:
+        if name in self._above or name == self.zone.name:
             return _EMPTY
         encloser = names.parent(name)
         while encloser not in self.nodes and encloser not in self._above and encloser != self.zone.name:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("cloudlet.dns")
 
 PORT = 53
-_ADDRESSES = tuple(f"127.0.0.{last}" for last in range(2, 51))
+_ADDRESSES = (*(f"127.0.0.{last}" for last in range(2, 51)), "127.0.0.1")
 _UDP = 1232  # bytes of an answer that passes every network unbroken
 _IDLE = 10.0  # seconds that a TCP connection may be silent
 _AT_ONCE = 1000  # questions that wait for others' answers
@@ -146,6 +146,7 @@ class DnsServer:
         import dns.message
         import dns.opcode
         import dns.rcode
+        import dns.rdataclass
 
         try:
             message = dns.message.from_wire(wire, ignore_trailing=True)
@@ -163,6 +164,10 @@ class DnsServer:
             send(response.to_wire())
             return
         asked = message.question[0]
+        if asked.rdclass != dns.rdataclass.IN:
+            response.set_rcode(dns.rcode.REFUSED)
+            send(response.to_wire())
+            return
         question = Question(names.of_labels(asked.name.labels[:-1]) if len(asked.name) > 1 else ".", asked.rdtype.name)
         found = answer(question, self._view({}))
         if isinstance(found, Answer):

@@ -18,7 +18,7 @@ from cloudlet.services.route53.forwarding import Forwarder
 from cloudlet.services.route53.index import Index
 from cloudlet.services.route53.names import BadName, canonical
 from cloudlet.services.route53.records import RecordSet, Zone
-from cloudlet.services.route53.serving import DnsServer
+from cloudlet.services.route53.serving import DnsServer, _Listener
 
 
 class Upstream(asyncio.DatagramProtocol):
@@ -82,6 +82,9 @@ async def test_forwarding(tmp_path: Path) -> None:
             assert values(found) == ["1.2.3.4"]
             assert not found.flags & dns.flags.AA
         assert upstream.asked == ["python.example."] * 2
+        chaos = dns.message.make_query("version.bind", "TXT", "CH")
+        refused = await dns.asyncquery.udp(chaos, server.address, 5, server.port)
+        assert refused.rcode() == dns.rcode.REFUSED
         assert values(await ask(server, "shop-1.us-east-1.elb.localhost")) == ["127.64.0.7"]
         assert values(await ask(server, "other-1.us-east-1.elb.localhost")) == []
         assert values(await ask(server, "x.execute-api.localhost")) == ["127.0.0.1"]
@@ -102,6 +105,47 @@ async def test_forwarding(tmp_path: Path) -> None:
     finally:
         server.close()
         upstream.transport.close()
+
+
+async def test_where_port_53_may_not_be_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bind = _Listener.open
+
+    async def restricted(server: DnsServer, address: str, port: int) -> _Listener:
+        if port == 53:
+            raise PermissionError(13, "Permission denied")
+        return await bind(server, address, port)
+
+    monkeypatch.setattr(_Listener, "open", restricted)
+    stored: list[tuple[str, int, bool]] = []
+
+    async def chosen(address: str, port: int, further: bool) -> None:
+        stored.append((address, port, further))
+
+    async def balancers(name: str) -> list[str]:
+        return []
+
+    def make() -> DnsServer:
+        index = Index()
+        return DnsServer(
+            lambda known: View(index, lambda check: True, random.randrange, "us-east-1", known),
+            balancers,
+            chosen,
+            tmp_path / "resolv.conf",
+        )
+
+    server = make()
+    await server.ensure()
+    assert stored == [("127.0.0.1", server.port, False)]
+    # No other port can be named there: sandboxes keep the system's resolvers.
+    assert "127.0.0.1\n" not in (tmp_path / "resolv.conf").read_text()
+    assert values(await ask(server, "a.localhost")) == ["127.0.0.1"]
+    server.close()
+    await asyncio.sleep(0.01)  # the loop closes sockets in its next turn
+    again = make()
+    await again.ensure(stored[0][:2])
+    assert (again.address, again.port) == stored[0][:2]
+    assert len(stored) == 1
+    again.close()
 
 
 async def test_one_more_address(tmp_path: Path) -> None:
