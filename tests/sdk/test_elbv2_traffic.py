@@ -389,3 +389,73 @@ def test_a_stack(cloud: LocalCloud, elb: Any, servers: Callable[[str], Server]) 
     stacks.get_waiter("stack_delete_complete").wait(StackName="web", WaiterConfig={"Delay": 0.2})
     assert not elb.describe_load_balancers()["LoadBalancers"]
     assert not elb.describe_target_groups()["TargetGroups"]
+
+
+def test_two_share_a_port(cloud: LocalCloud, elb: Any) -> None:
+    one = Front(cloud, fixed(200, "one"), "one")
+    two = Front(cloud, fixed(200, "two"), "two", port=one.port)
+    assert one.address != two.address
+    assert (one.get().body, two.get().body) == (b"one", b"two")
+    names = {found["LoadBalancerName"]: found["DNSName"] for found in elb.describe_load_balancers()["LoadBalancers"]}
+    for name in ("one", "two"):
+        host = names[name]
+        eventually(lambda host=host, name=name: get("127.0.0.1", one.port, host=host).body == name.encode())
+        assert get("127.0.0.1", one.port, host=f"{host}:{one.port}").body == name.encode()
+
+
+def test_a_port_that_cannot_be_had_is_mapped(cloud: LocalCloud) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as taken:
+        front = Front(cloud, fixed(200, "mapped"), port=taken.getsockname()[1])
+        (found,) = [one for one in cloud.control("resources")["resources"] if one["name"] == "front"]
+        assert found["mapped"].startswith(f"port {front.port} is at {front.address}:")
+        assert get(front.address, int(found["mapped"].rpartition(":")[2])).body == b"mapped"
+
+
+def test_websockets(cloud: LocalCloud, elb: Any) -> None:
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = server.accept()
+                threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+    def answer(connection: socket.socket) -> None:
+        with connection:
+            while asked := connection.recv(4096):
+                if b"upgrade: websocket" in asked.lower():
+                    connection.sendall(
+                        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n"
+                    )
+                    while data := connection.recv(100):
+                        connection.sendall(data[::-1])
+                    return
+                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, daemon=True).start()
+        arn = group(cloud, "sockets")
+        elb.register_targets(TargetGroupArn=arn, Targets=[{"Id": "127.0.0.1", "Port": server.getsockname()[1]}])
+        front = Front(cloud, forward(arn))
+        healthy(cloud, arn, 1)
+        with socket.create_connection((front.address, front.port), 5) as client:
+            client.sendall(b"GET /ws HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n")
+            assert client.recv(4096).startswith(b"HTTP/1.1 101")
+            client.sendall(b"abc")
+            assert client.recv(100) == b"cba"
+
+
+def test_http2_on_both_sides(cloud: LocalCloud, elb: Any, servers: Callable[[str], Server]) -> None:
+    """An Envoy that is a load balancer's target speaks HTTP/2 without TLS, as a gRPC server does."""
+    inner = Front(cloud, fixed(200, "inner"), "inner")
+    made = elb.create_target_group(
+        Name="grpc",
+        Protocol="HTTP",
+        ProtocolVersion="GRPC",
+        Port=inner.port,
+        VpcId=elb.describe_load_balancers()["LoadBalancers"][0]["VpcId"] or "vpc-1",
+        TargetType="ip",
+    )["TargetGroups"][0]
+    assert (made["HealthCheckPath"], made["Matcher"]) == ("/AWS.ALB/healthcheck", {"GrpcCode": "12"})
+    elb.register_targets(TargetGroupArn=made["TargetGroupArn"], Targets=[{"Id": inner.address, "Port": inner.port}])
+    outer = Front(cloud, forward(made["TargetGroupArn"]), "outer")
+    healthy(cloud, made["TargetGroupArn"], 1)
+    assert outer.get().body == b"inner"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from typing import Any
 
@@ -60,7 +61,8 @@ class Listeners(Base):
 
         await self.db.write(create)
         self.changed()
-        await self.controller.settled()
+        if await self.controller.settled():
+            await _answers(owner.address, made.bound)
         return {"Listeners": [_described(made)]}
 
     async def DescribeListeners(self, call: Call, input: Input) -> Output:
@@ -339,6 +341,18 @@ def _bound(owner: LoadBalancer, port: int) -> int:
         except OSError:
             return free_port(owner.address)
     return port
+
+
+async def _answers(address: str, port: int) -> None:
+    """Wait until the proxy has taken up a new listener: a few milliseconds, at most a second."""
+    for _ in range(200):
+        try:
+            _, writer = await asyncio.open_connection(address, port)
+        except OSError:
+            await asyncio.sleep(0.005)
+        else:
+            writer.close()
+            return
 
 
 def _check_proxy() -> None:

@@ -69,7 +69,9 @@ class TargetGroups(Listeners):
             return record.value
 
         stored = await self.db.write(create)
-        return {"TargetGroups": [_described(stored, [])]}
+        described = _described(stored, [])
+        del described["LoadBalancerArns"]
+        return {"TargetGroups": [described]}
 
     async def DescribeTargetGroups(self, call: Call, input: Input) -> Output:
         users = self.users(call)
