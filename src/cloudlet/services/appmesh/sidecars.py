@@ -85,6 +85,7 @@ class Sidecars(Operations):
         self._states: dict[tuple[str, str], int] = {}
         self._worlds: dict[tuple[str, str], tuple[int, World | None]] = {}
         self._epoch = 1
+        self._lines: list[tuple[str, bytes]] = []
         self._locks: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._burst: asyncio.TimerHandle | None = None
         self._reconciler: Reconciler | None = None
@@ -331,12 +332,16 @@ class Sidecars(Operations):
         self._trigger_soon()
 
     def _line(self, sidecar: Sidecar, line: bytes) -> None:
-        """A line of an access log that goes to the standard output."""
-        self.cloud.spawn(self._ship(sidecar.container, line), "access log")
+        """A line of an access log that goes to the standard output: gathered, then given to ECS."""
+        if not self._lines:
+            self.cloud.spawn(self._ship(), "access logs")
+        self._lines.append((sidecar.container, line))
 
-    async def _ship(self, container: str, line: bytes) -> None:
+    async def _ship(self) -> None:
         ecs: Any = await self.cloud.service("ecs")
-        ecs.shipping.take(container, "stdout", line)
+        lines, self._lines = self._lines, []
+        for container, line in lines:
+            ecs.shipping.take(container, "stdout", line)
 
     async def measure(self) -> list[Any]:
         """What CloudWatch is told of every Envoy once a minute."""
