@@ -333,6 +333,11 @@ def test_a_stack_is_a_network(cloud: LocalCloud, ec2: Any) -> None:
     assert any("NatGatewayId" in route for route in table["Routes"])
     assert [one["VpcId"] for one in ec2.describe_vpcs(Filters=by(**{"tag:Name": "renamed"}))["Vpcs"]] == [vpc]
 
+    wants = {"Parameters": {"Vpc": {"Type": "AWS::EC2::VPC::Id"}}, "Resources": {"Igw": resource("InternetGateway")}}
+    given = {"StackName": "other", "TemplateBody": json.dumps(wants)}
+    unknown = {"ParameterKey": "Vpc", "ParameterValue": "vpc-0123456789abcdef0"}
+    assert refused(stacks.create_stack, **given, Parameters=[unknown]) == "ValidationError"
+
     stacks.delete_stack(StackName="net")
     wait("delete")
     assert len(ec2.describe_vpcs()["Vpcs"]) == 1

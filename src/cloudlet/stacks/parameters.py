@@ -32,6 +32,16 @@ _MEMBERS = frozenset(
         "Type",
     )
 )
+# What a parameter of EC2's types names -> how EC2 tells whether it is there.
+_IN_EC2 = {
+    "AWS::EC2::AvailabilityZone::Name": ("DescribeAvailabilityZones", "ZoneNames"),
+    "AWS::EC2::Instance::Id": ("DescribeInstances", "InstanceIds"),
+    "AWS::EC2::KeyPair::KeyName": ("DescribeKeyPairs", "KeyNames"),
+    "AWS::EC2::SecurityGroup::GroupName": ("DescribeSecurityGroups", "GroupNames"),
+    "AWS::EC2::SecurityGroup::Id": ("DescribeSecurityGroups", "GroupIds"),
+    "AWS::EC2::Subnet::Id": ("DescribeSubnets", "SubnetIds"),
+    "AWS::EC2::VPC::Id": ("DescribeVpcs", "VpcIds"),
+}
 MASK = "****"
 
 
@@ -131,6 +141,17 @@ def stored_elsewhere(declared: Mapping[str, Any], values: Mapping[str, str]) -> 
     return {name: text for name, text in values.items() if _SSM.match(str(declared[name]["Type"]))}
 
 
+def named_in_ec2(declared: Mapping[str, Any], values: Mapping[str, str]) -> list[tuple[str, str, str, str]]:
+    """What has to be there in EC2: the parameter, its value, the operation that finds it and that one's member."""
+    found = []
+    for name, text in values.items():
+        kind = str(declared[name]["Type"])
+        listed = _LIST.match(kind)
+        if (asked := _IN_EC2.get(listed.group(1) if listed else kind)) is not None:
+            found += [(name, part.strip(), *asked) for part in (text.split(",") if listed and text else [text])]
+    return found
+
+
 def hidden(declared: Mapping[str, Any], name: str) -> bool:
     """Whether a parameter is not to be shown."""
     return text_of(declared.get(name, {}).get("NoEcho", False)).lower() == "true"
@@ -139,6 +160,11 @@ def hidden(declared: Mapping[str, Any], name: str) -> bool:
 def not_in_store(names: list[str]) -> AwsError:
     """The refusal for parameters that SSM does not have."""
     return invalid(f"Unable to fetch parameters [{','.join(names)}] from parameter store for this account.")
+
+
+def does_not_exist(name: str, value: str) -> AwsError:
+    """The refusal for a parameter that names what is not there."""
+    return invalid(f"Parameter validation failed: parameter value {value} for parameter name {name} does not exist")
 
 
 def _is_type(text: Any) -> bool:

@@ -74,6 +74,7 @@ class Preparer:
         parameters.check_declarations(declared)
         values = parameters.values_of(declared, input.get("Parameters", []), previous.parameters if previous else None)
         fetched = await self._fetch(call, parameters.stored_elsewhere(declared, values))
+        await self._look_up(call, parameters.named_in_ec2(declared, values))
         notification_arns = input.get("NotificationARNs", previous.notification_arns if previous else [])
         pseudo = pseudo_parameters(call.account, call.region, name, stack_id, notification_arns)
         typed = parameters.typed(declared, values, fetched)
@@ -131,6 +132,14 @@ class Preparer:
         if missing:
             raise parameters.not_in_store(missing)
         return found
+
+    async def _look_up(self, call: Call, named: list[tuple[str, str, str, str]]) -> None:
+        """See that what parameters name is there in EC2. Raises ValidationError."""
+        for parameter, value, operation, member in named:
+            try:
+                await self._cloud.call("ec2", operation, {member: [value]}, account=call.account, region=call.region)
+            except AwsError as error:
+                raise parameters.does_not_exist(parameter, value) from error
 
     # Transforms
 
