@@ -18,6 +18,8 @@ def variables(remote: Remote) -> dict[str, str]:
         "AWS_REGION": remote.config.region,
         "AWS_DEFAULT_REGION": remote.config.region,
         "AWS_EC2_METADATA_DISABLED": "true",
+        # Some operations want a word before the host: data-127.0.0.1 is a name that no resolver knows.
+        "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
         "OTEL_EXPORTER_OTLP_ENDPOINT": remote.endpoint,
         "CLOUDLET_ENDPOINT": remote.endpoint,
     }

@@ -279,6 +279,7 @@ class Engine:
                 else {"AWS_LAMBDA_LOG_FORMAT": "Text"}
             ),
             "AWS_ENDPOINT_URL": self._endpoint,
+            "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",  # no resolver knows data-127.0.0.1
             "OTEL_EXPORTER_OTLP_ENDPOINT": self._endpoint,
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
