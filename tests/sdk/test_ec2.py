@@ -287,6 +287,18 @@ def network() -> dict[str, Any]:
                 RouteTableIds=[ref("Table")],
             ),
             "Interface": resource("NetworkInterface", SubnetId=ref("Private"), GroupSet=[ref("Db")]),
+            "Reachable": resource("EIP", Domain="vpc") | attached,
+            "IsReachable": resource(
+                "EIPAssociation", AllocationId=of("Reachable", "AllocationId"), NetworkInterfaceId=ref("Interface")
+            ),
+            "Key": resource("KeyPair", KeyName="mine"),
+            "Blocks": resource(
+                "PrefixList",
+                PrefixListName="blocks",
+                AddressFamily="IPv4",
+                MaxEntries=2,
+                Entries=[{"Cidr": "10.0.0.0/8", "Description": "a"}],
+            ),
             "Options": resource("DHCPOptions", DomainName="example.com", DomainNameServers=["AmazonProvidedDNS"]),
             "HasOptions": resource("VPCDHCPOptionsAssociation", VpcId=ref("Vpc"), DhcpOptionsId=ref("Options")),
         },
@@ -315,7 +327,12 @@ def test_a_stack_is_a_network(cloud: LocalCloud, ec2: Any) -> None:
     web = next(group for group in groups if group["Description"] == "web")
     assert [permission["FromPort"] for permission in web["IpPermissions"]] == [80]
 
+    key = ec2.describe_key_pairs(KeyNames=["mine"])["KeyPairs"][0]["KeyPairId"]
+    private = cloud.client("ssm").get_parameter(Name=f"/ec2/keypair/{key}", WithDecryption=True)["Parameter"]["Value"]
+    assert private.startswith("-----BEGIN RSA PRIVATE KEY-----")
+
     resources = template["Resources"]
+    resources["Blocks"]["Properties"]["Entries"].append({"Cidr": "11.0.0.0/8"})
     resources["Web"]["Properties"]["SecurityGroupIngress"][0]["FromPort"] = 443
     resources["Web"]["Properties"]["SecurityGroupIngress"][0]["ToPort"] = 443
     resources["Route"]["Properties"] = {
@@ -343,3 +360,4 @@ def test_a_stack_is_a_network(cloud: LocalCloud, ec2: Any) -> None:
     assert len(ec2.describe_vpcs()["Vpcs"]) == 1
     assert ec2.describe_network_interfaces()["NetworkInterfaces"] == []
     assert ec2.describe_addresses()["Addresses"] == []
+    assert ec2.describe_key_pairs()["KeyPairs"] == []

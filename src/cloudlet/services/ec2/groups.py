@@ -27,7 +27,7 @@ class Groups(Base):
         if len(name) > 255 or len(input["Description"]) > 255:
             raise invalid("Character sets beyond ASCII and lengths over 255 are not supported.")
         if name == "default":
-            raise AwsError("InvalidParameterValue", "Cannot use reserved security group name: default")
+            raise AwsError("InvalidGroup.Reserved", "Cannot use reserved security group name: default")
         tags = new_tags(call, input, SECURITY_GROUP)
 
         def work(world: World) -> Output:

@@ -251,6 +251,7 @@ def make(
         "PrivateDnsName": name,
         "PrivateIpAddress": address,
         "PrivateIpAddresses": [{"Primary": True, "PrivateDnsName": name, "PrivateIpAddress": address}],
+        "RequesterId": requester or world.account,
         "RequesterManaged": bool(requester),
         "SourceDestCheck": kind != "nat_gateway",
         "Status": "in-use" if requester else "available",
@@ -258,7 +259,6 @@ def make(
         "VpcId": vpc_id,
     }
     if requester:
-        shown["RequesterId"] = requester
         shown["Attachment"] = {
             "AttachmentId": new_id("ela-attach"),
             "AttachTime": world.now,

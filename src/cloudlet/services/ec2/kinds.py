@@ -17,13 +17,18 @@ class Kind:
     resource_type: str  # in tags
     code: str  # Invalid<code>.NotFound
     words: str  # of the same error
-    malformed: str  # Invalid<malformed>.Malformed
+    id_words: str  # Invalid<id_words>.Malformed
     filters: str = ""
 
     def not_found(self, id: str) -> AwsError:
         """The error for one that is not there."""
         code = self.code if self.code.endswith("NotFound") else f"Invalid{self.code}.NotFound"
         return AwsError(code, self.words.format(id))
+
+    def malformed(self, id: str) -> AwsError:
+        """The error for what is not the id of one."""
+        code = self.id_words if self.id_words.endswith("Malformed") else f"Invalid{self.id_words}.Malformed"
+        return AwsError(code, f'Invalid id: "{id}" (expecting "{self.prefix}-...")')
 
     @functools.cached_property
     def paths(self) -> dict[str, tuple[str, ...]]:
@@ -60,7 +65,7 @@ SUBNET = Kind(
     "subnet",
     "SubnetID",
     "The subnet ID '{}' does not exist",
-    "SubnetId",
+    "SubnetID",
     "subnet-id vpc-id cidr=CidrBlock cidr-block=CidrBlock cidrBlock state availability-zone availabilityZone "
     "availability-zone-id availabilityZoneId available-ip-address-count=AvailableIpAddressCount "
     "default-for-az=DefaultForAz defaultForAz=DefaultForAz owner-id subnet-arn=SubnetArn "
@@ -110,7 +115,7 @@ NAT_GATEWAY = Kind(
     "natgateway",
     "NatGatewayNotFound",
     "NAT gateway {} was not found",
-    "NatGatewayID",
+    "NatGatewayMalformed",
     "nat-gateway-id vpc-id subnet-id state connectivity-type",
 )
 ELASTIC_IP = Kind(

@@ -351,6 +351,22 @@ class EIP(Type):
         await unless(do, "ReleaseAddress", {"AllocationId": physical.attributes["AllocationId"]})
 
 
+class EIPAssociation(Type):
+    """That an elastic IP address is an interface's. ``Ref`` is the association's id."""
+
+    type = "AWS::EC2::EIPAssociation"
+    required = frozenset(("AllocationId",))
+    replaces = frozenset(("AllocationId", "NetworkInterfaceId", "PrivateIpAddress", "InstanceId"))
+
+    async def create(self, do: Deployment, properties: Properties) -> Physical:
+        self.check(properties)
+        id = (await do.call("ec2", "AssociateAddress", dict(properties)))["AssociationId"]
+        return Physical(id, {"Id": id})
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        await unless(do, "DisassociateAddress", {"AssociationId": physical.id})
+
+
 TYPES = [
     VPC,
     VPCCidrBlock,
@@ -363,4 +379,5 @@ TYPES = [
     EgressOnlyInternetGateway,
     NatGateway,
     EIP,
+    EIPAssociation,
 ]

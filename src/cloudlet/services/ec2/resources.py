@@ -250,6 +250,43 @@ class VPCPeeringConnection(Type):
         await unless(do, "DeleteVpcPeeringConnection", input, "InvalidStateTransition")
 
 
+class KeyPair(Type):
+    """A key pair. ``Ref`` is its name; a private key that is made goes to the parameter ``/ec2/keypair/<its id>``."""
+
+    type = "AWS::EC2::KeyPair"
+    required = frozenset(("KeyName",))
+    replaces = frozenset(("KeyName", "PublicKeyMaterial", "KeyType", "KeyFormat"))
+    changes = frozenset(("Tags",))
+
+    async def create(self, do: Deployment, properties: Properties) -> Physical:
+        self.check(properties)
+        name = properties["KeyName"]
+        if await made(do, "DescribeKeyPairs", "KeyPairs", key_name=name) is not None:
+            # Of a step that did not end; its private key may be lost.
+            await do.call("ec2", "DeleteKeyPair", {"KeyName": name})
+        tags = specification(do, properties, "key-pair")
+        if "PublicKeyMaterial" in properties:
+            material = properties["PublicKeyMaterial"].encode()
+            pair = await do.call("ec2", "ImportKeyPair", {"KeyName": name, "PublicKeyMaterial": material} | tags)
+        else:
+            input = picked(properties, "KeyName", "KeyType", "KeyFormat")
+            pair = await do.call("ec2", "CreateKeyPair", input | tags)
+            parameter = {"Name": f"/ec2/keypair/{pair['KeyPairId']}", "Type": "SecureString"}
+            await do.call("ssm", "PutParameter", {**parameter, "Value": pair["KeyMaterial"]})
+        return Physical(name, picked(pair, "KeyPairId", "KeyFingerprint"))
+
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        self.check(new)
+        await retag(do, physical.attributes["KeyPairId"], new)
+        return physical
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        await do.call("ec2", "DeleteKeyPair", {"KeyName": physical.id})
+        if "PublicKeyMaterial" not in properties:
+            parameter = {"Names": [f"/ec2/keypair/{physical.attributes['KeyPairId']}"]}
+            await do.call("ssm", "DeleteParameters", parameter)
+
+
 def _text(policy: Any) -> str:
     return policy if isinstance(policy, str) else json.dumps(policy)
 
@@ -276,4 +313,5 @@ TYPES = [
     VPCDHCPOptionsAssociation,
     PrefixList,
     VPCPeeringConnection,
+    KeyPair,
 ]

@@ -42,7 +42,7 @@ class World:
     def get(self, kind: Kind, id: str) -> Item:
         """The item of that id. Raises Invalid<Kind>.Malformed, Invalid<Kind>.NotFound."""
         if not id.startswith(f"{kind.prefix}-"):
-            raise AwsError(f"Invalid{kind.malformed}.Malformed", f'Invalid id: "{id}" (expecting "{kind.prefix}-...")')
+            raise kind.malformed(id)
         item = self.find(id)
         if item is None:
             raise kind.not_found(id)
