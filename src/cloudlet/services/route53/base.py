@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import secrets
 import string
@@ -17,6 +18,8 @@ from cloudlet.services.route53.index import Index
 from cloudlet.services.route53.records import DelegationSet, Health, HealthCheck, Listening, RecordSet, Zone
 from cloudlet.services.route53.serving import DnsServer
 from cloudlet.store import Database, Resources, Tx
+
+log = logging.getLogger("cloudlet.dns")
 
 _ID = string.digits + string.ascii_uppercase
 # Services that keep zones and health checks of their own, by their principals.
@@ -63,6 +66,13 @@ class Base(api.Service):
     def view(self, outside: dict[Question, tuple[Entry, ...]], index: Index | None = None) -> View:
         """All that answers depend on, now; ``outside`` is what is known of names that are not in our zones."""
         return View(index or self.index, self.checker.healthy, random.randrange, self.cloud.config.region, outside)
+
+    async def _serve(self, wanted: tuple[str, int] | None = None) -> None:
+        """Have the DNS server listen; zones are kept also where it finds no address."""
+        try:
+            await self.server.ensure(wanted)
+        except OSError as error:
+            log.warning("the DNS server cannot listen: %s", error)
 
     def _zone(self, call: Call, id: str, tx: Tx | None = None) -> Zone:
         """A zone by its id, with or without its path. Raises NoSuchHostedZone."""

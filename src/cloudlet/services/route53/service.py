@@ -35,7 +35,7 @@ class Service(HealthChecks):
         known = [record.value for record in self._listening.list(_SCOPE)]
         for one in known:
             if not one.further:
-                await self.server.ensure((one.address, one.port))
+                await self._serve((one.address, one.port))
         for one in known:
             if one.further:
                 try:

@@ -76,7 +76,7 @@ class Zones(Base):
 
         zone, change = await self._db.write(create)
         self.index.add(zone).put(name, _own_records(zone))
-        await self.server.ensure()
+        await self._serve()
         output = {
             "Location": f"https://route53.amazonaws.com/2013-04-01/hostedzone/{id}",
             "HostedZone": self._shown(zone),
