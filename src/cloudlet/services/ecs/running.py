@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -118,6 +119,9 @@ class Runner:
         """Take up what an earlier run of the control plane has started."""
         known = self._keeper.recovered.get(self.id, {})
         for one in self.task.containers:
+            if one.runtime_id == sidecars.IN_PLACE:
+                await self._join_mesh(definition, one.name)
+                continue
             state = known.get(preparing.container_name(self.task, one.name))
             if state is not None and one.exit_code is None:
                 if not one.started:
@@ -134,7 +138,8 @@ class Runner:
         if self.task.pull_stopped:
             return
         await self._change(pull_started=self._keeper.clock.now())
-        for image in {one["image"] for one in definition["containerDefinitions"]}:
+        own = [one for one in definition["containerDefinitions"] if not sidecars.is_proxy(definition, one)]
+        for image in {one["image"] for one in own}:
             if not self._keeper.abilities.images or image.startswith("/"):
                 continue
             try:
@@ -189,10 +194,7 @@ class Runner:
     async def _start(self, engine: Engine, definition: dict[str, Any], members: dict[str, Any], pod: PodState) -> None:
         keeper, name = self._keeper, members["name"]
         endpoint = keeper.relay.endpoint(pod.name, pod.namespace, keeper.abilities.host_address)
-        container: engines.Container | None = await preparing.container_of(
-            keeper.cloud, self._scope, self.task, definition, name, pod, endpoint
-        )
-        assert container is not None
+        container = await preparing.container_of(keeper.cloud, self._scope, self.task, definition, name, pod, endpoint)
         if (place := preparing.log_stream(self._scope, self.task, members)) is not None:
             try:
                 await keeper.shipping.make(*place)
@@ -203,12 +205,19 @@ class Runner:
                 ) from None
             keeper.shipping.direct(container.name, place[0])
         await asyncio.to_thread(preparing.make_folders, container, keeper.cloud)
-        if sidecars.is_proxy(definition, members):
-            container = await sidecars.prepare(keeper.cloud, self._scope, self.task, definition, pod, container)
-            if container is None:
-                await self._change_container(name, started=True, status="RUNNING")
-                return
         try:
+            if sidecars.is_proxy(definition, members):
+                prepared = await sidecars.prepare(keeper.cloud, self._scope, self.task, definition, pod, container)
+                if prepared is None:
+                    # It has been told what to carry before we are: that is what its health check would find.
+                    health = "HEALTHY" if "healthCheck" in members else "UNKNOWN"
+                    await self._change_container(
+                        name, started=True, status="RUNNING", health=health, runtime_id=sidecars.IN_PLACE
+                    )
+                    return
+                container = prepared
+                if keeper.abilities.images and not container.image.startswith("/"):
+                    await engine.ensure_image(container.image)
             state = await engine.run(container)
         except engines.ImageMissing as error:
             raise _Failed(_cannot_pull(error)) from None
@@ -219,13 +228,21 @@ class Runner:
             name,
             started=True,
             status="RUNNING",
-            runtime_id=f"{self.id}-{abs(hash(name)) % 10**10}" if not state.pid else f"{self.id}-{state.pid}",
+            runtime_id=f"{self.id}-{zlib.crc32(name.encode())}",
             digest=state.image_digest or self._container(name).digest,
         )
         if state.exit_code is not None:
             self._exits.setdefault(name, state)
         else:
             self._watch(definition, name)
+
+    async def _join_mesh(self, definition: dict[str, Any], name: str) -> None:
+        """Have App Mesh take up the Envoy of this task again."""
+        assert self._pod is not None
+        endpoint = self._keeper.relay.endpoint(self._pod.name, self._pod.namespace, self._keeper.abilities.host_address)
+        cloud = self._keeper.cloud
+        container = await preparing.container_of(cloud, self._scope, self.task, definition, name, self._pod, endpoint)
+        await sidecars.prepare(cloud, self._scope, self.task, definition, self._pod, container)
 
     def _watch(self, definition: dict[str, Any], name: str) -> None:
         """Begin a container's health checks, and know where its lines go."""
@@ -340,6 +357,8 @@ class Runner:
     async def _stop_container(self, engine: Engine, members: dict[str, Any]) -> None:
         one = self._container(members["name"])
         name = preparing.container_name(self.task, one.name)
+        if one.runtime_id == sidecars.IN_PLACE:
+            return
         if one.status != "STOPPED" and (one.started or self._pod is not None):
             await engine.stop(name, float(members.get("stopTimeout", _GRACE)))
         state = self._exits.pop(one.name, None)

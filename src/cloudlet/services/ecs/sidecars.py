@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from cloudlet.services.ecs.records import Task
 
 
+# The runtime id of a container in whose place App Mesh's own Envoy runs.
+IN_PLACE = "appmesh"
+
+
 async def check(cloud: Cloud, members: dict[str, Any]) -> None:
     """Raises ClientException for a proxy that is no container, NotImplemented where App Mesh is not there."""
     proxy = members["proxyConfiguration"]
@@ -40,7 +44,7 @@ async def prepare(
 ) -> Container | None:
     """The proxy's container as it shall run, or None where App Mesh runs the proxy itself.
 
-    Called before any container of the task starts, again after a restart of the control plane, and once for a task:
+    Called before any other container of the task starts, and again after a restart of the control plane:
     ``appmesh.sidecar(scope, task, proxyConfiguration, pod, container)`` makes the pod's traffic pass the proxy.
     """
     appmesh: Any = await cloud.service("appmesh")
@@ -51,6 +55,6 @@ async def prepare(
 
 async def finish(cloud: Cloud, scope: str, task: Task, definition: dict[str, Any]) -> None:
     """The task has ended: ``appmesh.sidecar_gone(scope, task)`` forgets its proxy."""
-    if any(is_proxy(definition, members) for members in definition["containerDefinitions"]):
+    if any(is_proxy(definition, one) for one in definition["containerDefinitions"]):
         appmesh: Any = await cloud.service("appmesh")
         await appmesh.sidecar_gone(scope, task)
