@@ -147,7 +147,7 @@ class Reporting:
         for owner in world.load_balancers:
             groups = [group for group in world.groups if group.arn in used and used[group.arn].arn == owner.arn]
             counts = [*counted(owner, groups, now, before), *_health(owner, groups, healthy)]
-            for one in counts:
+            for one in [*counts, *_per_target(owner, groups, counts, healthy)]:
                 self._add(owner, one)
         if self._tick % 5 == 0:
             await self._logs.deliver()
@@ -156,6 +156,19 @@ class Reporting:
         self._cloud.metrics.add(
             owner.scope, _NAMESPACES[owner.type], one.name, one.dimensions, one.value, one.unit, one.times
         )
+
+
+def _per_target(
+    owner: LoadBalancer, groups: list[TargetGroup], counts: list[Count], healthy: dict[str, list[Any]]
+) -> Iterator[Count]:
+    """How many requests each healthy target has had on average: what services are scaled on."""
+    requests = {dict(one.dimensions).get("TargetGroup"): one.value for one in counts if one.name == "RequestCount"}
+    for group in groups:
+        if group.path in requests:
+            dimensions: Dimensions = (("LoadBalancer", owner.path), ("TargetGroup", group.path))
+            value = requests[group.path] / max(1, sum(healthy.get(group.id, [])))
+            yield Count("RequestCountPerTarget", dimensions, value, "Count")
+            yield Count("RequestCountPerTarget", dimensions[1:], value, "Count")
 
 
 def _health(owner: LoadBalancer, groups: list[TargetGroup], healthy: dict[str, list[Any]]) -> Iterator[Count]:
