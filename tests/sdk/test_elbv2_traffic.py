@@ -74,6 +74,11 @@ def test_https_with_several_certificates(cloud: LocalCloud, elb: Any, servers: C
     elb.add_listener_certificates(ListenerArn=made["ListenerArn"], Certificates=[{"CertificateArn": two}])
     eventually(lambda: shown(front.address, port, "two.example")[0] == "two.example")
     assert shown(front.address, port, "x.example", ("h2", "http/1.1")) == ("one.example", "h2")
+    cloud.kill()
+    cloud.start()
+    for _ in range(20):  # the certificates are with the proxy, not with who told it
+        assert shown(front.address, port, "two.example")[0] == "two.example"
+        time.sleep(0.02)
     in_use = cloud.client("acm").describe_certificate(CertificateArn=two)["Certificate"]["InUseBy"]
     assert in_use == [front.arn]
 

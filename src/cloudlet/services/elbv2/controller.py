@@ -21,21 +21,26 @@ PROCESS = "elbv2"
 
 
 class State(NamedTuple):
-    """What is: whether the proxy runs, and what it carries."""
+    """What is: whether the proxy runs, what it carries, and which certificates are not to be had."""
 
     running: bool
     carried: Snapshot | None
+    lost: frozenset[str] = frozenset()
 
 
 def plan(world: envoy.World, state: State) -> list[str]:
-    """What has to be done, as names of steps: pure. A certificate is had before what needs it is published."""
+    """What has to be done, as names of steps: pure.
+
+    Certificates come first: without them a control plane that is there again would take listeners away.
+    """
     if not world.listeners:
         return ["stop"] if state.running else []
     if not state.running:
         return ["start"]
-    missing = {arn for one in world.listeners for arn in one.certificates} - world.certificates.keys()
-    steps = [f"certificate {arn}" for arn in sorted(missing)]
-    return steps if envoy.snapshot(world) == state.carried else [*steps, "publish"]
+    missing = {arn for one in world.listeners for arn in one.certificates} - world.certificates.keys() - state.lost
+    if missing:
+        return [f"certificate {arn}" for arn in sorted(missing)]
+    return [] if envoy.snapshot(world) == state.carried else ["publish"]
 
 
 class Controller:
@@ -47,6 +52,7 @@ class Controller:
         self._world = world
         self._proxy: Any = None
         self._carried: Snapshot | None = None
+        self._lost: set[str] = set()
         self._reconciler = Reconciler(PROCESS, self._plan, cloud.clock)
 
     async def start(self) -> None:
@@ -105,6 +111,7 @@ class Controller:
                 raise AwsError("CertificateNotFoundException", "")
             manager: Any = await self._cloud.service("acm")
             self.certificates = {**self.certificates, arn: await manager.material(arn)}
+            self._lost.discard(arn)
         except AwsError as error:
             if error.code == "NotImplemented":
                 raise
@@ -112,13 +119,21 @@ class Controller:
 
     def _plan(self) -> list[Step]:
         world = self._world()
-        return [Step(name, self._step(name)) for name in plan(world, State(self.running, self._carried))]
+        state = State(self.running, self._carried, frozenset(self._lost))
+        return [Step(name, self._step(name)) for name in plan(world, state)]
 
     def _step(self, name: str) -> Callable[[], Any]:
         verb, _, what = name.partition(" ")
         if verb == "certificate":
-            return lambda: self.certificate(what)
+            return lambda: self._have(what)
         return {"start": self._start, "stop": self._stop, "publish": self._publish}[verb]
+
+    async def _have(self, arn: str) -> None:
+        try:
+            await self.certificate(arn)
+        except AwsError as error:
+            log.warning("listeners go without the certificate %s: %s", arn, error)
+            self._lost.add(arn)
 
     async def _start(self) -> None:
         from cloudlet.engines.proxies.envoy import Envoy

@@ -136,10 +136,11 @@ def test_golden() -> None:
 
 def test_plans() -> None:
     world = everything()
-    missing = f"certificate {_ACM}not-at-hand"
+    missing = f"{_ACM}not-at-hand"
     assert plan(world, State(False, None)) == ["start"]
-    assert plan(world, State(True, None)) == [missing, "publish"]
-    assert plan(world, State(True, snapshot(world))) == [missing]
+    assert plan(world, State(True, None)) == [f"certificate {missing}"]
+    assert plan(world, State(True, None, frozenset((missing,)))) == ["publish"]
+    assert plan(world, State(True, snapshot(world), frozenset((missing,)))) == []
     complete = replace(world, certificates={**world.certificates, f"{_ACM}not-at-hand": ("chain", "key")})
     assert plan(complete, State(True, snapshot(world))) == ["publish"]
     assert plan(complete, State(True, snapshot(complete))) == []
