@@ -242,14 +242,16 @@ async def test_what_cannot_start_says_why_and_leaves_nothing(desk: Desk) -> None
 async def test_pods_have_addresses_that_this_machine_and_other_pods_reach(desk: Desk) -> None:
     if not desk.abilities.own_addresses:
         pytest.skip("pods share this machine's network here")
-    first, second = await asyncio.gather(
-        desk.engine.create_pod(Pod("p", ports=[Port(80)])), desk.engine.create_pod(Pod("q"))
-    )
-    assert first.address != second.address
-    started = time.perf_counter()
+    await desk.engine.create_pod(Pod("q"))
+    times = [time.perf_counter()]
+    first = await desk.engine.create_pod(Pod("p", ports=[Port(80)]))
+    times.append(time.perf_counter())
     await desk.run("web", "httpd", "-f", "-p", "80", "-h", "/etc")
     assert b"root:x" in await get(first.address, 80, "/passwd")
-    print(f"\n{desk.abilities.name}: reachable {(time.perf_counter() - started) * 1000:.0f} ms after run was called")
+    times.append(time.perf_counter())
+    pod, container, whole = (f"{(b - a) * 1000:.0f} ms" for a, b in (times[:2], times[1:], times[::2]))
+    print(f"\n{desk.abilities.name}: reachable after {whole}: its pod {pod}, its container {container}")
+    assert first.address != (await desk.engine.create_pod(Pod("q"))).address
     (port,) = first.ports
     assert (port.container, port.address) == (80, "127.0.0.1")
     assert b"root:x" in await get("127.0.0.1", port.host, "/passwd")
@@ -318,6 +320,9 @@ async def test_commands_run_inside(desk: Desk) -> None:
     )
     assert b"".join([piece async for piece in execution.output()]) == b"secret\n12\n"
     assert await execution.wait() == 5
+
+    execution = await desk.engine.execute("c", ["env"])
+    assert b"CLOUDLET" not in b"".join([piece async for piece in execution.output()])
 
     execution = await desk.engine.execute("c", ["cat"])
     await execution.send(b"in and out")

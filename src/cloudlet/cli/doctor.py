@@ -49,9 +49,21 @@ def findings() -> list[Finding]:
     if (bwrap := shutil.which("bwrap")) and (why := _why_not(bwrap)):
         index = next(i for i, finding in enumerate(found) if finding.name == "bwrap")
         found[index] = Finding("bwrap", "unusable", _PROGRAMS["bwrap"][0], why)
+    found.append(_containers())
     if not hasattr(os, "pidfd_open"):
         found.append(Finding("pidfd", "missing", "noticing the end of child processes", "needs Linux 5.3 or newer"))
     return found
+
+
+def _containers() -> Finding:
+    """What tasks run on; each engine says itself what it lacks."""
+    from cloudlet.engines.containers import find
+    from cloudlet.engines.containers.api import EngineMissing
+
+    try:
+        return Finding("containers", "ok", "tasks of ECS", find.describe())
+    except EngineMissing as missing:
+        return Finding("containers", "missing", "tasks of ECS", str(missing))
 
 
 def _why_not(bwrap: str) -> str:

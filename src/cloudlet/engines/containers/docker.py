@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import ipaddress
 import json
 import logging
 import math
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +39,7 @@ from cloudlet.engines.containers.api import (
     Usage,
 )
 from cloudlet.engines.containers.daemon import Daemon, DaemonError
-from cloudlet.engines.containers.network import HostReach, subnets
+from cloudlet.engines.containers.network import HostReach, NetworkError, Shared, free_subnet
 from cloudlet.engines.containers.podman import PodmanService, highest_limits
 from cloudlet.engines.containers.sessions import Session
 from cloudlet.engines.containers.tail import Tail
@@ -47,7 +49,6 @@ log = logging.getLogger("cloudlet.containers")
 _RETRY = 0.5
 _LONGEST_START = 15.0  # seconds until a Podman of ours must have answered
 _LONGEST_END = 10.0  # seconds that a stop waits for the engine to tell of the end
-_UNFIT_SUBNETS = 64
 
 
 @dataclass(slots=True)
@@ -73,6 +74,7 @@ class Docker:
         self._bridge = f"cl{self._cloud[:8]}"
         self._service: PodmanService | None = None
         self._reach: HostReach | None = None
+        self._shared = Shared(self._open_network, self._close_network)
         self._known: dict[str, _Known] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._stopped: set[str] = set()  # containers that we have signalled
@@ -94,8 +96,9 @@ class Docker:
         # Their networks are inside a machine or a namespace of their own.
         apart = rootless or "Desktop" in information.get("OperatingSystem", "") or not os.path.exists("/proc/self/ns")
         await self._ensure_pause()
-        gateway = await self._ensure_network()
-        if not apart:
+        self._subnet = await self._choose_subnet()
+        gateway = str(self._subnet[1])
+        if not apart and HostReach.possible():
             self._reach = HostReach(self._network, self._bridge, gateway)
         self.abilities = Abilities(
             "podman" if self._podman else "docker",
@@ -104,11 +107,9 @@ class Docker:
             limits_memory=bool(information.get("MemoryLimit")),
             own_addresses=not apart,
             images=True,
-            host_address=gateway if self._reach is not None and await self._reach.open() else "",
+            host_address=gateway if self._reach is not None else "",
         )
-        listening = asyncio.Event()
-        self._events = asyncio.get_running_loop().create_task(self._listen(listening))
-        await listening.wait()
+        self._events = asyncio.get_running_loop().create_task(self._listen(time.time()))
         return self.abilities
 
     async def stop_engine(self) -> None:
@@ -132,9 +133,8 @@ class Docker:
         volumes = await self._daemon.call("GET", "/volumes", {"filters": filters})
         for volume in volumes.get("Volumes") or ():
             await self._forget(f"/volumes/{volume['Name']}")
-        await self._forget(f"/networks/{self._network}")
-        if self._reach is not None:
-            await self._reach.close()
+        self._shared = Shared(self._open_network, self._close_network)
+        await self._close_network()
         await asyncio.to_thread(shutil.rmtree, self._folder / "logs", ignore_errors=True)
         (self._folder / "logs").mkdir(parents=True, exist_ok=True)
 
@@ -148,6 +148,8 @@ class Docker:
             labels, running = document["Config"]["Labels"], document["State"]["Running"]
             if labels[translate.KIND] == "pod" and running:
                 pods.append(self._have_pod(document))
+                if labels[translate.NETWORK] == "own":
+                    await self._shared.take(labels[translate.NAME])
             elif labels[translate.KIND] == "pod" or not document["State"]["StartedAt"].startswith("2"):
                 # Made, but never started; or what held the network is gone, so that it has to be made anew.
                 await self._delete(document["Id"])
@@ -182,39 +184,56 @@ class Docker:
                 file.flush()
                 await self._load(Path(file.name))
 
-    async def _ensure_network(self) -> str:
-        """The gateway's address in our network, which is made where it is not there."""
-        for subnet in subnets(self._cloud)[:_UNFIT_SUBNETS]:
-            with contextlib.suppress(DaemonError):
-                network = await self._daemon.call("GET", f"/networks/{self._network}")
-                return str(network["IPAM"]["Config"][0]["Gateway"])
-            gateway = str(subnet[1])
-            labels = {translate.CLOUD: self._cloud}
-            try:
-                if self._podman:
-                    # Without a DNS server of its own: names are answered by ours.
-                    body: dict[str, Any] = {
-                        "name": self._network,
-                        "driver": "bridge",
-                        "network_interface": self._bridge,
-                        "subnets": [{"subnet": str(subnet), "gateway": gateway}],
-                        "dns_enabled": False,
-                        "labels": labels,
-                    }
-                    await self._daemon.call("POST", "/v4.0.0/libpod/networks/create", body=body)
-                else:
-                    body = {
-                        "Name": self._network,
-                        "Driver": "bridge",
-                        "IPAM": {"Config": [{"Subnet": str(subnet), "Gateway": gateway}]},
-                        "Options": {"com.docker.network.bridge.name": self._bridge},
-                        "Labels": labels,
-                    }
-                    await self._daemon.call("POST", "/networks/create", body=body)
-                return gateway
-            except DaemonError as error:
-                failure = error
-        raise EngineMissing(f"The container engine cannot make a network here: {failure}")
+    async def _choose_subnet(self) -> ipaddress.IPv4Network:
+        """The addresses of our network: those that it has, or that no other network of the engine has."""
+        taken = []
+        for network in await self._daemon.call("GET", "/networks"):
+            for block in (network.get("IPAM") or {}).get("Config") or ():
+                subnet = ipaddress.ip_network(block.get("Subnet") or "::/128")
+                if isinstance(subnet, ipaddress.IPv4Network):
+                    if network["Name"] == self._network:
+                        return subnet
+                    taken.append(subnet)
+        try:
+            return free_subnet(self._cloud, taken)
+        except NetworkError as error:
+            raise EngineMissing(str(error)) from None
+
+    async def _open_network(self) -> None:
+        labels, gateway = {translate.CLOUD: self._cloud}, str(self._subnet[1])
+        if self._podman:
+            # Without a DNS server of its own: names are answered by ours.
+            body: dict[str, Any] = {
+                "name": self._network,
+                "driver": "bridge",
+                "network_interface": self._bridge,
+                "subnets": [{"subnet": str(self._subnet), "gateway": gateway}],
+                "dns_enabled": False,
+                "labels": labels,
+            }
+            path = "/v4.0.0/libpod/networks/create"
+        else:
+            body = {
+                "Name": self._network,
+                "Driver": "bridge",
+                "IPAM": {"Config": [{"Subnet": str(self._subnet), "Gateway": gateway}]},
+                "Options": {"com.docker.network.bridge.name": self._bridge},
+                "Labels": labels,
+            }
+            path = "/networks/create"
+        try:
+            await self._daemon.call("GET", f"/networks/{self._network}")
+        except DaemonError as error:
+            if error.status != 404:
+                raise
+            await self._daemon.call("POST", path, body=body)
+        if self._reach is not None:
+            await self._reach.open()
+
+    async def _close_network(self) -> None:
+        if self._reach is not None:
+            await self._reach.close()
+        await self._forget(f"/networks/{self._network}")
 
     # Pods
 
@@ -228,10 +247,13 @@ class Docker:
             if document is None:
                 body = translate.pod_body(pod, self._cloud, self._network)
                 try:
+                    if pod.network == "own":
+                        await self._shared.take(pod.name)
                     await self._daemon.call("POST", "/containers/create", {"name": title}, body)
                     await self._daemon.call("POST", f"/containers/{title}/start")
-                except DaemonError as error:
+                except (DaemonError, NetworkError) as error:
                     await self._delete(title)
+                    await self._shared.leave(pod.name)
                     raise CannotStart(str(error)) from None
                 document = await self._inspect(title)
                 if document is None:
@@ -247,6 +269,7 @@ class Docker:
             *(self.remove(one["Labels"][translate.NAME]) for one in await self._ours(f"{translate.POD}={name}"))
         )
         await self._delete(self._title(name))
+        await self._shared.leave(name)
         self._locks.pop(name, None)
 
     def _have_pod(self, document: dict[str, Any]) -> PodState:
@@ -456,22 +479,22 @@ class Docker:
 
     # What happens
 
-    async def _listen(self, listening: asyncio.Event) -> None:
-        """Hear of ends, for ever. After a break everything is looked at, so that none is missed."""
+    async def _listen(self, since: float) -> None:
+        """Hear of ends, for ever; after a break, also of those that it has hidden. ``since`` is this machine's time."""
         filters = {"type": ["container"], "event": ["die"], "label": [f"{translate.CLOUD}={self._cloud}"]}
         if self._podman:
             filters["event"] = ["died"]
         while True:
             try:
-                events = self._daemon.documents("GET", "/events", {"filters": json.dumps(filters)})
-                asyncio.get_running_loop().call_later(0.02, listening.set)
-                for name in list(self._known):
-                    self._spawn(self._ended(name))
-                async for event in events:
+                query = {"filters": json.dumps(filters), "since": str(int(since))}
+                async for event in self._daemon.documents("GET", "/events", query):
+                    since = float(event.get("time", since))
                     self._spawn(self._ended(event["Actor"]["Attributes"].get(translate.NAME, "")))
             except DaemonError as error:
                 log.info("the container engine's events broke off: %s", error)
             await asyncio.sleep(_RETRY)
+            for name in list(self._known):
+                self._spawn(self._ended(name))
 
     async def _ended(self, name: str) -> None:
         """Tell of a container's end, once, after its last line; nothing when it runs."""

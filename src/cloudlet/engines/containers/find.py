@@ -38,3 +38,37 @@ def engine(supervisor: Supervisor, folder: Path, name: str = "") -> Engine:
     from cloudlet.engines.containers.docker import Docker
 
     return Docker(supervisor, folder, chosen)
+
+
+def describe() -> str:
+    """The engine that would be used and what it can, in a line for ``cloudlet doctor``. Raises EngineMissing."""
+    chosen = kind()
+    for path in translate.sockets(dict(os.environ), chosen) if chosen != "processes" else ():
+        if path.exists():
+            return f"{chosen} at {path}"
+    if chosen == "docker":
+        raise EngineMissing("No Docker answers here; install it (apt-get install docker.io), or start it")
+    if chosen == "podman":
+        program = shutil.which("podman")
+        if program is None:
+            raise EngineMissing("Podman is not installed here; install it with: apt-get install podman")
+        return f"{program}, whose API Cloudlet starts when a task needs it"
+    return _processes()
+
+
+def _processes() -> str:
+    from cloudlet.engines.containers import cgroups
+    from cloudlet.engines.containers.network import HostReach
+
+    if shutil.which("bwrap") is None:
+        raise EngineMissing("There is neither a container engine nor bwrap; install one: apt-get install podman")
+    groups = cgroups.Groups(f"cloudlet-doctor-{os.getpid()}")
+    groups.remove()
+    able = [
+        ("an address for each task", HostReach.possible(), "as root, with ip, nft and nsenter"),
+        ("limits of CPU", groups.cpu, "where control groups may be written"),
+        ("limits of memory", groups.memory, "where control groups may be written"),
+    ]
+    has = ", ".join(what for what, there, _ in able if there) or "nothing more"
+    lacks = "; ".join(f"no {what} ({needs})" for what, there, needs in able if not there)
+    return f"processes in sandboxes (no container engine here), with {has}" + (f"; {lacks}" if lacks else "")

@@ -7,7 +7,7 @@ import contextlib
 import ipaddress
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +32,33 @@ class NetworkError(Exception):
     """The machine refuses; the message is that of the program that was asked."""
 
 
+class Shared:
+    """What is there as long as somebody needs it: made with the first, taken away with the last."""
+
+    def __init__(self, open: Callable[[], Awaitable[object]], close: Callable[[], Awaitable[object]]) -> None:
+        self._open = open
+        self._close = close
+        self._users: set[str] = set()
+        self._lock = asyncio.Lock()
+        self._is_open = False
+
+    async def take(self, user: str) -> None:
+        """See that it is there. Raises what making it raises."""
+        async with self._lock:
+            if not self._is_open:
+                await self._open()
+                self._is_open = True
+            self._users.add(user)
+
+    async def leave(self, user: str) -> None:
+        """Need it no more."""
+        async with self._lock:
+            self._users.discard(user)
+            if self._is_open and not self._users:
+                self._is_open = False
+                await self._close()
+
+
 class HostReach:
     """Lets the pods behind one bridge reach what listens on this machine's loopback.
 
@@ -44,15 +71,14 @@ class HostReach:
         self._bridge = bridge
         self._gateway = gateway
 
-    async def open(self, subnet: str = "", forwards: Sequence[Forward] = ()) -> bool:
-        """Make the rules anew; False where this machine does not let us. See ``rules`` for the parameters."""
-        if os.geteuid() != 0 or shutil.which("nft") is None or shutil.which("nsenter") is None:
-            return False
-        try:
-            await command("nft", "-f", "-", given=rules(self._table, self._bridge, self._gateway, subnet, forwards))
-        except NetworkError:
-            return False
-        return True
+    @staticmethod
+    def possible() -> bool:
+        """Whether this machine lets us."""
+        return os.geteuid() == 0 and all(shutil.which(program) is not None for program in ("ip", "nft", "nsenter"))
+
+    async def open(self, subnet: str = "", forwards: Sequence[Forward] = ()) -> None:
+        """Make the rules anew. See ``rules`` for the parameters. Raises NetworkError."""
+        await command("nft", "-f", "-", given=rules(self._table, self._bridge, self._gateway, subnet, forwards))
 
     async def join(self, namespace: str) -> None:
         """Open the ways of one pod. What is there already is no error."""
@@ -145,12 +171,15 @@ def rules(table: str, bridge: str, gateway: str, subnet: str, forwards: Sequence
     return text + "}\n"
 
 
-def subnets(cloud: str) -> list[ipaddress.IPv4Network]:
-    """Blocks of addresses that this machine has no route to, in an order of this cloud's own."""
+def free_subnet(cloud: str, taken: Sequence[ipaddress.IPv4Network] = ()) -> ipaddress.IPv4Network:
+    """A block of addresses that this machine has no route to and that is not taken. Raises NetworkError."""
     blocks = list(_POOL.subnets(new_prefix=_SIZE))
-    first = int(cloud[:8], 16) % len(blocks) if cloud else 0
-    taken = _routes()
-    return [block for block in blocks[first:] + blocks[:first] if not any(block.overlaps(other) for other in taken)]
+    first = int(cloud[:8], 16) % len(blocks)
+    others = [*taken, *_routes()]
+    for block in blocks[first:] + blocks[:first]:
+        if not any(block.overlaps(other) for other in others):
+            return block
+    raise NetworkError(f"no block of {_POOL} is free on this machine")
 
 
 def _routes() -> list[ipaddress.IPv4Network]:

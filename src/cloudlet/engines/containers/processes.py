@@ -14,6 +14,7 @@ import ipaddress
 import json
 import logging
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -27,7 +28,7 @@ from typing import Any
 import msgspec
 import psutil
 
-from cloudlet.control.supervisor import Child, Supervisor
+from cloudlet.control.supervisor import CLOUD_VARIABLE, NAME_VARIABLE, Child, Supervisor
 from cloudlet.engines.containers import cgroups, sandbox
 from cloudlet.engines.containers.api import (
     Abilities,
@@ -47,7 +48,7 @@ from cloudlet.engines.containers.commands import Command
 from cloudlet.engines.containers.folders import application
 from cloudlet.engines.containers.follow import Follower
 from cloudlet.engines.containers.images import Images
-from cloudlet.engines.containers.network import Bridge, Forward, HostReach, NetworkError, command, subnets
+from cloudlet.engines.containers.network import Bridge, Forward, HostReach, NetworkError, Shared, command, free_subnet
 from cloudlet.engines.containers.translate import OUT_OF_MEMORY
 
 log = logging.getLogger("cloudlet.containers")
@@ -56,6 +57,10 @@ _STREAMS = ("stdout", "stderr")
 _KILLED = 137
 _LONGEST_END = 10.0
 _NETNS = "/run/netns"
+_ENTER = (
+    f"unset {CLOUD_VARIABLE} {NAME_VARIABLE}; groups=$1; shift; "
+    'for file in $groups; do echo 0 >"$file"; done; exec "$@"'
+)
 
 
 @dataclass(slots=True)
@@ -88,6 +93,7 @@ class Processes:
         self._locks: dict[str, asyncio.Lock] = {}
         self._network_lock = asyncio.Lock()
         self._bridge: Bridge | None = None
+        self._shared = Shared(self._open_network, self._close_network)
         self._commands = 0
         self._youngest = 1  # the number of the address that was given last
         self._overlay = False
@@ -103,7 +109,8 @@ class Processes:
         await asyncio.to_thread(self._prepare)
         self._follower = Follower()
         self._groups = cgroups.Groups(self._name)
-        reach = await self._open_network() if os.geteuid() == 0 and shutil.which("ip") else None
+        if HostReach.possible():
+            await asyncio.to_thread(self._choose_network)
         self.abilities = Abilities(
             "processes",
             "1",
@@ -111,7 +118,7 @@ class Processes:
             limits_memory=self._groups.memory,
             own_addresses=self._bridge is not None,
             images=True,
-            host_address="127.0.0.1" if self._bridge is None else self._bridge.gateway if reach else "",
+            host_address="127.0.0.1" if self._bridge is None else self._bridge.gateway,
         )
         return self.abilities
 
@@ -123,9 +130,9 @@ class Processes:
             await self.stop(name, 0)
         for name in await asyncio.to_thread(self._names, "pods"):
             await self.remove_pod(name)
+        self._shared = Shared(self._open_network, self._close_network)
         if self._bridge is not None:
-            await self._reach.close()
-            await self._bridge.close()
+            await self._close_network()
         self._groups.remove()
         for part in ("pods", "containers", "volumes"):
             await asyncio.to_thread(shutil.rmtree, self._folder / part, ignore_errors=True)
@@ -141,7 +148,9 @@ class Processes:
                 continue
             self._pods[name] = (pod, state)
             pods.append(state)
-        await self._set_rules()
+        for pod, state in self._pods.values():
+            if state.namespace and pod.network == "own":
+                await self._shared.take(pod.name)
         containers = []
         for name in await asyncio.to_thread(self._names, "containers"):
             containers.append(await self._recover(name))
@@ -180,14 +189,15 @@ class Processes:
                 ports = [_bound(port, own) for port in pod.ports]
                 if own:
                     assert self._bridge is not None
-                    if ports and shutil.which("nft") is None:
-                        raise CannotStart("Mapping a port needs nft; install it with: apt-get install nftables")
                     title = self._title(pod.name)
                     connected = address if pod.network == "own" else ""
                     await self._bridge.remove(title)
                     try:
+                        if connected:
+                            await self._shared.take(pod.name)
                         await self._bridge.add(title, _device(self._supervisor.cloud_id, pod.name), connected)
                     except NetworkError as error:
+                        await self._shared.leave(pod.name)
                         raise CannotStart(str(error)) from None
                     namespace = f"{_NETNS}/{title}"
                 state = PodState(pod.name, address, namespace, ports, dict(pod.labels))
@@ -211,16 +221,16 @@ class Processes:
         containers = [one for one in names if self._spec(one)["container"]["pod"] == name]
         await asyncio.gather(*(self.remove(one) for one in containers))
         async with self._lock(name):
-            known = self._pods.get(name)
             await self._forget_pod(name)
-            if known is not None and known[1].ports:
-                await self._set_rules()
         self._locks.pop(name, None)
 
     async def _forget_pod(self, name: str) -> None:
-        self._pods.pop(name, None)
+        known = self._pods.pop(name, None)
         if self._bridge is not None:
             await self._bridge.remove(self._title(name))
+            if known is not None and known[1].ports:
+                await self._set_rules()
+            await self._shared.leave(name)
         await asyncio.to_thread(shutil.rmtree, self._folder / "pods" / name, ignore_errors=True)
 
     def _write_pod(self, pod: Pod, state: PodState) -> None:
@@ -247,33 +257,34 @@ class Processes:
 
     # The network
 
-    async def _open_network(self) -> bool:
-        """Our bridge, and whether its pods reach this machine's loopback."""
+    def _choose_network(self) -> None:
+        """The bridge that our pods are behind, once there are any. Raises NetworkError."""
         file = self._folder / "network.json"
         known = json.loads(file.read_text())["subnet"] if file.is_file() else ""
-        blocks = subnets(self._supervisor.cloud_id)
-        subnet = ipaddress.IPv4Network(known) if known else blocks[0]
-        bridge = Bridge(f"cl{self._supervisor.cloud_id[:8]}", subnet)
-        try:
-            await bridge.open()
-        except NetworkError as error:
-            log.warning("pods share this machine's network: %s", error)
-            return False
+        subnet = ipaddress.IPv4Network(known) if known else free_subnet(self._supervisor.cloud_id)
         _put(file, {"subnet": str(subnet)})
-        self._bridge = bridge
-        self._reach = HostReach(self._name, bridge.name, bridge.gateway)
-        return await self._set_rules()
+        self._bridge = Bridge(f"cl{self._supervisor.cloud_id[:8]}", subnet)
+        self._reach = HostReach(self._name, self._bridge.name, self._bridge.gateway)
 
-    async def _set_rules(self) -> bool:
-        if self._bridge is None:
-            return False
+    async def _open_network(self) -> None:
+        assert self._bridge is not None
+        await self._bridge.open()
+        await self._set_rules()
+
+    async def _close_network(self) -> None:
+        assert self._bridge is not None
+        await self._reach.close()
+        await self._bridge.close()
+
+    async def _set_rules(self) -> None:
+        assert self._bridge is not None
         forwards = [
             Forward(port.address, port.host, port.protocol, state.address, port.container)
             for pod, state in self._pods.values()
             for port in state.ports
             if pod.network == "own"
         ]
-        return await self._reach.open(str(self._bridge.subnet), forwards)
+        await self._reach.open(str(self._bridge.subnet), forwards)
 
     def _free_address(self, wished: str) -> str:
         assert self._bridge is not None
@@ -434,7 +445,20 @@ class Processes:
             raise CannotStart(f"The container {name} does not run.")
         program = running.program
         target = str(self._top(running))
-        enter = ["nsenter", "--target", target, "--mount", "--uts", "--ipc", "--pid", "--root", "--wd"]
+        # Within the container's limits, and without what our own children are known by.
+        groups = self._groups.create(name, 0, 0)
+        enter = ["/bin/sh", "-c", _ENTER, "enter", " ".join(map(shlex.quote, groups))]
+        enter += [
+            shutil.which("nsenter") or "nsenter",
+            "--target",
+            target,
+            "--mount",
+            "--uts",
+            "--ipc",
+            "--pid",
+            "--root",
+            "--wd",
+        ]
         if os.geteuid() == 0:
             enter += ["--net", "--setuid", str(program.user), "--setgid", str(program.group)]
         else:
@@ -443,7 +467,7 @@ class Processes:
         made = Command(self._supervisor, f"command {self._commands} in {name}")
         given = {**program.environment, **({"TERM": "xterm"} if tty else {}), **(environment or {})}
         try:
-            await made.start([shutil.which("nsenter") or "nsenter", *enter[1:], "--", *argv], given, tty)
+            await made.start([*enter, "--", *argv], given, tty)
         except OSError as error:
             raise CannotStart(str(error)) from None
         return made
