@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 import secrets
 import string
 from typing import Any
+from weakref import WeakValueDictionary
 
 from cloudlet.errors import AwsError
 from cloudlet.services import api
@@ -42,6 +44,7 @@ class Base(api.Service):
     index: Index
     checker: Checker
     server: DnsServer
+    _turns: WeakValueDictionary[str, asyncio.Lock]
 
     async def _open(self) -> None:
         self._db = await self.cloud.store.database("route53", records.MIGRATIONS)
@@ -52,6 +55,7 @@ class Base(api.Service):
         self._delegations = self._db.resources(DelegationSet)
         self._listening = self._db.resources(Listening)
         self.index = Index()
+        self._turns = WeakValueDictionary()
         for record in self._zones.all():
             self.index.add(record.value)
         by_name: dict[str, list[RecordSet]] = {}
@@ -66,6 +70,10 @@ class Base(api.Service):
     def view(self, outside: dict[Question, tuple[Entry, ...]], index: Index | None = None) -> View:
         """All that answers depend on, now; ``outside`` is what is known of names that are not in our zones."""
         return View(index or self.index, self.checker.healthy, random.randrange, self.cloud.config.region, outside)
+
+    def _turn(self, zone: str) -> asyncio.Lock:
+        """Who changes a zone's records: one after the other, so that the index says what is stored."""
+        return self._turns.setdefault(zone, asyncio.Lock())
 
     async def _serve(self, wanted: tuple[str, int] | None = None) -> None:
         """Have the DNS server listen; zones are kept also where it finds no address."""

@@ -34,9 +34,10 @@ class RecordSets(Delegation):
             batch.apply(tx, self._sets, self._zones)
             return self._change(tx, now, comment)
 
-        info = await self._db.write(change, long=len(changes) > _LONG)
-        for name in {one.name for _, one in batch.changes}:
-            self._refresh(zone.id, name)
+        async with self._turn(zone.id):
+            info = await self._db.write(change, long=len(changes) > _LONG)
+            for name in {one.name for _, one in batch.changes}:
+                self._refresh(zone.id, name)
         return {"ChangeInfo": info}
 
     def _refresh(self, zone: str, name: str) -> None:

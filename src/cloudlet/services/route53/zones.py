@@ -91,23 +91,24 @@ class Zones(Base):
 
     async def DeleteHostedZone(self, call: Call, input: Input) -> Output:
         now = self.clock.now()
+        zone = self._own_zone(call, input["Id"])
 
-        def delete(tx: Tx) -> tuple[Zone, Output]:
-            zone = self._own_zone(call, input["Id"], tx)
-            index = self.index.zones[zone.id]
-            own = self._sets.list(f"{zone.id}/{zone.name}", tx=tx)
-            if len(index.nodes) > 1 or any(record.value.type not in ("NS", "SOA") for record in own):
+        def delete(tx: Tx) -> Output:
+            self._own_zone(call, zone.id, tx)
+            for record in self._sets.list(f"{zone.id}/{zone.name}", tx=tx):
+                self._sets.delete(tx, record.scope, record.name)
+            self._zones.delete(tx, call.account, zone.id)
+            return self._change(tx, now)
+
+        async with self._turn(zone.id):
+            index = self.index.zones.get(zone.id)
+            if index is not None and (len(index.nodes) > 1 or index.nodes[zone.name].keys() - {"NS", "SOA"}):
                 raise AwsError(
                     "HostedZoneNotEmpty",
                     "The specified hosted zone contains non-required resource record sets  and so cannot be deleted.",
                 )
-            for record in own:
-                self._sets.delete(tx, record.scope, record.name)
-            self._zones.delete(tx, call.account, zone.id)
-            return zone, self._change(tx, now)
-
-        zone, change = await self._db.write(delete)
-        self.index.remove(zone.id)
+            change = await self._db.write(delete)
+            self.index.remove(zone.id)
         return {"ChangeInfo": change}
 
     async def UpdateHostedZoneComment(self, call: Call, input: Input) -> Output:
