@@ -247,6 +247,8 @@ class Sidecars(Operations):
                 if sidecar.namespace and not os.path.exists(sidecar.namespace):
                     raise RuntimeError(f"the network namespace {sidecar.namespace} is gone")
                 running = await self._start_envoy(scope, name, sidecar)
+            if running.sidecar != sidecar:
+                running.sidecar, running.carries = sidecar, 0
             state = self._state(scope, sidecar.mesh)
             if running.carries != state:
                 await self._tell(scope, running)

@@ -1,0 +1,169 @@
+"""Tasks of ECS joined by App Mesh: by their proxyConfiguration, with nothing else changed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloudlet.engines.proxies.api import ProxyMissing
+from cloudlet.engines.proxies.envoy import binary
+from cloudlet.testing import LocalCloud
+
+ENVOY = "public.ecr.aws/appmesh/aws-appmesh-envoy:v1.29.12.1-prod"
+LOGS = {
+    "logDriver": "awslogs",
+    "options": {"awslogs-group": "/mesh", "awslogs-region": "us-east-1", "awslogs-stream-prefix": "t"},
+}
+NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-1"]}}
+MESH = {"meshName": "shop"}
+
+
+@pytest.fixture(params=["podman", "processes"])
+def cloud(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalCloud]:
+    """A cloud on each engine that gives tasks a network of their own here."""
+    try:
+        binary()
+    except ProxyMissing as missing:
+        pytest.skip(str(missing))
+    if os.geteuid() != 0 or not shutil.which("nft"):
+        pytest.skip("needs root and nft")
+    if not shutil.which("podman" if request.param == "podman" else "bwrap"):
+        pytest.skip(f"needs what runs {request.param}")
+    monkeypatch.setenv("CLOUDLET_ENGINE", request.param)
+    with LocalCloud() as running:
+        yield running
+        print(running.log)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> str:
+    """An image: busybox, with a page to serve."""
+    busybox = shutil.which("busybox")
+    if busybox is None or b"dynamically" in subprocess.run(["file", "-L", busybox], capture_output=True).stdout:
+        pytest.skip("needs a static busybox: apt-get install busybox-static")
+    for name in ("bin", "etc", "tmp", "www"):
+        (tmp_path / name).mkdir()
+    shutil.copy(busybox, tmp_path / "bin/busybox")
+    for name in ("sh", "httpd", "wget", "sleep", "echo", "seq"):
+        (tmp_path / "bin" / name).symlink_to("busybox")
+    (tmp_path / "etc/passwd").write_text("root:x:0:0:root:/:/bin/sh\n")
+    (tmp_path / "www/index.html").write_text("hello from blue\n")
+    return str(tmp_path)
+
+
+def wait_for(check: Callable[[], Any], seconds: float = 40) -> Any:
+    """The first true answer."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := check():
+            return found
+        time.sleep(0.1)
+    raise AssertionError("it has not come true in time")
+
+
+def define(cloud: LocalCloud, family: str, root: str, script: str, port: int) -> str:
+    """A task definition as App Mesh's examples have it."""
+    properties = {"IgnoredUID": "1337", "ProxyIngressPort": "15000", "ProxyEgressPort": "15001"}
+    properties |= {"AppPorts": str(port), "EgressIgnoredIPs": "169.254.170.2,169.254.169.254"}
+    environment = [{"name": "APPMESH_RESOURCE_ARN", "value": f"mesh/shop/virtualNode/{family}"}]
+    app = {
+        "name": "app",
+        "image": root,
+        "essential": True,
+        "command": ["sh", "-c", script],
+        "portMappings": [{"containerPort": port}],
+        "logConfiguration": LOGS,
+        "dependsOn": [{"containerName": "envoy", "condition": "START"}],
+        "stopTimeout": 2,
+    }
+    envoy = {
+        "name": "envoy",
+        "image": ENVOY,
+        "essential": True,
+        "user": "1337",
+        "environment": environment,
+        "logConfiguration": LOGS,
+    }
+    made = cloud.client("ecs").register_task_definition(
+        family=family,
+        requiresCompatibilities=["FARGATE"],
+        networkMode="awsvpc",
+        cpu="256",
+        memory="512",
+        executionRoleArn="arn:aws:iam::000000000000:role/task",
+        proxyConfiguration={
+            "type": "APPMESH",
+            "containerName": "envoy",
+            "properties": [{"name": name, "value": value} for name, value in properties.items()],
+        },
+        containerDefinitions=[app, envoy],
+    )
+    return str(made["taskDefinition"]["taskDefinitionArn"])
+
+
+def lines(cloud: LocalCloud, stream: str) -> list[str]:
+    logs = cloud.client("logs")
+    found = logs.filter_log_events(logGroupName="/mesh", logStreamNamePrefix=stream)["events"]
+    return [event["message"] for event in found]
+
+
+def test_tasks_are_joined(cloud: LocalCloud, root: str) -> None:
+    ecs, appmesh, discovery = (cloud.client(name) for name in ("ecs", "appmesh", "servicediscovery"))
+    cloud.client("logs").create_log_group(logGroupName="/mesh")
+    discovery.create_private_dns_namespace(Name="shop.local", Vpc="vpc-1")
+    (space,) = wait_for(lambda: discovery.list_namespaces()["Namespaces"])
+    config = {"DnsRecords": [{"Type": "A", "TTL": 1}]}
+    registry = discovery.create_service(Name="blue", NamespaceId=space["Id"], DnsConfig=config)["Service"]["Arn"]
+
+    appmesh.create_mesh(**MESH)
+    listener = {"portMapping": {"port": 8080, "protocol": "http"}}
+    found = {"awsCloudMap": {"namespaceName": "shop.local", "serviceName": "blue"}}
+    appmesh.create_virtual_node(
+        **MESH, virtualNodeName="blue", spec={"listeners": [listener], "serviceDiscovery": found}
+    )
+    provider = {"virtualNode": {"virtualNodeName": "blue"}}
+    appmesh.create_virtual_service(**MESH, virtualServiceName="blue.shop.local", spec={"provider": provider})
+    front = {
+        "backends": [{"virtualService": {"virtualServiceName": "blue.shop.local"}}],
+        "logging": {"accessLog": {"file": {"path": "/dev/stdout", "format": {"text": "mesh %RESPONSE_CODE%"}}}},
+    }
+    appmesh.create_virtual_node(**MESH, virtualNodeName="front", spec=front)
+
+    ecs.create_cluster(clusterName="c")
+    blue = define(cloud, "blue", root, "exec httpd -f -p 8080 -h /www", 8080)
+    ecs.create_service(
+        cluster="c",
+        serviceName="blue",
+        taskDefinition=blue,
+        desiredCount=1,
+        launchType="FARGATE",
+        networkConfiguration=NETWORK,
+        serviceRegistries=[{"registryArn": registry}],
+    )
+    wait_for(lambda: ecs.describe_services(cluster="c", services=["blue"])["services"][0]["runningCount"])
+    wait_for(lambda: discovery.list_instances(ServiceId=registry.rpartition("/")[2])["Instances"])
+    # A static busybox cannot resolve names: any address will do, since Envoy takes the connection and goes by the Host.
+    ask = "wget -q -O - --header 'Host: blue.shop.local:8080' http://192.0.2.1:8080/"
+    script = f"for i in $(seq 30); do {ask} || echo no; sleep 0.2; done"
+    ecs.run_task(
+        cluster="c",
+        taskDefinition=define(cloud, "front", root, script, 9999),
+        launchType="FARGATE",
+        networkConfiguration=NETWORK,
+    )
+    wait_for(lambda: len(lines(cloud, "t/app")) >= 30)
+    answers = [line for line in lines(cloud, "t/app") if line in ("hello from blue", "no")]
+    assert answers.count("hello from blue") >= 28, lines(cloud, "t/app")
+    # It went through the mesh: Envoy's access log is the proxy container's log.
+    wait_for(lambda: lines(cloud, "t/envoy").count("mesh 200") >= 28)
+    ecs.update_service(cluster="c", service="blue", desiredCount=0)
+    wait_for(lambda: not ecs.list_tasks(cluster="c")["taskArns"])
+    folder = cloud.data_dir / "appmesh"
+    wait_for(lambda: not list(folder.iterdir()))
