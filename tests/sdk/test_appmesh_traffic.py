@@ -23,6 +23,7 @@ from cloudlet.engines.proxies.api import ProxyMissing
 from cloudlet.engines.proxies.envoy import binary
 from cloudlet.services.acm.authority import Authority
 from cloudlet.services.appmesh.redirect import Redirect
+from cloudlet.services.appmesh.security import MaterialMissing
 
 if os.name != "posix" or os.geteuid() != 0:
     pytest.skip("network namespaces need root", allow_module_level=True)
@@ -213,7 +214,9 @@ async def answered(network: Network, place: str, wanted: str, host: str = "color
     return time.perf_counter() - started
 
 
-async def colors(cloud: Cloud, network: Network, tmp_path: Path, **blue: Any) -> dict[str, Any]:
+async def colors(
+    cloud: Cloud, network: Network, tmp_path: Path, files: dict[str, str] | None = None, **blue: Any
+) -> dict[str, Any]:
     """A front that calls colours: two blue servers, one green, all with sidecars."""
     places = {name: network.add(name) for name in ("front", "blue1", "blue2", "green")}
     for name in ("blue1", "blue2", "green"):
@@ -234,7 +237,7 @@ async def colors(cloud: Cloud, network: Network, tmp_path: Path, **blue: Any) ->
     appmesh = await cloud.service("appmesh")
     for name, (namespace, _) in places.items():
         rules = Redirect(app_ports=() if name == "front" else (8080,))
-        await appmesh.join(SCOPE, name, f"mesh/traffic/virtualNode/{name.rstrip('12')}", namespace, rules)
+        await appmesh.join(SCOPE, name, f"mesh/traffic/virtualNode/{name.rstrip('12')}", namespace, rules, files=files)
     route53 = await cloud.service("route53")
     assert await route53.listen_on(network.gateway) == 53
     zone = (await aws(cloud, "CreateHostedZone", service="route53", Name="map.test", CallerReference="1"))["HostedZone"]
@@ -379,13 +382,8 @@ async def test_mutual_tls(cloud: Cloud, network: Network, tmp_path: Path) -> Non
         return {"file": {"certificateChain": f"/keys/{name}.map.test.pem", "privateKey": f"/keys/{name}.map.test.key"}}
 
     tls = {"mode": "STRICT", "certificate": certificate("blue"), "validation": trust}
-    made = await colors(cloud, network, tmp_path, tls=tls)
+    made = await colors(cloud, network, tmp_path, {"/keys": str(keys)}, tls=tls)
     appmesh, places = made["appmesh"], made["places"]
-    for name, (namespace, _) in places.items():
-        rules = Redirect(app_ports=() if name == "front" else (8080,))
-        await appmesh.leave(SCOPE, name)
-        node = f"mesh/traffic/virtualNode/{name.rstrip('12')}"
-        await appmesh.join(SCOPE, name, node, namespace, rules, files={"/keys": str(keys)})
 
     async def policy(**tls: Any) -> None:
         client = {"clientPolicy": {"tls": {"validation": trust, **tls}}}
@@ -410,6 +408,58 @@ async def test_mutual_tls(cloud: Cloud, network: Network, tmp_path: Path) -> Non
     await policy(certificate=certificate("front"), validation={**trust, **names})
     await asyncio.sleep(0.2)
     assert not any("200" in what for what in await network.call(places["front"][0], "colors.map.test"))
+
+
+async def test_certificates_of_acm_and_of_the_local_authority(cloud: Cloud, network: Network, tmp_path: Path) -> None:
+    made = await colors(cloud, network, tmp_path)
+    issued = await aws(cloud, "RequestCertificate", service="acm", DomainName="blue.map.test", ValidationMethod="DNS")
+    arn = issued["CertificateArn"]
+    deadline = time.perf_counter() + 10
+    while (await aws(cloud, "DescribeCertificate", service="acm", CertificateArn=arn))["Certificate"][
+        "Status"
+    ] != "ISSUED":
+        assert time.perf_counter() < deadline
+        await asyncio.sleep(0.1)
+    tls = {
+        "mode": "STRICT",
+        "certificate": {"acm": {"certificateArn": arn}},
+        "validation": {
+            "trust": {"sds": {"secretName": "authority"}},
+            "subjectAlternativeNames": {"match": {"exact": ["spiffe://map.test/front"]}},
+        },
+    }
+    found = {"awsCloudMap": {"namespaceName": "map.test", "serviceName": "blue"}}
+    spec = {"listeners": listener(tls=tls), "serviceDiscovery": found}
+    await aws(cloud, "UpdateVirtualNode", **MESH, virtualNodeName="blue", spec=spec)
+    authority = "arn:aws:acm-pca:us-east-1:000000000000:certificate-authority/any"
+
+    async def front(secret: str) -> None:
+        policy = {
+            "certificate": {"sds": {"secretName": secret}},
+            "validation": {"trust": {"acm": {"certificateAuthorityArns": [authority]}}},
+        }
+        backend = {"virtualServiceName": "colors.map.test", "clientPolicy": {"tls": policy}}
+        spec = {"backends": [{"virtualService": backend}]}
+        await aws(cloud, "UpdateVirtualNode", **MESH, virtualNodeName="front", spec=spec)
+
+    await front("spiffe://map.test/front")
+    place = made["places"]["front"][0]
+    deadline = time.perf_counter() + 10
+    while set(found := await network.call(place, "colors.map.test")) - {"200 blue1", "200 blue2"}:
+        assert time.perf_counter() < deadline, found
+    await front("spiffe://map.test/somebody")
+    await asyncio.sleep(0.3)
+    (what,) = await network.call(place, "colors.map.test")
+    assert what.startswith("503")
+    # What cannot be had is said, and what runs goes on.
+    missing = {"file": {"certificateChain": "/nowhere.pem", "privateKey": "/nowhere.key"}}
+    spec["listeners"] = listener(tls={"mode": "STRICT", "certificate": missing})
+    await aws(cloud, "CreateVirtualNode", **MESH, virtualNodeName="lost", spec=spec)
+    namespace, _ = network.add("lost")
+    with pytest.raises(MaterialMissing, match=r"/nowhere\.pem is not there"):
+        await made["appmesh"].join(SCOPE, "lost", "mesh/traffic/virtualNode/lost", namespace, Redirect())
+    assert "cloudlet" not in tables_of(namespace)
+    assert not [child for child in cloud.supervisor.children if child.name == "appmesh-lost"]
 
 
 async def hold(data_dir: str, namespaces: list[str]) -> None:

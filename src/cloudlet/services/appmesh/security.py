@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from cloudlet.mesh.snapshot import Resource
+from cloudlet.mesh.snapshot import Resource, Snapshot
 from cloudlet.mesh.tls import certificate_secret, client_tls, server_tls
 from cloudlet.services.appmesh.world import Found, Proxy, Spec
 
@@ -75,3 +77,22 @@ class Secrets:
         name = f"trust:{where}:{source.get('filename', '')}:{','.join(names)}"
         self.made[name] = {"name": name, "validation_context": context}
         return name
+
+
+def check_files(snapshot: Snapshot) -> None:
+    """Every file that a secret names is there, and keys fit their certificates. Raises MaterialMissing.
+
+    Envoy would refuse the secret without a word, and carry nothing.
+    """
+    for secret in snapshot.secrets.values():
+        certificate = secret.get("tls_certificate", {})
+        sources = [*certificate.values(), secret.get("validation_context", {}).get("trusted_ca", {})]
+        for file in (source["filename"] for source in sources if "filename" in source):
+            if not os.path.isfile(file):
+                raise MaterialMissing(f"the file {file} is not there; give it to the Envoy container with a volume")
+        if "filename" in certificate.get("private_key", {}):
+            chain, key = certificate["certificate_chain"]["filename"], certificate["private_key"]["filename"]
+            try:
+                ssl.create_default_context().load_cert_chain(chain, key)
+            except (ssl.SSLError, OSError) as error:
+                raise MaterialMissing(f"the certificate {chain} and the key {key} do not fit: {error}") from None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cloudlet.control.reconcile import Reconciler, Step
+from cloudlet.errors import AwsError
 from cloudlet.services.appmesh import redirect as redirecting
 from cloudlet.services.appmesh.images import is_envoy_image, resource_of
 from cloudlet.services.appmesh.lines import Lines
@@ -22,6 +23,7 @@ from cloudlet.services.appmesh.looking import Looking
 from cloudlet.services.appmesh.operations import Operations
 from cloudlet.services.appmesh.records import KINDS, MESH, VIRTUAL_GATEWAY, Part, key_of
 from cloudlet.services.appmesh.redirect import Redirect
+from cloudlet.services.appmesh.security import MaterialMissing, check_files
 from cloudlet.services.appmesh.world import Proxy, World, world_of
 from cloudlet.store import Resources
 
@@ -118,6 +120,7 @@ class Sidecars(Operations):
         empty: nothing is redirected. Raises CannotStart with the reason.
         """
         from cloudlet.engines.containers.api import CannotStart
+        from cloudlet.engines.proxies.api import ProxyMissing
 
         try:
             rules = redirecting.redirect_of(proxy.get("properties", ()))
@@ -141,7 +144,9 @@ class Sidecars(Operations):
                 files=files,
                 container=container.name,
             )
-        except (redirecting.CannotRedirect, OSError, RuntimeError) as error:
+        except AwsError as error:
+            raise CannotStart(f"{error.code}: {error.message}") from None
+        except (MaterialMissing, ProxyMissing, redirecting.CannotRedirect, OSError, RuntimeError) as error:
             raise CannotStart(str(error)) from None
         return None
 
@@ -172,7 +177,8 @@ class Sidecars(Operations):
         """Run an Envoy in a network namespace and, with ``redirect``, lead the namespace's traffic through it.
 
         ``resource`` is the path of a node or gateway, ``files`` are folders of its specification on this machine. The
-        Envoy has been told what to carry when this returns. Raises ProxyMissing, CannotRedirect, RuntimeError.
+        Envoy has been told what to carry when this returns. Raises ProxyMissing, CannotRedirect, MaterialMissing, and
+        AwsError where another service says so.
         """
         made = Sidecar(
             *(resource, namespace, redirect, redirect.uid if redirect else 1337, dns, dict(files or {}), container)
@@ -182,7 +188,7 @@ class Sidecars(Operations):
         try:
             await self._run(scope, name, made)
         except BaseException:
-            await self.db.write(lambda tx: self.sidecars.delete(tx, scope, name))
+            await self.leave(scope, name)
             raise
 
     async def leave(self, scope: str, name: str) -> None:
@@ -295,7 +301,9 @@ class Sidecars(Operations):
             files=sidecar.files,
         )
         make = gateway_snapshot if sidecar.is_gateway else node_snapshot
-        await running.envoy.publish(make(world, sidecar.name, found, proxy))
+        snapshot = make(world, sidecar.name, found, proxy)
+        await asyncio.to_thread(check_files, snapshot)
+        await running.envoy.publish(snapshot)
 
     def _world(self, scope: str, mesh: str) -> World | None:
         """The mesh as it is, made once for each of its states."""
