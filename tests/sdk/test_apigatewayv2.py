@@ -71,11 +71,9 @@ def function(cloud: LocalCloud, name: str, source: str, **settings: Any) -> str:
     functions = cloud.client("lambda")
     made = functions.create_function(
         FunctionName=name,
-        Runtime="python3.12",
         Handler="app.handler",
         Role="arn:aws:iam::000000000000:role/any",
-        Code={"ZipFile": archive(source)},
-        **settings,
+        **{"Runtime": "python3.12", "Code": {"ZipFile": archive(source)}, **settings},
     )
     functions.get_waiter("function_active_v2").wait(FunctionName=name)
     return str(made["FunctionArn"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import zipfile
 from typing import Any
 
 import aiohttp
@@ -23,7 +25,9 @@ def handler(event, context):
         boto3.client("sqs").send_message(QueueUrl=os.environ["GONE"], MessageBody=json.dumps(told))
         return {"statusCode": 200}
     if told["routeKey"] == "shout":
-        url = "http://%s/%s" % (told["domainName"], told["stage"])
+        url = "https://%s/%s" % (told["domainName"], told["stage"])
+        if json.loads(event["body"]).get("by") == "aws":
+            url = "https://%s.execute-api.us-east-1.amazonaws.com/%s" % (told["apiId"], told["stage"])
         manage = boto3.client("apigatewaymanagementapi", endpoint_url=url)
         body = json.loads(event["body"])
         manage.post_to_connection(ConnectionId=told["connectionId"], Data=body["text"].upper().encode())
@@ -74,6 +78,8 @@ def test_messages_go_both_ways(cloud: LocalCloud) -> None:
                 await socket.send_json({"action": "quiet"})
                 await socket.send_json({"action": "shout", "text": "hello"})
                 assert await socket.receive_str(timeout=10) == "HELLO"
+                await socket.send_json({"action": "shout", "text": "you", "by": "aws"})
+                assert await socket.receive_str(timeout=10) == "YOU"
                 await socket.send_json({"action": "fail"})
                 told = json.loads(await socket.receive_str(timeout=10))
                 assert told["message"] == "Internal server error"
@@ -183,3 +189,51 @@ def test_a_request_for_another_protocol_is_answered_as_it_is(cloud: LocalCloud) 
         for _ in range(2):
             connection.sendall(ask.encode())
             assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+NODE = """
+const https = require("https");
+const scope = process.env.AWS_ACCESS_KEY_ID + "/20260101/us-east-1/execute-api/aws4_request";
+const headers = { authorization: `AWS4-HMAC-SHA256 Credential=${scope}, SignedHeaders=host, Signature=0` };
+function post(url, text) {
+  return new Promise((resolve, reject) => {
+    const asked = https.request(url, { method: "POST", headers }, (answer) => resolve(answer.resume().statusCode));
+    asked.on("error", reject);
+    asked.end(text);
+  });
+}
+exports.handler = async (event) => {
+  const { domainName, stage, connectionId, apiId } = event.requestContext;
+  const where = `/${stage}/@connections/${encodeURIComponent(connectionId)}`;
+  const aws = `https://${apiId}.execute-api.us-east-1.amazonaws.com${where}`;
+  await post(`https://${domainName}${where}`, "one");
+  await post(new URL(aws), "two");
+  await fetch(`https://${domainName}${where}`, { method: "POST", headers, body: "three" });
+  await fetch(aws, { method: "POST", headers, body: "four" });
+  return { statusCode: 200 };
+};
+"""
+
+
+def test_node_sends_to_connections(cloud: LocalCloud) -> None:
+    """At https, as AWS's examples do it."""
+    api = cloud.client("apigatewayv2")
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as writer:
+        writer.writestr("app.js", NODE)
+    arn = function(cloud, "node", "", Runtime="nodejs22.x", Code={"ZipFile": file.getvalue()}, Timeout=10)
+    made = api.create_api(Name="n", ProtocolType="WEBSOCKET", RouteSelectionExpression="$request.body.action")
+    uri = f"arn:aws:apigateway:us-east-1:lambda:path/2015-03-31/functions/{arn}/invocations"
+    integration = api.create_integration(ApiId=made["ApiId"], IntegrationType="AWS_PROXY", IntegrationUri=uri)
+    target = f"integrations/{integration['IntegrationId']}"
+    api.create_route(ApiId=made["ApiId"], RouteKey="$default", Target=target)
+    api.create_stage(ApiId=made["ApiId"], StageName="prod", AutoDeploy=True)
+
+    async def talk() -> list[str]:
+        async with aiohttp.ClientSession() as session:
+            door = f"{cloud.endpoint}/_cloudlet/execute-api/{made['ApiId']}/prod"
+            async with session.ws_connect(door) as socket:
+                await socket.send_str("go")
+                return [await socket.receive_str(timeout=10) for _ in range(4)]
+
+    assert asyncio.run(talk()) == ["one", "two", "three", "four"]

@@ -6,26 +6,55 @@ import https from "node:https";
 import Module, { createRequire, syncBuiltinESMExports } from "node:module";
 import path from "node:path";
 import { PassThrough } from "node:stream";
-import { pathToFileURL } from "node:url";
+import { pathToFileURL, urlToHttpOptions } from "node:url";
 import { format } from "node:util";
 
 const [host, port] = process.env.AWS_LAMBDA_RUNTIME_API.split(":");
 const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
 const STREAMING = Symbol.for("aws.lambda.runtime.handler.streaming");
 
-// CDK's and npm's cfn-response answer at https and port 443, whatever the ResponseURL says: that answer is ours.
+// Cloudlet answers without TLS: what a function asks of it over https, or of an API by AWS's name, is asked without.
 const endpoint = new URL(process.env.AWS_ENDPOINT_URL || "none:");
+const AWS_NAME = /\.(execute-api\.[a-z0-9-]+\.amazonaws\.com|lambda-url\.[a-z0-9-]+\.on\.aws)$/;
 const secure = https.request;
-https.request = function request(options, ...rest) {
-  const isOurs =
-    endpoint.protocol === "http:" &&
-    (options?.hostname || options?.host) === endpoint.hostname &&
-    (!options.port || Number(options.port) === 443) &&
-    options.path?.startsWith("/_cloudlet/cloudformation/");
-  if (!isOurs) return secure.call(this, options, ...rest);
-  return http.request({ ...options, protocol: "http:", agent: undefined, port: endpoint.port || 80 }, ...rest);
+https.request = function request(first, ...rest) {
+  const isUrl = typeof first === "string" || first instanceof URL;
+  let options = isUrl ? urlToHttpOptions(new URL(first)) : first;
+  const hasMore = isUrl && rest[0] && typeof rest[0] === "object";
+  if (hasMore) options = { ...options, ...rest[0] };
+  const host = options?.hostname || options?.host || "";
+  const port = Number(options?.port) || 443;
+  if (!isOurs(host, port, options?.path || "/")) return secure.call(this, first, ...rest);
+  const headers = { host: port === 443 ? host : `${host}:${port}`, ...options.headers };
+  const there = { protocol: "http:", agent: undefined, host: endpoint.hostname, hostname: endpoint.hostname };
+  const plain = { ...options, ...there, port: endpoint.port || 80, headers };
+  return http.request(plain, ...rest.slice(hasMore ? 1 : 0));
+};
+https.get = function get(...given) {
+  const asked = https.request(...given);
+  asked.end();
+  return asked;
 };
 syncBuiltinESMExports();
+
+const fetched = globalThis.fetch;
+globalThis.fetch = function fetch(input, ...rest) {
+  const url = typeof input === "string" && URL.canParse(input) ? new URL(input) : input;
+  if (url?.protocol !== "https:" || !isOurs(url.hostname, Number(url.port) || 443, url.pathname)) {
+    return fetched.call(this, input, ...rest);
+  }
+  const [label, door] = url.hostname.split(".");
+  const where = AWS_NAME.test(url.hostname) ? `${endpoint.origin}/_cloudlet/${door}/${label}` : `http://${url.host}`;
+  return fetched.call(this, where + url.pathname + url.search, ...rest);
+};
+
+function isOurs(host, port, where) {
+  if (endpoint.protocol !== "http:") return false;
+  if (AWS_NAME.test(host)) return true;
+  if (host !== endpoint.hostname && !host.endsWith(".localhost")) return false;
+  // CDK's and npm's cfn-response answer at port 443, whatever the ResponseURL says.
+  return port === Number(endpoint.port || 80) || (port === 443 && where.startsWith("/_cloudlet/cloudformation/"));
+}
 
 // Lambda brings AWS's SDK. Here each of its packages is installed when a function first asks for it.
 const resolve = Module._resolveFilename;
