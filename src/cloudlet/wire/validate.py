@@ -264,7 +264,7 @@ def refusal(
 def _code(declared: set[str], protocol: str) -> str:
     if protocol == "query":
         return "ValidationError"
-    for code in ("ValidationException", "InvalidParameterException", "BadRequestException"):
+    for code in ("ValidationException", "InvalidParameterException", "BadRequestException", "InvalidInput"):
         if code in declared:
             return code
     return "ValidationException"
