@@ -181,7 +181,7 @@ class Namespaces(Base):
         return resources, record.value
 
     def _shown(self, call: Call, namespace: Namespace) -> Output:
-        properties: Output = {"HttpProperties": {"HttpName": namespace.name}}
+        properties: Output = {"DnsProperties": {}, "HttpProperties": {"HttpName": namespace.name}}
         if namespace.type != "HTTP":
             properties["DnsProperties"] = {"HostedZoneId": namespace.zone, "SOA": {"TTL": namespace.ttl}}
         services = [record for record in self._services.list(call.scope) if record.value.namespace == namespace.id]
