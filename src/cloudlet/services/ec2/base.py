@@ -102,7 +102,7 @@ def new_tags(call: Call, input: Input, kind: Kind) -> dict[str, str]:
         if not specification.get("ResourceType"):
             raise AwsError("InvalidParameter", "Tag specification resource type must have a value")
         if (type := specification["ResourceType"]) != kind.resource_type:
-            raise invalid(f"'{type}' is not a valid taggable resource type for this operation.")
+            raise AwsError("InvalidParameter", f"'{type}' is not a valid taggable resource type for this operation.")
         if not specification.get("Tags"):
             raise AwsError("InvalidParameter", "Tag specification must have at least one tag")
         tags |= {tag["Key"]: tag.get("Value", "") for tag in specification["Tags"]}

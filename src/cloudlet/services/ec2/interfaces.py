@@ -14,8 +14,6 @@ from cloudlet.services.ec2.kinds import ELASTIC_IP, INTERFACE, SECURITY_GROUP, S
 from cloudlet.services.ec2.records import Item
 from cloudlet.services.ec2.world import World, invalid, new_id, shown_tags
 
-_ATTRIBUTES = ("description", "groupSet", "sourceDestCheck", "attachment")
-
 
 class Interfaces(Base):
     """Operations on network interfaces."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Iterator
 from typing import Any
@@ -119,8 +118,3 @@ def missing(parameter: str) -> AwsError:
 def in_use(message: str) -> AwsError:
     """Something else needs what is to be deleted."""
     return AwsError("DependencyViolation", message)
-
-
-def kebab(name: str) -> str:
-    """``VpcEndpoint`` as ``vpc-endpoint``."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
