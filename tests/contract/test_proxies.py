@@ -141,6 +141,37 @@ async def test_its_folder_may_be_deep(tmp_path: Path) -> None:
         await supervisor.stop_all()
 
 
+async def test_a_route_moves_to_a_new_cluster_without_a_gap(tmp_path: Path, upstream: int) -> None:
+    supervisor, port = Supervisor(new_cloud_id()), free_port()
+    proxy = Envoy(supervisor, tmp_path, "front")
+    await proxy.start()
+    statuses: list[int] = []
+
+    async def drive() -> None:
+        while True:
+            statuses.append(await asyncio.to_thread(status_of, port, "/x"))
+
+    try:
+        await proxy.publish(snapshot(port, upstream))
+        await seen(port, "/x", 299)
+        driver = asyncio.create_task(drive())
+        for number in range(5):
+            moved = snapshot(port, upstream)
+            name = f"upstream-{number}"
+            moved.clusters[name] = {**moved.clusters.pop("upstream"), "name": name}
+            check = {"interval": "5s", "timeout": "1s", "healthy_threshold": 2, "unhealthy_threshold": 2}
+            moved.clusters[name]["health_checks"] = [{**check, "tcp_health_check": {}}]
+            moved.endpoints[name] = {**moved.endpoints.pop("upstream"), "cluster_name": name}
+            moved.routes["routes"]["virtual_hosts"][0]["routes"][1]["route"]["cluster"] = name
+            await proxy.publish(moved)
+            await asyncio.sleep(0.05)
+        driver.cancel()
+        assert set(statuses) == {299}
+        assert {endpoint.cluster for endpoint in await proxy.endpoints()} == {"upstream-4"}
+    finally:
+        await supervisor.stop_all()
+
+
 async def test_it_outlives_the_control_plane_and_is_adopted(tmp_path: Path, upstream: int) -> None:
     cloud, port = new_cloud_id(), free_port()
     first = Supervisor(cloud)

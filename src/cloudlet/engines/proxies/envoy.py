@@ -1,5 +1,7 @@
 """Envoy, run as it is and programmed over its filesystem xDS: a file for each kind of resource, renamed into place.
 
+Make before break: what is named is there before what names it, and goes after it.
+
 A rename is seen by Envoy within a millisecond or two, needs no connection that could break, and is still there when
 either side is killed: an Envoy that starts again, or a control plane that does, finds what was published last.
 """
@@ -7,6 +9,7 @@ either side is killed: an Envoy that starts again, or a control plane that does,
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.metadata
 import os
 import re
@@ -33,9 +36,8 @@ _SINGLE = {
     "endpoints": _TYPE.format("config.endpoint.v3.ClusterLoadAssignment"),
     "routes": _TYPE.format("config.route.v3.RouteConfiguration"),
 }
-# Make before break: what is named must be there before what names it.
-_ORDER = ("secrets", "endpoints", "clusters", "routes", "listeners")
 _READY_SECONDS = 10.0
+_WARM_SECONDS = 1.0
 
 
 def binary() -> str:
@@ -84,6 +86,7 @@ class Envoy:
         self._on_end = on_end
         self._written: dict[Path, bytes] = {}
         self._stopping = False
+        self._publishing = asyncio.Lock()
 
     @property
     def admin_socket(self) -> Path:
@@ -114,7 +117,39 @@ class Envoy:
 
     async def publish(self, snapshot: Snapshot) -> None:
         snapshot.check()
-        await asyncio.to_thread(self._write, snapshot)
+        async with self._publishing:
+            wanted = self._complete("clusters", snapshot.clusters)
+            before = await asyncio.to_thread(self._carried, "clusters")
+            carries = bool(await asyncio.to_thread(self._carried, "listeners"))
+            await asyncio.to_thread(self._write, snapshot, ("secrets", "endpoints"))
+            await asyncio.to_thread(self._put_kind, "clusters", {**before, **wanted})
+            if carries and wanted.keys() - before.keys():
+                await self._warmed()
+            await asyncio.to_thread(self._write, snapshot, ("routes", "listeners"))
+            if before.keys() - wanted.keys():
+                if carries:
+                    await self._taken_up()
+                await asyncio.to_thread(self._put_kind, "clusters", wanted)
+            await asyncio.to_thread(self._sweep, snapshot)
+
+    async def _warmed(self) -> None:
+        """Wait, but not for long, until new clusters have had their first health checks: a route to one that has not
+        is a route to nowhere."""
+        await self._taken_up()
+        name = "cluster_manager.warming_clusters"
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError, TimeoutError):
+            async with asyncio.timeout(_WARM_SECONDS):
+                while True:
+                    if not (await self.stats(f"^{name}$")).get(name):
+                        return
+                    await asyncio.sleep(0.005)
+
+    async def _taken_up(self) -> None:
+        """Wait until files that were renamed before have been read: Envoy's main thread does that and answers this,
+        and the second question comes after everything that waited beside the first."""
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            for _ in range(2):
+                await self.admin("/ready")
 
     async def endpoints(self) -> list[Endpoint]:
         document = msgspec.json.decode(await self.admin("/clusters?format=json"))
@@ -206,23 +241,39 @@ class Envoy:
     def _source(self, file: str) -> Resource:
         return {"path_config_source": {"path": str(self._folder / file)}, "resource_api_version": "V3"}
 
-    def _write(self, snapshot: Snapshot) -> None:
-        for kind in _ORDER:
+    def _write(self, snapshot: Snapshot, kinds: Sequence[str]) -> None:
+        for kind in kinds:
             resources: dict[str, Resource] = getattr(snapshot, kind)
             if kind in _KINDS:
-                self._put(
-                    self._folder / f"{kind}.json",
-                    [{"@type": _KINDS[kind], **self._with_sources(resources[name])} for name in sorted(resources)],
-                )
+                self._put_kind(kind, self._complete(kind, resources))
             else:
                 for name, resource in resources.items():
                     self._put(self._file(kind, name), [{"@type": _SINGLE[kind], **resource}])
+
+    def _sweep(self, snapshot: Snapshot) -> None:
+        """Delete the files of what is there no more."""
         wanted = {self._file(kind, name) for kind in _SINGLE for name in getattr(snapshot, kind)}
         for kind in _SINGLE:
             for file in (self._folder / kind).glob("*.json"):
                 if file not in wanted:
                     file.unlink()
                     self._written.pop(file, None)
+
+    def _complete(self, kind: str, resources: Mapping[str, Resource]) -> dict[str, Resource]:
+        """Resources as they are written into the file of their kind."""
+        return {name: {"@type": _KINDS[kind], **self._with_sources(one)} for name, one in resources.items()}
+
+    def _carried(self, kind: str) -> dict[str, Resource]:
+        """The resources that are in the file of a kind, perhaps since an earlier run."""
+        file = self._folder / f"{kind}.json"
+        if not file.is_file():
+            return {}
+        return {
+            one["name"]: one for one in msgspec.json.decode(self._written.get(file) or file.read_bytes())["resources"]
+        }
+
+    def _put_kind(self, kind: str, resources: Mapping[str, Resource]) -> None:
+        self._put(self._folder / f"{kind}.json", [resources[name] for name in sorted(resources)])
 
     def _with_sources(self, resource: Any) -> Any:
         """A resource in which every name of another is followed by the file that it is in."""
