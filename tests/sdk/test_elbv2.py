@@ -43,6 +43,8 @@ class Server:
 
             def do_GET(self) -> None:
                 status = server.healthy if self.path == "/health" else 200
+                if self.path.startswith("/slow"):
+                    time.sleep(1)
                 body = json.dumps(
                     {"name": server.name, "path": self.path, "headers": {k.lower(): v for k, v in self.headers.items()}}
                 ).encode()

@@ -464,3 +464,39 @@ def test_http2_on_both_sides(cloud: LocalCloud, elb: Any, servers: Callable[[str
     outer = Front(cloud, forward(made["TargetGroupArn"]), "outer")
     healthy(cloud, made["TargetGroupArn"], 1)
     assert outer.get().body == b"inner"
+
+
+def test_changes_under_traffic_lose_nothing(cloud: LocalCloud, elb: Any, servers: Callable[[str], Server]) -> None:
+    blue, green = group(cloud, "blue", servers("blue")), group(cloud, "green", servers("green"))
+    front = Front(cloud, forward(blue))
+    healthy(cloud, blue, 1)
+    outcomes: list[tuple[int, str]] = []
+    over = threading.Event()
+
+    def drive() -> None:
+        while not over.is_set():
+            answer = front.get()
+            outcomes.append((answer.status, answer.json["name"] if answer.status == 200 else answer.body.decode()))
+
+    slow: list[int] = []
+    drivers = [threading.Thread(target=drive) for _ in range(4)]
+    drivers.append(threading.Thread(target=lambda: slow.append(front.get("/slow").status)))
+    for driver in drivers:
+        driver.start()
+    time.sleep(0.3)
+    # Green has never been in use: it is switched to at once, and blue finishes what it was asked.
+    elb.modify_listener(ListenerArn=front.listener, DefaultActions=forward(green))
+    target = {"Id": "127.0.0.1"}
+    targets = elb.describe_target_health(TargetGroupArn=blue)["TargetHealthDescriptions"]
+    elb.deregister_targets(TargetGroupArn=blue, Targets=[{**target, "Port": targets[0]["Target"]["Port"]}])
+    eventually(lambda: outcomes[-1][1] == "green")
+    for _ in range(5):
+        extra = group(cloud, f"extra-{_}", servers("green"))
+        elb.modify_listener(ListenerArn=front.listener, DefaultActions=forward(extra))
+        time.sleep(0.1)
+    over.set()
+    for driver in drivers:
+        driver.join()
+    assert {outcome for outcome in outcomes if outcome[0] != 200} == set()
+    assert {name for _, name in outcomes} == {"blue", "green"}
+    assert slow == [200]
