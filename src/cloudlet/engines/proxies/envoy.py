@@ -212,8 +212,15 @@ class Envoy:
                 except (OSError, asyncio.IncompleteReadError):
                     pass
                 await asyncio.sleep(0.01)
-        log = self._folder / "log"
-        raise RuntimeError(f"Envoy did not start: {log.read_text()[-1000:] if log.is_file() else 'no log'}")
+        file = self._folder / "log"
+        log = file.read_text() if file.is_file() else "no log"
+        if "inotify_fd_ >= 0" in log:
+            # It watches a file for each of its resources; all Envoys of one user share what the system allows.
+            raise RuntimeError(
+                "Envoy did not start: this machine allows too few inotify instances for so many Envoys; "
+                "allow more with: sysctl -w fs.inotify.max_user_instances=8192"
+            )
+        raise RuntimeError(f"Envoy did not start: {log[-1000:]}")
 
     # Files
 
