@@ -355,6 +355,13 @@ async def test_a_gateway_and_what_is_not_in_the_mesh(cloud: Cloud, network: Netw
     await asyncio.sleep(0.1)
     assert await network.call(outside, address, "/echo/2") == {f"200 green /echo/2 {address}:8080": 1}
 
+    # Envoy's admin interface is where App Mesh's image has it.
+    ask = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9901/ready').read().decode())"
+    inside = await asyncio.create_subprocess_exec(
+        *("nsenter", f"--net={namespace}", sys.executable, "-c", ask), stdout=subprocess.PIPE
+    )
+    assert (await inside.communicate())[0].strip() == b"LIVE"
+
     # The mesh's filter, there and back.
     front, blue = made["places"]["front"][0], made["places"]["blue2"][1]
     assert await network.call(front, blue) == {"404 ": 1}

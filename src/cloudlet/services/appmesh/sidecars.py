@@ -46,6 +46,7 @@ class Sidecar(msgspec.Struct, frozen=True):
     dns: tuple[str, int] | None = None
     files: dict[str, str] = {}
     container: str = ""  # whose lines its own are, in the task's log
+    admin_port: int = 9901
 
     @property
     def mesh(self) -> str:
@@ -124,8 +125,9 @@ class Sidecars(Operations):
 
         try:
             rules = redirecting.redirect_of(proxy.get("properties", ()))
+            admin_port = int(container.environment.get("ENVOY_ADMIN_ACCESS_PORT", 9901))
         except ValueError as error:
-            raise CannotStart(f"proxyConfiguration: {error}") from None
+            raise CannotStart(f"The proxy's configuration: {error}") from None
         if not pod.namespace:
             raise CannotStart("App Mesh needs tasks with a network namespace of their own, which this engine has not")
         resource = resource_of(container.environment)
@@ -143,6 +145,7 @@ class Sidecars(Operations):
                 dns=dns,
                 files=files,
                 container=container.name,
+                admin_port=admin_port,
             )
         except AwsError as error:
             raise CannotStart(f"{error.code}: {error.message}") from None
@@ -173,6 +176,7 @@ class Sidecars(Operations):
         dns: tuple[str, int] | None = None,
         files: Mapping[str, str] | None = None,
         container: str = "",
+        admin_port: int = 9901,
     ) -> None:
         """Run an Envoy in a network namespace and, with ``redirect``, lead the namespace's traffic through it.
 
@@ -181,7 +185,8 @@ class Sidecars(Operations):
         AwsError where another service says so.
         """
         made = Sidecar(
-            *(resource, namespace, redirect, redirect.uid if redirect else 1337, dns, dict(files or {}), container)
+            *(resource, namespace, redirect, redirect.uid if redirect else 1337, dns, dict(files or {}), container),
+            admin_port,
         )
         await self.db.write(lambda tx: self.sidecars.put(tx, scope, name, made))
         self._begin()
@@ -298,6 +303,7 @@ class Sidecars(Operations):
         proxy = Proxy(
             *(ports.ingress_port, ports.egress_port, sidecar.dns),
             stdout=str(self._folder_of(running) / "lines"),
+            admin=(sidecar.admin_port, str(running.envoy.admin_socket)) if sidecar.namespace else None,
             files=sidecar.files,
         )
         make = gateway_snapshot if sidecar.is_gateway else node_snapshot

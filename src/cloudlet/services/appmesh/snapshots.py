@@ -28,6 +28,7 @@ def node_snapshot(world: World, node: str, found: Found, proxy: Proxy) -> Snapsh
         outlet for service, policy in backend_policies(spec).items() for outlet in egress.outlets(service, policy)
     ]
     _outbound(world, outlets, proxy, logs, into)
+    _admin(proxy, into)
     into.secrets.update(secrets.made)
     return into
 
@@ -39,6 +40,7 @@ def gateway_snapshot(world: World, gateway: str, found: Found, proxy: Proxy) -> 
     default = spec.get("backendDefaults", {}).get("clientPolicy", {})
     egress = Egress(world, proxy, secrets, into, default)
     gateway_side(world, gateway, egress, access_logs(spec, proxy), into)
+    _admin(proxy, into)
     into.secrets.update(secrets.made)
     return into
 
@@ -108,6 +110,23 @@ def _outbound(world: World, outlets: Sequence[Outlet], proxy: Proxy, logs: Seque
         chains.append(filter_chain([tcp_proxy("egress", {f"cds_egress_{world.name}_drop": 1})]))
     name = f"lds_egress_0.0.0.0_{proxy.egress_port}"
     into.listeners[name] = listener(name, "0.0.0.0", proxy.egress_port, chains, **more)
+
+
+def _admin(proxy: Proxy, into: Snapshot) -> None:
+    """Envoy's admin interface on a port of the task, where App Mesh's own image has it."""
+    if proxy.admin is None:
+        return
+    port, socket = proxy.admin
+    address = {"endpoint": {"address": {"pipe": {"path": socket}}}}
+    into.clusters["admin"] = {
+        **_nowhere("admin"),
+        "load_assignment": {"cluster_name": "admin", "endpoints": [{"lb_endpoints": [address]}]},
+    }
+    everything = {"match": {"prefix": "/"}, "route": {"cluster": "admin", "timeout": "0s"}}
+    into.routes["admin"] = route_configuration("admin", [virtual_host("admin", ["*"], [everything])])
+    into.listeners["admin"] = listener(
+        "admin", "0.0.0.0", port, [filter_chain([http_manager("admin", routes="admin")])]
+    )
 
 
 def _nowhere(name: str) -> Resource:

@@ -53,6 +53,7 @@ class Proxy:
     egress_port: int = 15001
     dns: tuple[str, int] | None = None  # address and port of the DNS server; None: as this machine has it
     stdout: str = "/dev/stdout"  # where lines for /dev/stdout go
+    admin: tuple[int, str] | None = None  # a port of the task that answers as Envoy's admin socket of that path does
     files: Mapping[str, str] = field(default_factory=dict)  # folders of the Envoy container -> folders of this machine
 
     def file(self, path: str) -> str:
