@@ -89,6 +89,10 @@ class Simulated:
     async def load_image(self, folder: Path, reference: str) -> None:
         raise NotImplementedError
 
+    async def clear(self) -> None:
+        self.pods.clear()
+        self.containers.clear()
+
     async def stop_engine(self) -> None:
         pass
 

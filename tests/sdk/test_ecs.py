@@ -305,3 +305,49 @@ def test_definitions_are_checked_as_on_aws(cloud: LocalCloud, root: str) -> None
         ecs.run_task(cluster="c", taskDefinition="f", launchType="FARGATE")
     with pytest.raises(ClientError, match="Cluster not found"):
         ecs.run_task(cluster="nobodys", taskDefinition="f")
+
+
+def test_tasks_find_a_service_by_its_name(cloud: LocalCloud, root: str, request: pytest.FixtureRequest) -> None:
+    if "processes" in request.node.name:
+        pytest.skip("processes share this machine's network and its names")
+    ecs, discovery, logs = (cloud.client(name) for name in ("ecs", "servicediscovery", "logs"))
+    ecs.create_cluster(clusterName="c")
+    discovery.create_private_dns_namespace(Name="shop.test", Vpc="vpc-1")
+    namespace = wait_for(lambda: discovery.list_namespaces()["Namespaces"])[0]["Id"]
+    records = {"DnsRecords": [{"Type": "A", "TTL": 5}]}
+    found = discovery.create_service(Name="web", NamespaceId=namespace, DnsConfig=records)["Service"]
+    ecs.create_service(
+        cluster="c",
+        serviceName="web",
+        taskDefinition=register(ecs, root, "httpd", "-f", "-p", "8080", "-h", "/www"),
+        desiredCount=2,
+        launchType="FARGATE",
+        networkConfiguration=NETWORK,
+        serviceRegistries=[{"registryArn": found["Arn"]}],
+    )
+    ecs.get_waiter("services_stable").wait(cluster="c", services=["web"], WaiterConfig={"Delay": 1, "MaxAttempts": 30})
+    assert len(discovery.list_instances(ServiceId=found["Id"])["Instances"]) == 2
+    log = {
+        "logDriver": "awslogs",
+        "options": {"awslogs-group": "/a", "awslogs-region": "us-east-1", "awslogs-create-group": "true"},
+    }
+    client = register(
+        ecs,
+        root,
+        "wget",
+        "-q",
+        "-O",
+        "-",
+        "http://web.shop.test:8080/",
+        family="client",
+        container={"logConfiguration": log},
+    )
+    assert stopped(ecs, run(ecs, client))["containers"][0]["exitCode"] == 0
+    stream = logs.describe_log_streams(logGroupName="/a")["logStreams"][0]["logStreamName"]
+    assert logs.get_log_events(logGroupName="/a", logStreamName=stream)["events"][0]["message"] == "hello"
+
+    ecs.update_service(cluster="c", service="web", desiredCount=0)
+    wait_for(lambda: not discovery.list_instances(ServiceId=found["Id"])["Instances"])
+    usage = cloud.control("usage")["tasks"]
+    assert len(usage) == 3
+    assert all(one["vcpu_seconds"] == one["seconds"] / 4 for one in usage)

@@ -54,7 +54,6 @@ class Keeping(Balancing):
         self.abilities: Abilities
         self.runners: dict[str, Runner] = {}
         self.keys: dict[str, tuple[str, str]] = {}  # of a task's metadata -> its scope and its name in the store
-        self._answering: set[str] = set()
         self._engine: asyncio.Future[Engine] | None = None
         self._running: Engine | None = None
         self._dirty: dict[tuple[str, str], None] = {}
@@ -85,8 +84,10 @@ class Keeping(Balancing):
         if self._running is not None:
             # What ends with us is not recorded as ended: the next run finds it gone, and replaces it.
             engine = self._running
-            pods = {task.value.id for task in self.tasks.all() if task.value.status != "STOPPED"}
-            await asyncio.gather(*(engine.remove_pod(pod) for pod in pods), return_exceptions=True)
+            try:
+                await engine.clear()
+            except Exception:
+                log.exception("containers could not be removed")
             await self.shipping.flush()
             await engine.stop_engine()
         await super().stop()
@@ -120,27 +121,18 @@ class Keeping(Balancing):
             runner.ended(state.name.removeprefix(f"{state.pod}-"), state)
 
     async def name_servers(self) -> tuple[str, ...]:
-        """The DNS servers of tasks, where Route 53 has one that they reach; else the engine's own."""
-        address = self.abilities.host_address
-        if not address or address.startswith("127."):
+        """The DNS servers of tasks: Route 53's, where tasks reach it; else the engine's own."""
+        if self.abilities.host_address in ("", "127.0.0.1"):
             return ()
+        # One of the addresses that pods reach as they are, and that no other cloud of this machine uses.
+        high, low = divmod(self.relay.port, 256)
+        address = f"127.127.{high}.{low}"
         try:
             route53: Any = await self.cloud.service("route53")
-            _, port = await route53.dns_address()
+            return (address,) if await route53.listen_on(address) == _DNS else ()
         except (AwsError, OSError) as error:
             log.warning("tasks do not resolve names through Route 53: %s", error)
             return ()
-        return (address,) if port == _DNS else ()
-
-    async def answer_names(self, address: str) -> None:
-        """Have Route 53 answer on the pods' gateway, which is there once there is a pod."""
-        if address not in self._answering:
-            route53: Any = await self.cloud.service("route53")
-            try:
-                await route53.listen_on(address)
-                self._answering.add(address)
-            except OSError as error:
-                log.warning("tasks do not resolve names through Route 53: %s", error)
 
     # Tasks
 

@@ -28,6 +28,9 @@ class Reporting(Metadata):
     def task_changed(self, scope: str, task: Task) -> None:
         super().task_changed(scope, task)
         if task.status == "RUNNING":
+            for one in task.containers:
+                name = preparing.container_name(task, one.name)
+                self._measured.setdefault(name, (self.clock.now() - self.clock.offset, 0.0))
             self._keep_measuring(scope)
 
     def usage(self, account: str, region: str) -> list[dict[str, Any]]:
@@ -84,7 +87,8 @@ class Reporting(Metadata):
             return []
         names = [preparing.container_name(task, one.name) for _, task in running for one in task.containers]
         usage = await self._running.usage(names)
-        now = self.clock.now()
+        # CPU time passes by this machine's clock, wherever ours has been moved.
+        now = self.clock.now() - self.clock.offset
         groups: dict[tuple[str, str, str], list[tuple[Task, float, float]]] = {}
         for scope, task in running:
             cpu, memory = self._share(scope, task, usage, now)
@@ -113,7 +117,7 @@ class Reporting(Metadata):
         for one in task.containers:
             name = preparing.container_name(task, one.name)
             if (found := usage.get(name)) is not None:
-                when, before = self._measured.get(name, (task.started or now, 0.0))
+                when, before = self._measured.get(name, (task.started - self.clock.offset, 0.0))
                 cpu += max(0.0, found.cpu_seconds - before) / max(1.0, now - when)
                 used += found.memory / 1024 / 1024
         return 100 * cpu / (cpus or 1.0), 100 * used / megabytes if megabytes else 0.0

@@ -89,8 +89,6 @@ class Runner:
         dns = await self._keeper.name_servers()
         pod = await engine.create_pod(preparing.pod_of(self._scope, self.task, definition, own_addresses, dns))
         self._pod = pod
-        for address in dns:
-            await self._keeper.answer_names(address)
         await self._change(
             status="PENDING" if self.task.status == "PROVISIONING" else self.task.status,
             address=pod.address,

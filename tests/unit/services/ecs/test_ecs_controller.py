@@ -1,0 +1,89 @@
+"""Plans of services: what is started and stopped, within the bounds of healthy per cent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from cloudlet.services.ecs import controller
+from cloudlet.services.ecs.records import Deployment, Service, Task
+
+
+def service(desired: int, least: int = 100, most: int = 200, **more: Any) -> Service:
+    settings = {"minimumHealthyPercent": least, "maximumPercent": most}
+    members = {
+        "serviceName": "s",
+        "schedulingStrategy": "REPLICA",
+        "deploymentController": {"type": "ECS"},
+        "deploymentConfiguration": {**settings, **more},
+    }
+    return Service(members, 0.0, desired, deployments=(Deployment("new", "PRIMARY", "web:2", 0.0, 0.0),))
+
+
+def tasks(count: int, deployment: str = "new", ready: bool = True, **more: Any) -> list[Task]:
+    status = "RUNNING" if ready else "PENDING"
+    return [
+        msgspec.structs.replace(
+            Task(f"{deployment}{number}", "c", "web", {}, 0.0, ()),
+            **{"service": "s", "deployment": deployment, "ready": ready, "was_ready": ready, "status": status, **more},
+        )
+        for number in range(count)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "new", "ready_new", "old", "starts", "stops"),
+    [
+        ((100, 200), 0, 0, 4, 4, 0),  # all new ones first
+        ((100, 200), 4, 2, 4, 0, 2),  # as many old ones go as new ones are ready
+        ((100, 200), 4, 4, 4, 0, 4),
+        ((50, 100), 0, 0, 4, 2, 2),  # no room above: half goes to make it
+        ((50, 100), 2, 0, 2, 0, 0),  # the other half waits
+        ((50, 100), 2, 2, 2, 2, 2),
+        ((0, 100), 0, 0, 4, 4, 4),  # all at once
+        ((100, 150), 0, 0, 4, 2, 0),
+    ],
+)
+def test_a_deployment_rolls_within_its_bounds(
+    bounds: tuple[int, int], new: int, ready_new: int, old: int, starts: int, stops: int
+) -> None:
+    there = tasks(new, ready=False)[ready_new:] + tasks(ready_new) + tasks(old, "old")
+    plan = controller.plan(service(4, *bounds), there, 100.0)
+    assert sum(count for _, count in plan.start) == starts
+    assert len(plan.stop) == stops
+    assert all(task.deployment == "old" for task, _ in plan.stop)
+
+
+def test_a_deployment_is_done_once_and_then_nothing_is_left_to_do() -> None:
+    plan = controller.plan(service(2), tasks(2), 100.0)
+    assert [event for event in plan.events if "steady state" in event]
+    assert plan.service.deployments[0].rollout == "COMPLETED"
+    again = controller.plan(plan.service, tasks(2), 101.0)
+    assert again.is_empty
+
+
+def test_failures_pause_and_then_trip_the_breaker() -> None:
+    made = service(2, deploymentCircuitBreaker={"enable": True, "rollback": False})
+    failed = tasks(2, ready=False, status="STOPPED", desired="STOPPED", stop_code="TaskFailedToStart")
+    plan = controller.plan(made, failed, 100.0)
+    assert plan.service.deployments[0].failed_tasks == 2
+    assert not plan.start
+    assert plan.wake == 101.0
+    counted = [msgspec.structs.replace(task, counted=True) for task in failed]
+    third = msgspec.structs.replace(failed[0], id="third")
+    plan = controller.plan(plan.service, [*counted, third], 102.0)
+    assert plan.service.deployments[0].rollout == "FAILED"
+    assert not plan.start
+
+
+def test_a_protected_task_is_not_scaled_in_and_an_unhealthy_one_is_replaced() -> None:
+    there = tasks(3)
+    there[0] = msgspec.structs.replace(there[0], protected_until=200.0)
+    plan = controller.plan(service(1), there, 100.0)
+    assert sorted(task.id for task, _ in plan.stop) == ["new1", "new2"]
+    sick = [msgspec.structs.replace(tasks(1)[0], fault="Task failed container health checks"), *tasks(2)[1:]]
+    plan = controller.plan(service(2), sick, 100.0)
+    assert [reason for _, reason in plan.stop] == ["Task failed container health checks"]
+    assert sum(count for _, count in plan.start) == 1
