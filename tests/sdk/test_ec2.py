@@ -341,6 +341,7 @@ def test_a_stack_is_a_network(cloud: LocalCloud, ec2: Any) -> None:
         "NatGatewayId": ref("Nat"),
     }
     resources["Vpc"]["Properties"]["Tags"][0]["Value"] = "renamed"
+    resources["Interface"]["Properties"]["SecondaryPrivateIpAddressCount"] = 1
     del resources["AclEntry"]
     stacks.update_stack(StackName="net", TemplateBody=json.dumps(template))
     wait("update")
@@ -349,6 +350,10 @@ def test_a_stack_is_a_network(cloud: LocalCloud, ec2: Any) -> None:
     (table,) = ec2.describe_route_tables(RouteTableIds=[table["RouteTableId"]])["RouteTables"]
     assert any("NatGatewayId" in route for route in table["Routes"])
     assert [one["VpcId"] for one in ec2.describe_vpcs(Filters=by(**{"tag:Name": "renamed"}))["Vpcs"]] == [vpc]
+
+    (interface,) = ec2.describe_network_interfaces(Filters=by(interface_type="interface"))["NetworkInterfaces"]
+    assert len(interface["PrivateIpAddresses"]) == 2, "another one has taken its place"
+    assert all(not tag["Key"].startswith("aws:cloudlet") for tag in interface["TagSet"])
 
     wants = {"Parameters": {"Vpc": {"Type": "AWS::EC2::VPC::Id"}}, "Resources": {"Igw": resource("InternetGateway")}}
     given = {"StackName": "other", "TemplateBody": json.dumps(wants)}

@@ -13,7 +13,7 @@ from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ec2 import defaults, filters
 from cloudlet.services.ec2.kinds import Kind
 from cloudlet.services.ec2.records import Begun, Item
-from cloudlet.services.ec2.world import World, invalid, shown_tags
+from cloudlet.services.ec2.world import STEP, World, invalid, shown_tags
 from cloudlet.store import Database, Resources, Tx
 
 T = TypeVar("T")
@@ -75,9 +75,14 @@ class Base(api.Service):
         world = self.world(call.scope)
         wanted = input.get(ids)
         items = [world.get(kind, id) for id in dict.fromkeys(wanted)] if wanted else world.all(kind)
+        given = input.get("Filters", [])
+        for filter in given:
+            if filter.get("Name") == f"tag:{STEP}":
+                items = [item for item in items if item.tags.get(STEP) in filter["Values"]]
+                given = [one for one in given if one is not filter]
         show = present or (lambda world, item: item.shown)
         shown = [{**show(world, item), "Tags": shown_tags(item.tags)} for item in items]
-        return page(output, filters.chosen(shown, input.get("Filters", []), kind.paths), input)
+        return page(output, filters.chosen(shown, given, kind.paths), input)
 
 
 def page(output: str, shown: list[Shown], input: Input) -> Output:

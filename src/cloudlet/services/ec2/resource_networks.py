@@ -22,7 +22,7 @@ class VPC(Type):
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         self.check(properties)
-        vpc = await made(do, "DescribeVpcs", "Vpcs", cidr=properties.get("CidrBlock", "*"))
+        vpc = await made(do, "DescribeVpcs", "Vpcs")
         if vpc is None:
             input = picked(properties, "CidrBlock", "InstanceTenancy")
             vpc = (await do.call("ec2", "CreateVpc", input | specification(do, properties, "vpc")))["Vpc"]
@@ -101,14 +101,7 @@ class Subnet(Type):
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         self.check(properties)
-        subnet = await made(
-            do,
-            "DescribeSubnets",
-            "Subnets",
-            vpc_id=properties["VpcId"],
-            cidr=properties.get("CidrBlock", "*"),
-            availability_zone=properties.get("AvailabilityZone", "*"),
-        )
+        subnet = await made(do, "DescribeSubnets", "Subnets")
         if subnet is None:
             names = ("VpcId", "CidrBlock", "AvailabilityZone", "AvailabilityZoneId", "Ipv6CidrBlock")
             input = picked(properties, *names) | specification(do, properties, "subnet")
@@ -158,7 +151,7 @@ class RouteTable(Type):
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         self.check(properties)
-        table = await made(do, "DescribeRouteTables", "RouteTables", vpc_id=properties["VpcId"])
+        table = await made(do, "DescribeRouteTables", "RouteTables")
         if table is None:
             input = {"VpcId": properties["VpcId"]} | specification(do, properties, "route-table")
             table = (await do.call("ec2", "CreateRouteTable", input))["RouteTable"]
@@ -283,7 +276,7 @@ class EgressOnlyInternetGateway(Type):
         self.check(properties)
         plural = "EgressOnlyInternetGateways"
         gateway = await made(do, f"Describe{plural}", plural)
-        if gateway is None or gateway["Attachments"][0]["VpcId"] != properties["VpcId"]:
+        if gateway is None:
             input = {"VpcId": properties["VpcId"]}
             input |= specification(do, properties, "egress-only-internet-gateway")
             gateway = (await do.call("ec2", "CreateEgressOnlyInternetGateway", input))["EgressOnlyInternetGateway"]
@@ -310,9 +303,8 @@ class NatGateway(Type):
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         self.check(properties)
-        nat = await made(do, "DescribeNatGateways", "NatGateways", subnet_id=properties["SubnetId"], state="available")
-        wanted = properties.get("AllocationId")
-        if nat is None or nat["NatGatewayAddresses"][0].get("AllocationId") != wanted:
+        nat = await made(do, "DescribeNatGateways", "NatGateways")
+        if nat is None:
             input = picked(properties, *self.replaces) | specification(do, properties, "natgateway")
             nat = (await do.call("ec2", "CreateNatGateway", input))["NatGateway"]
         return Physical(nat["NatGatewayId"], {"NatGatewayId": nat["NatGatewayId"]})

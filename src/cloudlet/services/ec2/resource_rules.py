@@ -32,7 +32,7 @@ class SecurityGroup(Type):
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         self.check(properties)
         name = properties.get("GroupName") or do.name(255)
-        group = await made(do, "DescribeSecurityGroups", "SecurityGroups", group_name=name)
+        group = await made(do, "DescribeSecurityGroups", "SecurityGroups")
         if group is None:
             input = {"GroupName": name, "Description": properties["GroupDescription"]} | picked(properties, "VpcId")
             input |= specification(do, properties, "security-group")
@@ -110,7 +110,7 @@ class NetworkAcl(Type):
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         self.check(properties)
-        acl = await made(do, "DescribeNetworkAcls", "NetworkAcls", vpc_id=properties["VpcId"])
+        acl = await made(do, "DescribeNetworkAcls", "NetworkAcls")
         if acl is None:
             input = {"VpcId": properties["VpcId"]} | specification(do, properties, "network-acl")
             acl = (await do.call("ec2", "CreateNetworkAcl", input))["NetworkAcl"]

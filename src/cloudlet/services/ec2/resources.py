@@ -25,13 +25,7 @@ class VPCEndpoint(Type):
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         self.check(properties)
-        endpoint = await made(
-            do,
-            "DescribeVpcEndpoints",
-            "VpcEndpoints",
-            vpc_id=properties["VpcId"],
-            service_name=properties["ServiceName"],
-        )
+        endpoint = await made(do, "DescribeVpcEndpoints", "VpcEndpoints")
         if endpoint is None:
             input = {name: value for name, value in properties.items() if name != "Tags"}
             if "PolicyDocument" in input:
@@ -83,14 +77,7 @@ class NetworkInterface(Type):
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         self.check(properties)
-        address = properties.get("PrivateIpAddress", "*")
-        found = await made(
-            do,
-            "DescribeNetworkInterfaces",
-            "NetworkInterfaces",
-            subnet_id=properties["SubnetId"],
-            private_ip_address=address,
-        )
+        found = await made(do, "DescribeNetworkInterfaces", "NetworkInterfaces")
         if found is None:
             input = picked(properties, "Description", *self.replaces)
             if "GroupSet" in properties:
@@ -153,7 +140,10 @@ class DHCPOptions(Type):
                 values = value if isinstance(value, list) else [value]
                 configurations.append({"Key": key, "Values": [str(one) for one in values]})
         input = {"DhcpConfigurations": configurations} | specification(do, properties, "dhcp-options")
-        id = (await do.call("ec2", "CreateDhcpOptions", input))["DhcpOptions"]["DhcpOptionsId"]
+        found = await made(do, "DescribeDhcpOptions", "DhcpOptions")
+        if found is None:
+            found = (await do.call("ec2", "CreateDhcpOptions", input))["DhcpOptions"]
+        id = found["DhcpOptionsId"]
         return Physical(id, {"DhcpOptionsId": id})
 
     async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
@@ -195,8 +185,7 @@ class PrefixList(Type):
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         self.check(properties)
-        name = properties["PrefixListName"]
-        found = await made(do, "DescribeManagedPrefixLists", "PrefixLists", prefix_list_name=name)
+        found = await made(do, "DescribeManagedPrefixLists", "PrefixLists")
         if found is None:
             input = picked(properties, "PrefixListName", "AddressFamily", "Entries")
             input["MaxEntries"] = properties.get("MaxEntries", len(properties.get("Entries", [])) or 1)
@@ -232,11 +221,14 @@ class VPCPeeringConnection(Type):
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         self.check(properties)
-        input = picked(properties, *self.replaces) | specification(do, properties, "vpc-peering-connection")
-        found = (await do.call("ec2", "CreateVpcPeeringConnection", input))["VpcPeeringConnection"]
+        found = await made(do, "DescribeVpcPeeringConnections", "VpcPeeringConnections")
+        if found is None:
+            input = picked(properties, *self.replaces) | specification(do, properties, "vpc-peering-connection")
+            found = (await do.call("ec2", "CreateVpcPeeringConnection", input))["VpcPeeringConnection"]
         id = found["VpcPeeringConnectionId"]
         accepter = found["AccepterVpcInfo"]
-        if (accepter["OwnerId"], accepter["Region"]) == (do.account, do.region):
+        is_ours = (accepter["OwnerId"], accepter["Region"]) == (do.account, do.region)
+        if is_ours and found["Status"]["Code"] != "active":
             await do.call("ec2", "AcceptVpcPeeringConnection", {"VpcPeeringConnectionId": id})
         return Physical(id, {"Id": id})
 
@@ -261,7 +253,7 @@ class KeyPair(Type):
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         self.check(properties)
         name = properties["KeyName"]
-        if await made(do, "DescribeKeyPairs", "KeyPairs", key_name=name) is not None:
+        if await made(do, "DescribeKeyPairs", "KeyPairs") is not None:
             # Of a step that did not end; its private key may be lost.
             await do.call("ec2", "DeleteKeyPair", {"KeyName": name})
         tags = specification(do, properties, "key-pair")

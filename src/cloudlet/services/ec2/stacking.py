@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from cloudlet.errors import AwsError, not_implemented
+from cloudlet.services.ec2.world import STEP
 from cloudlet.stacks.api import Deployment, Properties, ResourceType, tags_of
-
-_MARKS = ("aws:cloudformation:stack-id", "aws:cloudformation:logical-id")
 
 
 class Type(ResourceType):
@@ -29,17 +28,15 @@ def picked(properties: Properties, *names: str) -> Properties:
 def specification(do: Deployment, properties: Properties, type: str) -> Properties:
     """The tags of what is made, as Create operations take them."""
     tags = [{"Key": key, "Value": str(value)} for key, value in tags_of(do, properties).items()]
-    return {"TagSpecifications": [{"ResourceType": type, "Tags": tags}]} if tags else {}
+    tags.append({"Key": STEP, "Value": do.name(255)})
+    return {"TagSpecifications": [{"ResourceType": type, "Tags": tags}]}
 
 
-async def made(do: Deployment, operation: str, plural: str, **filters: Any) -> Properties | None:
-    """What this very step has made before a crash, if it has; ``filters`` with ``_`` for ``-`` tell it from others."""
-    if not do.tags:
-        return None
-    marks = [{"Name": f"tag:{mark}", "Values": [do.tags.get(mark, "")]} for mark in _MARKS]
-    given = [{"Name": name.replace("_", "-"), "Values": [str(value)]} for name, value in filters.items()]
+async def made(do: Deployment, operation: str, plural: str) -> Properties | None:
+    """What this very step has made before a crash, if it has."""
     name = "Filter" if operation == "DescribeNatGateways" else "Filters"
-    found = (await do.call("ec2", operation, {name: [*marks, *given]}))[plural]
+    mine = {"Name": f"tag:{STEP}", "Values": [do.name(255)]}
+    found = (await do.call("ec2", operation, {name: [mine]}))[plural]
     return found[0] if found else None
 
 

@@ -10,7 +10,7 @@ from cloudlet.services.ec2 import filters
 from cloudlet.services.ec2.base import Base, checked_tags, page
 from cloudlet.services.ec2.kinds import KINDS
 from cloudlet.services.ec2.records import Item
-from cloudlet.services.ec2.world import World, missing
+from cloudlet.services.ec2.world import STEP, World, missing
 
 _PATHS = {"key": ("Key",), "value": ("Value",), "resource-id": ("ResourceId",), "resource-type": ("ResourceType",)}
 
@@ -55,6 +55,7 @@ class Tagging(Base):
             {"Key": key, "Value": value, "ResourceId": item.id, "ResourceType": KINDS[_prefix(item.id)].resource_type}
             for item in self.world(call.scope).every()
             for key, value in item.tags.items()
+            if key != STEP
         ]
         asked = input.get("Filters", [])
         by_tag = [f for f in asked if f.get("Name", "").startswith("tag:")]

@@ -15,6 +15,9 @@ from cloudlet.store import Resources, Tx
 
 Members = dict[str, Any]
 
+# A tag that nobody sees: which step of a deployment has made something. The step finds it again after a crash.
+STEP = "aws:cloudlet:step"
+
 
 class World:
     """Finds, makes, changes and deletes items. Without a transaction it only finds, in committed state."""
@@ -102,7 +105,7 @@ def new_id(prefix: str) -> str:
 
 def shown_tags(tags: dict[str, str]) -> list[dict[str, str]]:
     """Tags as they are answered."""
-    return [{"Key": key, "Value": value} for key, value in tags.items()]
+    return [{"Key": key, "Value": value} for key, value in tags.items() if key != STEP]
 
 
 def invalid(message: str) -> AwsError:
