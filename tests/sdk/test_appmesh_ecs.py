@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,11 @@ def test_tasks_are_joined(cloud: LocalCloud, root: str) -> None:
     )
     wait_for(lambda: ecs.describe_services(cluster="c", services=["blue"])["services"][0]["runningCount"])
     wait_for(lambda: discovery.list_instances(ServiceId=registry.rpartition("/")[2])["Instances"])
+    # From outside, as a load balancer does, the task answers through its Envoy.
+    (instance,) = discovery.list_instances(ServiceId=registry.rpartition("/")[2])["Instances"]
+    with urllib.request.urlopen(f"http://{instance['Attributes']['AWS_INSTANCE_IPV4']}:8080/", timeout=5) as answer:
+        assert answer.read() == b"hello from blue\n"
+        assert answer.headers["server"] == "envoy"
     # A static busybox cannot resolve names: any address will do, since Envoy takes the connection and goes by the Host.
     ask = "wget -q -O - --header 'Host: blue.shop.local:8080' http://192.0.2.1:8080/"
     script = f"for i in $(seq 30); do {ask} || echo no; sleep 0.2; done"
