@@ -194,6 +194,14 @@ def outcome(stacks: Any) -> dict[str, str]:
     return {each["OutputKey"]: each["OutputValue"] for each in one["Outputs"]}
 
 
+def seen_targets(cloud: LocalCloud) -> dict[str, str]:
+    """The targets of the one group, with what the load balancer thinks of them."""
+    elb = cloud.client("elbv2")
+    (group,) = elb.describe_target_groups()["TargetGroups"]
+    found = elb.describe_target_health(TargetGroupArn=group["TargetGroupArn"])["TargetHealthDescriptions"]
+    return {one["Target"]["Id"]: one["TargetHealth"]["State"] for one in found}
+
+
 def test_a_new_version_takes_over_behind_a_load_balancer_and_no_request_fails(cloud: LocalCloud, image: str) -> None:
     stacks, ecs = cloud.client("cloudformation"), cloud.client("ecs")
     stacks.create_stack(StackName="web", TemplateBody=json.dumps(template(image, "one")))
@@ -234,6 +242,8 @@ def test_a_new_version_takes_over_behind_a_load_balancer_and_no_request_fails(cl
         cloud.start()
         tasks = ecs.list_tasks(**place, serviceName=outputs["Service"])["taskArns"]
         assert len(tasks) == 2
+        before = seen_targets(cloud)
+        assert sorted(before.values()) == ["healthy", "healthy"]
         ecs.stop_task(**place, task=tasks[0])
         service = {**place, "services": [outputs["Service"]]}
         wait_for(
@@ -242,6 +252,9 @@ def test_a_new_version_takes_over_behind_a_load_balancer_and_no_request_fails(cl
             )
         )
         wait_for(lambda: ecs.describe_services(**service)["services"][0]["runningCount"] == 2)
+        # Both are ready as the service sees them, also the one that was there before the kill.
+        wait_for(lambda: "steady state" in ecs.describe_services(**service)["services"][0]["events"][0]["message"])
+        assert list(seen_targets(cloud).values()).count("healthy") == 2
     finally:
         stop.set()
         asking.join()

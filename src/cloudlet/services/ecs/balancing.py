@@ -86,6 +86,10 @@ class Balancing(TaskSets):
                 attributes["AWS_INSTANCE_IPV4"], port = self._place(task, port or task.ports[0][0])
                 attributes["AWS_INSTANCE_PORT"] = str(port)
             await self._discovery(registry, "RegisterInstance", task, {"Attributes": attributes})
+        self.watch_targets_of(scope, task)
+
+    def watch_targets_of(self, scope: str, task: Task) -> None:
+        """See from here on what load balancers think of a task."""
         if task.balancers:
             self._balanced[task.id] = (scope, task)
             self._look.set()
@@ -120,6 +124,8 @@ class Balancing(TaskSets):
         states = self._target_states.get(task.id, {})
         is_well = task.status == "RUNNING" and (task.health == "HEALTHY" or not has_checks)
         if task.balancers:
+            if task.ready and is_well and len(states) < len({one["targetGroupArn"] for one in task.balancers}):
+                return  # after a restart nobody has looked yet: what was found before holds
             is_well = is_well and all(states.get(one["targetGroupArn"]) == "healthy" for one in task.balancers)
         fault = ""
         if task.service and task.started and self.clock.now() < task.started + task.grace:

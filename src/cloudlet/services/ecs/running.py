@@ -96,6 +96,8 @@ class Runner:
         )
         await self._keeper.relay.open(pod.name, pod.namespace)
         await self._adopt(definition)
+        if self.task.status == "RUNNING":
+            self._keeper.watch_targets_of(self._scope, self.task)
         if any(not one.started for one in self.task.containers):
             await self._pull(engine, definition)
         while self.task.desired == "RUNNING":
