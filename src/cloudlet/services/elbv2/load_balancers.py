@@ -166,6 +166,10 @@ class LoadBalancers(Base):
             words = f"Access Denied for bucket: {bucket}. Please check S3bucket permission"
             raise misconfigured(words) from None
 
+    async def DescribeCapacityReservation(self, call: Call, input: Input) -> Output:
+        self.load_balancer(call, input["LoadBalancerArn"])
+        return {"CapacityReservationState": []}  # none is ever made: ModifyCapacityReservation is not implemented
+
     async def SetIpAddressType(self, call: Call, input: Input) -> Output:
         one = self.load_balancer(call, input["LoadBalancerArn"])
         wanted = input["IpAddressType"]

@@ -100,6 +100,8 @@ class Rules(Listeners):
             if "Priority" not in pair:
                 raise invalid("A priority must be specified")
             wanted[arn] = pair["Priority"]
+        if not wanted:
+            raise invalid("A rule priority must be specified")
         if len(set(wanted.values())) < len(wanted):
             raise invalid("Priorities must be unique")
 
