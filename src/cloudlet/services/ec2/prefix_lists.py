@@ -79,6 +79,10 @@ class PrefixLists(Base):
                 )
             old: list[Entry] = item.hidden["versions"][-1]
             new = [_checked(entry, item.shown["AddressFamily"]) for entry in input.get("AddEntries", [])]
+            if both := [entry["Cidr"] for entry in new if entry["Cidr"] in gone]:
+                raise invalid(
+                    f"Request cannot contain Cidr {both[0]} in both AddPrefixListEntries and RemovePrefixListEntries"
+                )
             replaced = gone | {entry["Cidr"] for entry in new}
             entries = [*(entry for entry in old if entry["Cidr"] not in replaced), *new]
             changes: dict[str, Any] = {"State": "modify-complete"}
