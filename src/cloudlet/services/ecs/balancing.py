@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Any
 
-from cloudlet.errors import AwsError, not_implemented
+from cloudlet.errors import AwsError
 from cloudlet.services.api import Input, Output
 from cloudlet.services.ecs.base import invalid, last
 from cloudlet.services.ecs.records import Task
@@ -28,7 +28,7 @@ class Balancing(TaskSets):
         self._watcher: asyncio.Task[None] | None = None
         self._look = asyncio.Event()
 
-    async def check_balancers(self, scope: str, balancers: list[dict[str, Any]]) -> None:
+    async def check_balancers(self, scope: str, balancers: list[dict[str, Any]], mode: str) -> None:
         """Raises InvalidParameterException for a load balancer that tasks cannot be registered with."""
         for balancer in balancers:
             arn = balancer["targetGroupArn"]
@@ -39,9 +39,12 @@ class Balancing(TaskSets):
                     raise
                 raise invalid(f"The target group does not exist: {arn}") from None
             group = found["TargetGroups"][0]
-            if group.get("TargetType", "instance") != "ip":
-                raise not_implemented(
-                    f"services with a target group of type {group.get('TargetType', 'instance')}: use ip"
+            kind = group.get("TargetType", "instance")
+            # A target of type instance is this machine with a port that is mapped to the task.
+            if mode and kind != ("ip" if mode == "awsvpc" else "instance"):
+                raise invalid(
+                    f"The provided target group {arn} has target type {kind}, which is incompatible with the {mode} "
+                    "network mode specified in the task definition."
                 )
             if not group.get("LoadBalancerArns"):
                 raise invalid(f"The target group with targetGroupArn {arn} does not have an associated load balancer.")

@@ -98,7 +98,8 @@ class Services(Tasks):
         members["createdBy"] = call.principal or f"arn:aws:iam::{call.account}:root"
         if members["loadBalancers"]:
             members.setdefault("healthCheckGracePeriodSeconds", 0)
-            await self.check_balancers(call.scope, members["loadBalancers"])
+            mode = definition.members["networkMode"] if definition is not None else ""
+            await self.check_balancers(call.scope, members["loadBalancers"], mode)
         if members["serviceRegistries"]:
             await self.check_registries(members["serviceRegistries"])
         now = self.clock.now()
@@ -163,7 +164,8 @@ class Services(Tasks):
             validation.check_fits(definition.members, kind, members.get("networkConfiguration"))
             check_containers(definition, members)
         if changes.get("loadBalancers"):
-            await self.check_balancers(call.scope, changes["loadBalancers"])
+            mode = definition.members["networkMode"] if definition is not None else ""
+            await self.check_balancers(call.scope, changes["loadBalancers"], mode)
         if changes.get("serviceRegistries"):
             await self.check_registries(changes["serviceRegistries"])
         now = self.clock.now()
@@ -278,7 +280,7 @@ class Services(Tasks):
         """Compare a service with its tasks soon."""
         raise NotImplementedError
 
-    async def check_balancers(self, scope: str, balancers: list[dict[str, Any]]) -> None:
+    async def check_balancers(self, scope: str, balancers: list[dict[str, Any]], mode: str) -> None:
         """Raises InvalidParameterException for a load balancer that tasks cannot be registered with."""
         raise NotImplementedError
 

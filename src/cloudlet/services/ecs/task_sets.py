@@ -33,7 +33,7 @@ class TaskSets(Services):
         for key in ("loadBalancers", "serviceRegistries"):
             settings.setdefault(key, [])
         if settings["loadBalancers"]:
-            await self.check_balancers(call.scope, settings["loadBalancers"])
+            await self.check_balancers(call.scope, settings["loadBalancers"], definition.members["networkMode"])
         if settings["serviceRegistries"]:
             await self.check_registries(settings["serviceRegistries"])
         now = self.clock.now()
