@@ -481,9 +481,8 @@ class Docker:
 
     async def _listen(self, since: float) -> None:
         """Hear of ends, for ever; after a break, also of those that it has hidden. ``since`` is this machine's time."""
-        filters = {"type": ["container"], "event": ["die"], "label": [f"{translate.CLOUD}={self._cloud}"]}
-        if self._podman:
-            filters["event"] = ["died"]
+        # Docker's word for an end, and Podman's.
+        filters = {"type": ["container"], "event": ["die", "died"], "label": [f"{translate.CLOUD}={self._cloud}"]}
         while True:
             try:
                 query = {"filters": json.dumps(filters), "since": str(int(since))}

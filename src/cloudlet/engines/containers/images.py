@@ -164,16 +164,16 @@ def unpack(layer: IO[bytes], root: Path) -> None:
                 if not (entry.isdir() and target.is_dir() and not target.is_symlink()):
                     _remove(target)
                 if entry.islnk():
-                    os.link(inside(root, entry.linkname.lstrip("/").removeprefix("./")), target, follow_symlinks=False)
+                    os.link(inside(root, entry.linkname, whole=False), target, follow_symlinks=False)
                     continue
                 entry.name = last
                 archive.extract(entry, above, numeric_owner=True, filter="fully_trusted")
 
 
-def inside(root: Path, path: str) -> Path:
+def inside(root: Path, path: str, whole: bool = True) -> Path:
     """Where a path of the image is on this machine, its links followed as they are within the image.
 
-    The last name may be missing or a link; a link that never ends is an error (OSError).
+    Without ``whole`` the last name is not followed. What is not there is no error, a link that never ends is (OSError).
     """
     parts, place, links = [part for part in path.split("/") if part not in ("", ".")], root, 0
     while parts:
@@ -182,7 +182,7 @@ def inside(root: Path, path: str) -> Path:
             place = place.parent if place != root else root
             continue
         step = place / part
-        if parts and step.is_symlink():
+        if (parts or whole) and step.is_symlink():
             links += 1
             if links > 40:
                 raise OSError(f"too many links: {path}")

@@ -149,8 +149,7 @@ def _find(name: str, root: Path, path: str, folder: str, mounts: Sequence[Mount]
             under = next(mount for mount in mounts if absolute.startswith(f"{mount.target.rstrip('/')}/"))
             found = Path(under.source) / os.path.relpath(absolute, under.target)
         else:
-            # To its very end: what a link names is looked for in the image too.
-            found = inside(root, f"{absolute}/.")
+            found = inside(root, absolute)
         if found.is_file() and os.access(found, os.X_OK):
             return absolute
     where = "no such file or directory" if "/" in name else "executable file not found in $PATH"
@@ -177,7 +176,7 @@ def _user(text: str, root: Path) -> tuple[int, int]:
 
 def _table(root: Path, name: str) -> list[list[str]]:
     try:
-        lines = inside(root, f"etc/{name}/.").read_text(errors="replace").splitlines()
+        lines = inside(root, f"etc/{name}").read_text(errors="replace").splitlines()
     except OSError:
         return []
     return [fields for line in lines if len(fields := line.split(":")) > 3 or (name == "group" and len(fields) > 2)]
