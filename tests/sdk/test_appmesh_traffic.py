@@ -22,7 +22,7 @@ from cloudlet.config import Config
 from cloudlet.engines.proxies.api import ProxyMissing
 from cloudlet.engines.proxies.envoy import binary
 from cloudlet.services.acm.authority import Authority
-from cloudlet.services.appmesh.redirect import Redirect
+from cloudlet.services.appmesh.redirect import CannotRedirect, Redirect
 from cloudlet.services.appmesh.security import MaterialMissing
 
 if os.name != "posix" or os.geteuid() != 0:
@@ -466,6 +466,10 @@ async def test_certificates_of_acm_and_of_the_local_authority(cloud: Cloud, netw
     with pytest.raises(MaterialMissing, match=r"/nowhere\.pem is not there"):
         await made["appmesh"].join(SCOPE, "lost", "mesh/traffic/virtualNode/lost", namespace, Redirect())
     assert "cloudlet" not in tables_of(namespace)
+    with pytest.raises(CannotRedirect):
+        await made["appmesh"].join(
+            SCOPE, "lost", "mesh/traffic/virtualNode/lost", namespace, Redirect(egress_ignored_ips=("no",))
+        )
     assert not [child for child in cloud.supervisor.children if child.name == "appmesh-lost"]
 
 

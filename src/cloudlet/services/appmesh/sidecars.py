@@ -278,9 +278,13 @@ class Sidecars(Operations):
             on_end=lambda: self._ended(scope, name),
             arguments=("--file-flush-interval-msec", "1000"),
         )
-        await envoy.start()
-        if sidecar.redirect is not None:
-            await redirecting.install(sidecar.namespace, sidecar.redirect)
+        try:
+            await envoy.start()
+            if sidecar.redirect is not None:
+                await redirecting.install(sidecar.namespace, sidecar.redirect)
+        except BaseException:
+            await envoy.stop()
+            raise
         lines = Lines(folder / "lines", lambda line: self._line(sidecar, line)) if sidecar.container else None
         if lines is not None:
             lines.start()
