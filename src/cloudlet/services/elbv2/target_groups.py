@@ -186,7 +186,7 @@ def _of_servers(input: Input, type: str) -> TargetGroup:
     if type == "alb" and protocol != "TCP":
         raise invalid("Target groups with target type 'alb' must have protocol 'TCP'")
     is_http = protocol in _HTTP
-    version = input.get("ProtocolVersion", "HTTP1" if is_http else "")
+    version = input.get("ProtocolVersion") or ("HTTP1" if is_http else "")
     if is_http and version not in ("HTTP1", "HTTP2", "GRPC"):
         raise invalid(f"Protocol version '{version}' must be one of 'HTTP1, HTTP2, GRPC'")
     if not is_http and version:
