@@ -362,6 +362,13 @@ async def test_a_gateway_and_what_is_not_in_the_mesh(cloud: Cloud, network: Netw
     )
     assert (await inside.communicate())[0].strip() == b"LIVE"
 
+    # An Envoy that is killed is there again, with all that it carried.
+    (child,) = [one for one in cloud.supervisor.children if one.name == "appmesh-entry"]
+    os.kill(child.pid, signal.SIGKILL)
+    deadline = time.perf_counter() + 10
+    while set(await network.call(outside, address, "/colors/echo/3")) != {"200 green /echo/3 colors.map.test"}:
+        assert time.perf_counter() < deadline
+
     # The mesh's filter, there and back.
     front, blue = made["places"]["front"][0], made["places"]["blue2"][1]
     assert await network.call(front, blue) == {"404 ": 1}
