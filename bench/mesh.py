@@ -10,6 +10,7 @@ import asyncio
 import ctypes
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -320,7 +321,23 @@ def run(address: str, connections: int, seconds: float) -> load.Result:
             yield REQUEST
             yield None
 
+    ready(address)
     return load.run(address, 8080, script, connections, seconds)
+
+
+def ready(address: str) -> None:
+    """Return once it is answered. Raises TimeoutError."""
+    end = time.perf_counter() + 10
+    while time.perf_counter() < end:
+        try:
+            with socket.create_connection((address, 8080), timeout=2) as connection:
+                connection.sendall(REQUEST)
+                if connection.recv(4096).startswith(b"HTTP/1.1 200"):
+                    return
+        except OSError:
+            pass
+        time.sleep(0.02)
+    raise TimeoutError(f"{address} does not answer")
 
 
 def best(results: list[load.Result]) -> load.Result:
