@@ -162,6 +162,7 @@ def envoy(route: dict[str, Any], workers: int = 1) -> Iterator[int]:
         process = subprocess.Popen(
             [binary(), "-c", str(file), "--use-dynamic-base-id", "--concurrency", str(workers), "-l", "off"],
             stderr=subprocess.DEVNULL,
+            start_new_session=True,  # as Cloudlet's: a busy machine is shared out by sessions
         )
         try:
             until(lambda: status(("127.0.0.1", port), "/") == 200)

@@ -32,6 +32,8 @@ from cloudlet.services.elbv2.records import (
 )
 
 SHARED_ADDRESS = "127.0.0.1"
+# Without a port of its own each worker would take what it gets, and one of them most.
+_BALANCED: Resource = {"connection_balance_config": {"exact_balance": {}}}
 _ALPN = {
     "HTTP1Only": ["http/1.1", "http/1.0"],
     "HTTP2Only": ["h2"],
@@ -135,7 +137,7 @@ class _Maker:
             name = _name(owner, one)
             if one.protocol in ("HTTP", "HTTPS"):
                 made.routes[name] = self._routes(owner, one)
-            made.listeners[name] = listener(name, owner.address, one.bound, [self._chain(owner, one)])
+            made.listeners[name] = listener(name, owner.address, one.bound, [self._chain(owner, one)], **_BALANCED)
             by_port.setdefault(one.port, []).append(one)
         for port, sharing in by_port.items():
             self._share(port, sharing)
@@ -285,7 +287,7 @@ class _Maker:
             chains.append(self._chain(*owned[0]))
         if chains:
             inspect = {"listener_filters": [tls_inspector()]} if secure else {}
-            self._snapshot.listeners[name] = listener(name, SHARED_ADDRESS, port, chains, **inspect)
+            self._snapshot.listeners[name] = listener(name, SHARED_ADDRESS, port, chains, **inspect, **_BALANCED)
 
 
 def _lambda_path(group: TargetGroup) -> str:
