@@ -147,11 +147,10 @@ def left_behind(cloud: str) -> list[str]:
                 found.append(f"process {process.cmdline()}")
         except psutil.Error:
             continue
-    for argv in (["ip", "-o", "link"], ["ip", "netns"], ["nft", "list", "tables"], ["podman", "ps", "-a"]):
+    for line in ("ip -o link", "ip netns", "nft list tables", "podman ps -a", "podman network ls", "podman images"):
+        argv = line.split()
         if shutil.which(argv[0]):
-            said = subprocess.run(
-                argv, capture_output=True, text=True, env={**os.environ, "CONTAINERS_CONF": ""}
-            ).stdout
+            said = subprocess.run(argv, capture_output=True, text=True).stdout
             found += [line for line in said.splitlines() if cloud[:8] in line]
     return found
 

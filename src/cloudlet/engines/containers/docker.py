@@ -72,6 +72,7 @@ class Docker:
         self._cloud = supervisor.cloud_id
         self._network = f"cloudlet-{self._cloud[:8]}"
         self._bridge = f"cl{self._cloud[:8]}"
+        self._folders = f"localhost/cloudlet/folders-{self._cloud[:8]}"  # images of folders that containers name
         self._service: PodmanService | None = None
         self._reach: HostReach | None = None
         self._shared = Shared(self._open_network, self._close_network)
@@ -133,6 +134,9 @@ class Docker:
         volumes = await self._daemon.call("GET", "/volumes", {"filters": filters})
         for volume in volumes.get("Volumes") or ():
             await self._forget(f"/volumes/{volume['Name']}")
+        reference = json.dumps({"reference": [f"{self._folders}:*"]})
+        for image in await self._daemon.call("GET", "/images/json", {"filters": reference}):
+            await self._forget(f"/images/{image['Id']}", {"force": "true"})
         self._shared = Shared(self._open_network, self._close_network)
         await self._close_network()
         await asyncio.to_thread(shutil.rmtree, self._folder / "logs", ignore_errors=True)
@@ -472,7 +476,7 @@ class Docker:
             # On this machine's own programs and libraries.
             shared = [Mount(path, path, read_only=True) for path in folders.system()]
             return archives.PAUSE, [*shared, *mounts, *folders.application(folder)], folders.prepared(container)
-        reference = f"localhost/cloudlet/folder:{await asyncio.to_thread(folders.fingerprint, folder)}"
+        reference = f"{self._folders}:{await asyncio.to_thread(folders.fingerprint, folder)}"
         if await self._image(reference) is None:
             await self.load_image(folder, reference)
         return reference, mounts, container
