@@ -197,7 +197,7 @@ class Engine(Protocol):
         ...
 
     async def clear(self) -> None:
-        """Remove every pod, container, volume and network of this cloud: for ``down`` and ``reset``."""
+        """Remove every pod, container, volume and network of this cloud: for ``down`` and ``reset``. No end is told."""
         ...
 
     async def stop_engine(self) -> None:

@@ -123,12 +123,12 @@ class Docker:
             await self._service.stop()
 
     async def clear(self) -> None:
+        known, self._known = self._known, {}
+        for one in known.values():
+            await one.tail.stop()
+            one.ended.set()
         for document in await self._ours():
             await self._delete(document["Id"])
-        for known in list(self._known.values()):
-            await known.tail.stop()
-            known.ended.set()
-        self._known.clear()
         self._pods.clear()
         filters = json.dumps({"label": [f"{translate.CLOUD}={self._cloud}"]})
         volumes = await self._daemon.call("GET", "/volumes", {"filters": filters})
@@ -566,7 +566,8 @@ class Docker:
         try:
             return await self._daemon.call("GET", f"/containers/{title}/json")  # type: ignore[no-any-return]
         except DaemonError as error:
-            if error.status == 404:
+            # Podman has other words when a container goes while it is looked at.
+            if error.status == 404 or "no such container" in str(error):
                 return None
             raise
 

@@ -113,8 +113,9 @@ class Processes(Pods):
         self._follower.close()
 
     async def clear(self) -> None:
-        for name in [*self._running]:
-            await self.stop(name, 0)
+        exited, self._exited = self._exited, _unheard
+        await asyncio.gather(*(self.stop(name, 0) for name in [*self._running]))
+        self._exited = exited
         for name in await asyncio.to_thread(self._names, "pods"):
             await self.remove_pod(name)
         self._shared = Shared(self._open_network, self._close_network)
@@ -449,6 +450,10 @@ class Processes(Pods):
     async def _delete(self, name: str) -> None:
         self._groups.remove(name)
         await asyncio.to_thread(shutil.rmtree, self._folder / "containers" / name, ignore_errors=True)
+
+
+def _unheard(state: ContainerState) -> None:
+    """An end that nobody asks for."""
 
 
 def _process(name: str) -> str:
