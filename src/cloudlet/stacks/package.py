@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -114,6 +115,8 @@ class _Work:
             elif kind in _TEXTS and (path := self._path(name, properties, _TEXTS[kind])):
                 kept = self._packager.keep(path.read_text()).removeprefix("file://")
                 properties[_TEXTS[kind]] = {"Bucket": LOCAL, "Key": kept}
+            elif kind == "AWS::ECS::TaskDefinition":
+                self._put_images(name, properties)
             elif kind in _TEMPLATES and (path := self._path(name, properties, _TEMPLATES[kind])):
                 body = self._packager.body(path, self._depth + 1)
                 properties[_TEMPLATES[kind]] = self._packager.keep(body)
@@ -179,6 +182,22 @@ class _Work:
             return None
         return path
 
+    def _put_images(self, name: str, properties: dict[str, Any]) -> None:
+        """A container whose image is ``./folder`` runs that folder, with what it depends on beside it."""
+        containers = properties.get("ContainerDefinitions")
+        for container in containers if isinstance(containers, list) else ():
+            image = container.get("Image") if isinstance(container, dict) else None
+            if (
+                isinstance(image, str)
+                and image.startswith(("./", "../"))
+                and (path := self._path(name, container, "Image"))
+            ):
+                made = self._made(Code(name, path, _language(path)))
+                if isinstance(made, AwsError):
+                    self._problems.append(str(made.message))
+                else:
+                    container["Image"] = str(made)
+
     def _put_document(self, name: str, properties: dict[str, Any], key: str, into: str) -> None:
         path = self._path(name, properties, key)
         if path is None:
@@ -201,6 +220,13 @@ class _Work:
                 path = self._path("Fn::Transform", asked["Parameters"], "Location")
                 if path is not None:
                     asked["Parameters"]["Location"] = self._packager.keep(path.read_text())
+
+
+def _language(folder: Path) -> str:
+    """The runtime whose dependencies a container's folder names, or nothing."""
+    if (folder / "requirements.txt").is_file():
+        return f"python3.{sys.version_info.minor}"
+    return "nodejs" if (folder / "package.json").is_file() else ""
 
 
 def _transforms(value: Any) -> Iterator[dict[str, Any]]:
