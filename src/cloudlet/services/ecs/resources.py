@@ -229,7 +229,9 @@ async def _stable(do: Deployment, service: Properties) -> None:
             raise AwsError("NotStabilized", f"ECS Deployment Circuit Breaker was triggered: {await _why(do, one)}")
         if now is not None and now["rolloutState"] == "FAILED":
             raise AwsError("NotStabilized", f"ECS Deployment Circuit Breaker was triggered: {await _why(do, one)}")
-        if one["runningCount"] == one["desiredCount"] and len(one["deployments"]) <= 1:
+        # Done is what its load balancer calls healthy too; of task sets somebody else is in charge.
+        is_done = now["rolloutState"] == "COMPLETED" if now is not None else one["runningCount"] == one["desiredCount"]
+        if is_done and len(one["deployments"]) <= 1:
             return
         if now is not None and now["failedTasks"] >= 3 and not now["runningCount"]:
             raise AwsError("NotStabilized", f"Service {name} is unable to start tasks: {await _why(do, one)}")
