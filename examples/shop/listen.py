@@ -1,10 +1,13 @@
 """Gives the messages of a queue to the notifications service, as the topic does where it is a function."""
 
 import os
+import signal
+import sys
 
 import boto3
 from serve import handler_of
 
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 sqs = boto3.client("sqs")
 queue = os.environ["QUEUE"]
 handler = handler_of("notifications")

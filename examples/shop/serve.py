@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import re
+import signal
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -65,4 +66,6 @@ def serve(service):
 
 
 if __name__ == "__main__":
+    # The first process of a container ends at SIGTERM only if it says so.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     serve(sys.argv[1])

@@ -133,6 +133,7 @@ class Target(msgspec.Struct, frozen=True, omit_defaults=True):
     port: int = 0
     zone: str = ""
     draining_until: float = 0.0
+    registered: float = 0.0
 
 
 _KINDS = {"application": "app", "network": "net", "gateway": "gwy"}

@@ -42,6 +42,9 @@ class Targets(TargetGroups):
             if len(there | made.keys()) > (1 if group.type in ("lambda", "alb") else _MOST):
                 raise AwsError("TooManyTargetsException", "The quota of targets of the target group is reached")
             for key, target in made.items():
+                before = self.targets.get(call.scope, key, tx)
+                if before is not None and not before.value.draining_until:
+                    target = replace(target, registered=before.value.registered)
                 self.targets.put(tx, call.scope, key, target)
 
         await self.db.write(register, long=len(made) > 20)
@@ -75,15 +78,15 @@ class Targets(TargetGroups):
     async def DescribeTargetHealth(self, call: Call, input: Input) -> Output:
         group = self.group(call, input["TargetGroupArn"])
         there = self.targets_of(group)
-        health = await self._health(call, group)
+        health, now = await self._health(call, group), self.clock.now()
         if given := input.get("Targets"):
             chosen = []
             for one in given:
                 port = one.get("Port", group.port)
                 found = [target for target in there if (target.target, target.port) == (one["Id"], port)]
-                chosen += [_described(group, target, health) for target in found] or [_unknown(one, port)]
+                chosen += [_described(group, target, health, now) for target in found] or [_unknown(one, port)]
         else:
-            chosen = [_described(group, target, health) for target in there]
+            chosen = [_described(group, target, health, now) for target in there]
         return {"TargetHealthDescriptions": chosen}
 
     def drain(self) -> None:
@@ -141,7 +144,8 @@ class Targets(TargetGroups):
             if group.type == "lambda" and "Port" in one:
                 raise invalid("You cannot specify a port when registering a Lambda function")
             port = one.get("Port", group.port)
-            target = Target(group.id, one["Id"], addresses[one["Id"]], port, one.get("AvailabilityZone", ""))
+            zone, now = one.get("AvailabilityZone", ""), self.clock.now()
+            target = Target(group.id, one["Id"], addresses[one["Id"]], port, zone, registered=now)
             made[f"{group.id}/{one['Id']}:{port}"] = target
         return made
 
@@ -185,7 +189,7 @@ def _address(id: str) -> str:
         return ""
 
 
-def _described(group: TargetGroup, target: Target, health: Health | None) -> Output:
+def _described(group: TargetGroup, target: Target, health: Health | None, now: float) -> Output:
     described: Document = {"Id": target.target}
     if group.type != "lambda":
         described["Port"] = target.port
@@ -202,6 +206,9 @@ def _described(group: TargetGroup, target: Target, health: Health | None) -> Out
         state, reason = "unavailable", "Target.HealthCheckDisabled"
     else:
         state, reason = health.get((target.address, target.port), ("initial", "Elb.RegistrationInProgress"))
+        if state == "unhealthy" and now < target.registered + group.unhealthy * group.check_interval:
+            # Envoy says so after a first failure; a target has its whole threshold to come up.
+            state, reason = "initial", "Elb.InitialHealthChecking"
     made["TargetHealth"] = {"State": state, **({"Reason": reason, "Description": _WORDS[reason]} if reason else {})}
     return made
 
