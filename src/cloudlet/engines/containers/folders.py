@@ -36,12 +36,20 @@ def application(folder: Path) -> list[Mount]:
 
 def prepared(container: Container) -> Container:
     """An application's container, in its folder and with this machine's programs. Raises CannotStart."""
-    environment = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), **container.environment}
+    environment = {"PATH": _path(), **container.environment}
     argv = [*(container.entrypoint or ()), *(container.command or ())]
     if not argv:
         raise CannotStart(f"{container.image} is a folder without a command of its own: give one.")
     folder = container.working_dir or APPLICATION
     return replace(container, environment=environment, working_dir=folder, entrypoint=argv, command=[])
+
+
+def _path() -> str:
+    """This machine's search path, without the folders that an application does not see."""
+    given = os.environ.get("PATH", "").split(":")
+    return (
+        ":".join(one for one in given if f"{one}/".startswith(tuple(f"{root}/" for root in _SYSTEM))) or "/usr/bin:/bin"
+    )
 
 
 def fingerprint(folder: Path) -> str:

@@ -155,8 +155,7 @@ class Processes(Pods):
 
     async def remove_pod(self, name: str) -> None:
         names = await asyncio.to_thread(self._names, "containers")
-        containers = [one for one in names if self._spec(one)["container"]["pod"] == name]
-        await asyncio.gather(*(self.remove(one) for one in containers))
+        await asyncio.gather(*(self.remove(one) for one in names if self._pod_of(one) == name))
         async with self._lock(name):
             await self._forget_pod(name)
         self._locks.pop(name, None)
@@ -433,6 +432,13 @@ class Processes(Pods):
 
     def _spec(self, name: str) -> dict[str, Any]:
         return json.loads((self._folder / "containers" / name / "container.json").read_text())  # type: ignore[no-any-return]
+
+    def _pod_of(self, name: str) -> str:
+        """The pod of a container, or nothing when that has been removed in the meantime."""
+        try:
+            return str(self._spec(name)["container"]["pod"])
+        except FileNotFoundError:
+            return ""
 
     def _child(self, name: str) -> Child | None:
         return next((child for child in self._supervisor.children if child.name == _process(name)), None)
