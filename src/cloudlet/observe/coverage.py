@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 
-from cloudlet.cloud import services
+from cloudlet.cloud import SERVICES, services
+from cloudlet.stacks.api import ResourceType
 from cloudlet.wire import Wire
 
 _HEAD = """# Coverage
@@ -29,18 +30,24 @@ def document() -> str:
         details.append(f"## {name}\n\nImplemented: {', '.join(there)}.\n")
         if missing:
             details.append(f"Not implemented: {', '.join(missing)}.\n")
+        for kind in kinds_of(folder):
+            if kind.ignored:
+                details.append(f"{kind.type} passes over {', '.join(sorted(kind.ignored))}.\n")
     table = "| service | operations | CloudFormation types |\n| --- | --- | --- |\n" + "\n".join(rows)
     return f"{_HEAD}\n{table}\n\n" + "\n".join(details)
 
 
 def types_of(folder: str) -> list[str]:
-    """The CloudFormation types that a service's folder brings."""
-    from cloudlet import cloud
+    """The names of the CloudFormation types that a service's folder brings."""
+    return [kind.type for kind in kinds_of(folder)]
 
-    if not os.path.exists(cloud.SERVICES / folder / "resources.py"):
+
+def kinds_of(folder: str) -> list[type[ResourceType]]:
+    """The CloudFormation types that a service's folder brings, by their names."""
+    if not os.path.exists(SERVICES / folder / "resources.py"):
         return []
     module = importlib.import_module(f"cloudlet.services.{folder}.resources")
-    return sorted(kind.type for kind in module.TYPES)
+    return sorted(module.TYPES, key=lambda kind: str(kind.type))
 
 
 if __name__ == "__main__":

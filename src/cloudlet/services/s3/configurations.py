@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from cloudlet.errors import AwsError
+from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.s3 import policy
 from cloudlet.services.s3.buckets import Buckets, access_denied, malformed_xml
@@ -150,7 +150,7 @@ class Configurations(Buckets):
         return {}
 
     async def PutBucketLogging(self, call: Call, input: Input) -> Output:
-        """Keep where access logs would go. The calls themselves are seen in the console."""
+        """Switch access logs off; none are delivered, so they cannot be switched on."""
         asked = input["BucketLoggingStatus"]
         if (enabled := asked.get("LoggingEnabled")) is not None:
             target = self.buckets.get("", enabled.get("TargetBucket", ""))
@@ -167,7 +167,8 @@ class Configurations(Buckets):
                     status=403,
                     TargetBucketLocation=target.value.region,
                 )
-        await self.set(call, input, "logging", asked or None)
+            raise not_implemented("PutBucketLogging with LoggingEnabled")
+        await self.set(call, input, "logging", None)
         return {}
 
     # Cross-origin rules.

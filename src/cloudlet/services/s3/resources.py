@@ -7,7 +7,7 @@ from typing import Any
 
 from cloudlet.errors import AwsError
 from cloudlet.services.s3 import template
-from cloudlet.services.s3.template import SETTINGS
+from cloudlet.services.s3.template import IGNORED, SETTINGS
 from cloudlet.stacks.api import Deployment, Physical, Properties, ResourceType, tags_of
 
 _GONE = frozenset(("NoSuchBucket", "NoSuchBucketPolicy"))
@@ -20,6 +20,7 @@ class Bucket(ResourceType):
 
     type = "AWS::S3::Bucket"
     replaces = frozenset(("BucketName",))
+    ignored = IGNORED
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         _check(properties)

@@ -123,6 +123,10 @@ def _lifecycle_rule(value: Properties) -> Properties:
     return rule
 
 
+def _nothing(before: Any, after: Any) -> Calls:
+    return []
+
+
 def _lifecycle(before: Any, after: Any) -> Calls:
     if not after or not after.get("Rules"):
         return [("DeleteBucketLifecycle", {})]
@@ -130,14 +134,6 @@ def _lifecycle(before: Any, after: Any) -> Calls:
     if "TransitionDefaultMinimumObjectSize" in after:
         input["TransitionDefaultMinimumObjectSize"] = after["TransitionDefaultMinimumObjectSize"]
     return [("PutBucketLifecycleConfiguration", input)]
-
-
-def _logging(before: Any, after: Any) -> Calls:
-    if after is None or "DestinationBucketName" not in after:
-        return [("PutBucketLogging", {"BucketLoggingStatus": {}})]
-    enabled = _renamed(after, DestinationBucketName="TargetBucket", LogFilePrefix="TargetPrefix")
-    enabled.setdefault("TargetPrefix", "")
-    return [("PutBucketLogging", {"BucketLoggingStatus": {"LoggingEnabled": enabled}})]
 
 
 def _notification(value: Properties) -> Properties:
@@ -236,6 +232,9 @@ def _ownership(value: Properties) -> Properties:
 
 
 # In the order in which they are put: who may write before what is public, and destinations last.
+# Access logs are not delivered; every call is seen in ``/_cloudlet/calls``.
+IGNORED = frozenset(("LoggingConfiguration",))
+
 SETTINGS: dict[str, Setting] = {
     "OwnershipControls": _put_or_default(
         "PutBucketOwnershipControls",
@@ -257,7 +256,7 @@ SETTINGS: dict[str, Setting] = {
     "CorsConfiguration": _put_or_delete("PutBucketCors", "CORSConfiguration", "DeleteBucketCors", _cors),
     "LifecycleConfiguration": _lifecycle,
     "WebsiteConfiguration": _put_or_delete("PutBucketWebsite", "WebsiteConfiguration", "DeleteBucketWebsite", _website),
-    "LoggingConfiguration": _logging,
+    **dict.fromkeys(IGNORED, _nothing),
     "AccelerateConfiguration": _acceleration,
     "IntelligentTieringConfigurations": _named("IntelligentTieringConfiguration", _filtered),
     "MetricsConfigurations": _named("MetricsConfiguration", _filtered),
