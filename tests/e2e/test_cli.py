@@ -72,7 +72,10 @@ def test_a_running_cloud_is_seen_moved_and_emptied(cloud: LocalCloud) -> None:
     assert status["resources"] == []
     assert answer("clock", cloud=cloud)["offset"] == 0
     assert answer("down", cloud=cloud) == {"status": "stopping"}
-    assert "no Cloudlet answers" in cloudlet("status", cloud=cloud).stderr
+    for verb in ("status", "logs", "invoke f", "env"):
+        ran = cloudlet(*verb.split(), cloud=cloud)
+        assert "Traceback" not in ran.stderr
+        assert verb == "env" or "no Cloudlet answers" in ran.stderr
 
 
 def test_the_cloud_of_a_folder_is_found_by_it(tmp_path: Path) -> None:

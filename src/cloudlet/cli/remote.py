@@ -51,9 +51,10 @@ class Remote:
                     yield json.loads(line)
 
     def client(self, service: str) -> Any:
-        """A boto3 client of this cloud."""
+        """A boto3 client of this cloud; where none answers, the command ends and says so."""
         import boto3
 
+        self.control("health")
         return boto3.client(
             service,
             endpoint_url=self.endpoint,
