@@ -21,7 +21,7 @@ def health_check(
     """A check every ``interval`` seconds, with thresholds in checks; one of ``http``, ``grpc``, else a TCP connection.
 
     The first check is at once and decides alone, as with AWS. ``log`` is a file that is told of every change of an
-    endpoint's health.
+    endpoint's health, and of every check that fails.
     """
     made: Resource = {
         "timeout": seconds(timeout),
@@ -37,6 +37,7 @@ def health_check(
     else:
         made["tcp_health_check"] = {}
     if log:
+        made["always_log_health_check_failures"] = True
         made["event_logger"] = [
             extension(
                 "envoy.health_check.event_sink.file",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from cloudlet.services.api import Call, Input
 from cloudlet.services.elbv2 import envoy
 from cloudlet.services.elbv2.controller import Controller
 from cloudlet.services.elbv2.errors import invalid, no_group, no_listener, no_load_balancer, no_rule
+from cloudlet.services.elbv2.health_news import HealthNews
 from cloudlet.services.elbv2.records import Listener, LoadBalancer, Rule, Target, TargetGroup
 from cloudlet.services.elbv2.reporting import Reporting
 from cloudlet.store import Database, Resources, Tx
@@ -44,7 +45,8 @@ class Base(api.Service):
         self.targets = self.db.resources(Target)
         self._drains: Timer | None = None
         self._names = {record.value.dns_name: record.value for record in self.load_balancers.all()}
-        self.controller = Controller(self.cloud, self.world)
+        self.health_news = HealthNews(self.cloud.data_dir / "elbv2" / "health")
+        self.controller = Controller(self.cloud, self.world, self.health_news)
         self.reporting = Reporting(self.cloud, self.controller, self.world)
         await self.controller.start()
         self.reporting.watch()
@@ -55,6 +57,7 @@ class Base(api.Service):
             self._drains.cancel()
         self.reporting.stop()
         await self.controller.stop()
+        self.health_news.close()
 
     def world(self) -> envoy.World:
         """All that the proxy is to carry."""
@@ -68,6 +71,7 @@ class Base(api.Service):
             certificates=self.controller.certificates,
             lambda_address=(host.strip("[]"), int(port)),
             logs=str(self.logs),
+            health=str(self.health_news.file),
         )
 
     @property
@@ -79,6 +83,7 @@ class Base(api.Service):
         """What is stored has changed: let the proxy carry it."""
         self.controller.trigger()
         self.reporting.watch()
+        self.health_news.tell()
 
     # What others ask in this process
 
@@ -86,6 +91,10 @@ class Base(api.Service):
         """The loopback address of the load balancer of a DNS name, or None; for the DNS server."""
         found = self._names.get(dns_name.lower().rstrip(".").removeprefix("dualstack."))
         return found.address if found is not None else None
+
+    def watch_health(self, told: Callable[[], object]) -> Callable[[], None]:
+        """Have ``told`` called when what DescribeTargetHealth answers may have changed; gives back what ends that."""
+        return self.health_news.watch(told)
 
     def endpoints(self) -> list[dict[str, Any]]:
         """Every load balancer with its ``dns_name``, its ``address`` and its ``ports``: {the listener's: the bound}."""

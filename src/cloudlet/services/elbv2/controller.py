@@ -14,10 +14,12 @@ from cloudlet.errors import AwsError
 from cloudlet.mesh import Snapshot
 from cloudlet.services.api import Cloud
 from cloudlet.services.elbv2 import envoy
+from cloudlet.services.elbv2.health_news import HealthNews
 
 log = logging.getLogger("cloudlet.elbv2")
 
 PROCESS = "elbv2"
+_FLUSH_MILLISECONDS = "200"  # after which a change of a target's health is written, and heard of
 
 
 class State(NamedTuple):
@@ -46,10 +48,11 @@ def plan(world: envoy.World, state: State) -> list[str]:
 class Controller:
     """The proxy of all load balancers."""
 
-    def __init__(self, cloud: Cloud, world: Callable[[], envoy.World]) -> None:
+    def __init__(self, cloud: Cloud, world: Callable[[], envoy.World], news: HealthNews) -> None:
         self.certificates: dict[str, tuple[str, str]] = {}
         self._cloud = cloud
         self._world = world
+        self._news = news
         self._proxy: Any = None
         self._carried: Snapshot | None = None
         self._lost: set[str] = set()
@@ -140,7 +143,15 @@ class Controller:
 
         folder = self._cloud.data_dir / "elbv2"
         await asyncio.to_thread((folder / "logs").mkdir, parents=True, exist_ok=True)
-        proxy = Envoy(self._cloud.supervisor, folder / "envoy", PROCESS, concurrency=_workers(), on_end=self._ended)
+        self._news.follow()
+        proxy = Envoy(
+            self._cloud.supervisor,
+            folder / "envoy",
+            PROCESS,
+            concurrency=_workers(),
+            arguments=("--file-flush-interval-msec", _FLUSH_MILLISECONDS),
+            on_end=self._ended,
+        )
         await proxy.start()
         self._proxy, self._carried = proxy, None
 
@@ -153,9 +164,11 @@ class Controller:
         snapshot = envoy.snapshot(self._world())
         await self._proxy.publish(snapshot)
         self._carried = snapshot
+        self._news.tell()
 
     def _ended(self) -> None:
         self._proxy, self._carried = None, None
+        self._news.tell()
         self.trigger()
 
 

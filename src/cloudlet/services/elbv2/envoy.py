@@ -79,6 +79,7 @@ class World:
     certificates: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # by ARN: chain and key
     lambda_address: tuple[str, int] = ("127.0.0.1", 4566)
     logs: str = ""  # the folder of access logs
+    health: str = ""  # the file that changes of health are written to
 
 
 def snapshot(world: World) -> Snapshot:
@@ -127,7 +128,7 @@ class _Maker:
             if group.type == "lambda":
                 made.clusters[routing.LAMBDA] = static_cluster(routing.LAMBDA, *self._world.lambda_address)
             else:
-                made.clusters[group.id] = _cluster(group)
+                made.clusters[group.id] = _cluster(group, self._world.health)
                 made.endpoints[group.id] = assignment(
                     group.id, [self._endpoint(group, one) for one in targets.get(group.id, [])]
                 )
@@ -302,7 +303,7 @@ def _name(owner: LoadBalancer, one: Listener) -> str:
     return f"{owner.name}/{owner.id}/{one.id}"
 
 
-def _cluster(group: TargetGroup) -> Resource:
+def _cluster(group: TargetGroup, log: str) -> Resource:
     attributes = group_attributes(group)
     is_http = group.protocol in ("HTTP", "HTTPS")
     secure = client_tls(versions=("TLSv1_0", "TLSv1_3"))
@@ -323,7 +324,7 @@ def _cluster(group: TargetGroup) -> Resource:
         http2=is_http and group.version in ("HTTP2", "GRPC"),
         tls=tls,
         check_transport=None if check_tls == tls else check_tls or plaintext(),
-        health_checks=[_health_check(group)] if group.check_enabled else [],
+        health_checks=[_health_check(group, log)] if group.check_enabled else [],
         slow_start=float(attributes.get("slow_start.duration_seconds", "0")),
         # AWS sends to all targets when none is healthy.
         panic_threshold=1 if percentage == "off" else int(percentage),
@@ -337,7 +338,7 @@ def _policy(attributes: Mapping[str, str], is_http: bool) -> str:
     return {"least_outstanding_requests": "LEAST_REQUEST", "weighted_random": "RANDOM"}.get(chosen, "ROUND_ROBIN")
 
 
-def _health_check(group: TargetGroup) -> Resource:
+def _health_check(group: TargetGroup, log: str) -> Resource:
     asked: dict[str, Resource] = {}
     if group.check_protocol in ("HTTP", "HTTPS"):
         if group.version == "GRPC" and group.check_path == "/grpc.health.v1.Health/Check":
@@ -363,6 +364,7 @@ def _health_check(group: TargetGroup) -> Resource:
         unhealthy=group.unhealthy,
         http=asked.get("http"),
         grpc=asked.get("grpc"),
+        log=log,
     )
 
 

@@ -110,6 +110,7 @@ class Targets(TargetGroups):
                     self.targets.delete(tx, record.scope, record.name)
 
         await self.db.write(forget, long=len(over) > 20)
+        self.health_news.tell()
         self.drain()
 
     async def _targets(self, call: Call, group: TargetGroup, given: list[Document]) -> dict[str, Target]:
