@@ -171,9 +171,15 @@ class Engine(Protocol):
         ...
 
     async def execute(
-        self, name: str, argv: Sequence[str], *, tty: bool = False, environment: Mapping[str, str] | None = None
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        tty: bool = False,
+        environment: Mapping[str, str] | None = None,
+        root: bool = False,
     ) -> Execution:
-        """Run a command inside a running container: health checks, ECS Exec."""
+        """Run a command inside a running container: health checks, ECS Exec; ``root`` whatever the container's user."""
         ...
 
     async def usage(self, names: Sequence[str]) -> dict[str, Usage]:

@@ -351,7 +351,13 @@ class Docker:
         (self._folder / "logs" / name).unlink(missing_ok=True)
 
     async def execute(
-        self, name: str, argv: Sequence[str], *, tty: bool = False, environment: Mapping[str, str] | None = None
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        tty: bool = False,
+        environment: Mapping[str, str] | None = None,
+        root: bool = False,
     ) -> Execution:
         body = {
             "AttachStdin": True,
@@ -360,6 +366,7 @@ class Docker:
             "Tty": tty,
             "Cmd": list(argv),
             "Env": [f"{key}={value}" for key, value in (environment or {}).items()],
+            **({"User": "0"} if root else {}),
         }
         try:
             made = await self._daemon.call("POST", f"/containers/{self._title(name)}/exec", body=body)

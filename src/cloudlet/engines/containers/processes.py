@@ -295,7 +295,13 @@ class Processes(Pods):
         self._locks.pop(name, None)
 
     async def execute(
-        self, name: str, argv: Sequence[str], *, tty: bool = False, environment: Mapping[str, str] | None = None
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        tty: bool = False,
+        environment: Mapping[str, str] | None = None,
+        root: bool = False,
     ) -> Execution:
         running = self._running.get(name)
         if running is None:
@@ -317,7 +323,8 @@ class Processes(Pods):
             "--wd",
         ]
         if os.geteuid() == 0:
-            enter += ["--net", "--setuid", str(program.user), "--setgid", str(program.group)]
+            user, group = (0, 0) if root else (program.user, program.group)
+            enter += ["--net", "--setuid", str(user), "--setgid", str(group)]
         else:
             enter += ["--user", "--preserve-credentials"]
         self._commands += 1

@@ -59,11 +59,12 @@ class Shipping:
             lines, self._lines = self._lines, defaultdict(list)
             for stream, events in lines.items():
                 try:
-                    await self._put(stream, events)
+                    await self.put(stream, events)
                 except AwsError as error:
                     log.warning("log lines of %s are lost: %s", stream[2], error)
 
-    async def _put(self, stream: Stream, events: list[tuple[int, str]]) -> None:
+    async def put(self, stream: Stream, events: list[tuple[int, str]]) -> None:
+        """Write events (epoch milliseconds, text) now. Raises AwsError."""
         account, region, group, name = stream
         for start in range(0, len(events), _MOST):
             batch = [{"timestamp": when, "message": text} for when, text in events[start : start + _MOST]]

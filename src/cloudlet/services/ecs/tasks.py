@@ -267,6 +267,7 @@ class Tasks(Base):
                     "networkInterfaces": interfaces,
                     "networkBindings": [] if is_awsvpc else _bindings(task, definition, one.name),
                     "cpu": str(_container(definition, one.name).get("cpu", 0)),
+                    **({"managedAgents": agents} if (agents := _agents(task, one)) else {}),
                     **({"exitCode": one.exit_code} if one.exit_code is not None else {}),
                     **({"reason": one.reason} if one.reason else {}),
                     **({"runtimeId": one.runtime_id} if one.runtime_id else {}),
@@ -378,6 +379,15 @@ def _bindings(task: Task, definition: dict[str, Any], container: str) -> list[di
         for port, address, host, protocol in task.ports
         if (port, protocol) in own
     ]
+
+
+def _agents(task: Task, container: Container) -> list[dict[str, Any]]:
+    """What ECS Exec speaks to in a container: it is there as soon as the container runs."""
+    if not task.members.get("enableExecuteCommand"):
+        return []
+    status = {"RUNNING": "RUNNING", "STOPPED": "STOPPED"}.get(container.status, "PENDING")
+    begun = {"lastStartedAt": task.started or task.created} if status == "RUNNING" else {}
+    return [{"name": "ExecuteCommandAgent", "lastStatus": status, **begun}]
 
 
 def _attachment(task: Task) -> str:
