@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from typing import Any
 
 from msgspec.structs import replace
@@ -53,6 +54,7 @@ class Watching(Actions, Queries):
         self._rules: dict[Key, Rule] = {}
         self._awake: set[Key] = set()
         self._tick: Timer | None = None
+        self._told: list[Callable[[str, str, str], object]] = []
         await super().start()
         for record in self.alarms.all():
             self.watch(record.scope, record.value)
@@ -61,6 +63,14 @@ class Watching(Actions, Queries):
         if self._tick is not None:
             self._tick.cancel()
         await super().stop()
+
+    def watch_states(self, told: Callable[[str, str, str], object]) -> Callable[[], None]:
+        """Have ``told`` called, in this process, with an alarm's scope, name and state when that has changed.
+
+        Gives back what ends that.
+        """
+        self._told.append(told)
+        return lambda: self._told.remove(told) if told in self._told else None
 
     def watch(self, scope: str, alarm: Alarm) -> None:
         """An alarm is new or has changed."""
@@ -176,6 +186,8 @@ class Watching(Actions, Queries):
             return
         if acting:
             self.outbox.wake()
+        for told in list(self._told):
+            told(scope, name, verdict.state)
         await self.consider_parents(scope, name, verdict.state)
 
     async def consider_parents(self, scope: str, child: str, state: str) -> None:
