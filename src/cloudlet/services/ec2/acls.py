@@ -7,40 +7,31 @@ from typing import Any
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ec2 import cidr, defaults
-from cloudlet.services.ec2.base import Base, new_tags
+from cloudlet.services.ec2.base import Base
 from cloudlet.services.ec2.kinds import NETWORK_ACL, SUBNET, VPC
+from cloudlet.services.ec2.operations import creates, deletes, describes
 from cloudlet.services.ec2.records import Item
-from cloudlet.services.ec2.world import World, in_use, invalid, missing, new_id, shown_tags
+from cloudlet.services.ec2.world import World, in_use, invalid, missing, new_id
 
 _NUMBERS = {"tcp": "6", "udp": "17", "icmp": "1", "icmpv6": "58", "all": "-1"}
+
+
+def _check_unused(world: World, acl: Item) -> None:
+    if acl.shown["IsDefault"]:
+        raise invalid(f"cannot delete default network ACL {acl.id}")
+    if acl.shown["Associations"]:
+        raise in_use(f"The network ACL '{acl.id}' has dependencies and cannot be deleted.")
 
 
 class Acls(Base):
     """Operations on network ACLs."""
 
-    async def CreateNetworkAcl(self, call: Call, input: Input) -> Output:
-        tags = new_tags(call, input, NETWORK_ACL)
+    CreateNetworkAcl = creates(
+        NETWORK_ACL, lambda world, input: defaults.shown_acl(world, world.get(VPC, input["VpcId"])), ["VpcId"]
+    )
+    DescribeNetworkAcls = describes(NETWORK_ACL)
 
-        def work(world: World) -> Output:
-            acl = defaults.make_acl(world, world.get(VPC, input["VpcId"]), tags)
-            return {"NetworkAcl": {**acl.shown, "Tags": shown_tags(tags)}}
-
-        return await self.write(call.scope, work)
-
-    async def DescribeNetworkAcls(self, call: Call, input: Input) -> Output:
-        return self.described(call, input, NETWORK_ACL, "NetworkAclIds", "NetworkAcls")
-
-    async def DeleteNetworkAcl(self, call: Call, input: Input) -> Output:
-        def work(world: World) -> Output:
-            acl = world.get(NETWORK_ACL, input["NetworkAclId"])
-            if acl.shown["IsDefault"]:
-                raise invalid(f"cannot delete default network ACL {acl.id}")
-            if acl.shown["Associations"]:
-                raise in_use(f"The network ACL '{acl.id}' has dependencies and cannot be deleted.")
-            world.delete(acl)
-            return {}
-
-        return await self.write(call.scope, work)
+    DeleteNetworkAcl = deletes(NETWORK_ACL, _check_unused)
 
     async def CreateNetworkAclEntry(self, call: Call, input: Input) -> Output:
         def work(world: World) -> Output:

@@ -49,7 +49,7 @@ class Addresses(Base):
         world = self.world(call.scope)
         by_ip = [_by_ip(world, ip).id for ip in input.get("PublicIps", [])]
         ids = [*input.get("AllocationIds", []), *by_ip]
-        return self.described(call, {**input, "AllocationIds": ids}, ELASTIC_IP, "AllocationIds", "Addresses")
+        return self.described(call, {**input, "AllocationIds": ids}, ELASTIC_IP)
 
     async def DescribeAddressesAttribute(self, call: Call, input: Input) -> Output:
         world = self.world(call.scope)

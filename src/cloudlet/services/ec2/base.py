@@ -67,13 +67,16 @@ class Base(api.Service):
         call: Call,
         input: Input,
         kind: Kind,
-        ids: str,
-        output: str,
         present: Callable[[World, Item], Shown] | None = None,
+        *,
+        tags: str = "Tags",
     ) -> Output:
-        """The answer of a Describe operation: by ids or all, filtered, in pages. Raises Invalid<Kind>.NotFound."""
+        """The answer of a Describe operation: by ids or all, filtered, in pages. Raises Invalid<Kind>.NotFound.
+
+        ``present`` says what is shown of an item, ``tags`` under which name its tags are.
+        """
         world = self.world(call.scope)
-        wanted = input.get(ids)
+        wanted = input.get(kind.ids)
         items = [world.get(kind, id) for id in dict.fromkeys(wanted)] if wanted else world.all(kind)
         given = input.get("Filters", [])
         for filter in given:
@@ -82,7 +85,10 @@ class Base(api.Service):
                 given = [one for one in given if one is not filter]
         show = present or (lambda world, item: item.shown)
         shown = [{**show(world, item), "Tags": shown_tags(item.tags)} for item in items]
-        return page(output, filters.chosen(shown, given, kind.paths), input)
+        chosen = filters.chosen(shown, given, kind.paths)
+        if tags != "Tags":
+            chosen = [{**one, tags: one["Tags"]} for one in chosen]
+        return page(kind.plural, chosen, input)
 
 
 def page(output: str, shown: list[Shown], input: Input) -> Output:

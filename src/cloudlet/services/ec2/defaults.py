@@ -83,7 +83,7 @@ def make_vpc(
     )
     main = {"Main": True, "RouteTableAssociationId": id("rtbassoc"), "AssociationState": {"State": "associated"}}
     make_route_table(world, vpc, {}, main, id=id)
-    make_acl(world, vpc, {}, is_default=True, id=id)
+    world.make(NETWORK_ACL, shown_acl(world, vpc, is_default=True), id=id("acl"))
     group = make_group(world, vpc, "default", "default VPC security group", {}, id=id)
     everything = {"IpProtocol": "-1", "FromPort": -1, "ToPort": -1}
     itself = {"ReferencedGroupInfo": {"GroupId": group.id, "UserId": world.account}}
@@ -115,23 +115,20 @@ def make_route_table(
     return world.make(ROUTE_TABLE, shown, tags, id=table_id)
 
 
-def make_acl(
-    world: World, vpc: Item, tags: dict[str, str], *, is_default: bool = False, id: Callable[[str], str] = new_id
-) -> Item:
+def shown_acl(world: World, vpc: Item, *, is_default: bool = False) -> Members:
     """A network ACL: a VPC's default one lets everything through, another one nothing."""
     last = {"CidrBlock": "0.0.0.0/0", "Protocol": "-1", "RuleAction": "deny", "RuleNumber": 32767}
     first = {**last, "RuleAction": "allow", "RuleNumber": 100}
     entries = [
         {**entry, "Egress": egress} for egress in (True, False) for entry in ([first, last] if is_default else [last])
     ]
-    shown = {
+    return {
         "Associations": [],
         "Entries": entries,
         "IsDefault": is_default,
         "OwnerId": world.account,
         "VpcId": vpc.id,
     }
-    return world.make(NETWORK_ACL, shown, tags, id=id("acl"))
 
 
 def make_group(

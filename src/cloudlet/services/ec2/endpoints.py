@@ -10,6 +10,7 @@ from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ec2 import interfaces
 from cloudlet.services.ec2.base import Base, new_tags
 from cloudlet.services.ec2.kinds import ENDPOINT, PREFIX_LIST, ROUTE_TABLE, SECURITY_GROUP, SUBNET, VPC
+from cloudlet.services.ec2.operations import describes
 from cloudlet.services.ec2.records import Item
 from cloudlet.services.ec2.world import World, invalid, shown_tags
 
@@ -42,8 +43,7 @@ class Endpoints(Base):
 
         return await self.write(call.scope, work)
 
-    async def DescribeVpcEndpoints(self, call: Call, input: Input) -> Output:
-        return self.described(call, input, ENDPOINT, "VpcEndpointIds", "VpcEndpoints")
+    DescribeVpcEndpoints = describes(ENDPOINT)
 
     async def ModifyVpcEndpoint(self, call: Call, input: Input) -> Output:
         def work(world: World) -> Output:

@@ -15,23 +15,24 @@ from cloudlet.services.ec2.kinds import (
     SUBNET,
     VPC,
 )
+from cloudlet.services.ec2.operations import creates, deletes, describes
 from cloudlet.services.ec2.records import Item
 from cloudlet.services.ec2.world import World, in_use, invalid, missing, shown_tags
 
-_SHOWN_AFTER_DELETION = 3600.0
+
+def _check_detached(world: World, gateway: Item) -> None:
+    if gateway.shown["Attachments"]:
+        raise in_use(f"The internetGateway '{gateway.id}' has dependencies and cannot be deleted.")
 
 
 class Gateways(Base):
     """Operations on gateways."""
 
-    async def CreateInternetGateway(self, call: Call, input: Input) -> Output:
-        tags = new_tags(call, input, INTERNET_GATEWAY)
-        shown = {"Attachments": [], "OwnerId": call.account}
-        made = await self.write(call.scope, lambda world: world.make(INTERNET_GATEWAY, shown, tags))
-        return {"InternetGateway": {**made.shown, "Tags": shown_tags(tags)}}
-
-    async def DescribeInternetGateways(self, call: Call, input: Input) -> Output:
-        return self.described(call, input, INTERNET_GATEWAY, "InternetGatewayIds", "InternetGateways")
+    CreateInternetGateway = creates(
+        INTERNET_GATEWAY, lambda world, input: {"Attachments": [], "OwnerId": world.account}
+    )
+    DescribeInternetGateways = describes(INTERNET_GATEWAY)
+    DeleteInternetGateway = deletes(INTERNET_GATEWAY, _check_detached)
 
     async def AttachInternetGateway(self, call: Call, input: Input) -> Output:
         def work(world: World) -> Output:
@@ -65,27 +66,11 @@ class Gateways(Base):
 
         return await self.write(call.scope, work)
 
-    async def DeleteInternetGateway(self, call: Call, input: Input) -> Output:
-        def work(world: World) -> Output:
-            gateway = world.get(INTERNET_GATEWAY, input["InternetGatewayId"])
-            if gateway.shown["Attachments"]:
-                raise in_use(f"The internetGateway '{gateway.id}' has dependencies and cannot be deleted.")
-            world.delete(gateway)
-            return {}
-
-        return await self.write(call.scope, work)
-
-    async def CreateEgressOnlyInternetGateway(self, call: Call, input: Input) -> Output:
-        tags = new_tags(call, input, EGRESS_ONLY)
-
-        def work(world: World) -> Output:
-            vpc = world.get(VPC, input["VpcId"])
-            shown = {"Attachments": [{"State": "attached", "VpcId": vpc.id}]}
-            made = world.make(EGRESS_ONLY, shown, tags)
-            token = {"ClientToken": input["ClientToken"]} if "ClientToken" in input else {}
-            return {"EgressOnlyInternetGateway": {**made.shown, "Tags": shown_tags(tags)}, **token}
-
-        return await self.write(call.scope, work)
+    CreateEgressOnlyInternetGateway = creates(
+        EGRESS_ONLY,
+        lambda world, input: {"Attachments": [{"State": "attached", "VpcId": world.get(VPC, input["VpcId"]).id}]},
+        ["VpcId"],
+    )
 
     async def DescribeEgressOnlyInternetGateways(self, call: Call, input: Input) -> Output:
         # One that is not there is left out of this answer.
@@ -94,7 +79,7 @@ class Gateways(Base):
         known = {**input, "EgressOnlyInternetGatewayIds": [id for id in wanted or [] if world.find(id) is not None]}
         if wanted and not known["EgressOnlyInternetGatewayIds"]:
             return {"EgressOnlyInternetGateways": []}
-        return self.described(call, known, EGRESS_ONLY, "EgressOnlyInternetGatewayIds", "EgressOnlyInternetGateways")
+        return self.described(call, known, EGRESS_ONLY)
 
     async def DeleteEgressOnlyInternetGateway(self, call: Call, input: Input) -> Output:
         def work(world: World) -> Output:
@@ -131,18 +116,7 @@ class Gateways(Base):
         return await self.write(call.scope, work)
 
     async def DescribeNatGateways(self, call: Call, input: Input) -> Output:
-        world = self.world(call.scope)
-        # Deleted ones are seen for an hour.
-        kept = {
-            nat.id
-            for nat in world.all(NAT_GATEWAY)
-            if world.now < nat.shown.get("DeleteTime", world.now) + _SHOWN_AFTER_DELETION
-        }
-        given = {**input, "Filters": input.get("Filter", [])}
-        if any(id not in kept for id in input.get("NatGatewayIds", [])):
-            raise NAT_GATEWAY.not_found(next(id for id in input["NatGatewayIds"] if id not in kept))
-        answer = self.described(call, given, NAT_GATEWAY, "NatGatewayIds", "NatGateways")
-        return {**answer, "NatGateways": [nat for nat in answer["NatGateways"] if nat["NatGatewayId"] in kept]}
+        return self.described(call, {**input, "Filters": input.get("Filter", [])}, NAT_GATEWAY)
 
     async def DeleteNatGateway(self, call: Call, input: Input) -> Output:
         def work(world: World) -> Output:
@@ -152,10 +126,7 @@ class Gateways(Base):
             for entry in nat.shown["NatGatewayAddresses"]:
                 if (interface := world.find(entry["NetworkInterfaceId"])) is not None:
                     interfaces.drop(world, interface)
-            world.change(nat, {"State": "deleted", "DeleteTime": world.now}, {"token": ""})
-            for old in world.all(NAT_GATEWAY, State="deleted"):
-                if old.shown["DeleteTime"] + _SHOWN_AFTER_DELETION < world.now:
-                    world.delete(old)
+            world.retire(NAT_GATEWAY, world.change(nat, hidden={"token": ""}), DeleteTime=world.now)
             return {"NatGatewayId": nat.id}
 
         return await self.write(call.scope, work)

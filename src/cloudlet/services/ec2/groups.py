@@ -50,7 +50,7 @@ class Groups(Base):
         ids = list(input.get("GroupIds", []))
         for name in input.get("GroupNames", []):
             ids.append(_named(world, name).id)
-        return self.described(call, {**input, "GroupIds": ids}, SECURITY_GROUP, "GroupIds", "SecurityGroups", _shown)
+        return self.described(call, {**input, "GroupIds": ids}, SECURITY_GROUP, _shown)
 
     async def DeleteSecurityGroup(self, call: Call, input: Input) -> Output:
         def work(world: World) -> Output:

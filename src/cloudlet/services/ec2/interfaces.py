@@ -89,7 +89,7 @@ class Interfaces(Base):
         return await self.write(call.scope, work)
 
     async def DescribeNetworkInterfaces(self, call: Call, input: Input) -> Output:
-        return self.described(call, input, INTERFACE, "NetworkInterfaceIds", "NetworkInterfaces", shown_interface)
+        return self.described(call, input, INTERFACE, shown_interface)
 
     async def DeleteNetworkInterface(self, call: Call, input: Input) -> Output:
         def work(world: World) -> Output:

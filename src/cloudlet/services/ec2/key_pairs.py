@@ -57,7 +57,7 @@ class KeyPairs(Base):
             public = {"PublicKey": item.hidden["public"]} if input.get("IncludePublicKey") else {}
             return {**item.shown, **public}
 
-        return self.described(call, {**input, "KeyPairIds": ids}, KEY_PAIR, "KeyPairIds", "KeyPairs", shown)
+        return self.described(call, {**input, "KeyPairIds": ids}, KEY_PAIR, shown)
 
     async def DeleteKeyPair(self, call: Call, input: Input) -> Output:
         def work(world: World) -> Output:

@@ -1,24 +1,53 @@
-"""The kinds of things: how their ids begin, what they are called, and by what they are filtered."""
+"""The kinds of things: how AWS names them and their ids, and by what they are filtered. A new kind is an entry here."""
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+import re
+from dataclasses import KW_ONLY, dataclass
 
 from cloudlet.errors import AwsError
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind. ``filters`` are names of AWS's, with the path to the member where the name does not say it."""
+    """One kind. What is not given follows from ``noun``, its name in operations, as it does for most.
 
-    prefix: str
-    id_member: str
-    resource_type: str  # in tags
-    code: str  # Invalid<code>.NotFound
-    words: str  # of the same error
-    id_words: str  # Invalid<id_words>.Malformed
+    ``filters`` are names of AWS's, with the path to the member where the name does not say it; that of the id need not
+    be named. ``lingers``: one that is deleted is shown as that for an hour.
+    """
+
+    prefix: str  # of ids
+    noun: str
     filters: str = ""
+    _: KW_ONLY
+    id_member: str = ""  # VpcEndpointId
+    plural: str = ""  # VpcEndpoints: what its Describe operation answers
+    ids: str = ""  # VpcEndpointIds: what its Describe operation asks for
+    resource_type: str = ""  # vpc-endpoint: in tags
+    code: str = ""  # Invalid<VpcEndpointID>.NotFound
+    words: str = ""  # of the same error: The vpcEndpoint ID '{}' does not exist
+    id_words: str = ""  # Invalid<VpcEndpointId>.Malformed
+    lingers: bool = False
+
+    def __post_init__(self) -> None:
+        noun = self.noun
+        derived = {
+            "id_member": f"{noun}Id",
+            "plural": f"{noun}s",
+            "ids": f"{self.id_member or noun + 'Id'}s",
+            "resource_type": _hyphens(noun),
+            "code": f"{noun}ID",
+            "words": f"The {noun[:1].lower()}{noun[1:]} ID '{{}}' does not exist",
+            "id_words": f"{noun}Id",
+        }
+        for name, value in derived.items():
+            if not getattr(self, name):
+                object.__setattr__(self, name, value)
+
+    def has(self, id: str) -> bool:
+        """Whether an id is one of this kind."""
+        return id.rpartition("-")[0] == self.prefix
 
     def not_found(self, id: str) -> AwsError:
         """The error for one that is not there."""
@@ -33,7 +62,7 @@ class Kind:
     @functools.cached_property
     def paths(self) -> dict[str, tuple[str, ...]]:
         """The members that each filter looks at."""
-        found = {}
+        found: dict[str, tuple[str, ...]] = {_hyphens(self.id_member): (self.id_member,)}
         for entry in self.filters.split():
             name, _, path = entry.partition("=")
             found[name] = tuple(path.split(".")) if path else tuple(_capitals(part) for part in name.split("."))
@@ -44,44 +73,38 @@ def _capitals(words: str) -> str:
     return "".join(word[:1].upper() + word[1:] for word in words.split("-"))
 
 
+def _hyphens(capitals: str) -> str:
+    return re.sub("(?<!^)(?=[A-Z])", "-", capitals).lower()
+
+
 VPC = Kind(
     "vpc",
-    "VpcId",
-    "vpc",
-    "VpcID",
-    "The vpc ID '{}' does not exist",
-    "VpcID",
-    "vpc-id cidr=CidrBlock cidr-block=CidrBlock state is-default isDefault owner-id dhcp-options-id instance-tenancy "
+    "Vpc",
+    "cidr=CidrBlock cidr-block=CidrBlock state is-default isDefault owner-id dhcp-options-id instance-tenancy "
     "cidr-block-association.association-id=CidrBlockAssociationSet.AssociationId "
     "cidr-block-association.cidr-block=CidrBlockAssociationSet.CidrBlock "
     "cidr-block-association.state=CidrBlockAssociationSet.CidrBlockState.State "
     "ipv6-cidr-block-association.association-id=Ipv6CidrBlockAssociationSet.AssociationId "
     "ipv6-cidr-block-association.ipv6-cidr-block=Ipv6CidrBlockAssociationSet.Ipv6CidrBlock "
     "ipv6-cidr-block-association.state=Ipv6CidrBlockAssociationSet.Ipv6CidrBlockState.State",
+    id_words="VpcID",
 )
 SUBNET = Kind(
     "subnet",
-    "SubnetId",
-    "subnet",
-    "SubnetID",
-    "The subnet ID '{}' does not exist",
-    "SubnetID",
-    "subnet-id vpc-id cidr=CidrBlock cidr-block=CidrBlock cidrBlock state availability-zone availabilityZone "
+    "Subnet",
+    "vpc-id cidr=CidrBlock cidr-block=CidrBlock cidrBlock state availability-zone availabilityZone "
     "availability-zone-id availabilityZoneId available-ip-address-count=AvailableIpAddressCount "
     "default-for-az=DefaultForAz defaultForAz=DefaultForAz owner-id subnet-arn=SubnetArn "
     "map-public-ip-on-launch=MapPublicIpOnLaunch ipv6-native enable-dns64=EnableDns64 "
     "ipv6-cidr-block-association.association-id=Ipv6CidrBlockAssociationSet.AssociationId "
     "ipv6-cidr-block-association.ipv6-cidr-block=Ipv6CidrBlockAssociationSet.Ipv6CidrBlock "
     "ipv6-cidr-block-association.state=Ipv6CidrBlockAssociationSet.Ipv6CidrBlockState.State",
+    id_words="SubnetID",
 )
 ROUTE_TABLE = Kind(
     "rtb",
-    "RouteTableId",
-    "route-table",
-    "RouteTableID",
-    "The routeTable ID '{}' does not exist",
-    "RouteTableId",
-    "route-table-id vpc-id owner-id association.gateway-id=Associations.GatewayId "
+    "RouteTable",
+    "vpc-id owner-id association.gateway-id=Associations.GatewayId "
     "association.route-table-association-id=Associations.RouteTableAssociationId "
     "association.route-table-id=Associations.RouteTableId association.subnet-id=Associations.SubnetId "
     "association.main=Associations.Main route.destination-cidr-block=Routes.DestinationCidrBlock "
@@ -93,49 +116,41 @@ ROUTE_TABLE = Kind(
 )
 INTERNET_GATEWAY = Kind(
     "igw",
-    "InternetGatewayId",
-    "internet-gateway",
-    "InternetGatewayID",
-    "The internetGateway ID '{}' does not exist",
-    "InternetGatewayId",
-    "internet-gateway-id owner-id attachment.state=Attachments.State attachment.vpc-id=Attachments.VpcId",
+    "InternetGateway",
+    "owner-id attachment.state=Attachments.State attachment.vpc-id=Attachments.VpcId",
 )
 EGRESS_ONLY = Kind(
     "eigw",
-    "EgressOnlyInternetGatewayId",
-    "egress-only-internet-gateway",
-    "GatewayID",
-    "The eigw ID '{}' does not exist",
-    "EgressOnlyInternetGatewayId",
-    "egress-only-internet-gateway-id",
+    "EgressOnlyInternetGateway",
+    code="GatewayID",
+    words="The eigw ID '{}' does not exist",
 )
 NAT_GATEWAY = Kind(
     "nat",
-    "NatGatewayId",
-    "natgateway",
-    "NatGatewayNotFound",
-    "NAT gateway {} was not found",
-    "NatGatewayMalformed",
-    "nat-gateway-id vpc-id subnet-id state connectivity-type",
+    "NatGateway",
+    "vpc-id subnet-id state connectivity-type",
+    lingers=True,
+    resource_type="natgateway",
+    code="NatGatewayNotFound",
+    words="NAT gateway {} was not found",
+    id_words="NatGatewayMalformed",
 )
 ELASTIC_IP = Kind(
     "eipalloc",
-    "AllocationId",
-    "elastic-ip",
-    "AllocationID",
-    "The allocation ID '{}' does not exist",
-    "AllocationId",
-    "allocation-id association-id domain instance-id network-border-group network-interface-id "
+    "Address",
+    "association-id domain instance-id network-border-group network-interface-id "
     "network-interface-owner-id private-ip-address public-ip",
+    plural="Addresses",
+    id_member="AllocationId",
+    resource_type="elastic-ip",
+    code="AllocationID",
+    words="The allocation ID '{}' does not exist",
+    id_words="AllocationId",
 )
 INTERFACE = Kind(
     "eni",
-    "NetworkInterfaceId",
-    "network-interface",
-    "NetworkInterfaceID",
-    "The networkInterface ID '{}' does not exist",
-    "NetworkInterfaceId",
-    "network-interface-id subnet-id vpc-id status description group-id=Groups.GroupId group-name=Groups.GroupName "
+    "NetworkInterface",
+    "subnet-id vpc-id status description group-id=Groups.GroupId group-name=Groups.GroupName "
     "availability-zone interface-type mac-address owner-id private-dns-name private-ip-address requester-id "
     "requester-managed source-dest-check addresses.private-ip-address=PrivateIpAddresses.PrivateIpAddress "
     "addresses.primary=PrivateIpAddresses.Primary "
@@ -148,12 +163,8 @@ INTERFACE = Kind(
 )
 SECURITY_GROUP = Kind(
     "sg",
-    "GroupId",
-    "security-group",
-    "Group",
-    "The security group '{}' does not exist",
-    "GroupId",
-    "group-id group-name description owner-id vpc-id "
+    "SecurityGroup",
+    "group-name description owner-id vpc-id "
     + " ".join(
         f"{side}{name}={member}{path}"
         for side, member in (("", "IpPermissions"), ("egress.", "IpPermissionsEgress"))
@@ -169,24 +180,22 @@ SECURITY_GROUP = Kind(
             ("ip-permission.user-id", ".UserIdGroupPairs.UserId"),
         )
     ),
+    id_member="GroupId",
+    code="Group",
+    words="The security group '{}' does not exist",
+    id_words="GroupId",
 )
 RULE = Kind(
     "sgr",
-    "SecurityGroupRuleId",
-    "security-group-rule",
-    "SecurityGroupRuleId",
-    "The security group rule ID '{}' does not exist",
-    "SecurityGroupRuleId",
-    "group-id security-group-rule-id",
+    "SecurityGroupRule",
+    "group-id",
+    code="SecurityGroupRuleId",
+    words="The security group rule ID '{}' does not exist",
 )
 NETWORK_ACL = Kind(
     "acl",
-    "NetworkAclId",
-    "network-acl",
-    "NetworkAclID",
-    "The networkAcl ID '{}' does not exist",
-    "NetworkAclId",
-    "network-acl-id vpc-id owner-id default=IsDefault association.association-id=Associations.NetworkAclAssociationId "
+    "NetworkAcl",
+    "vpc-id owner-id default=IsDefault association.association-id=Associations.NetworkAclAssociationId "
     "association.network-acl-id=Associations.NetworkAclId association.subnet-id=Associations.SubnetId "
     "entry.cidr=Entries.CidrBlock entry.ipv6-cidr=Entries.Ipv6CidrBlock entry.protocol=Entries.Protocol "
     "entry.egress=Entries.Egress entry.rule-action=Entries.RuleAction entry.rule-number=Entries.RuleNumber "
@@ -194,66 +203,99 @@ NETWORK_ACL = Kind(
 )
 ENDPOINT = Kind(
     "vpce",
-    "VpcEndpointId",
-    "vpc-endpoint",
-    "VpcEndpointId",
-    "The Vpc Endpoint Id '{}' does not exist",
-    "VpcEndpointId",
-    "vpc-endpoint-id vpc-id service-name vpc-endpoint-type vpc-endpoint-state=State ip-address-type",
+    "VpcEndpoint",
+    "vpc-id service-name vpc-endpoint-type vpc-endpoint-state=State ip-address-type",
+    code="VpcEndpointId",
+    words="The Vpc Endpoint Id '{}' does not exist",
 )
 PEERING = Kind(
     "pcx",
-    "VpcPeeringConnectionId",
-    "vpc-peering-connection",
-    "VpcPeeringConnectionID",
-    "The vpcPeeringConnection ID '{}' does not exist",
-    "VpcPeeringConnectionId",
-    "vpc-peering-connection-id status-code=Status.Code status-message=Status.Message expiration-time "
+    "VpcPeeringConnection",
+    "status-code=Status.Code status-message=Status.Message expiration-time "
     "accepter-vpc-info.cidr-block=AccepterVpcInfo.CidrBlock accepter-vpc-info.owner-id=AccepterVpcInfo.OwnerId "
     "accepter-vpc-info.vpc-id=AccepterVpcInfo.VpcId requester-vpc-info.cidr-block=RequesterVpcInfo.CidrBlock "
     "requester-vpc-info.owner-id=RequesterVpcInfo.OwnerId requester-vpc-info.vpc-id=RequesterVpcInfo.VpcId",
 )
 DHCP_OPTIONS = Kind(
     "dopt",
-    "DhcpOptionsId",
-    "dhcp-options",
-    "DhcpOptionID",
-    "The dhcpOption ID '{}' does not exist",
-    "DhcpOptionsId",
-    "dhcp-options-id owner-id key=DhcpConfigurations.Key value=DhcpConfigurations.Values.Value",
+    "DhcpOptions",
+    "owner-id key=DhcpConfigurations.Key value=DhcpConfigurations.Values.Value",
+    plural="DhcpOptions",
+    ids="DhcpOptionsIds",
+    code="DhcpOptionID",
+    words="The dhcpOption ID '{}' does not exist",
 )
 PREFIX_LIST = Kind(
     "pl",
-    "PrefixListId",
-    "prefix-list",
-    "PrefixListID",
-    "The prefix list ID '{}' does not exist",
-    "PrefixListId",
-    "prefix-list-id prefix-list-name owner-id",
+    "PrefixList",
+    "prefix-list-name owner-id",
+    words="The prefix list ID '{}' does not exist",
 )
 KEY_PAIR = Kind(
     "key",
-    "KeyPairId",
-    "key-pair",
     "KeyPair",
-    "The key pair '{}' does not exist",
-    "KeyPairId",
-    "key-pair-id key-name fingerprint=KeyFingerprint",
+    "key-name fingerprint=KeyFingerprint",
+    code="KeyPair",
+    words="The key pair '{}' does not exist",
 )
 RESERVATION = Kind(
     "scr",
-    "SubnetCidrReservationId",
-    "subnet-cidr-reservation",
-    "SubnetCidrReservationID",
-    "The subnet CIDR reservation ID '{}' does not exist",
-    "SubnetCidrReservationId",
+    "SubnetCidrReservation",
     "reservationType=ReservationType subnet-id",
+    words="The subnet CIDR reservation ID '{}' does not exist",
+)
+CARRIER_GATEWAY = Kind("cagw", "CarrierGateway", "owner-id state vpc-id")
+CUSTOMER_GATEWAY = Kind("cgw", "CustomerGateway", "bgp-asn ip-address state type", lingers=True)
+VPN_GATEWAY = Kind(
+    "vgw",
+    "VpnGateway",
+    "amazon-side-asn availability-zone state type attachment.state=VpcAttachments.State "
+    "attachment.vpc-id=VpcAttachments.VpcId",
+    lingers=True,
+)
+VPN_CONNECTION = Kind(
+    "vpn",
+    "VpnConnection",
+    "customer-gateway-configuration customer-gateway-id state type vpn-gateway-id transit-gateway-id "
+    "option.static-routes-only=Options.StaticRoutesOnly route.destination-cidr-block=Routes.DestinationCidrBlock",
+    lingers=True,
+)
+TRANSIT_GATEWAY = Kind(
+    "tgw",
+    "TransitGateway",
+    "owner-id state "
+    + " ".join(
+        f"options.{_hyphens(name)}=Options.{name}"
+        for name in (
+            *("PropagationDefaultRouteTableId", "AmazonSideAsn", "AssociationDefaultRouteTableId"),
+            *("AutoAcceptSharedAttachments", "DefaultRouteTableAssociation", "DefaultRouteTablePropagation"),
+            *("DnsSupport", "VpnEcmpSupport"),
+        )
+    ),
+)
+TRANSIT_ATTACHMENT = Kind(
+    "tgw-attach",
+    "TransitGatewayAttachment",
+    "association.state association.transit-gateway-route-table-id resource-id resource-owner-id resource-type state "
+    "transit-gateway-id transit-gateway-owner-id vpc-id local-owner-id=ResourceOwnerId "
+    "remote-owner-id=AccepterTgwInfo.OwnerId",
+    lingers=True,
+)
+TRANSIT_TABLE = Kind(
+    "tgw-rtb",
+    "TransitGatewayRouteTable",
+    "default-association-route-table default-propagation-route-table state transit-gateway-id",
+    lingers=True,
+)
+ENDPOINT_SERVICE = Kind(
+    "vpce-svc",
+    "VpcEndpointService",
+    "service-name service-state supported-ip-address-types",
+    id_member="ServiceId",
+    plural="ServiceConfigurations",
+    code="VpcEndpointServiceId",
+    words="The VpcEndpointService Id '{}' does not exist",
 )
 
-KINDS = {
-    kind.prefix: kind
-    for kind in (
-        *(VPC, SUBNET, ROUTE_TABLE, INTERNET_GATEWAY, EGRESS_ONLY, NAT_GATEWAY, ELASTIC_IP, INTERFACE),
-        *(SECURITY_GROUP, RULE, NETWORK_ACL, ENDPOINT, PEERING, DHCP_OPTIONS, PREFIX_LIST, KEY_PAIR, RESERVATION),
-    )
-}
+
+KINDS = {kind.prefix: kind for kind in list(globals().values()) if isinstance(kind, Kind)}

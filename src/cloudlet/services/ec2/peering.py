@@ -8,6 +8,7 @@ from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ec2.base import Base, new_tags
 from cloudlet.services.ec2.kinds import PEERING, VPC
+from cloudlet.services.ec2.operations import describes
 from cloudlet.services.ec2.records import Item
 from cloudlet.services.ec2.vpcs import blocks_of
 from cloudlet.services.ec2.world import World, invalid, missing, shown_tags
@@ -48,8 +49,7 @@ class Peering(Base):
 
         return await self.write(call.scope, work)
 
-    async def DescribeVpcPeeringConnections(self, call: Call, input: Input) -> Output:
-        return self.described(call, input, PEERING, "VpcPeeringConnectionIds", "VpcPeeringConnections")
+    DescribeVpcPeeringConnections = describes(PEERING)
 
     async def AcceptVpcPeeringConnection(self, call: Call, input: Input) -> Output:
         def work(world: World) -> Output:

@@ -9,6 +9,7 @@ from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ec2 import cidr, filters
 from cloudlet.services.ec2.base import Base, new_tags, page
 from cloudlet.services.ec2.kinds import PREFIX_LIST, ROUTE_TABLE, RULE
+from cloudlet.services.ec2.operations import describes
 from cloudlet.services.ec2.records import Item
 from cloudlet.services.ec2.world import World, in_use, invalid, shown_tags
 
@@ -42,8 +43,7 @@ class PrefixLists(Base):
 
         return await self.write(call.scope, work)
 
-    async def DescribeManagedPrefixLists(self, call: Call, input: Input) -> Output:
-        return self.described(call, input, PREFIX_LIST, "PrefixListIds", "PrefixLists")
+    DescribeManagedPrefixLists = describes(PREFIX_LIST)
 
     async def DescribePrefixLists(self, call: Call, input: Input) -> Output:
         world = self.world(call.scope)

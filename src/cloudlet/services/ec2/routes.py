@@ -51,7 +51,7 @@ class Routes(Base):
         return await self.write(call.scope, work)
 
     async def DescribeRouteTables(self, call: Call, input: Input) -> Output:
-        return self.described(call, input, ROUTE_TABLE, "RouteTableIds", "RouteTables", _shown)
+        return self.described(call, input, ROUTE_TABLE, _shown)
 
     async def DeleteRouteTable(self, call: Call, input: Input) -> Output:
         def work(world: World) -> Output:

@@ -74,7 +74,7 @@ class Subnets(Base):
         return await self.write(call.scope, work)
 
     async def DescribeSubnets(self, call: Call, input: Input) -> Output:
-        return self.described(call, input, SUBNET, "SubnetIds", "Subnets", shown_subnet)
+        return self.described(call, input, SUBNET, shown_subnet)
 
     async def DeleteSubnet(self, call: Call, input: Input) -> Output:
         def work(world: World) -> Output:
@@ -181,7 +181,7 @@ class Subnets(Base):
 
     async def GetSubnetCidrReservations(self, call: Call, input: Input) -> Output:
         subnet = self.world(call.scope).get(SUBNET, input["SubnetId"])
-        found = self.described(call, input, RESERVATION, "", "SubnetIpv4CidrReservations")
+        found = self.described(call, input, RESERVATION)
         mine = [one for one in found["SubnetIpv4CidrReservations"] if one["SubnetId"] == subnet.id]
         return {**found, "SubnetIpv4CidrReservations": mine, "SubnetIpv6CidrReservations": []}
 

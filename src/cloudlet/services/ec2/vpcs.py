@@ -20,6 +20,7 @@ from cloudlet.services.ec2.kinds import (
     SUBNET,
     VPC,
 )
+from cloudlet.services.ec2.operations import describes
 from cloudlet.services.ec2.records import Item
 from cloudlet.services.ec2.world import World, in_use, invalid, new_id, shown_tags
 
@@ -60,8 +61,7 @@ class Vpcs(Base):
 
         return await self.write(call.scope, work)
 
-    async def DescribeVpcs(self, call: Call, input: Input) -> Output:
-        return self.described(call, input, VPC, "VpcIds", "Vpcs")
+    DescribeVpcs = describes(VPC)
 
     async def DeleteVpc(self, call: Call, input: Input) -> Output:
         def work(world: World) -> Output:
@@ -150,7 +150,7 @@ class Vpcs(Base):
         return await self.write(call.scope, work)
 
     async def DescribeVpcClassicLink(self, call: Call, input: Input) -> Output:
-        vpcs = self.described(call, input, VPC, "VpcIds", "Vpcs")["Vpcs"]
+        vpcs = self.described(call, input, VPC)["Vpcs"]
         return {"Vpcs": [{"VpcId": v["VpcId"], "ClassicLinkEnabled": False, "Tags": v["Tags"]} for v in vpcs]}
 
     async def DescribeVpcClassicLinkDnsSupport(self, call: Call, input: Input) -> Output:

@@ -17,6 +17,8 @@ Members = dict[str, Any]
 
 # A tag that nobody sees: which step of a deployment has made something. The step finds it again after a crash.
 STEP = "aws:cloudlet:step"
+# How long a deleted thing of a kind that lingers is shown, in seconds.
+_LINGERS = 3600.0
 
 
 class World:
@@ -43,16 +45,17 @@ class World:
 
     def get(self, kind: Kind, id: str) -> Item:
         """The item of that id. Raises Invalid<Kind>.Malformed, Invalid<Kind>.NotFound."""
-        if not id.startswith(f"{kind.prefix}-"):
+        if not kind.has(id):
             raise kind.malformed(id)
         item = self.find(id)
-        if item is None:
+        if item is None or not self._is_seen(item):
             raise kind.not_found(id)
         return item
 
     def all(self, kind: Kind, **members: Any) -> list[Item]:
         """The items of a kind that have these members, in the order of their making."""
-        found = [record.value for record in self._items.list(self.scope, f"{kind.prefix}-", self._tx)]
+        records = self._items.list(self.scope, f"{kind.prefix}-", self._tx)
+        found = [one.value for one in records if kind.has(one.name) and self._is_seen(one.value)]
         if members:
             found = [item for item in found if all(item.shown.get(key) == value for key, value in members.items())]
         return sorted(found, key=lambda item: (item.created, item.order))
@@ -92,6 +95,19 @@ class World:
         """Delete an item; that it is gone already is no error."""
         assert self._tx is not None
         self._items.delete(self._tx, self.scope, item.id)
+
+    def retire(self, kind: Kind, item: Item, **shown: Any) -> Item:
+        """Delete an item; where its kind lingers, it is shown as deleted for an hour."""
+        if not kind.lingers:
+            self.delete(item)
+            return item
+        for record in self._items.list(self.scope, f"{kind.prefix}-", self._tx):
+            if kind.has(record.name) and not self._is_seen(record.value):
+                self.delete(record.value)
+        return self.change(item, {"State": "deleted", **shown}, {"gone": self.now})
+
+    def _is_seen(self, item: Item) -> bool:
+        return bool(item.hidden.get("gone", self.now) + _LINGERS > self.now)
 
     def arn(self, type: str, id: str) -> str:
         """The ARN of something here."""

@@ -1,0 +1,223 @@
+"""Machine images: Amazon's public ones, each of them this machine's own programs (ADR 8), and where they are named."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from cloudlet.errors import AwsError
+from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.ec2 import filters
+from cloudlet.services.ec2.base import Base, page
+
+AMAZON = "137112412989"  # the account that Amazon Linux's images belong to
+ECS = "591542846629"  # and those of ECS
+_OWNERS = {"amazon": (AMAZON, ECS)}
+_AGENT, _DOCKER = "1.87.0", "20.10.25"
+_PATHS = {
+    "architecture": ("Architecture",),
+    "creation-date": ("CreationDate",),
+    "description": ("Description",),
+    "hypervisor": ("Hypervisor",),
+    "image-id": ("ImageId",),
+    "image-type": ("ImageType",),
+    "is-public": ("Public",),
+    "name": ("Name",),
+    "owner-alias": ("ImageOwnerAlias",),
+    "owner-id": ("OwnerId",),
+    "root-device-name": ("RootDeviceName",),
+    "root-device-type": ("RootDeviceType",),
+    "state": ("State",),
+    "virtualization-type": ("VirtualizationType",),
+    "block-device-mapping.volume-type": ("BlockDeviceMappings", "Ebs", "VolumeType"),
+    "block-device-mapping.device-name": ("BlockDeviceMappings", "DeviceName"),
+    "block-device-mapping.delete-on-termination": ("BlockDeviceMappings", "Ebs", "DeleteOnTermination"),
+    "block-device-mapping.volume-size": ("BlockDeviceMappings", "Ebs", "VolumeSize"),
+    "ena-support": ("EnaSupport",),
+    "boot-mode": ("BootMode",),
+    "platform": ("Platform",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A machine image. ``parameters`` are the names that Systems Manager has for it."""
+
+    name: str
+    description: str
+    parameters: tuple[str, ...]
+    architecture: str = "x86_64"
+    owner: str = AMAZON
+    system: str = "Amazon Linux 2"
+    size: int = 8  # GiB
+    volume: str = "gp2"
+
+    @property
+    def is_ecs(self) -> bool:
+        """Whether the ECS agent is in it."""
+        return self.owner == ECS
+
+    def id(self, region: str) -> str:
+        """Its id in a region, always the same."""
+        return f"ami-0{hashlib.sha256(f'{region} {self.name}'.encode()).hexdigest()[:16]}"
+
+
+def _ecs(title: str, folder: str, architecture: str, system: str, size: int) -> Image:
+    volume = "gp3" if "2023" in system else "gp2"
+    words = f"{system} AMI 2.0.20240911 {architecture} ECS HVM EBS"
+    return Image(title, words, (f"/aws/service/ecs/optimized-ami/{folder}",), architecture, ECS, system, size, volume)
+
+
+_LATEST = "/aws/service/ami-amazon-linux-latest"
+IMAGES = (
+    _ecs("amzn-ami-2018.03.20240911-amazon-ecs-optimized", "amazon-linux", "x86_64", "Amazon Linux", 30),
+    _ecs("amzn2-ami-ecs-hvm-2.0.20240911-x86_64-ebs", "amazon-linux-2", "x86_64", "Amazon Linux 2", 30),
+    _ecs("amzn2-ami-ecs-hvm-2.0.20240911-arm64-ebs", "amazon-linux-2/arm64", "arm64", "Amazon Linux 2", 30),
+    _ecs(
+        "al2023-ami-ecs-hvm-2023.0.20240911-kernel-6.1-x86_64", "amazon-linux-2023", "x86_64", "Amazon Linux 2023", 30
+    ),
+    _ecs(
+        "al2023-ami-ecs-hvm-2023.0.20240911-kernel-6.1-arm64",
+        "amazon-linux-2023/arm64",
+        "arm64",
+        "Amazon Linux 2023",
+        30,
+    ),
+    Image(
+        "amzn-ami-hvm-2018.03.0.20240916.0-x86_64-gp2",
+        "Amazon Linux AMI 2018.03.0.20240916.0 x86_64 HVM gp2",
+        (f"{_LATEST}/amzn-ami-hvm-x86_64-gp2", f"{_LATEST}/amzn-ami-hvm-x86_64-ebs"),
+        system="Amazon Linux",
+    ),
+    *(
+        Image(
+            f"amzn2-ami-hvm-2.0.20240916.0-{architecture}-gp2",
+            f"Amazon Linux 2 AMI 2.0.20240916.0 {architecture} HVM gp2",
+            (f"{_LATEST}/amzn2-ami-hvm-{architecture}-gp2", f"{_LATEST}/amzn2-ami-hvm-{architecture}-ebs"),
+            architecture,
+        )
+        for architecture in ("x86_64", "arm64")
+    ),
+    *(
+        Image(
+            f"al2023-ami-{kind}2023.5.20240916.0-kernel-6.1-{architecture}",
+            f"Amazon Linux 2023 AMI 2023.5.20240916.0 {architecture} HVM kernel-6.1",
+            (
+                f"{_LATEST}/al2023-ami-{kind}kernel-6.1-{architecture}",
+                f"{_LATEST}/al2023-ami-{kind}kernel-default-{architecture}",
+            ),
+            architecture,
+            system="Amazon Linux 2023",
+            volume="gp3",
+        )
+        for kind in ("", "minimal-")
+        for architecture in ("x86_64", "arm64")
+    ),
+)
+
+
+def find(region: str, id: str) -> Image | None:
+    """An image by its id."""
+    return next((one for one in IMAGES if one.id(region) == id), None)
+
+
+def get(region: str, id: str) -> Image:
+    """An image by its id. Raises InvalidAMIID.Malformed, InvalidAMIID.NotFound."""
+    if not id.startswith("ami-"):
+        raise AwsError("InvalidAMIID.Malformed", f'Invalid id: "{id}" (expecting "ami-...")')
+    found = find(region, id)
+    if found is None:
+        raise AwsError("InvalidAMIID.NotFound", f"The image id '[{id}]' does not exist")
+    return found
+
+
+def parameters(region: str) -> dict[str, str]:
+    """What Systems Manager's public parameters say of images: name -> value."""
+    made: dict[str, str] = {}
+    for image in IMAGES:
+        for name in image.parameters:
+            if not image.is_ecs:
+                made[name] = image.id(region)
+                continue
+            facts = {
+                "ecs_agent_version": _AGENT,
+                "ecs_runtime_version": f"Docker version {_DOCKER}",
+                "image_id": image.id(region),
+                "image_name": image.name,
+                "image_version": "2.0.20240911",
+                "os": image.system,
+                "schema_version": "1",
+                "source_image_name": image.name.replace("-ecs", ""),
+            }
+            made[f"{name}/recommended"] = json.dumps(facts, separators=(",", ":"))
+            made |= {f"{name}/recommended/{key}": value for key, value in facts.items() if key != "schema_version"}
+    return made
+
+
+class Images(Base):
+    """Operations on images. None can be made here."""
+
+    async def DescribeImages(self, call: Call, input: Input) -> Output:
+        wanted = input.get("ImageIds")
+        found = [get(call.region, id) for id in wanted] if wanted else list(IMAGES)
+        if owners := input.get("Owners"):
+            ids = {id for owner in owners for id in _OWNERS.get(owner, (owner,))}
+            found = [image for image in found if image.owner in ids]
+        if (users := input.get("ExecutableUsers")) and "all" not in users:
+            found = []
+        shown = filters.chosen([_shown(call.region, image) for image in found], input.get("Filters", []), _PATHS)
+        return page("Images", shown, input)
+
+    async def DescribeImageAttribute(self, call: Call, input: Input) -> Output:
+        get(call.region, input["ImageId"])
+        raise AwsError("AuthFailure", f"Not authorized for image:{input['ImageId']}", status=403)
+
+    def public_parameters(self, region: str) -> dict[str, str]:
+        """The public parameters that Systems Manager answers with: name -> value."""
+        return parameters(region)
+
+
+def root_device(image: Image) -> str:
+    """The name of its root volume's device."""
+    return "/dev/sda1" if image.system == "Ubuntu" else "/dev/xvda"
+
+
+def _shown(region: str, image: Image) -> dict[str, Any]:
+    snapshot = f"snap-0{hashlib.sha256(f'{region} {image.name} snapshot'.encode()).hexdigest()[:16]}"
+    return {
+        "Architecture": image.architecture,
+        "BlockDeviceMappings": [
+            {
+                "DeviceName": root_device(image),
+                "Ebs": {
+                    "DeleteOnTermination": True,
+                    "Encrypted": False,
+                    "SnapshotId": snapshot,
+                    "VolumeSize": image.size,
+                    "VolumeType": image.volume,
+                },
+            }
+        ],
+        "CreationDate": "2024-09-16T21:10:12.000Z",
+        "DeprecationTime": "2034-09-16T21:10:12.000Z",
+        "Description": image.description,
+        "EnaSupport": True,
+        "Hypervisor": "xen",
+        "ImageId": image.id(region),
+        "ImageLocation": f"amazon/{image.name}",
+        "ImageOwnerAlias": "amazon",
+        "ImageType": "machine",
+        "Name": image.name,
+        "OwnerId": image.owner,
+        "PlatformDetails": "Linux/UNIX",
+        "Public": True,
+        "RootDeviceName": root_device(image),
+        "RootDeviceType": "ebs",
+        "SriovNetSupport": "simple",
+        "State": "available",
+        "UsageOperation": "RunInstances",
+        "VirtualizationType": "hvm",
+        **({"BootMode": "uefi-preferred"} if "2023" in image.system else {}),
+    }

@@ -1,0 +1,1 @@
+"""What is inside every machine image: its first process, and the programs that user data calls."""
