@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cloudlet.services.ec2 import cidr
-from cloudlet.services.ec2.stacking import Type, is_true, made, picked, retag, specification, unless
+from cloudlet.services.ec2 import cidr, kinds
+from cloudlet.services.ec2.stacking import Thing, Type, assign, is_true, made, picked, retag, specification, unless
 from cloudlet.stacks.api import Deployment, Physical, Properties, changed
 
 _DESTINATIONS = ("DestinationCidrBlock", "DestinationIpv6CidrBlock", "DestinationPrefixListId")
@@ -11,60 +11,41 @@ _TARGETS = (
     *("GatewayId", "NatGatewayId", "NetworkInterfaceId", "EgressOnlyInternetGatewayId", "InstanceId"),
     *("VpcPeeringConnectionId", "VpcEndpointId", "TransitGatewayId", "CarrierGatewayId", "LocalGatewayId"),
 )
+_TAGS = frozenset(("Tags",))
 
 
-class VPC(Type):
+class VPC(Thing):
     """A VPC. ``Ref`` is its id."""
 
-    type = "AWS::EC2::VPC"
+    kind = kinds.VPC
     replaces = frozenset(("CidrBlock",))
     changes = frozenset(("EnableDnsHostnames", "EnableDnsSupport", "InstanceTenancy", "Tags"))
+    asked = frozenset(("CidrBlock", "InstanceTenancy"))
+    gives = ("VpcId", "CidrBlock")
 
-    async def create(self, do: Deployment, properties: Properties) -> Physical:
-        self.check(properties)
-        vpc = await made(do, "DescribeVpcs", "Vpcs")
-        if vpc is None:
-            input = picked(properties, "CidrBlock", "InstanceTenancy")
-            vpc = (await do.call("ec2", "CreateVpc", input | specification(do, properties, "vpc")))["Vpc"]
-        id = vpc["VpcId"]
-        await self._set(do, id, {}, properties)
-        mine = {"Filters": [{"Name": "vpc-id", "Values": [id]}]}
+    async def attributes(self, do: Deployment, found: Properties) -> Properties:
+        mine = {"Filters": [{"Name": "vpc-id", "Values": [found["VpcId"]]}]}
         acls = (await do.call("ec2", "DescribeNetworkAcls", mine))["NetworkAcls"]
         groups = (await do.call("ec2", "DescribeSecurityGroups", mine))["SecurityGroups"]
-        attributes = {
-            "VpcId": id,
-            "CidrBlock": vpc["CidrBlock"],
-            "CidrBlockAssociations": [entry["AssociationId"] for entry in vpc["CidrBlockAssociationSet"]],
+        return {
+            "CidrBlockAssociations": [entry["AssociationId"] for entry in found["CidrBlockAssociationSet"]],
             "DefaultNetworkAcl": next(acl["NetworkAclId"] for acl in acls if acl["IsDefault"]),
             "DefaultSecurityGroup": next(group["GroupId"] for group in groups if group["GroupName"] == "default"),
             # Asked for when a VPCCidrBlock has given the VPC its block, which here is known from the beginning.
-            "Ipv6CidrBlocks": [cidr.block6_of(id)],
+            "Ipv6CidrBlocks": [cidr.block6_of(found["VpcId"])],
         }
-        return Physical(id, attributes)
 
-    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
-        self.check(new)
-        await self._set(do, physical.id, old, new)
-        if changed(old, new, "InstanceTenancy"):
-            tenancy = new.get("InstanceTenancy", "default")
-            await do.call("ec2", "ModifyVpcTenancy", {"VpcId": physical.id, "InstanceTenancy": tenancy})
-        await retag(do, physical.id, new)
-        return physical
-
-    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
-        await unless(do, "DeleteVpc", {"VpcId": physical.id})
-
-    async def _set(self, do: Deployment, id: str, old: Properties, new: Properties) -> None:
-        for name, default in (("EnableDnsSupport", True), ("EnableDnsHostnames", False)):
-            if changed(old, new, name):
-                value = is_true(new.get(name, default))
-                await do.call("ec2", "ModifyVpcAttribute", {"VpcId": id, name: {"Value": value}})
+    async def settle(self, do: Deployment, id: str, old: Properties, new: Properties) -> None:
+        which = {"VpcId": id}
+        attributes = {"EnableDnsSupport": True, "EnableDnsHostnames": False}
+        await assign(do, "ModifyVpcAttribute", which, new, old, **attributes)
+        if old:
+            await assign(do, "ModifyVpcTenancy", which, new, old, InstanceTenancy="default")
 
 
 class VPCCidrBlock(Type):
     """A further block of a VPC. ``Ref`` is the id of its association."""
 
-    type = "AWS::EC2::VPCCidrBlock"
     required = frozenset(("VpcId",))
     replaces = frozenset(("VpcId", "CidrBlock", "AmazonProvidedIpv6CidrBlock"))
 
@@ -86,10 +67,10 @@ class VPCCidrBlock(Type):
         await unless(do, "DisassociateVpcCidrBlock", {"AssociationId": physical.id})
 
 
-class Subnet(Type):
+class Subnet(Thing):
     """A subnet. ``Ref`` is its id."""
 
-    type = "AWS::EC2::Subnet"
+    kind = kinds.SUBNET
     required = frozenset(("VpcId",))
     replaces = frozenset(("VpcId", "CidrBlock", "AvailabilityZone", "AvailabilityZoneId", "Ipv6CidrBlock"))
     changes = frozenset(
@@ -98,78 +79,42 @@ class Subnet(Type):
             "PrivateDnsNameOptionsOnLaunch",
         )
     )
+    gives = ("SubnetId", "AvailabilityZone", "AvailabilityZoneId", "CidrBlock", "VpcId")
 
-    async def create(self, do: Deployment, properties: Properties) -> Physical:
-        self.check(properties)
-        subnet = await made(do, "DescribeSubnets", "Subnets")
-        if subnet is None:
-            names = ("VpcId", "CidrBlock", "AvailabilityZone", "AvailabilityZoneId", "Ipv6CidrBlock")
-            input = picked(properties, *names) | specification(do, properties, "subnet")
-            subnet = (await do.call("ec2", "CreateSubnet", input))["Subnet"]
-        id = subnet["SubnetId"]
-        await self._set(do, id, {}, properties)
-        by_subnet = {"Filters": [{"Name": "association.subnet-id", "Values": [id]}]}
+    async def attributes(self, do: Deployment, found: Properties) -> Properties:
+        by_subnet = {"Filters": [{"Name": "association.subnet-id", "Values": [found["SubnetId"]]}]}
         acls = (await do.call("ec2", "DescribeNetworkAcls", by_subnet))["NetworkAcls"]
-        associations = [entry for acl in acls for entry in acl["Associations"] if entry["SubnetId"] == id]
-        attributes = {
-            **picked(subnet, "SubnetId", "AvailabilityZone", "AvailabilityZoneId", "CidrBlock", "VpcId"),
-            "Ipv6CidrBlocks": [entry["Ipv6CidrBlock"] for entry in subnet["Ipv6CidrBlockAssociationSet"]],
-            "NetworkAclAssociationId": associations[0]["NetworkAclAssociationId"],
+        associations = [entry for acl in acls for entry in acl["Associations"]]
+        (mine,) = (one for one in associations if one["SubnetId"] == found["SubnetId"])
+        return {
+            "Ipv6CidrBlocks": [entry["Ipv6CidrBlock"] for entry in found["Ipv6CidrBlockAssociationSet"]],
+            "NetworkAclAssociationId": mine["NetworkAclAssociationId"],
         }
-        return Physical(id, attributes)
 
-    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
-        self.check(new)
-        await self._set(do, physical.id, old, new)
-        await retag(do, physical.id, new)
-        return physical
-
-    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
-        await unless(do, "DeleteSubnet", {"SubnetId": physical.id})
-
-    async def _set(self, do: Deployment, id: str, old: Properties, new: Properties) -> None:
-        settings: Properties = {}
-        for name in ("MapPublicIpOnLaunch", "AssignIpv6AddressOnCreation", "EnableDns64"):
-            if changed(old, new, name):
-                settings[name] = {"Value": is_true(new.get(name, False))}
+    async def settle(self, do: Deployment, id: str, old: Properties, new: Properties) -> None:
+        flags = dict.fromkeys(("MapPublicIpOnLaunch", "AssignIpv6AddressOnCreation", "EnableDns64"), False)
+        await assign(do, "ModifySubnetAttribute", {"SubnetId": id}, new, old, **flags)
         if changed(old, new, "PrivateDnsNameOptionsOnLaunch"):
             options = new.get("PrivateDnsNameOptionsOnLaunch", {})
-            settings["PrivateDnsHostnameTypeOnLaunch"] = options.get("HostnameType", "ip-name")
+            settings: Properties = {"PrivateDnsHostnameTypeOnLaunch": options.get("HostnameType", "ip-name")}
             for name in ("EnableResourceNameDnsARecord", "EnableResourceNameDnsAAAARecord"):
                 settings[f"{name}OnLaunch"] = {"Value": is_true(options.get(name, False))}
-        for name, value in settings.items():
-            await do.call("ec2", "ModifySubnetAttribute", {"SubnetId": id, name: value})
+            for name, value in settings.items():
+                await do.call("ec2", "ModifySubnetAttribute", {"SubnetId": id, name: value})
 
 
-class RouteTable(Type):
+class RouteTable(Thing):
     """A route table. ``Ref`` is its id."""
 
-    type = "AWS::EC2::RouteTable"
-    required = frozenset(("VpcId",))
-    replaces = frozenset(("VpcId",))
-    changes = frozenset(("Tags",))
-
-    async def create(self, do: Deployment, properties: Properties) -> Physical:
-        self.check(properties)
-        table = await made(do, "DescribeRouteTables", "RouteTables")
-        if table is None:
-            input = {"VpcId": properties["VpcId"]} | specification(do, properties, "route-table")
-            table = (await do.call("ec2", "CreateRouteTable", input))["RouteTable"]
-        return Physical(table["RouteTableId"], {"RouteTableId": table["RouteTableId"]})
-
-    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
-        self.check(new)
-        await retag(do, physical.id, new)
-        return physical
-
-    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
-        await unless(do, "DeleteRouteTable", {"RouteTableId": physical.id})
+    kind = kinds.ROUTE_TABLE
+    required = replaces = frozenset(("VpcId",))
+    changes = _TAGS
+    gives = ("RouteTableId",)
 
 
 class Route(Type):
     """A route. ``Ref`` is the table and the destination."""
 
-    type = "AWS::EC2::Route"
     required = frozenset(("RouteTableId",))
     replaces = frozenset(("RouteTableId", *_DESTINATIONS))
     changes = frozenset(_TARGETS)
@@ -189,31 +134,25 @@ class Route(Type):
         await unless(do, "DeleteRoute", picked(properties, "RouteTableId", *_DESTINATIONS))
 
 
-class SubnetRouteTableAssociation(Type):
-    """That a subnet follows a route table. ``Ref`` is the association's id."""
+class _RouteTableAssociation(Type):
+    """That a subnet, or a gateway, follows a route table. ``Ref`` is the association's id."""
 
-    type = "AWS::EC2::SubnetRouteTableAssociation"
-    required = frozenset(("RouteTableId", "SubnetId"))
-    replaces = frozenset(("SubnetId", "RouteTableId"))
+    follower = ""
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         self.check(properties)
         # A new association takes the place of an old one of the same subnet, as in a replacement.
-        by_subnet = {"Filters": [{"Name": "association.subnet-id", "Values": [properties["SubnetId"]]}]}
-        for table in (await do.call("ec2", "DescribeRouteTables", by_subnet))["RouteTables"]:
-            for entry in table["Associations"]:
-                if (
-                    entry.get("SubnetId") == properties["SubnetId"]
-                    and table["RouteTableId"] != properties["RouteTableId"]
-                ):
-                    input = {
-                        "AssociationId": entry["RouteTableAssociationId"],
-                        "RouteTableId": properties["RouteTableId"],
-                    }
-                    answer = await do.call("ec2", "ReplaceRouteTableAssociation", input)
-                    return Physical(answer["NewAssociationId"], {"Id": answer["NewAssociationId"]})
-        id = (await do.call("ec2", "AssociateRouteTable", dict(properties)))["AssociationId"]
-        return Physical(id, {"Id": id})
+        table, follower = properties["RouteTableId"], properties[self.follower]
+        name = "association.subnet-id" if self.follower == "SubnetId" else "association.gateway-id"
+        there = await do.call("ec2", "DescribeRouteTables", {"Filters": [{"Name": name, "Values": [follower]}]})
+        for entry in (entry for one in there["RouteTables"] for entry in one["Associations"]):
+            if entry.get(self.follower) == follower and entry["RouteTableId"] != table:
+                input = {"AssociationId": entry["RouteTableAssociationId"], "RouteTableId": table}
+                id = (await do.call("ec2", "ReplaceRouteTableAssociation", input))["NewAssociationId"]
+                break
+        else:
+            id = (await do.call("ec2", "AssociateRouteTable", dict(properties)))["AssociationId"]
+        return Physical(id, {"Id": id, "AssociationId": id})
 
     async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
         return physical
@@ -222,38 +161,39 @@ class SubnetRouteTableAssociation(Type):
         await unless(do, "DisassociateRouteTable", {"AssociationId": physical.id})
 
 
-class InternetGateway(Type):
+class SubnetRouteTableAssociation(_RouteTableAssociation):
+    """That a subnet follows a route table."""
+
+    follower = "SubnetId"
+    required = replaces = frozenset(("SubnetId", "RouteTableId"))
+
+
+class GatewayRouteTableAssociation(_RouteTableAssociation):
+    """That what comes in through a gateway follows a route table."""
+
+    follower = "GatewayId"
+    required = replaces = frozenset(("GatewayId", "RouteTableId"))
+
+
+class InternetGateway(Thing):
     """An internet gateway. ``Ref`` is its id."""
 
-    type = "AWS::EC2::InternetGateway"
-    changes = frozenset(("Tags",))
-
-    async def create(self, do: Deployment, properties: Properties) -> Physical:
-        self.check(properties)
-        gateway = await made(do, "DescribeInternetGateways", "InternetGateways")
-        if gateway is None:
-            input = specification(do, properties, "internet-gateway")
-            gateway = (await do.call("ec2", "CreateInternetGateway", input))["InternetGateway"]
-        return Physical(gateway["InternetGatewayId"], {"InternetGatewayId": gateway["InternetGatewayId"]})
-
-    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
-        self.check(new)
-        await retag(do, physical.id, new)
-        return physical
-
-    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
-        await unless(do, "DeleteInternetGateway", {"InternetGatewayId": physical.id})
+    kind = kinds.INTERNET_GATEWAY
+    changes = _TAGS
+    gives = ("InternetGatewayId",)
 
 
 class VPCGatewayAttachment(Type):
-    """That an internet gateway serves a VPC."""
+    """That an internet gateway, or a virtual private one, serves a VPC."""
 
-    type = "AWS::EC2::VPCGatewayAttachment"
     required = frozenset(("VpcId",))
-    replaces = frozenset(("VpcId", "InternetGatewayId"))
+    replaces = frozenset(("VpcId", "InternetGatewayId", "VpnGatewayId"))
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         self.check(properties)
+        if "VpnGatewayId" in properties:
+            await do.call("ec2", "AttachVpnGateway", dict(properties))  # once more is no error
+            return Physical(f"VGW|{properties['VpcId']}", {"AttachmentType": "VGW"})
         by_vpc = {"Filters": [{"Name": "attachment.vpc-id", "Values": [properties["VpcId"]]}]}
         there = (await do.call("ec2", "DescribeInternetGateways", by_vpc))["InternetGateways"]
         if all(gateway["InternetGatewayId"] != properties.get("InternetGatewayId") for gateway in there):
@@ -261,69 +201,46 @@ class VPCGatewayAttachment(Type):
         return Physical(f"IGW|{properties['VpcId']}", {"AttachmentType": "IGW"})
 
     async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
-        await unless(do, "DetachInternetGateway", dict(properties), "Gateway.NotAttached")
+        operation = "DetachVpnGateway" if "VpnGatewayId" in properties else "DetachInternetGateway"
+        await unless(do, operation, dict(properties), "Gateway.NotAttached", "InvalidVpnGatewayAttachment.NotFound")
 
 
-class EgressOnlyInternetGateway(Type):
+class EgressOnlyInternetGateway(Thing):
     """An egress-only internet gateway. ``Ref`` is its id."""
 
-    type = "AWS::EC2::EgressOnlyInternetGateway"
-    required = frozenset(("VpcId",))
-    replaces = frozenset(("VpcId",))
-    changes = frozenset(("Tags",))
-
-    async def create(self, do: Deployment, properties: Properties) -> Physical:
-        self.check(properties)
-        plural = "EgressOnlyInternetGateways"
-        gateway = await made(do, f"Describe{plural}", plural)
-        if gateway is None:
-            input = {"VpcId": properties["VpcId"]}
-            input |= specification(do, properties, "egress-only-internet-gateway")
-            gateway = (await do.call("ec2", "CreateEgressOnlyInternetGateway", input))["EgressOnlyInternetGateway"]
-        id = gateway["EgressOnlyInternetGatewayId"]
-        return Physical(id, {"Id": id})
-
-    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
-        self.check(new)
-        await retag(do, physical.id, new)
-        return physical
-
-    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
-        await unless(do, "DeleteEgressOnlyInternetGateway", {"EgressOnlyInternetGatewayId": physical.id})
+    kind = kinds.EGRESS_ONLY
+    required = replaces = frozenset(("VpcId",))
+    changes = _TAGS
 
 
-class NatGateway(Type):
+class CarrierGateway(Thing):
+    """A carrier gateway. ``Ref`` is its id."""
+
+    kind = kinds.CARRIER_GATEWAY
+    required = replaces = frozenset(("VpcId",))
+    changes = _TAGS
+    gives = ("CarrierGatewayId", "OwnerId", "State")
+
+
+class NatGateway(Thing):
     """A NAT gateway. ``Ref`` is its id."""
 
-    type = "AWS::EC2::NatGateway"
+    kind = kinds.NAT_GATEWAY
     required = frozenset(("SubnetId",))
     replaces = frozenset(("SubnetId", "AllocationId", "ConnectivityType", "PrivateIpAddress"))
-    changes = frozenset(("Tags",))
+    changes = _TAGS
     ignored = frozenset(("MaxDrainDurationSeconds",))
+    gives = ("NatGatewayId",)
 
-    async def create(self, do: Deployment, properties: Properties) -> Physical:
-        self.check(properties)
-        nat = await made(do, "DescribeNatGateways", "NatGateways")
-        if nat is None:
-            input = picked(properties, *self.replaces) | specification(do, properties, "natgateway")
-            nat = (await do.call("ec2", "CreateNatGateway", input))["NatGateway"]
-        return Physical(nat["NatGatewayId"], {"NatGatewayId": nat["NatGatewayId"]})
-
-    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
-        self.check(new)
-        await retag(do, physical.id, new)
-        return physical
-
-    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
-        await unless(do, "DeleteNatGateway", {"NatGatewayId": physical.id})
+    async def attributes(self, do: Deployment, found: Properties) -> Properties:
+        return {"EniId": found["NatGatewayAddresses"][0]["NetworkInterfaceId"]}
 
 
 class EIP(Type):
     """An elastic IP address. ``Ref`` is the address."""
 
-    type = "AWS::EC2::EIP"
     replaces = frozenset(("Domain", "NetworkBorderGroup", "PublicIpv4Pool", "Address"))
-    changes = frozenset(("Tags",))
+    changes = _TAGS
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         self.check(properties)
@@ -346,7 +263,6 @@ class EIP(Type):
 class EIPAssociation(Type):
     """That an elastic IP address is an interface's. ``Ref`` is the association's id."""
 
-    type = "AWS::EC2::EIPAssociation"
     required = frozenset(("AllocationId",))
     replaces = frozenset(("AllocationId", "NetworkInterfaceId", "PrivateIpAddress", "InstanceId"))
 
@@ -360,16 +276,7 @@ class EIPAssociation(Type):
 
 
 TYPES = [
-    VPC,
-    VPCCidrBlock,
-    Subnet,
-    RouteTable,
-    Route,
-    SubnetRouteTableAssociation,
-    InternetGateway,
-    VPCGatewayAttachment,
-    EgressOnlyInternetGateway,
-    NatGateway,
-    EIP,
-    EIPAssociation,
+    *(VPC, VPCCidrBlock, Subnet, RouteTable, Route, SubnetRouteTableAssociation, GatewayRouteTableAssociation),
+    *(InternetGateway, VPCGatewayAttachment, EgressOnlyInternetGateway, CarrierGateway, NatGateway),
+    *(EIP, EIPAssociation),
 ]

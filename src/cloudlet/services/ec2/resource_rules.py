@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from cloudlet.errors import AwsError, not_implemented
-from cloudlet.services.ec2.stacking import Type, is_true, made, picked, retag, specification, unless
+from cloudlet.services.ec2 import kinds
+from cloudlet.services.ec2.stacking import Thing, Type, is_true, picked, unless
 from cloudlet.stacks.api import Deployment, Physical, Properties
 
 _PORTS = ("IpProtocol", "FromPort", "ToPort")
@@ -21,38 +22,24 @@ _OUT = {"IpProtocol": "-1", "CidrIp": "0.0.0.0/0"}
 _GROUP_RULES = {"SecurityGroupIngress": "Ingress", "SecurityGroupEgress": "Egress"}
 
 
-class SecurityGroup(Type):
+class SecurityGroup(Thing):
     """A security group. ``Ref`` is its id."""
 
-    type = "AWS::EC2::SecurityGroup"
+    kind = kinds.SECURITY_GROUP
     required = frozenset(("GroupDescription",))
     replaces = frozenset(("GroupDescription", "GroupName", "VpcId"))
     changes = frozenset((*_GROUP_RULES, "Tags"))
+    gives = ("GroupId",)
 
-    async def create(self, do: Deployment, properties: Properties) -> Physical:
-        self.check(properties)
+    def input(self, do: Deployment, properties: Properties) -> Properties:
         name = properties.get("GroupName") or do.name(255)
-        group = await made(do, "DescribeSecurityGroups", "SecurityGroups")
-        if group is None:
-            input = {"GroupName": name, "Description": properties["GroupDescription"]} | picked(properties, "VpcId")
-            input |= specification(do, properties, "security-group")
-            id = (await do.call("ec2", "CreateSecurityGroup", input))["GroupId"]
-        else:
-            id = group["GroupId"]
-        await self._set(do, id, {}, properties)
-        shown = (await do.call("ec2", "DescribeSecurityGroups", {"GroupIds": [id]}))["SecurityGroups"][0]
-        return Physical(id, {"GroupId": id, "Id": id, "VpcId": shown["VpcId"]})
+        return {"GroupName": name, "Description": properties["GroupDescription"]} | picked(properties, "VpcId")
 
-    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
-        self.check(new)
-        await self._set(do, physical.id, old, new)
-        await retag(do, physical.id, new)
-        return physical
+    async def attributes(self, do: Deployment, found: Properties) -> Properties:
+        shown = await do.call("ec2", "DescribeSecurityGroups", {"GroupIds": [found["GroupId"]]})
+        return {"VpcId": shown["SecurityGroups"][0]["VpcId"]}
 
-    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
-        await unless(do, "DeleteSecurityGroup", {"GroupId": physical.id})
-
-    async def _set(self, do: Deployment, id: str, old: Properties, new: Properties) -> None:
+    async def settle(self, do: Deployment, id: str, old: Properties, new: Properties) -> None:
         for name, way in _GROUP_RULES.items():
             # A group lets everything out, unless its template says what it lets out.
             default = [_OUT] if way == "Egress" else []
@@ -87,7 +74,6 @@ class _Rule(Type):
 class SecurityGroupIngress(_Rule):
     """A rule of what a group lets in."""
 
-    type = "AWS::EC2::SecurityGroupIngress"
     required = frozenset(("IpProtocol",))
     way = "Ingress"
 
@@ -95,40 +81,21 @@ class SecurityGroupIngress(_Rule):
 class SecurityGroupEgress(_Rule):
     """A rule of what a group lets out."""
 
-    type = "AWS::EC2::SecurityGroupEgress"
     required = frozenset(("IpProtocol", "GroupId"))
     way = "Egress"
 
 
-class NetworkAcl(Type):
+class NetworkAcl(Thing):
     """A network ACL. ``Ref`` is its id."""
 
-    type = "AWS::EC2::NetworkAcl"
-    required = frozenset(("VpcId",))
-    replaces = frozenset(("VpcId",))
+    kind = kinds.NETWORK_ACL
+    required = replaces = frozenset(("VpcId",))
     changes = frozenset(("Tags",))
-
-    async def create(self, do: Deployment, properties: Properties) -> Physical:
-        self.check(properties)
-        acl = await made(do, "DescribeNetworkAcls", "NetworkAcls")
-        if acl is None:
-            input = {"VpcId": properties["VpcId"]} | specification(do, properties, "network-acl")
-            acl = (await do.call("ec2", "CreateNetworkAcl", input))["NetworkAcl"]
-        return Physical(acl["NetworkAclId"], {"Id": acl["NetworkAclId"]})
-
-    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
-        self.check(new)
-        await retag(do, physical.id, new)
-        return physical
-
-    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
-        await unless(do, "DeleteNetworkAcl", {"NetworkAclId": physical.id})
 
 
 class NetworkAclEntry(Type):
     """An entry of a network ACL."""
 
-    type = "AWS::EC2::NetworkAclEntry"
     required = frozenset(("NetworkAclId", "RuleNumber", "Protocol", "RuleAction"))
     replaces = frozenset(("NetworkAclId", "RuleNumber", "Egress"))
     changes = frozenset(("Protocol", "RuleAction", "CidrBlock", "Ipv6CidrBlock", "PortRange", "Icmp"))
@@ -155,7 +122,6 @@ class NetworkAclEntry(Type):
 class SubnetNetworkAclAssociation(Type):
     """That a subnet stands under a network ACL. ``Ref`` is the association's id."""
 
-    type = "AWS::EC2::SubnetNetworkAclAssociation"
     required = frozenset(("SubnetId", "NetworkAclId"))
     replaces = frozenset(("SubnetId", "NetworkAclId"))
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from cloudlet.services.ec2 import resource_networks, resource_rules
-from cloudlet.services.ec2.stacking import Type, is_true, made, picked, retag, specification, unless
+from cloudlet.services.ec2 import kinds, resource_networks, resource_rules
+from cloudlet.services.ec2.stacking import Thing, Type, assign, made, picked, retag, specification, unless
 from cloudlet.stacks.api import Deployment, Physical, Properties, changed
 
 
-class VPCEndpoint(Type):
+class VPCEndpoint(Thing):
     """A VPC endpoint. ``Ref`` is its id."""
 
-    type = "AWS::EC2::VPCEndpoint"
+    kind = kinds.ENDPOINT
     required = frozenset(("VpcId", "ServiceName"))
     replaces = frozenset(("VpcId", "ServiceName", "VpcEndpointType"))
     changes = frozenset(
@@ -22,50 +22,40 @@ class VPCEndpoint(Type):
             *("IpAddressType", "DnsOptions"),
         )
     )
+    gives = ("NetworkInterfaceIds",)
 
-    async def create(self, do: Deployment, properties: Properties) -> Physical:
-        self.check(properties)
-        endpoint = await made(do, "DescribeVpcEndpoints", "VpcEndpoints")
-        if endpoint is None:
-            input = {name: value for name, value in properties.items() if name != "Tags"}
-            if "PolicyDocument" in input:
-                input["PolicyDocument"] = _text(input["PolicyDocument"])
-            input |= specification(do, properties, "vpc-endpoint")
-            endpoint = (await do.call("ec2", "CreateVpcEndpoint", input))["VpcEndpoint"]
-        id = endpoint["VpcEndpointId"]
-        attributes = {
-            "Id": id,
-            "CreationTimestamp": str(endpoint["CreationTimestamp"]),
-            "DnsEntries": [f"{entry['HostedZoneId']}:{entry['DnsName']}" for entry in endpoint["DnsEntries"]],
-            "NetworkInterfaceIds": endpoint["NetworkInterfaceIds"],
+    def input(self, do: Deployment, properties: Properties) -> Properties:
+        input = picked(properties, *self.replaces, *(self.changes - {"Tags"}))
+        return input | ({"PolicyDocument": _text(input["PolicyDocument"])} if "PolicyDocument" in input else {})
+
+    async def attributes(self, do: Deployment, found: Properties) -> Properties:
+        return {
+            "CreationTimestamp": str(found["CreationTimestamp"]),
+            "DnsEntries": [f"{entry['HostedZoneId']}:{entry['DnsName']}" for entry in found["DnsEntries"]],
         }
-        return Physical(id, attributes)
 
-    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
-        self.check(new)
-        input: Properties = picked(new, "PrivateDnsEnabled", "IpAddressType", "DnsOptions")
+    async def settle(self, do: Deployment, id: str, old: Properties, new: Properties) -> None:
+        if not old:
+            return
+        input = picked(new, "PrivateDnsEnabled", "IpAddressType", "DnsOptions")
         if changed(old, new, "PolicyDocument"):
-            input |= (
-                {"PolicyDocument": _text(new["PolicyDocument"])} if "PolicyDocument" in new else {"ResetPolicy": True}
-            )
+            is_set = "PolicyDocument" in new
+            input |= {"PolicyDocument": _text(new["PolicyDocument"])} if is_set else {"ResetPolicy": True}
         for name in ("RouteTableIds", "SubnetIds", "SecurityGroupIds"):
             before, after = old.get(name, []), new.get(name, [])
             input[f"Add{name}"] = [id for id in after if id not in before]
             input[f"Remove{name}"] = [id for id in before if id not in after]
-        input = {name: value for name, value in input.items() if value != []}
-        if input:
-            await do.call("ec2", "ModifyVpcEndpoint", {"VpcEndpointId": physical.id, **input})
-        await retag(do, physical.id, new)
-        return physical
+        if input := {name: value for name, value in input.items() if value != []}:
+            await do.call("ec2", "ModifyVpcEndpoint", {"VpcEndpointId": id, **input})
 
     async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
         await unless(do, "DeleteVpcEndpoints", {"VpcEndpointIds": [physical.id]})
 
 
-class NetworkInterface(Type):
+class NetworkInterface(Thing):
     """A network interface. ``Ref`` is its id."""
 
-    type = "AWS::EC2::NetworkInterface"
+    kind = kinds.INTERFACE
     required = frozenset(("SubnetId",))
     replaces = frozenset(
         (
@@ -74,44 +64,23 @@ class NetworkInterface(Type):
         )
     )
     changes = frozenset(("Description", "GroupSet", "SourceDestCheck", "Tags"))
+    gives = ("VpcId",)
 
-    async def create(self, do: Deployment, properties: Properties) -> Physical:
-        self.check(properties)
-        found = await made(do, "DescribeNetworkInterfaces", "NetworkInterfaces")
-        if found is None:
-            input = picked(properties, "Description", *self.replaces)
-            if "GroupSet" in properties:
-                input["Groups"] = properties["GroupSet"]
-            input |= specification(do, properties, "network-interface")
-            found = (await do.call("ec2", "CreateNetworkInterface", input))["NetworkInterface"]
-        id = found["NetworkInterfaceId"]
-        if "SourceDestCheck" in properties:
-            await self._set(do, id, SourceDestCheck={"Value": is_true(properties["SourceDestCheck"])})
+    def input(self, do: Deployment, properties: Properties) -> Properties:
+        groups = {"Groups": properties["GroupSet"]} if "GroupSet" in properties else {}
+        return picked(properties, "Description", *self.replaces) | groups
+
+    async def attributes(self, do: Deployment, found: Properties) -> Properties:
         others = [entry["PrivateIpAddress"] for entry in found["PrivateIpAddresses"] if not entry["Primary"]]
-        attributes = {
-            "Id": id,
-            "PrimaryPrivateIpAddress": found["PrivateIpAddress"],
-            "SecondaryPrivateIpAddresses": others,
-            "VpcId": found["VpcId"],
-        }
-        return Physical(id, attributes)
+        return {"PrimaryPrivateIpAddress": found["PrivateIpAddress"], "SecondaryPrivateIpAddresses": others}
 
-    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
-        self.check(new)
-        if changed(old, new, "Description"):
-            await self._set(do, physical.id, Description={"Value": new.get("Description", "")})
-        if changed(old, new, "GroupSet"):
-            await self._set(do, physical.id, Groups=new.get("GroupSet", []))
-        if changed(old, new, "SourceDestCheck"):
-            await self._set(do, physical.id, SourceDestCheck={"Value": is_true(new.get("SourceDestCheck", True))})
-        await retag(do, physical.id, new)
-        return physical
-
-    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
-        await unless(do, "DeleteNetworkInterface", {"NetworkInterfaceId": physical.id})
-
-    async def _set(self, do: Deployment, id: str, **attribute: Any) -> None:
-        await do.call("ec2", "ModifyNetworkInterfaceAttribute", {"NetworkInterfaceId": id, **attribute})
+    async def settle(self, do: Deployment, id: str, old: Properties, new: Properties) -> None:
+        operation, which = "ModifyNetworkInterfaceAttribute", {"NetworkInterfaceId": id}
+        await assign(do, operation, which, new, old, SourceDestCheck=True)
+        if old and changed(old, new, "Description"):
+            await do.call("ec2", operation, {**which, "Description": {"Value": new.get("Description", "")}})
+        if old and changed(old, new, "GroupSet"):
+            await do.call("ec2", operation, {**which, "Groups": new.get("GroupSet", [])})
 
 
 _OPTIONS = {
@@ -124,41 +93,25 @@ _OPTIONS = {
 }
 
 
-class DHCPOptions(Type):
+class DHCPOptions(Thing):
     """DHCP options. ``Ref`` is their id."""
 
-    type = "AWS::EC2::DHCPOptions"
+    kind = kinds.DHCP_OPTIONS
     replaces = frozenset(_OPTIONS)
     changes = frozenset(("Tags",))
+    gives = ("DhcpOptionsId",)
 
-    async def create(self, do: Deployment, properties: Properties) -> Physical:
-        self.check(properties)
+    def input(self, do: Deployment, properties: Properties) -> Properties:
         configurations = []
-        for name, key in _OPTIONS.items():
-            if name in properties:
-                value = properties[name]
-                values = value if isinstance(value, list) else [value]
-                configurations.append({"Key": key, "Values": [str(one) for one in values]})
-        input = {"DhcpConfigurations": configurations} | specification(do, properties, "dhcp-options")
-        found = await made(do, "DescribeDhcpOptions", "DhcpOptions")
-        if found is None:
-            found = (await do.call("ec2", "CreateDhcpOptions", input))["DhcpOptions"]
-        id = found["DhcpOptionsId"]
-        return Physical(id, {"DhcpOptionsId": id})
-
-    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
-        self.check(new)
-        await retag(do, physical.id, new)
-        return physical
-
-    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
-        await unless(do, "DeleteDhcpOptions", {"DhcpOptionsId": physical.id})
+        for name, value in picked(properties, *_OPTIONS).items():
+            values = value if isinstance(value, list) else [value]
+            configurations.append({"Key": _OPTIONS[name], "Values": [str(one) for one in values]})
+        return {"DhcpConfigurations": configurations}
 
 
 class VPCDHCPOptionsAssociation(Type):
     """Which DHCP options a VPC has."""
 
-    type = "AWS::EC2::VPCDHCPOptionsAssociation"
     required = frozenset(("VpcId", "DhcpOptionsId"))
     replaces = frozenset(("VpcId",))
     changes = frozenset(("DhcpOptionsId",))
@@ -175,23 +128,22 @@ class VPCDHCPOptionsAssociation(Type):
         await unless(do, "AssociateDhcpOptions", {"VpcId": properties["VpcId"], "DhcpOptionsId": "default"})
 
 
-class PrefixList(Type):
+class PrefixList(Thing):
     """A prefix list. ``Ref`` is its id."""
 
-    type = "AWS::EC2::PrefixList"
+    kind = kinds.PREFIX_LIST
+    noun = "ManagedPrefixList"
     required = frozenset(("PrefixListName", "AddressFamily"))
     replaces = frozenset(("AddressFamily",))
     changes = frozenset(("PrefixListName", "MaxEntries", "Entries", "Tags"))
+    gives = ("PrefixListId", "OwnerId", "Version")
 
-    async def create(self, do: Deployment, properties: Properties) -> Physical:
-        self.check(properties)
-        found = await made(do, "DescribeManagedPrefixLists", "PrefixLists")
-        if found is None:
-            input = picked(properties, "PrefixListName", "AddressFamily", "Entries")
-            input["MaxEntries"] = properties.get("MaxEntries", len(properties.get("Entries", [])) or 1)
-            input |= specification(do, properties, "prefix-list")
-            found = (await do.call("ec2", "CreateManagedPrefixList", input))["PrefixList"]
-        return _prefix_list(found)
+    def input(self, do: Deployment, properties: Properties) -> Properties:
+        most = properties.get("MaxEntries", len(properties.get("Entries", [])) or 1)
+        return picked(properties, "PrefixListName", "AddressFamily", "Entries") | {"MaxEntries": most}
+
+    async def attributes(self, do: Deployment, found: Properties) -> Properties:
+        return {"Arn": found["PrefixListArn"]}
 
     async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
         self.check(new)
@@ -204,38 +156,25 @@ class PrefixList(Type):
             input["AddEntries"] = more
         found = (await do.call("ec2", "ModifyManagedPrefixList", input))["PrefixList"]
         await retag(do, physical.id, new)
-        return _prefix_list(found)
-
-    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
-        await unless(do, "DeleteManagedPrefixList", {"PrefixListId": physical.id})
+        return Physical(physical.id, physical.attributes | {"Version": found["Version"]})
 
 
-class VPCPeeringConnection(Type):
+class VPCPeeringConnection(Thing):
     """A peering connection, accepted at once where both sides are the stack's account's and region's."""
 
-    type = "AWS::EC2::VPCPeeringConnection"
+    kind = kinds.PEERING
     required = frozenset(("VpcId", "PeerVpcId"))
     replaces = frozenset(("VpcId", "PeerVpcId", "PeerOwnerId", "PeerRegion"))
     changes = frozenset(("Tags",))
     ignored = frozenset(("PeerRoleArn",))
 
-    async def create(self, do: Deployment, properties: Properties) -> Physical:
-        self.check(properties)
-        found = await made(do, "DescribeVpcPeeringConnections", "VpcPeeringConnections")
-        if found is None:
-            input = picked(properties, *self.replaces) | specification(do, properties, "vpc-peering-connection")
-            found = (await do.call("ec2", "CreateVpcPeeringConnection", input))["VpcPeeringConnection"]
-        id = found["VpcPeeringConnectionId"]
+    async def attributes(self, do: Deployment, found: Properties) -> Properties:
         accepter = found["AccepterVpcInfo"]
         is_ours = (accepter["OwnerId"], accepter["Region"]) == (do.account, do.region)
         if is_ours and found["Status"]["Code"] != "active":
-            await do.call("ec2", "AcceptVpcPeeringConnection", {"VpcPeeringConnectionId": id})
-        return Physical(id, {"Id": id})
-
-    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
-        self.check(new)
-        await retag(do, physical.id, new)
-        return physical
+            which = {"VpcPeeringConnectionId": found["VpcPeeringConnectionId"]}
+            await do.call("ec2", "AcceptVpcPeeringConnection", which)
+        return {}
 
     async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
         input = {"VpcPeeringConnectionId": physical.id}
@@ -245,7 +184,6 @@ class VPCPeeringConnection(Type):
 class KeyPair(Type):
     """A key pair. ``Ref`` is its name; a private key that is made goes to the parameter ``/ec2/keypair/<its id>``."""
 
-    type = "AWS::EC2::KeyPair"
     required = frozenset(("KeyName",))
     replaces = frozenset(("KeyName", "PublicKeyMaterial", "KeyType", "KeyFormat"))
     changes = frozenset(("Tags",))
@@ -281,19 +219,6 @@ class KeyPair(Type):
 
 def _text(policy: Any) -> str:
     return policy if isinstance(policy, str) else json.dumps(policy)
-
-
-def _prefix_list(found: Properties) -> Physical:
-    id = found["PrefixListId"]
-    return Physical(
-        id,
-        {
-            "PrefixListId": id,
-            "Arn": found["PrefixListArn"],
-            "OwnerId": found["OwnerId"],
-            "Version": found["Version"],
-        },
-    )
 
 
 TYPES = [

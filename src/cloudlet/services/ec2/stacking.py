@@ -1,23 +1,80 @@
-"""What CloudFormation's types of EC2 share: properties that are known, tags, and finding what a crash has left."""
+"""What CloudFormation's types of EC2 share: properties that are known, tags, and finding what a crash has left.
+
+A ``Thing`` is a type whose resource is one of a kind with an id: its table entry says what is asked and what it gives.
+"""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
 from cloudlet.errors import AwsError, not_implemented
+from cloudlet.services.ec2.kinds import Kind
 from cloudlet.services.ec2.world import STEP
-from cloudlet.stacks.api import Deployment, Properties, ResourceType, tags_of
+from cloudlet.stacks.api import Deployment, Physical, Properties, ResourceType, tags_of
 
 
 class Type(ResourceType):
-    """A type of EC2. ``changes`` are the properties that are changed in place."""
+    """A type of EC2, which has its class's name. ``changes`` are the properties that are changed in place."""
 
     changes: ClassVar[frozenset[str]] = frozenset()
+
+    def __init_subclass__(cls) -> None:
+        cls.type = f"AWS::EC2::{cls.__name__}"
 
     def check(self, properties: Properties) -> None:
         """Refuse a property by its name that is neither done nor without meaning here."""
         for name in sorted(properties.keys() - self.replaces - self.changes - self.ignored):
             raise not_implemented(f"{self.type} with {name}")
+
+
+class Thing(Type):
+    """A type whose resource is one of a kind: it is made, tagged and deleted as all of them are.
+
+    ``noun`` is its name in operations where that is not its kind's; ``asked`` are the properties that its Create
+    operation takes as they are, by default those of ``replaces``; ``gives`` are the members of its description that
+    ``Fn::GetAtt`` gives beside ``Id``.
+    """
+
+    kind: ClassVar[Kind]
+    noun: ClassVar[str] = ""
+    asked: ClassVar[frozenset[str] | None] = None
+    gives: ClassVar[tuple[str, ...]] = ()
+
+    async def create(self, do: Deployment, properties: Properties) -> Physical:
+        self.check(properties)
+        found = await made(do, f"Describe{self._noun}{self.kind.plural[len(self.kind.noun) :]}", self.kind.plural)
+        if found is None:
+            input = self.input(do, properties) | specification(do, properties, self.kind.resource_type)
+            answer = await do.call("ec2", f"Create{self._noun}", input)
+            found = answer.get(self.kind.noun, answer)
+        id = found[self.kind.id_member]
+        await self.settle(do, id, {}, properties)
+        return Physical(id, {"Id": id, **picked(found, *self.gives), **await self.attributes(do, found)})
+
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        self.check(new)
+        await self.settle(do, physical.id, old, new)
+        if "Tags" in self.changes:
+            await retag(do, physical.id, new)
+        return physical
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        await unless(do, f"Delete{self._noun}", {self.kind.id_member: physical.id})
+
+    def input(self, do: Deployment, properties: Properties) -> Properties:
+        """What the Create operation is asked, without tags."""
+        return picked(properties, *(self.replaces if self.asked is None else self.asked))
+
+    async def settle(self, do: Deployment, id: str, old: Properties, new: Properties) -> None:
+        """Bring about what is set after its making; without ``old`` it is new."""
+
+    async def attributes(self, do: Deployment, found: Properties) -> Properties:
+        """What ``Fn::GetAtt`` gives that its description does not say under the same name."""
+        return {}
+
+    @property
+    def _noun(self) -> str:
+        return self.noun or self.kind.noun
 
 
 def picked(properties: Properties, *names: str) -> Properties:
@@ -66,3 +123,16 @@ async def unless(do: Deployment, operation: str, input: Properties, *codes: str)
 def is_true(value: Any) -> bool:
     """A boolean as templates write it."""
     return str(value).lower() == "true"
+
+
+async def assign(do: Deployment, operation: str, id: Properties, new: Properties, old: Properties, **how: Any) -> None:
+    """Call a Modify operation, which takes one attribute at a time, for each property that differs.
+
+    ``how`` has the property's default, by which its type is known: a boolean is asked for as ``{"Value": ...}``.
+    """
+    for name, default in how.items():
+        if old.get(name) == new.get(name):
+            continue
+        value = new.get(name, default)
+        given = {"Value": is_true(value)} if isinstance(default, bool) else value
+        await do.call("ec2", operation, {**id, name: given})

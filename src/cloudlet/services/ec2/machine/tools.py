@@ -92,7 +92,9 @@ def cfn_signal(arguments: list[str]) -> int:
     id = given.id or metadata("meta-data/instance-id")
     if given.handle:
         document = {"Status": status, "UniqueId": id, "Reason": given.reason, "Data": given.data}
-        request = urllib.request.Request(given.handle, json.dumps(document).encode(), {"Content-Type": ""}, method="PUT")
+        request = urllib.request.Request(
+            given.handle, json.dumps(document).encode(), {"Content-Type": ""}, method="PUT"
+        )
         urllib.request.urlopen(request, timeout=60).read()
         return 0
     region = given.region or metadata("meta-data/placement/region")
@@ -132,7 +134,11 @@ def ecs_agent(arguments: list[str]) -> int:
         "totalResources": [
             {"name": "CPU", "type": "INTEGER", "integerValue": cpu},
             {"name": "MEMORY", "type": "INTEGER", "integerValue": memory - reserved},
-            {"name": "PORTS", "type": "STRINGSET", "stringSetValue": _ports(["22", "2375", "2376", "51678", "51679"], ports)},
+            {
+                "name": "PORTS",
+                "type": "STRINGSET",
+                "stringSetValue": _ports(["22", "2375", "2376", "51678", "51679"], ports),
+            },
             {"name": "PORTS_UDP", "type": "STRINGSET", "stringSetValue": _ports([], udp)},
         ],
         "versionInfo": {"agentVersion": "1.87.0", "agentHash": "cloudlet", "dockerVersion": "DockerVersion: 20.10.25"},
@@ -173,14 +179,16 @@ def package_manager(name: str, arguments: list[str]) -> int:
     """``yum``, ``dnf``: what the image has is there already; nothing else can be installed."""
     words = [word for word in arguments if not word.startswith("-")]
     verb, wanted = (words[0], words[1:]) if words else ("", [])
-    if verb in ("update", "upgrade", "makecache", "clean") and not wanted or verb == "clean":
+    if (verb in ("update", "upgrade", "makecache", "clean") and not wanted) or verb == "clean":
         print("No packages marked for update")
         return 0
     if verb != "install":
         return refused(name, verb)
     missing = [one for one in wanted if one not in _PACKAGES and not _there(_PROGRAMS.get(one, one))]
     for one in wanted:
-        print(f"No package {one} available." if one in missing else f"Package {one} already installed and latest version")
+        print(
+            f"No package {one} available." if one in missing else f"Package {one} already installed and latest version"
+        )
     if missing:
         print(f"Error: Cloudlet's machine image cannot install: {', '.join(missing)}", file=sys.stderr)
         return 1
