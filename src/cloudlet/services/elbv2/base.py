@@ -97,12 +97,12 @@ class Base(api.Service):
         return self.health_news.watch(told)
 
     def endpoints(self) -> list[dict[str, Any]]:
-        """Every load balancer with its ``dns_name``, its ``address`` and its ``ports``: {the listener's: the bound}."""
+        """Each load balancer: ``arn``, ``dns_name``, ``address`` and ``ports``, {the listener's: the bound}."""
         made: list[dict[str, Any]] = []
         for record in self.load_balancers.all():
             one = record.value
             ports = {of.port: of.bound for of in self.listeners_of(one)}
-            made.append({"dns_name": one.dns_name, "address": one.address, "ports": ports})
+            made.append({"arn": one.arn, "dns_name": one.dns_name, "address": one.address, "ports": ports})
         return made
 
     # What is stored, by its ARN
