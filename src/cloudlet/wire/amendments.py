@@ -213,6 +213,7 @@ _S3_ADDITIONS = {
 }
 
 _S3 = Amendment(
+    constraints=False,
     statuses=_S3_STATUSES,
     additions=_S3_ADDITIONS,
     namespace="http://s3.amazonaws.com/doc/2006-03-01/",

@@ -41,7 +41,7 @@ class RestProtocol:
         raise NotImplementedError
 
     def _refuse(self, operation: OperationSpec, problems: list[Any]) -> AwsError:
-        return refusal(self._model, operation, problems, "rest-json")
+        return refusal(self._model, operation, problems, self._model.metadata.protocol)
 
     def _missing_payload(self) -> AwsError | None:
         return None

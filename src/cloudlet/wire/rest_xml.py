@@ -21,7 +21,7 @@ class RestXmlProtocol(RestProtocol):
     """Bodies in XML."""
 
     def __init__(self, model: Model, amendment: Amendment) -> None:
-        super().__init__(model, amendment, Checks(model, required_only=True))
+        super().__init__(model, amendment, Checks(model, required_only=not amendment.constraints))
         self._readers = XmlReaders(model)
         self._writers = XmlWriters(model, scalars.write_iso_millis)
         self._namespace = amendment.namespace or model.metadata.namespace or _request_namespace(model)

@@ -23,6 +23,7 @@ class Problem(NamedTuple):
 Check = Callable[[Any], list[Problem] | None]
 
 NOT_NULL = "Member must not be null"
+_ENUM = "Member must satisfy enum value set: "
 
 
 class Checks:
@@ -165,7 +166,7 @@ def _words(shape: Shape) -> str:
     if shape.pattern:
         words.append(f"Member must satisfy regular expression pattern: {shape.pattern}")
     if shape.enum:
-        words.append(f"Member must satisfy enum value set: [{', '.join(shape.enum)}]")
+        words.append(f"{_ENUM}[{', '.join(shape.enum)}]")
     return ", ".join(words)
 
 
@@ -218,7 +219,7 @@ def _range(shape: Shape) -> Check | None:
 def _string(shape: Shape) -> Check | None:
     if shape.enum:
         allowed = frozenset(shape.enum)
-        words = f"Member must satisfy enum value set: [{', '.join(shape.enum)}]"
+        words = f"{_ENUM}[{', '.join(shape.enum)}]"
         return lambda value: None if value in allowed else [_problem(shape, value, words)]
     length = _length(shape)
     anchored = full_match(shape.pattern) if shape.pattern else None
@@ -252,6 +253,14 @@ def refusal(
             return AwsError("InvalidParameter", words, status=400)
         if names_missing:
             return AwsError("MissingParameter", f"The request must contain the parameter {parameter}.", status=400)
+    if protocol == "rest-xml" and problems[0].constraint.startswith(_ENUM):
+        # These services judge documents by a schema, whose words are XML's.
+        value, allowed = problems[0].value.strip(), problems[0].constraint.removeprefix(_ENUM)
+        words = (
+            f"Invalid XML ; cvc-enumeration-valid: Value {value} is not facet-valid with respect to enumeration "
+            f"'{allowed}'. It must be a value from the enumeration."
+        )
+        return AwsError(_code(declared, protocol), words, status=400)
     count = len(problems)
     words = "; ".join(
         f"Value {problem.value}at '{problem.path}' failed to satisfy constraint: {problem.constraint}"
