@@ -20,6 +20,7 @@ class Config:
     sync: str = "normal"  # "normal" survives kill -9; "full" also a power cut
     auth: str = "local"  # "local" accepts any credentials; "enforce" verifies every signature against IAM's keys
     region: str = "us-east-1"
+    location: str = ""  # where DNS clients are, for geolocation records: "EU/DE", "NA/US/CA"; empty is nowhere
     isolation: str = "auto"  # functions: "auto" takes bwrap where there is one, "none" plain processes
 
     def __post_init__(self) -> None:

@@ -318,3 +318,38 @@ def _command(cloud: LocalCloud, *arguments: str) -> subprocess.CompletedProcess[
         text=True,
         timeout=30,
     )
+
+
+def test_questions_are_logged(cloud: LocalCloud, zone: Zone) -> None:
+    logs = cloud.client("logs")
+    group = "/aws/route53/shop.example"
+    logs.create_log_group(logGroupName=group)
+    arn = f"arn:aws:logs:us-east-1:000000000000:log-group:{group}"
+    place = {"HostedZoneId": zone.id.rpartition("/")[2], "CloudWatchLogsLogGroupArn": arn}
+    made = zone.route53.create_query_logging_config(**place)["QueryLoggingConfig"]
+    assert zone.route53.list_query_logging_configs()["QueryLoggingConfigs"] == [made]
+    with pytest.raises(ClientError, match="QueryLoggingConfigAlreadyExists"):
+        zone.route53.create_query_logging_config(**place)
+    zone.put("www.shop.example", "A", "10.0.0.1")
+    zone.ask("www.shop.example", "A")
+    zone.ask("www.shop.example", "A", tcp=True)
+    with pytest.raises(dns.resolver.NXDOMAIN):
+        zone.ask("none.shop.example", "AAAA")
+    lines: list[str] = []
+    deadline = time.monotonic() + 5
+    while len(lines) < 3 and time.monotonic() < deadline:
+        try:
+            found = logs.get_log_events(logGroupName=group, logStreamName=f"{place['HostedZoneId']}/LCL1")
+            lines = [event["message"] for event in found["events"]]
+        except logs.exceptions.ResourceNotFoundException:
+            time.sleep(0.05)
+    told = [line.split(" ") for line in lines]
+    assert [one[3:7] for one in told] == [
+        ["www.shop.example", "A", "NOERROR", "UDP"],
+        ["www.shop.example", "A", "NOERROR", "TCP"],
+        ["none.shop.example", "AAAA", "NXDOMAIN", "UDP"],
+    ]
+    assert (told[0][0], told[0][2], told[0][7:]) == ("1.0", place["HostedZoneId"], ["LCL1", "127.0.0.1", "-"])
+    zone.route53.delete_query_logging_config(Id=made["Id"])
+    with pytest.raises(ClientError, match="NoSuchQueryLoggingConfig"):
+        zone.route53.get_query_logging_config(Id=made["Id"])

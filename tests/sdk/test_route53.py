@@ -306,8 +306,81 @@ def test_tags_and_delegation_sets(route53: Any) -> None:
     assert found == [{"ResourceType": "hostedzone", "ResourceId": plain, "Tags": tags[:1]}]
     limit = route53.get_hosted_zone_limit(Type="MAX_RRSETS_BY_ZONE", HostedZoneId=id)
     assert (limit["Limit"]["Value"], limit["Count"]) == (10_000, 2)
-    logging = {"HostedZoneId": plain, "CloudWatchLogsLogGroupArn": "arn:aws:logs:us-east-1:000000000000:log-group:a"}
-    assert refused(route53.create_query_logging_config, **logging)[0] == "NotImplemented"
+    assert refused(route53.list_traffic_policies)[0] == "NotImplemented"
+
+
+def test_another_accounts_vpc(cloud: LocalCloud, route53: Any) -> None:
+    theirs = cloud.client("route53", account="111111111111")
+    vpc, other = ({"VPCRegion": "us-east-1", "VPCId": f"vpc-{number}"} for number in (1, 2))
+    place = {"HostedZoneId": zone(route53, VPC=vpc).rpartition("/")[2], "VPC": other}
+    assert refused(theirs.associate_vpc_with_hosted_zone, **place)[0] == "NotAuthorizedException"
+    route53.create_vpc_association_authorization(**place)
+    listed = route53.list_vpc_association_authorizations(HostedZoneId=place["HostedZoneId"])
+    assert listed["VPCs"] == [other]
+    theirs.associate_vpc_with_hosted_zone(**place)
+    route53.delete_vpc_association_authorization(**place)
+    gone = refused(route53.delete_vpc_association_authorization, **place)
+    assert gone[0] == "VPCAssociationAuthorizationNotFound"
+    assert route53.get_hosted_zone(Id=place["HostedZoneId"])["VPCs"] == [vpc, other]
+    assert refused(theirs.get_hosted_zone, Id=place["HostedZoneId"])[0] == "NoSuchHostedZone"
+
+
+def test_cidr_collections(route53: Any) -> None:
+    made = route53.create_cidr_collection(Name="offices", CallerReference="a")["Collection"]
+    assert route53.create_cidr_collection(Name="offices", CallerReference="a")["Collection"] == made
+    taken = refused(route53.create_cidr_collection, Name="offices", CallerReference="b")
+    assert taken[0] == "CidrCollectionAlreadyExistsException"
+
+    def put(location: str, *blocks: str, action: str = "PUT", **more: Any) -> Any:
+        change = {"LocationName": location, "Action": action, "CidrList": list(blocks)}
+        return route53.change_cidr_collection(Id=made["Id"], Changes=[change], **more)
+
+    put("ulm", "10.1.0.0/16", "2001:db8::/32")
+    put("bonn", "10.1.2.0/24", CollectionVersion=2)
+    for blocks, code in (
+        (["10.1.2.0/24"], "CidrBlockInUseException"),
+        (["10.1.2.1/24"], "InvalidInput"),
+        (["10.0.0.0/28"], "InvalidInput"),
+    ):
+        assert refused(lambda blocks=blocks: put("ulm", *blocks))[0] == code
+    assert refused(lambda: put("x", "10.9.0.0/16", CollectionVersion=1))[0] == "CidrCollectionVersionMismatchException"
+    locations = route53.list_cidr_locations(CollectionId=made["Id"])["CidrLocations"]
+    assert [one["LocationName"] for one in locations] == ["bonn", "ulm"]
+    first = route53.list_cidr_blocks(CollectionId=made["Id"], LocationName="ulm", MaxResults="1")
+    assert (first["CidrBlocks"], first["NextToken"]) == ([{"CidrBlock": "10.1.0.0/16", "LocationName": "ulm"}], "1")
+
+    id = zone(route53)
+    for name in ("ulm", "bonn", "*"):
+        where = {"CollectionId": made["Id"], "LocationName": name}
+        www = record("www.shop.example", "TXT", f'"{name}"', SetIdentifier=name, CidrRoutingConfig=where)
+        change(route53, id, ("CREATE", www))
+    asked = {"HostedZoneId": id, "RecordName": "www.shop.example", "RecordType": "TXT"}
+    for client, name in (("10.1.2.3", "bonn"), ("10.1.3.3", "ulm"), ("2001:db8::1", "ulm"), ("10.2.0.1", "*")):
+        answer = route53.test_dns_answer(EDNS0ClientSubnetIP=client, **asked)
+        assert answer["RecordData"] == [f'"{name}"']
+    assert refused(route53.delete_cidr_collection, Id=made["Id"])[0] == "CidrCollectionInUseException"
+    put("ulm", "10.1.0.0/16", "2001:db8::/32", action="DELETE_IF_EXISTS")
+    put("bonn", "10.1.2.0/24", action="DELETE_IF_EXISTS")
+    route53.delete_cidr_collection(Id=made["Id"])
+    assert refused(route53.list_cidr_locations, CollectionId=made["Id"])[0] == "NoSuchCidrCollectionException"
+
+
+def test_what_the_schema_does_not_allow(route53: Any) -> None:
+    id = zone(route53)
+    www = record("www.shop.example", "A", "10.0.0.1")
+    code, words = refused(lambda: change(route53, id, ("MAKE", www)))
+    assert (code, words) == (
+        "InvalidInput",
+        "Invalid XML ; cvc-enumeration-valid: Value 'MAKE' is not facet-valid with respect to enumeration "
+        "'[CREATE, DELETE, UPSERT]'. It must be a value from the enumeration.",
+    )
+    assert refused(lambda: change(route53, id, ("CREATE", {**www, "HealthCheckId": "x" * 65})))[0] == "InvalidInput"
+    assert refused(lambda: change(route53, id, ("CREATE", {**www, "Name": "a b.shop.example"}))) == (
+        "InvalidChangeBatch",
+        "FATAL problem: UnsupportedCharacter (Value contains unsupported characters) encountered with ' '",
+    )
+    change(route53, id, ("CREATE", {**www, "Name": "a\\ b.shop.example"}))
+    assert listed(route53, id) == [("a\\040b.shop.example.", "A")]
 
 
 def test_a_stack_of_records(cloud: LocalCloud, route53: Any) -> None:

@@ -12,6 +12,9 @@ from cloudlet.services.route53.records import RecordSet
 
 _LONGEST_CHAIN = 8
 _MULTIVALUE = 8
+HEALTH = (
+    "HEALTH"  # no type of records: asks whether what an alias leads to is well; nothing is the answer of what is not
+)
 _ALIAS_TTL = 60  # seconds, as Route 53 gives for load balancers and distributions
 
 
@@ -50,13 +53,16 @@ class Outside:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """All that an answer depends on. ``draw(n)`` gives a number below n; ``near`` is the region of this cloud."""
+    """All that an answer depends on. ``draw(n)`` gives a number below n; ``near`` is the region of this cloud, ``at``
+    its continent, country and part of the country, as far as they are known; ``client`` is the address that asks."""
 
     index: Index
     healthy: Callable[[str], bool]
     draw: Callable[[int], int]
     near: str
     outside: Mapping[Question, tuple[Entry, ...]]
+    at: tuple[str, ...] = ()
+    client: str = ""
 
 
 class _Needs(Exception):
@@ -148,8 +154,32 @@ def _choose(sets: Sequence[RecordSet], view: View) -> Sequence[RecordSet]:
         return [_weighed(weighed or healthy or list(sets), view)]
     if policy == "latency":
         return sorted(healthy or sets, key=lambda one: _distance(one.region, view.near))[:1]
-    # Geolocation: a local address is in no country, so it gets the default location's answer, or none.
-    return [one for one in sets if one.geo.get("CountryCode") == "*"]
+    ranks = [(_fits(one, view), one) for one in sets]
+    fitting = [one for rank, one in sorted(ranks, key=lambda pair: -pair[0]) if rank]
+    return ([one for one in fitting if one in healthy] or fitting)[:1]
+
+
+def _fits(one: RecordSet, view: View) -> int:
+    """How closely a set's location is the client's: 0 is elsewhere, 1 anywhere.
+
+    Addresses of one machine are in no country, so that geolocation goes by where the cloud is said to be.
+    """
+    if one.cidr:
+        name = one.cidr["LocationName"]
+        if name == "*":
+            return 1
+        return 2 if name == view.index.blocks.location(one.cidr["CollectionId"], view.client) else 0
+    continent, country, part = (*view.at, "", "", "")[:3]
+    match one.geo:
+        case {"CountryCode": "*"}:
+            return 1
+        case {"ContinentCode": code}:
+            return 2 if code == continent else 0
+        case {"CountryCode": code, "SubdivisionCode": inner}:
+            return 4 if (code, inner) == (country, part) else 0
+        case {"CountryCode": code}:
+            return 3 if code == country else 0
+    return 0
 
 
 def _several(sets: Sequence[RecordSet], view: View) -> Sequence[RecordSet]:
@@ -182,7 +212,10 @@ def _is_healthy(one: RecordSet, view: View, depth: int = 0) -> bool:
         return True
     zone = view.index.zones.get(one.alias.zone)
     if zone is None:
-        return True
+        health = Question(one.alias.name, HEALTH)
+        if health not in view.outside:
+            raise _Needs(health)
+        return bool(view.outside[health])
     sets = (zone.find(one.alias.name) or {}).get(one.type, ())
     return any(_is_healthy(target, view, depth + 1) for target in sets)
 

@@ -17,7 +17,16 @@ from cloudlet.services.route53 import errors, records
 from cloudlet.services.route53.answers import Entry, Question, View
 from cloudlet.services.route53.checking import Checker
 from cloudlet.services.route53.index import Index
-from cloudlet.services.route53.records import DelegationSet, Health, HealthCheck, Listening, RecordSet, Zone
+from cloudlet.services.route53.records import (
+    CidrCollection,
+    DelegationSet,
+    Health,
+    HealthCheck,
+    Listening,
+    QueryLog,
+    RecordSet,
+    Zone,
+)
 from cloudlet.services.route53.serving import DnsServer
 from cloudlet.store import Database, Resources, Tx
 
@@ -41,6 +50,9 @@ class Base(api.Service):
     _healths: Resources[Health]
     _delegations: Resources[DelegationSet]
     _listening: Resources[Listening]
+    _query_logs: Resources[QueryLog]
+    _cidrs: Resources[CidrCollection]
+    logged: dict[str, str]  # the log group's ARN by the zone whose questions go there
     index: Index
     checker: Checker
     server: DnsServer
@@ -54,10 +66,15 @@ class Base(api.Service):
         self._healths = self._db.resources(Health)
         self._delegations = self._db.resources(DelegationSet)
         self._listening = self._db.resources(Listening)
+        self._query_logs = self._db.resources(QueryLog)
+        self._cidrs = self._db.resources(CidrCollection)
+        self.logged = {record.value.zone: record.value.group for record in self._query_logs.all()}
         self.index = Index()
         self._turns = WeakValueDictionary()
         for record in self._zones.all():
             self.index.add(record.value)
+        for collection in self._cidrs.all():
+            self.index.blocks.put(collection.value)
         by_name: dict[str, list[RecordSet]] = {}
         for one in self._sets.all():
             by_name.setdefault(one.scope, []).append(one.value)
@@ -67,9 +84,13 @@ class Base(api.Service):
         oldest = self.clock.now() - _CHANGES_KEPT
         await self._db.write(lambda tx: tx.execute("DELETE FROM change WHERE submitted < ?", (oldest,)))
 
-    def view(self, outside: dict[Question, tuple[Entry, ...]], index: Index | None = None) -> View:
+    def view(
+        self, outside: dict[Question, tuple[Entry, ...]], client: str = "127.0.0.1", index: Index | None = None
+    ) -> View:
         """All that answers depend on, now; ``outside`` is what is known of names that are not in our zones."""
-        return View(index or self.index, self.checker.healthy, random.randrange, self.cloud.config.region, outside)
+        config, healthy = self.cloud.config, self.checker.healthy
+        at = tuple(config.location.split("/"))
+        return View(index or self.index, healthy, random.randrange, config.region, outside, at, client)
 
     def _turn(self, zone: str) -> asyncio.Lock:
         """Who changes a zone's records: one after the other, so that the index says what is stored."""

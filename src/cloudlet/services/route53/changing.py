@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from cloudlet.errors import AwsError, not_implemented
@@ -15,8 +15,8 @@ from cloudlet.store import Record, Resources, Tx
 
 _RECORDS_AT_MOST = 1000
 _CHARACTERS_AT_MOST = 32_000
-_NOT_THERE = ("GeoProximityLocation", "CidrRoutingConfig", "AZAffinity", "TrafficPolicyInstanceId")
-_POLICIES = ("Weight", "Region", "Failover", "GeoLocation", "MultiValueAnswer")
+_NOT_THERE = ("GeoProximityLocation", "AZAffinity", "TrafficPolicyInstanceId")
+_POLICIES = ("Weight", "Region", "Failover", "GeoLocation", "CidrRoutingConfig", "MultiValueAnswer")
 _ONE_VALUE = frozenset(("CNAME", "SOA"))
 _NO_ALIAS = frozenset(("NS", "SOA"))
 
@@ -24,8 +24,13 @@ _NO_ALIAS = frozenset(("NS", "SOA"))
 class Batch:
     """The changes of one request to one zone."""
 
-    def __init__(self, zone: Zone, changes: list[dict[str, Any]], exists: Callable[[str], bool]) -> None:
-        """Read the changes. ``exists`` tells whether a health check is there. Raises AwsError."""
+    def __init__(
+        self, zone: Zone, changes: list[dict[str, Any]], exists: Callable[[str], bool], collections: Container[str]
+    ) -> None:
+        """Read the changes. ``exists`` tells whether a health check is there, ``collections`` are those of CIDR blocks.
+
+        Raises AwsError.
+        """
         self._zone = zone
         self._messages: list[str] = []
         _check_size(changes)
@@ -33,6 +38,8 @@ class Batch:
         for action, one in self.changes:
             if action != "DELETE" and one.health_check and not exists(one.health_check):
                 raise errors.no_such_check(one.health_check)
+            if action != "DELETE" and one.cidr and one.cidr["CollectionId"] not in collections:
+                self._say(f"Invalid request: no CIDR collection found with ID: {one.cidr['CollectionId']}")
         self._refuse()
 
     def apply(self, tx: Tx, stored: Resources[RecordSet], zones: Resources[Zone]) -> None:
@@ -92,7 +99,12 @@ class Batch:
                 f"RRSet with DNS name {one.name}, type {one.type}{identifier} cannot be created because a "
                 f"{other.policy} rrset exists with the same name and type."
             )
-        for field, words in (("failover", "failover"), ("region", "region"), ("geo", "geolocation")):
+        for field, words in (
+            ("failover", "failover"),
+            ("region", "region"),
+            ("geo", "geolocation"),
+            ("cidr", "CIDR location"),
+        ):
             value = getattr(one, field)
             if value and any(getattr(other, field) == value for other in beside):
                 self._say(
@@ -118,7 +130,6 @@ class Batch:
         for member in _NOT_THERE:
             if member in given:
                 raise not_implemented(f"ChangeResourceRecordSets with {member}")
-        _check_form(change["Action"], given)
         kind, values = given["Type"], tuple(record["Value"] for record in given.get("ResourceRecords", ()))
         try:
             name = names.canonical(given["Name"])
@@ -129,7 +140,8 @@ class Batch:
                 else None
             )
         except BadName as error:
-            raise errors.invalid_batch([str(error)]) from None
+            raise AwsError("InvalidChangeBatch", str(error)) from None
+        _check_form(change["Action"], given)
         one = RecordSet(
             name,
             kind,
@@ -141,6 +153,7 @@ class Batch:
             given.get("Region", ""),
             given.get("Failover", ""),
             given.get("GeoLocation", {}),
+            given.get("CidrRoutingConfig", {}),
             given.get("MultiValueAnswer"),
             given.get("HealthCheckId", ""),
         )
@@ -200,7 +213,7 @@ def _check_form(action: str, given: dict[str, Any]) -> None:
     if "AliasTarget" in given and ("TTL" in given or "ResourceRecords" in given):
         raise errors.invalid(f"Invalid request: {expected}, but found more than one {where}")
     policies = [name for name in _POLICIES if name in given]
-    choice = "Expected exactly one of [Weight, Region, Failover, GeoLocation, or MultiValueAnswer]"
+    choice = f"Expected exactly one of [{', '.join(_POLICIES[:-1])}, or {_POLICIES[-1]}]"
     if len(policies) > 1:
         raise errors.invalid(f"Invalid request: {choice}, but found more than one {where}")
     if policies and "SetIdentifier" not in given:
@@ -218,7 +231,7 @@ def _same(given: RecordSet, stored: RecordSet) -> bool:
     """Whether a deletion means the set as it is; what it leaves unsaid of the policy is not compared."""
     if given.ttl != stored.ttl or set(given.values) != set(stored.values) or given.alias != stored.alias:
         return False
-    for field in ("weight", "region", "failover", "geo", "multivalue", "health_check"):
+    for field in ("weight", "region", "failover", "geo", "cidr", "multivalue", "health_check"):
         value = getattr(given, field)
         if value not in (None, "", {}) and value != getattr(stored, field):
             return False

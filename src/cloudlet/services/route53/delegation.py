@@ -11,7 +11,8 @@ from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.route53 import errors
 from cloudlet.services.route53.base import limit, new_id, plain
 from cloudlet.services.route53.records import DelegationSet
-from cloudlet.services.route53.zones import Zones, name_servers
+from cloudlet.services.route53.vpcs import Vpcs
+from cloudlet.services.route53.zones import name_servers
 from cloudlet.store import Tx
 
 _LIMITS = {
@@ -25,7 +26,7 @@ _LIMITS = {
 _TAGS_AT_MOST = 50
 
 
-class Delegation(Zones):
+class Delegation(Vpcs):
     """What lies around zones and health checks."""
 
     async def CreateReusableDelegationSet(self, call: Call, input: Input) -> Output:

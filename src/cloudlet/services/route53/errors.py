@@ -27,6 +27,14 @@ def invalid(words: str) -> AwsError:
     return AwsError("InvalidInput", words)
 
 
+def invalid_token(what: str) -> AwsError:
+    """A page's token is none that we have given for a list of such."""
+    return AwsError(
+        "InvalidPaginationToken",
+        f"Route 53 can't get the next page of {what} because the specified value for NextToken is invalid.",
+    )
+
+
 def managed(id: str, owner: str) -> AwsError:
     """A resource belongs to a service, and only that changes it."""
     return AwsError("AccessDenied", f"The resource {id} can only be managed through {owner}", status=403)

@@ -12,8 +12,8 @@ from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.route53 import errors
 from cloudlet.services.route53.base import MANAGERS, limit
 from cloudlet.services.route53.probes import Sight, probe
+from cloudlet.services.route53.querylogs import QueryLogging
 from cloudlet.services.route53.records import Health, HealthCheck
-from cloudlet.services.route53.recordsets import RecordSets
 from cloudlet.store import Tx
 
 _REGION = "us-east-1"  # where Route 53's metrics are; its one checker here says that it is there too
@@ -26,7 +26,7 @@ _CHANGEABLE = (
 _EMPTY = {"FullyQualifiedDomainName": "", "Regions": [], "ResourcePath": "", "ChildHealthChecks": []}
 
 
-class HealthChecks(RecordSets):
+class HealthChecks(QueryLogging):
     """The life of health checks, and how they come out."""
 
     async def CreateHealthCheck(self, call: Call, input: Input) -> Output:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections import Counter
 from collections.abc import Iterable
 
 from cloudlet.services.route53 import names
-from cloudlet.services.route53.records import RecordSet, Zone
+from cloudlet.services.route53.records import CidrCollection, RecordSet, Zone
 
 # The record sets of one name: by their types, in the order of their identifiers.
 Node = dict[str, tuple[RecordSet, ...]]
@@ -70,11 +71,38 @@ class ZoneIndex:
         return self._ordered
 
 
+class Blocks:
+    """The blocks of all CIDR collections, each collection's in the order in which they are tried."""
+
+    def __init__(self) -> None:
+        self._collections: dict[str, list[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, str]]] = {}
+
+    def put(self, collection: CidrCollection) -> None:
+        """Take over a collection as it is now."""
+        pairs = [(ipaddress.ip_network(block), name) for name, all in collection.locations.items() for block in all]
+        self._collections[collection.id] = sorted(pairs, key=lambda pair: -pair[0].prefixlen)
+
+    def remove(self, id: str) -> None:
+        """Forget a collection."""
+        self._collections.pop(id, None)
+
+    def __contains__(self, id: object) -> bool:
+        return id in self._collections
+
+    def location(self, collection: str, client: str) -> str | None:
+        """The location whose longest block has the client's address."""
+        if not client:
+            return None
+        address = ipaddress.ip_address(client)
+        return next((name for block, name in self._collections.get(collection, ()) if address in block), None)
+
+
 class Index:
     """All zones of all accounts."""
 
     def __init__(self) -> None:
         self.zones: dict[str, ZoneIndex] = {}  # by id
+        self.blocks = Blocks()
         self._apexes: dict[str, list[ZoneIndex]] = {}
 
     def add(self, zone: Zone) -> ZoneIndex:
@@ -102,7 +130,7 @@ class Index:
     def only(self, id: str) -> Index:
         """The same zones, of which only this one is asked; aliases still lead to the others."""
         alone = Index()
-        alone.zones = self.zones
+        alone.zones, alone.blocks = self.zones, self.blocks
         alone._apexes = {self.zones[id].zone.name: [self.zones[id]]}
         return alone
 
@@ -116,3 +144,8 @@ class Index:
             if step == ".":
                 return None
             step = names.parent(step)
+
+    def zone_of(self, name: str) -> str:
+        """The id of the zone that answers for a name; empty where none does."""
+        place = self.place(name)
+        return place[0].zone.id if place is not None else ""

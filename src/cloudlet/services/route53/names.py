@@ -19,9 +19,6 @@ def canonical(text: str) -> str:
     if not text.isascii():
         strange = next(letter for letter in text if not letter.isascii())
         raise BadName(problem("UnsupportedCharacter", "Value contains unsupported characters", strange))
-    if any(letter <= " " or letter == "\x7f" for letter in text):
-        strange = next(letter for letter in text if letter <= " " or letter == "\x7f")
-        raise BadName(problem("UnsupportedCharacter", "Value contains unsupported characters", strange))
     if not text:
         raise BadName(problem("DomainNameEmpty", "Domain name is empty", text))
     labels: list[bytearray] = [bytearray()]
@@ -30,6 +27,8 @@ def canonical(text: str) -> str:
             labels[-1].append(int(octal, 8) & 0xFF)
         elif plain == b".":
             labels.append(bytearray())
+        elif plain and (plain <= b" " or plain == b"\x7f"):
+            raise BadName(problem("UnsupportedCharacter", "Value contains unsupported characters", plain.decode()))
         else:
             labels[-1] += literal or plain
     if text == ".":

@@ -23,7 +23,7 @@ class Zone(msgspec.Struct, frozen=True, omit_defaults=True):
     owner: str = ""  # the service that manages it (``servicediscovery.amazonaws.com``)
     owner_description: str = ""
     tags: dict[str, str] = {}
-    query_log: str = ""
+    authorized: list[dict[str, str]] = []  # VPCs of other accounts that may be associated
 
 
 class Alias(msgspec.Struct, frozen=True):
@@ -47,6 +47,7 @@ class RecordSet(msgspec.Struct, frozen=True, omit_defaults=True):
     region: str = ""
     failover: str = ""
     geo: dict[str, str] = {}
+    cidr: dict[str, str] = {}
     multivalue: bool | None = None
     health_check: str = ""
 
@@ -66,6 +67,8 @@ class RecordSet(msgspec.Struct, frozen=True, omit_defaults=True):
             return "failover"
         if self.geo:
             return "geolocation"
+        if self.cidr:
+            return "CIDR"
         return "multivalue answer" if self.multivalue else "simple"
 
 
@@ -96,6 +99,25 @@ class DelegationSet(msgspec.Struct, frozen=True):
     id: str
     caller_reference: str
     name_servers: list[str]
+
+
+class QueryLog(msgspec.Struct, frozen=True):
+    """Where questions about a zone are logged. Its scope is its account, its name its id."""
+
+    id: str
+    zone: str
+    group: str  # the log group's ARN
+
+
+class CidrCollection(msgspec.Struct, frozen=True):
+    """Named locations, each with blocks of addresses. Its scope is its account, its name its id."""
+
+    id: str
+    account: str
+    name: str
+    caller_reference: str
+    version: int
+    locations: dict[str, list[str]] = {}
 
 
 class Listening(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any
 
-from cloudlet.errors import AwsError, not_implemented
+from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.route53 import errors, names
 from cloudlet.services.route53.answers import Entry, Outside, Question, answer
@@ -25,7 +26,7 @@ class RecordSets(Delegation):
     async def ChangeResourceRecordSets(self, call: Call, input: Input) -> Output:
         zone = self._own_zone(call, input["HostedZoneId"])
         changes, comment = input["ChangeBatch"]["Changes"], input["ChangeBatch"].get("Comment")
-        batch = Batch(zone, changes, lambda id: self._checks.get(call.account, id) is not None)
+        batch = Batch(zone, changes, lambda id: self._checks.get(call.account, id) is not None, self.index.blocks)
         now = self.clock.now()
 
         def change(tx: Tx) -> Output:
@@ -78,15 +79,13 @@ class RecordSets(Delegation):
         return output
 
     async def TestDNSAnswer(self, call: Call, input: Input) -> Output:
-        for member in ("EDNS0ClientSubnetIP", "EDNS0ClientSubnetMask"):
-            if member in input:
-                raise not_implemented(f"TestDNSAnswer with {member}")
+        client = _client(input)
         zone = self._zone(call, input["HostedZoneId"])
         name, kind = _name(input["RecordName"]), input["RecordType"]
         if not names.within(name, zone.name):
             raise errors.invalid(f"The record name {name} is not within the zone {zone.name}")
         outside: dict[Question, tuple[Entry, ...]] = {}
-        question, view = Question(name, kind), self.view(outside, self.index.only(zone.id))
+        question, view = Question(name, kind), self.view(outside, client, self.index.only(zone.id))
         while isinstance(found := answer(question, view), Outside):
             outside[found.question] = await self.server.outside(found) if found.alias else ()
         entries = [entry for entry in (found.entries if found is not None else ()) if entry.name == name]
@@ -108,6 +107,7 @@ def shown(one: RecordSet) -> Output:
         "Weight": one.weight,
         "Region": one.region or None,
         "GeoLocation": one.geo or None,
+        "CidrRoutingConfig": one.cidr or None,
         "Failover": one.failover or None,
         "MultiValueAnswer": one.multivalue,
         "TTL": one.ttl,
@@ -122,6 +122,15 @@ def shown(one: RecordSet) -> Output:
             "EvaluateTargetHealth": one.alias.evaluate,
         }
     return output
+
+
+def _client(input: Input) -> str:
+    """The address that asks, as a test gives it. Raises InvalidInput."""
+    address = str(input.get("EDNS0ClientSubnetIP") or input.get("ResolverIP") or "127.0.0.1")
+    try:
+        return str(ipaddress.ip_address(address))
+    except ValueError:
+        raise errors.invalid(f"Invalid IP address: {address}") from None
 
 
 def _name(text: str) -> str:

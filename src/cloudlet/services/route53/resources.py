@@ -11,7 +11,16 @@ _ZONE = frozenset(("HostedZoneConfig", "HostedZoneTags", "Name", "VPCs"))
 _CHECK = frozenset(("HealthCheckConfig", "HealthCheckTags"))
 _OURS = frozenset(("Comment", "HostedZoneId", "HostedZoneName"))  # of a record, and not for its record set
 _RECORD = _OURS | {
-    *("AliasTarget", "Failover", "GeoLocation", "HealthCheckId", "MultiValueAnswer", "Name", "Region"),
+    *(
+        "AliasTarget",
+        "CidrRoutingConfig",
+        "Failover",
+        "GeoLocation",
+        "HealthCheckId",
+        "MultiValueAnswer",
+        "Name",
+        "Region",
+    ),
     *("ResourceRecords", "SetIdentifier", "TTL", "Type", "Weight"),
 }
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
 
-from cloudlet.errors import AwsError
+from cloudlet.services.route53.balancers import Balancers
 from cloudlet.services.route53.checking import Checker
 from cloudlet.services.route53.healthchecks import HealthChecks
+from cloudlet.services.route53.querylogs import QueryLines
 from cloudlet.services.route53.records import Listening
 from cloudlet.services.route53.serving import DnsServer
 from cloudlet.store import Tx
@@ -27,7 +27,10 @@ class Service(HealthChecks):
 
     async def start(self) -> None:
         await self._open()
-        self.server = DnsServer(self.view, self._balancers, self._listen_at, self.cloud.data_dir / "resolv.conf")
+        lines = QueryLines(self.cloud, self.logged, self.index.zone_of)
+        resolv_conf = self.cloud.data_dir / "resolv.conf"
+        self._balancers = Balancers(self.cloud)
+        self.server = DnsServer(self.view, self._balancers.find, self._listen_at, resolv_conf, told=lines.note)
         self.checker = Checker(self.clock, self.look, self.cloud.spawn, self.health_changed, self.looked)
         for record in self._checks.all():
             health = self._healths.get(record.scope, record.name)
@@ -74,15 +77,6 @@ class Service(HealthChecks):
                     tell()
             except Compacted:
                 tell()
-
-    async def _balancers(self, name: str) -> list[str]:
-        """The addresses of a load balancer's name."""
-        try:
-            balancing: Any = await self.cloud.service("elbv2")
-        except AwsError:
-            return []
-        found = balancing.address_of(name)
-        return [found] if found is not None else []
 
     async def _listen_at(self, address: str, port: int, further: bool) -> None:
         """Store an address; there is one that is the server's own."""

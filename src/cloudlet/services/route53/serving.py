@@ -7,29 +7,27 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from cloudlet.services.route53 import names, rdata
-from cloudlet.services.route53.answers import Answer, Entry, Outside, Question, View, answer
+from cloudlet.services.route53 import names
+from cloudlet.services.route53.answers import HEALTH, Answer, Entry, Outside, Question, View, answer
 from cloudlet.services.route53.forwarding import Forwarder, resolv_conf_lines
-from cloudlet.services.route53.rdata import BadValue
-
-if TYPE_CHECKING:
-    import dns.message
-    import dns.rrset
+from cloudlet.services.route53.messages import Exchange, read
 
 log = logging.getLogger("cloudlet.dns")
 
 PORT = 53
 _ADDRESSES = (*(f"127.0.0.{last}" for last in range(2, 51)), "127.0.0.1")
-_UDP = 1232  # bytes of an answer that passes every network unbroken
 _IDLE = 10.0  # seconds that a TCP connection may be silent
 _AT_ONCE = 1000  # questions that wait for others' answers
 _LOCAL_TTL = 5  # seconds
-_MOST_OUTSIDE = 8  # other questions that one question may need answered first
+_MOST_OUTSIDE = 100  # other questions that one question may need answered first
+_WELL = (Entry("", HEALTH, 0, ()),)
+_FAILED = Answer("SERVFAIL")
 
-# The addresses of a load balancer's name; empty where there is none.
-Balancers = Callable[[str], Awaitable[list[str]]]
+# The addresses of a load balancer's name, or whether it is well; empty where there is none, or where it is not.
+Balancers = Callable[[str, str], Awaitable[list[str]]]
+# Hears of every question about our zones, and of its response's code.
+Told = Callable[[Exchange, str], object]
 
 
 class DnsServer:
@@ -37,19 +35,22 @@ class DnsServer:
 
     def __init__(
         self,
-        view: Callable[[dict[Question, tuple[Entry, ...]]], View],
+        view: Callable[[dict[Question, tuple[Entry, ...]], str], View],
         balancers: Balancers,
         chosen: Callable[[str, int, bool], Awaitable[None]],
         resolv_conf: Path,
         forwarder: Forwarder | None = None,
+        told: Told = lambda *_: None,
     ) -> None:
-        """``chosen`` stores an address that is listened on, and whether it is a further one beside the server's own;
+        """``view`` is what answers depend on, given what is known from outside and the client's address. ``chosen``
+        stores an address that is listened on, and whether it is a further one beside the server's own;
         ``resolv_conf`` is written for sandboxes."""
         self._view = view
         self._balancers = balancers
         self._chosen = chosen
         self._resolv_conf = resolv_conf
         self._forwarder = forwarder or Forwarder()
+        self._told = told
         self._listeners: dict[str, _Listener] = {}
         self._wanted: tuple[str, int] | None = None
         self._starting = asyncio.Lock()
@@ -109,11 +110,11 @@ class DnsServer:
                     return entry.values[0]
         raise OSError(f"The name {host} could not be resolved")
 
-    async def lookup(self, question: Question) -> Answer | None:
+    async def lookup(self, question: Question, client: str = "127.0.0.1") -> Answer | None:
         """The answer to a question about any name; None where the resolvers of this machine have none."""
         known: dict[Question, tuple[Entry, ...]] = {}
         for _ in range(_MOST_OUTSIDE):
-            found = self._answer(question, known)
+            found = self._answer(question, known, client)
             if not isinstance(found, Outside):
                 return found
             known[found.question] = await self.outside(found)
@@ -123,89 +124,57 @@ class DnsServer:
         """What is known of a name that is in no zone of ours."""
         name, kind = needed.question
         if _is_balancer(name):
-            found = await self._balancers(name.rstrip("."))
-            return _addresses(name, kind, found)
+            found = await self._balancers(name.rstrip("."), kind)
+            return (_WELL if found else ()) if kind == HEALTH else _addresses(name, kind, found)
+        if kind == HEALTH:
+            return _WELL
         # SDKs put a word before the endpoint's host for some operations: data-127.0.0.1 for DiscoverInstances.
         # Everything else of AWS that an alias may lead to is served at our one endpoint.
         if _is_ours(name) or (needed.alias and name.endswith((".amazonaws.com.", ".cloudfront.net."))):
             return _addresses(name, kind, ["127.0.0.1"])
         return await self._forwarder.ask(name, kind)
 
-    def _answer(self, question: Question, known: dict[Question, tuple[Entry, ...]]) -> Answer | Outside | None:
-        found = answer(question, self._view(known))
+    def _answer(
+        self, question: Question, known: dict[Question, tuple[Entry, ...]], client: str
+    ) -> Answer | Outside | None:
+        found = answer(question, self._view(known, client))
         if found is not None:
             return found
         if question in known:
             return Answer("NOERROR", known[question])
         return Outside(question, alias=False)
 
-    def respond(self, wire: bytes, most: int | None, send: Callable[[bytes], None]) -> None:
-        """Answer a message, at once where our zones know the answer; ``most`` bytes, or as many as it says it bears."""
-        import dns.exception
-        import dns.flags
-        import dns.message
-        import dns.opcode
-        import dns.rcode
-        import dns.rdataclass
-
-        try:
-            message = dns.message.from_wire(wire, ignore_trailing=True)
-        except (dns.exception.DNSException, ValueError):
-            if len(wire) >= 12 and not wire[2] & 0x80:
-                send(wire[:2] + bytes((0x80 | wire[2] & 0x79, 0x01)) + bytes(8))  # FORMERR
+    def respond(self, wire: bytes, protocol: str, client: str, send: Callable[[bytes], None]) -> None:
+        """Answer a message that came by UDP or TCP, at once where our zones know the answer."""
+        asked = read(wire, protocol, client)
+        if isinstance(asked, bytes):
+            send(asked)
+        if not isinstance(asked, Exchange):
             return
-        if message.flags & dns.flags.QR:
-            return
-        if most is None:
-            most = min(max(message.payload, 512), _UDP) if message.edns >= 0 else 512
-        response = dns.message.make_response(message, recursion_available=True, our_payload=_UDP)
-        if message.opcode() != dns.opcode.QUERY or len(message.question) != 1:
-            response.set_rcode(dns.rcode.NOTIMP)
-            send(response.to_wire())
-            return
-        asked = message.question[0]
-        if asked.rdclass != dns.rdataclass.IN:
-            response.set_rcode(dns.rcode.REFUSED)
-            send(response.to_wire())
-            return
-        question = Question(names.of_labels(asked.name.labels[:-1]) if len(asked.name) > 1 else ".", asked.rdtype.name)
-        found = answer(question, self._view({}))
+        found = answer(asked.question, self._view({}, asked.client))
         if isinstance(found, Answer):
-            _fill(response, found)
-            send(_packed(response, most))
+            self._told(asked, found.rcode)
+            send(asked.answered(found))
         elif len(self._tasks) < _AT_ONCE:
-            task = asyncio.ensure_future(self._respond_later(message, response, question, found, most, send))
+            task = asyncio.ensure_future(self._respond_later(asked, found, send))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         else:
-            response.set_rcode(dns.rcode.SERVFAIL)
-            send(response.to_wire())
+            send(asked.answered(_FAILED))
 
-    async def _respond_later(
-        self,
-        message: dns.message.Message,
-        response: dns.message.Message,
-        question: Question,
-        found: Outside | None,
-        most: int,
-        send: Callable[[bytes], None],
-    ) -> None:
-        import dns.rcode
-
+    async def _respond_later(self, asked: Exchange, found: Outside | None, send: Callable[[bytes], None]) -> None:
         try:
-            if found is None and not _is_ours(question.name):
-                forwarded = await self._forwarder.forward(message)
-                if forwarded is not None:
-                    send(_packed(forwarded, most))
-                    return
-                response.set_rcode(dns.rcode.SERVFAIL)
-            else:
-                final = await self.lookup(question)
-                _fill(response, final or Answer("SERVFAIL"))
+            if found is None and not _is_ours(asked.question.name):
+                forwarded = await self._forwarder.forward(asked.message)
+                send(asked.answered(_FAILED) if forwarded is None else asked.packed(forwarded))
+                return
+            final = await self.lookup(asked.question, asked.client) or _FAILED
+            if found is not None:
+                self._told(asked, final.rcode)
+            send(asked.answered(final))
         except Exception:
-            log.exception("the question for %s %s failed", *question)
-            response.set_rcode(dns.rcode.SERVFAIL)
-        send(_packed(response, most))
+            log.exception("the question for %s %s failed", *asked.question)
+            send(asked.answered(_FAILED))
 
     async def _listen(self, address: str, port: int) -> None:
         self._listeners[address] = await _Listener.open(self, address, port)
@@ -264,7 +233,7 @@ class _Udp(asyncio.DatagramProtocol):
         self._transport = transport  # type: ignore[assignment]
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        self._server.respond(data, None, lambda reply: self._send(reply, addr))
+        self._server.respond(data, "UDP", addr[0], lambda reply: self._send(reply, addr))
 
     def _send(self, reply: bytes, addr: tuple[str, int]) -> None:
         if not self._transport.is_closing():
@@ -277,11 +246,13 @@ class _Tcp(asyncio.Protocol):
     def __init__(self, server: DnsServer) -> None:
         self._server = server
         self._buffer = b""
+        self._client = ""
         self._transport: asyncio.Transport
         self._idle: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
+        self._client = (transport.get_extra_info("peername") or ("",))[0]
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -296,7 +267,7 @@ class _Tcp(asyncio.Protocol):
             if len(self._buffer) < end:
                 return
             wire, self._buffer = self._buffer[2:end], self._buffer[end:]
-            self._server.respond(wire, 65535, self._send)
+            self._server.respond(wire, "TCP", self._client, self._send)
 
     def _wait(self) -> None:
         if self._idle is not None:
@@ -306,41 +277,6 @@ class _Tcp(asyncio.Protocol):
     def _send(self, reply: bytes) -> None:
         if not self._transport.is_closing():
             self._transport.write(len(reply).to_bytes(2, "big") + reply)
-
-
-def _fill(response: dns.message.Message, found: Answer) -> None:
-    """Put an answer into a response."""
-    import dns.flags
-    import dns.rcode
-
-    response.set_rcode(dns.rcode.from_text(found.rcode))
-    response.flags |= dns.flags.AA
-    try:
-        response.answer = [_rrset(entry) for entry in found.entries if entry.values]
-        response.authority = [_rrset(entry) for entry in found.authority]
-    except BadValue as error:
-        log.warning("a record cannot be sent: %s", error)
-        response.set_rcode(dns.rcode.SERVFAIL)
-
-
-def _rrset(entry: Entry) -> dns.rrset.RRset:
-    import dns.rrset
-
-    name = dns.name.from_text(rdata.decimal(entry.name))
-    return dns.rrset.from_rdata_list(name, entry.ttl, [rdata.parsed(entry.type, value) for value in entry.values])
-
-
-def _packed(response: dns.message.Message, most: int) -> bytes:
-    """The message in at most so many bytes; what does not fit is left out, and said to be (RFC 2181)."""
-    import dns.exception
-    import dns.flags
-
-    try:
-        return response.to_wire(max_size=most)
-    except dns.exception.TooBig:
-        response.answer, response.authority, response.additional = [], [], []
-        response.flags |= dns.flags.TC
-        return response.to_wire(max_size=max(most, 512))
 
 
 def _is_local(name: str) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from dataclasses import replace as replace_call
 from typing import Any
 
 from msgspec.structs import replace
@@ -17,10 +19,6 @@ from cloudlet.store import Tx
 
 _PRIVATE_SERVERS = ["ns-1536.awsdns-00.co.uk", "ns-0.awsdns-00.com", "ns-1024.awsdns-00.org", "ns-512.awsdns-00.net"]
 _TOPS = ("co.uk", "com", "org", "net")
-_PUBLIC_ZONE = (
-    "You're trying to associate a VPC with a public hosted zone. "
-    "Amazon Route 53 doesn't support associating a VPC with a public hosted zone."
-)
 _NOT_THERE = ("EnablePublicDNSFallback", "ChangeGuardrails")
 
 
@@ -40,7 +38,7 @@ class Zones(Base):
                 "When you're creating a private hosted zone (when you specify true for PrivateZone), you must also "
                 "specify values for VPCId and VPCRegion."
             )
-        _check_vpc(vpc)
+        check_vpc(vpc)
         now, id = self.clock.now(), new_id("Z")
         owner = call.principal if call.request is None and call.principal in MANAGERS else ""
 
@@ -97,6 +95,9 @@ class Zones(Base):
             self._own_zone(call, zone.id, tx)
             for record in self._sets.list(f"{zone.id}/{zone.name}", tx=tx):
                 self._sets.delete(tx, record.scope, record.name)
+            for logging in self._query_logs.list(call.account, tx=tx):
+                if logging.value.zone == zone.id:
+                    self._query_logs.delete(tx, call.account, logging.name)
             self._zones.delete(tx, call.account, zone.id)
             return self._change(tx, now)
 
@@ -109,6 +110,7 @@ class Zones(Base):
                 )
             change = await self._db.write(delete)
             self.index.remove(zone.id)
+            self.logged.pop(zone.id, None)
         return {"ChangeInfo": change}
 
     async def UpdateHostedZoneComment(self, call: Call, input: Input) -> Output:
@@ -192,52 +194,14 @@ class Zones(Base):
             raise AwsError("InvalidArgument", "DNSSEC is not supported for private hosted zones.")
         return {"Status": {"ServeSignature": "NOT_SIGNING"}, "KeySigningKeys": []}
 
-    async def AssociateVPCWithHostedZone(self, call: Call, input: Input) -> Output:
-        vpc = input["VPC"]
-        _check_vpc(vpc)
-
-        def associate(zone: Zone) -> dict[str, Any]:
-            if not zone.private:
-                raise AwsError("PublicZoneVPCAssociation", _PUBLIC_ZONE)
-            others = [record.value for record in self._zones.list(call.account)]
-            self._check_domain(zone, vpc, others)
-            return {"vpcs": [*zone.vpcs, vpc]}
-
-        return await self._edit_with_change(call, input, associate)
-
-    async def DisassociateVPCFromHostedZone(self, call: Call, input: Input) -> Output:
-        vpc = input["VPC"]
-
-        def disassociate(zone: Zone) -> dict[str, Any]:
-            left = [one for one in zone.vpcs if one["VPCId"] != vpc.get("VPCId")]
-            if len(left) == len(zone.vpcs):
-                raise AwsError(
-                    "VPCAssociationNotFound",
-                    f"The VPC: {vpc.get('VPCId')} is not currently associated with the hosted zone.",
-                )
-            if not left:
-                raise AwsError(
-                    "LastVPCAssociation",
-                    "The VPC that you are trying to disassociate from the private hosted zone is the last VPC that is "
-                    "associated with the private hosted zone. Amazon Route 53 doesn't support disassociating the last "
-                    "VPC from a private hosted zone.",
-                )
-            return {"vpcs": left}
-
-        return await self._edit_with_change(call, input, disassociate)
-
-    async def _edit_with_change(self, call: Call, input: Input, change: Any) -> Output:
-        await self._edit(call, input["HostedZoneId"], change)
-        now = self.clock.now()
-        return {"ChangeInfo": await self._db.write(lambda tx: self._change(tx, now, input.get("Comment")))}
-
-    async def _edit(self, call: Call, id: str, change: Any) -> Zone:
-        """Set the fields that ``change`` makes of the zone as it is then."""
+    async def _edit(self, call: Call, id: str, change: Callable[[Zone], dict[str, Any]], account: str = "") -> Zone:
+        """Set the fields that ``change`` makes of the zone as it is then; ``account`` is its owner, else the caller."""
+        owner = replace_call(call, account=account) if account else call
 
         def edit(tx: Tx) -> Zone:
-            zone = self._own_zone(call, id, tx)
+            zone = self._own_zone(owner, id, tx)
             changed = replace(zone, **change(zone))
-            self._zones.put(tx, call.account, zone.id, changed)
+            self._zones.put(tx, owner.account, zone.id, changed)
             return changed
 
         zone = await self._db.write(edit)
@@ -328,6 +292,7 @@ def _zone_name(text: str) -> str:
     return name
 
 
-def _check_vpc(vpc: dict[str, str] | None) -> None:
+def check_vpc(vpc: dict[str, str] | None) -> None:
+    """Judge the members of a VPC. Raises InvalidInput."""
     if vpc is not None and not (vpc.get("VPCId") and vpc.get("VPCRegion")):
         raise errors.invalid("Both a VPC ID and a VPC region are required.")

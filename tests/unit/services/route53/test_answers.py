@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from cloudlet.services.route53.answers import Answer, Entry, Outside, Question, View, answer
+from cloudlet.services.route53.answers import HEALTH, Answer, Entry, Outside, Question, View, answer
 from cloudlet.services.route53.index import Index
 from cloudlet.services.route53.names import canonical
 from cloudlet.services.route53.records import Alias, RecordSet, Zone
@@ -23,6 +23,7 @@ class World:
         self.index = Index()
         self.unwell: set[str] = set()
         self.outside: dict[Question, tuple[Entry, ...]] = {}
+        self.at: tuple[str, ...] = ()
         self._sets: dict[tuple[str, str], list[RecordSet]] = {}
         self._created = 0.0
 
@@ -45,7 +46,7 @@ class World:
         self.index.zones[zone].put(canonical(name), [])
 
     def ask(self, name: str, kind: str = "A", draw: Callable[[int], int] = first) -> Answer | Outside | None:
-        view = View(self.index, lambda check: check not in self.unwell, draw, "eu-west-1", self.outside)
+        view = View(self.index, lambda check: check not in self.unwell, draw, "eu-west-1", self.outside, self.at)
         return answer(Question(canonical(name), kind), view)
 
     def values(self, name: str, kind: str = "A", draw: Callable[[int], int] = first) -> list[str]:
@@ -216,3 +217,38 @@ def test_which_zone_answers() -> None:
     assert world.ask("www.far.shop.example") is None  # another server has been given it
     world.index.remove("Z3")
     assert world.values("www.shop.example") == ["10.0.0.1"]
+
+
+def test_geolocation() -> None:
+    world = shop()
+    for value, geo in {
+        "10.0.0.1": {"CountryCode": "*"},
+        "10.0.0.2": {"ContinentCode": "NA"},
+        "10.0.0.3": {"CountryCode": "US"},
+        "10.0.0.4": {"CountryCode": "US", "SubdivisionCode": "CA"},
+    }.items():
+        world.put("Z1", "www.shop.example", "A", value, identifier=value, geo=geo, health_check=value)
+    for at, value in (
+        ((), "10.0.0.1"),
+        (("EU", "DE"), "10.0.0.1"),
+        (("NA", "CA"), "10.0.0.2"),
+        (("NA", "US"), "10.0.0.3"),
+        (("NA", "US", "CA"), "10.0.0.4"),
+    ):
+        world.at = at
+        assert world.values("www.shop.example") == [value]
+    world.unwell = {"10.0.0.4", "10.0.0.3"}
+    assert world.values("www.shop.example") == ["10.0.0.2"]
+
+
+def test_an_alias_to_a_load_balancer_without_healthy_targets() -> None:
+    world = shop()
+    alias = Alias("ZELB", "lb-1.us-east-1.elb.localhost.", True)
+    world.put("Z1", "www.shop.example", "A", alias=alias, identifier="a", failover="PRIMARY")
+    world.put("Z1", "www.shop.example", "A", "10.0.0.2", identifier="b", failover="SECONDARY")
+    health = Question(alias.name, HEALTH)
+    assert world.ask("www.shop.example") == Outside(health, alias=True)
+    world.outside = {health: (), Question(alias.name, "A"): (Entry(alias.name, "A", 5, ("127.64.0.1",)),)}
+    assert world.values("www.shop.example") == ["10.0.0.2"]
+    world.outside[health] = (Entry("", HEALTH, 0, ()),)
+    assert world.values("www.shop.example") == ["127.64.0.1"]

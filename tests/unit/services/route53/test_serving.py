@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import dns.asyncquery
+import dns.edns
 import dns.flags
 import dns.message
 import dns.rcode
@@ -47,14 +48,14 @@ async def start(tmp_path: Path) -> tuple[DnsServer, Upstream, Index]:
     port = transport.get_extra_info("sockname")[1]
     index = Index()
 
-    async def balancers(name: str) -> list[str]:
+    async def balancers(name: str, kind: str) -> list[str]:
         return ["127.64.0.7"] if name.startswith("shop-1.") else []
 
     async def chosen(address: str, port: int, further: bool) -> None:
         pass
 
     server = DnsServer(
-        lambda known: View(index, lambda check: True, random.randrange, "us-east-1", known),
+        lambda known, client: View(index, lambda check: True, random.randrange, "us-east-1", known),
         balancers,
         chosen,
         tmp_path / "resolv.conf",
@@ -121,13 +122,13 @@ async def test_where_port_53_may_not_be_bound(tmp_path: Path, monkeypatch: pytes
     async def chosen(address: str, port: int, further: bool) -> None:
         stored.append((address, port, further))
 
-    async def balancers(name: str) -> list[str]:
+    async def balancers(name: str, kind: str) -> list[str]:
         return []
 
     def make() -> DnsServer:
         index = Index()
         return DnsServer(
-            lambda known: View(index, lambda check: True, random.randrange, "us-east-1", known),
+            lambda known, client: View(index, lambda check: True, random.randrange, "us-east-1", known),
             balancers,
             chosen,
             tmp_path / "resolv.conf",
@@ -169,3 +170,43 @@ def test_names() -> None:
     for bad in ("", "a..b", "x" * 64 + ".example", "a b.example", ".".join(["abcdefgh"] * 30)):
         with pytest.raises(BadName, match="FATAL problem"):
             canonical(bad)
+
+
+async def test_nonsense(tmp_path: Path) -> None:
+    server, upstream, index = await start(tmp_path)
+    index.add(Zone("Z", "1", "shop.example.", "r", 0.0, [])).put(
+        "www.shop.example.", [RecordSet("www.shop.example.", "A", 60, ("10.0.0.1",))]
+    )
+    chance = random.Random(7)
+    good = dns.message.make_query("www.shop.example", "A", use_edns=0, options=[dns.edns.ECSOption("10.1.2.0", 24)])
+    wires = [good.to_wire(), dns.message.make_query("a.b.shop.example", "MX").to_wire()]
+    try:
+        for number in range(5000):
+            wire = bytearray(chance.choice(wires)) if number % 3 else bytearray(chance.randbytes(chance.randrange(80)))
+            for _ in range(chance.randrange(6)):
+                if wire:
+                    wire[chance.randrange(len(wire))] = chance.randrange(256)
+            del wire[chance.randrange(len(wire) + 1) :]
+            replies: list[bytes] = []
+            server.respond(bytes(wire), chance.choice(("UDP", "TCP")), "127.0.0.1", replies.append)
+            assert len(replies) <= 1
+        # A name that points to itself, more names than there are, a response, and another version of EDNS.
+        header = bytes((0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0))
+        replies = []
+        for wire in (
+            header + b"\xc0\x0c\x00\x01\x00\x01",
+            header[:5] + b"\xff" + header[6:],
+            header[:2] + b"\x81" + header[3:],
+        ):
+            server.respond(wire, "UDP", "127.0.0.1", replies.append)
+        assert [dns.message.from_wire(reply).rcode() for reply in replies] == [dns.rcode.FORMERR] * 2
+        newer = dns.message.make_query("www.shop.example", "A", use_edns=1)
+        answered = await dns.asyncquery.udp(newer, server.address, 5, server.port)
+        assert answered.rcode() == dns.rcode.BADVERS
+        transfer = dns.message.make_query("shop.example", "AXFR")
+        assert (await dns.asyncquery.tcp(transfer, server.address, 5, server.port)).rcode() == dns.rcode.REFUSED
+        found = await dns.asyncquery.udp(good, server.address, 5, server.port)
+        assert (values(found), found.options) == (["10.0.0.1"], (dns.edns.ECSOption("10.1.2.0", 24, 24),))
+    finally:
+        server.close()
+        upstream.transport.close()
