@@ -87,11 +87,6 @@ class Account(Base):
 
     # What cannot be made here is not there: programs that look for it get the true answer.
 
-    async def DescribeVpnGateways(self, call: Call, input: Input) -> Output:
-        for id in input.get("VpnGatewayIds", []):
-            raise AwsError("InvalidVpnGatewayID.NotFound", f"The vpnGateway ID '{id}' does not exist")
-        return {"VpnGateways": []}
-
     async def DescribeFlowLogs(self, call: Call, input: Input) -> Output:
         return {"FlowLogs": []}
 

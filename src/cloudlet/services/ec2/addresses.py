@@ -32,7 +32,7 @@ class Addresses(Base):
 
         def work(world: World) -> Output:
             taken = {item.shown["PublicIp"] for item in world.all(ELASTIC_IP)}
-            address = input.get("Address") or _free(taken)
+            address = input.get("Address") or free_address(taken)
             if address in taken:
                 raise AwsError("AddressLimitExceeded", f"The address {address} is allocated already.")
             shown = {
@@ -103,7 +103,8 @@ class Addresses(Base):
         return await self.write(call.scope, work)
 
 
-def _free(taken: set[str]) -> str:
+def free_address(taken: set[str]) -> str:
+    """A public address that nobody has taken."""
     first = int(_BLOCK.network_address)
     while True:
         address = str(IPv4Address(first + 1 + secrets.randbelow(_BLOCK.num_addresses - 2)))

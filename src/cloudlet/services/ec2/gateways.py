@@ -1,4 +1,4 @@
-"""Internet gateways, egress-only ones, and NAT gateways."""
+"""Internet, egress-only, carrier and NAT gateways: records, as pods reach the outside in this machine's name."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ec2 import interfaces
 from cloudlet.services.ec2.base import Base, new_tags
 from cloudlet.services.ec2.kinds import (
+    CARRIER_GATEWAY,
     EGRESS_ONLY,
     ELASTIC_IP,
     INTERFACE,
@@ -17,12 +18,16 @@ from cloudlet.services.ec2.kinds import (
 )
 from cloudlet.services.ec2.operations import creates, deletes, describes
 from cloudlet.services.ec2.records import Item
-from cloudlet.services.ec2.world import World, in_use, invalid, missing, shown_tags
+from cloudlet.services.ec2.world import Members, World, in_use, invalid, missing, shown_tags
 
 
 def _check_detached(world: World, gateway: Item) -> None:
     if gateway.shown["Attachments"]:
         raise in_use(f"The internetGateway '{gateway.id}' has dependencies and cannot be deleted.")
+
+
+def _carrier(world: World, input: Input) -> Members:
+    return {"OwnerId": world.account, "State": "available", "VpcId": world.get(VPC, input["VpcId"]).id}
 
 
 class Gateways(Base):
@@ -87,6 +92,10 @@ class Gateways(Base):
             return {"ReturnCode": True}
 
         return await self.write(call.scope, work)
+
+    CreateCarrierGateway = creates(CARRIER_GATEWAY, _carrier, ["VpcId"])
+    DescribeCarrierGateways = describes(CARRIER_GATEWAY)
+    DeleteCarrierGateway = deletes(CARRIER_GATEWAY)
 
     async def CreateNatGateway(self, call: Call, input: Input) -> Output:
         allowed = ("AllocationId", "ClientToken", "ConnectivityType", "DryRun", "PrivateIpAddress", "SubnetId")

@@ -143,7 +143,7 @@ class Interfaces(Base):
                 if "Value" in input.get(name, {})
             }
             if "Groups" in input:
-                changes["Groups"] = _groups(world, item.shown["VpcId"], input["Groups"])
+                changes["Groups"] = groups_of(world, item.shown["VpcId"], input["Groups"])
             world.change(item, changes)
             return {}
 
@@ -241,7 +241,7 @@ def make(
     shown: dict[str, Any] = {
         "AvailabilityZone": subnet.shown["AvailabilityZone"],
         "Description": description,
-        "Groups": _groups(world, vpc_id, groups) if kind != "nat_gateway" else [],
+        "Groups": groups_of(world, vpc_id, groups) if kind != "nat_gateway" else [],
         "InterfaceType": kind,
         "Ipv6Addresses": [],
         "MacAddress": "02:" + secrets.token_bytes(5).hex(":"),
@@ -375,7 +375,7 @@ def _assign6(world: World, item: Item, addresses: list[str], count: int) -> tupl
     return world.change(item, {"Ipv6Addresses": entries}), new
 
 
-def _groups(world: World, vpc_id: str, ids: list[str]) -> list[dict[str, str]]:
+def groups_of(world: World, vpc_id: str, ids: list[str]) -> list[dict[str, str]]:
     """Security groups as an interface shows them; without any, the VPC's default one."""
     found = [world.get(SECURITY_GROUP, id) for id in ids]
     if not found:

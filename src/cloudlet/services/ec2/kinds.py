@@ -296,6 +296,49 @@ ENDPOINT_SERVICE = Kind(
     code="VpcEndpointServiceId",
     words="The VpcEndpointService Id '{}' does not exist",
 )
+INSTANCE = Kind(
+    "i",
+    "Instance",
+    "affinity=Placement.Affinity architecture availability-zone=Placement.AvailabilityZone "
+    "block-device-mapping.attach-time=BlockDeviceMappings.Ebs.AttachTime "
+    "block-device-mapping.delete-on-termination=BlockDeviceMappings.Ebs.DeleteOnTermination "
+    "block-device-mapping.device-name=BlockDeviceMappings.DeviceName "
+    "block-device-mapping.status=BlockDeviceMappings.Ebs.Status "
+    "block-device-mapping.volume-id=BlockDeviceMappings.Ebs.VolumeId client-token dns-name=PublicDnsName hypervisor "
+    "iam-instance-profile.arn iam-instance-profile.id image-id instance-id instance-state-code=State.Code "
+    "instance-lifecycle instance-state-name=State.Name instance-type instance.group-id=SecurityGroups.GroupId "
+    "group-id=SecurityGroups.GroupId instance.group-name=SecurityGroups.GroupName "
+    "ip-address=PublicIpAddress key-name launch-index=AmiLaunchIndex launch-time metadata-options.http-tokens "
+    "metadata-options.http-endpoint monitoring-state=Monitoring.State "
+    "network-interface.addresses.private-ip-address=NetworkInterfaces.PrivateIpAddresses.PrivateIpAddress "
+    "network-interface.network-interface-id=NetworkInterfaces.NetworkInterfaceId "
+    "network-interface.private-dns-name=NetworkInterfaces.PrivateDnsName "
+    "network-interface.subnet-id=NetworkInterfaces.SubnetId network-interface.vpc-id=NetworkInterfaces.VpcId "
+    "network-interface.group-id=NetworkInterfaces.Groups.GroupId owner-id placement-group-name=Placement.GroupName "
+    "platform private-dns-name private-ip-address reason=StateTransitionReason reservation-id root-device-name "
+    "root-device-type source-dest-check state-reason-code=StateReason.Code subnet-id tenancy=Placement.Tenancy "
+    "virtualization-type vpc-id",
+    code="InstanceID",
+    words="The instance ID '{}' does not exist",
+    id_words="InstanceID",
+)
+VOLUME = Kind(
+    "vol",
+    "Volume",
+    "attachment.attach-time=Attachments.AttachTime attachment.delete-on-termination=Attachments.DeleteOnTermination "
+    "attachment.device=Attachments.Device attachment.instance-id=Attachments.InstanceId "
+    "attachment.status=Attachments.State availability-zone create-time encrypted size snapshot-id status=State "
+    "volume-type",
+    code="Volume",
+    words="The volume '{}' does not exist.",
+)
+LAUNCH_TEMPLATE = Kind(
+    "lt",
+    "LaunchTemplate",
+    "create-time launch-template-name",
+    code="LaunchTemplateId",
+    words="The specified launch template, with template ID {}, does not exist.",
+)
 
 
 KINDS = {kind.prefix: kind for kind in list(globals().values()) if isinstance(kind, Kind)}

@@ -9,6 +9,7 @@ from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ec2 import cidr, defaults
 from cloudlet.services.ec2.base import Base, new_tags
 from cloudlet.services.ec2.kinds import (
+    CARRIER_GATEWAY,
     EGRESS_ONLY,
     INTERFACE,
     INTERNET_GATEWAY,
@@ -17,7 +18,9 @@ from cloudlet.services.ec2.kinds import (
     PREFIX_LIST,
     ROUTE_TABLE,
     SUBNET,
+    TRANSIT_GATEWAY,
     VPC,
+    VPN_GATEWAY,
 )
 from cloudlet.services.ec2.records import Item
 from cloudlet.services.ec2.world import World, in_use, invalid, missing, new_id, shown_tags
@@ -34,8 +37,11 @@ _TARGETS = {
     "EgressOnlyInternetGatewayId": EGRESS_ONLY,
     "NetworkInterfaceId": INTERFACE,
     "VpcPeeringConnectionId": PEERING,
+    "TransitGatewayId": TRANSIT_GATEWAY,
+    "CarrierGatewayId": CARRIER_GATEWAY,
 }
-_UNKNOWN_TARGETS = ("TransitGatewayId", "LocalGatewayId", "CarrierGatewayId", "CoreNetworkArn", "OdbNetworkArn")
+_ATTACHMENTS = {INTERNET_GATEWAY: "Attachments", VPN_GATEWAY: "VpcAttachments"}
+_UNKNOWN_TARGETS = ("LocalGatewayId", "CoreNetworkArn", "OdbNetworkArn")
 
 
 class Routes(Base):
@@ -184,9 +190,10 @@ def _leads(world: World, route: Route) -> bool:
     gateway = route.get("GatewayId", "local")
     if gateway == "local" and not any(name in route for name in _TARGETS):
         return True
-    if gateway.startswith("igw-"):
-        found = world.find(gateway)
-        return found is not None and bool(found.shown["Attachments"])
+    for kind, member in _ATTACHMENTS.items():
+        if kind.has(gateway):
+            found = world.find(gateway)
+            return found is not None and any(entry["State"] != "detached" for entry in found.shown.get(member, ()))
     ids = [route[name] for name in _TARGETS if name in route] or [gateway]
     target = world.find(ids[0])
     if target is None or target.shown.get("State") == "deleted":
@@ -222,10 +229,11 @@ def _target(world: World, table: Item, input: Input) -> dict[str, str]:
         raise missing("gatewayId, natGatewayId, networkInterfaceId, vpcPeeringConnectionId or transitGatewayId")
     if id.startswith("vpce-"):
         raise AwsError("RouteNotSupported", f"Route table contains unsupported route target: {id}. ")
-    if not id.startswith("igw-"):
+    of = next((kind for kind in _ATTACHMENTS if kind.has(id)), None)
+    if of is None:
         raise AwsError("InvalidGatewayID.NotFound", f"The gateway ID '{id}' does not exist")
-    gateway = world.get(INTERNET_GATEWAY, id)
-    if all(entry["VpcId"] != table.shown["VpcId"] for entry in gateway.shown["Attachments"]):
+    attachments = world.get(of, id).shown[_ATTACHMENTS[of]]
+    if all(entry["VpcId"] != table.shown["VpcId"] or entry["State"] == "detached" for entry in attachments):
         raise invalid(f"route table {table.id} and network gateway {id} belong to different networks")
     return {"GatewayId": id}
 

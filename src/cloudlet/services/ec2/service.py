@@ -10,6 +10,7 @@ from cloudlet.services.ec2.account import Account
 from cloudlet.services.ec2.acls import Acls
 from cloudlet.services.ec2.addresses import Addresses
 from cloudlet.services.ec2.dhcp import Dhcp
+from cloudlet.services.ec2.endpoint_services import EndpointServices
 from cloudlet.services.ec2.endpoints import Endpoints
 from cloudlet.services.ec2.gateways import Gateways
 from cloudlet.services.ec2.groups import Groups
@@ -20,7 +21,9 @@ from cloudlet.services.ec2.prefix_lists import PrefixLists
 from cloudlet.services.ec2.routes import Routes
 from cloudlet.services.ec2.subnets import Subnets
 from cloudlet.services.ec2.tagging import Tagging
+from cloudlet.services.ec2.transit import Transit
 from cloudlet.services.ec2.vpcs import Vpcs
+from cloudlet.services.ec2.vpn import Vpns
 
 
 class Service(
@@ -36,6 +39,9 @@ class Service(
     Peering,
     Dhcp,
     PrefixLists,
+    Transit,
+    Vpns,
+    EndpointServices,
     Tagging,
     KeyPairs,
     Account,
