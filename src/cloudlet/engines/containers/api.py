@@ -206,6 +206,10 @@ class Engine(Protocol):
         """Remove every pod, container, volume and network of this cloud: for ``down`` and ``reset``. No end is told."""
         ...
 
+    async def forget_folders(self) -> None:
+        """Remove the images that were made of this cloud's folders, but for those that a container still uses."""
+        ...
+
     async def stop_engine(self) -> None:
         """Put down what this object holds; containers go on."""
         ...

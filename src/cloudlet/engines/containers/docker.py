@@ -134,13 +134,17 @@ class Docker:
         volumes = await self._daemon.call("GET", "/volumes", {"filters": filters})
         for volume in volumes.get("Volumes") or ():
             await self._forget(f"/volumes/{volume['Name']}")
-        reference = json.dumps({"reference": [f"{self._folders}:*"]})
-        for image in await self._daemon.call("GET", "/images/json", {"filters": reference}):
-            await self._forget(f"/images/{image['Id']}", {"force": "true"})
+        await self.forget_folders()
         self._shared = Shared(self._open_network, self._close_network)
         await self._close_network()
         await asyncio.to_thread(shutil.rmtree, self._folder / "logs", ignore_errors=True)
         (self._folder / "logs").mkdir(parents=True, exist_ok=True)
+
+    async def forget_folders(self) -> None:
+        reference = json.dumps({"reference": [f"{self._folders}:*"]})
+        for image in await self._daemon.call("GET", "/images/json", {"filters": reference}):
+            # One that a container still uses stays (409).
+            await self._forget(f"/images/{image['Id']}")
 
     async def recover(self) -> tuple[list[PodState], list[ContainerState]]:
         pods, containers = [], []

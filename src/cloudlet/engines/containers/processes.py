@@ -126,6 +126,9 @@ class Processes(Pods):
             await asyncio.to_thread(shutil.rmtree, self._folder / part, ignore_errors=True)
         await asyncio.to_thread(self._prepare)
 
+    async def forget_folders(self) -> None:
+        """Folders are run where they lie: there is nothing to forget."""
+
     async def recover(self) -> tuple[list[PodState], list[ContainerState]]:
         pods = await self._recover_pods()
         containers = []
