@@ -14,6 +14,16 @@ Credentials = Callable[["Function"], Awaitable[tuple[dict[str, str], float]]]
 
 
 @dataclass(frozen=True)
+class Image:
+    """A container image that is a function. What is empty is the image's own."""
+
+    reference: str  # as the container engine takes it: by digest where it is in a registry, or a folder's path
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    working_dir: str = ""
+
+
+@dataclass(frozen=True)
 class Function:
     """One version of a function, ready to run. Two equal ones share their sandboxes."""
 
@@ -21,9 +31,10 @@ class Function:
     name: str
     arn: str
     version: str
-    runtime: str
-    handler: str
-    code: Path
+    runtime: str = ""
+    handler: str = ""
+    code: Path = Path()
+    image: Image | None = None  # in place of runtime, handler, code and layers
     memory: int = 128  # MB
     timeout: float = 3.0  # seconds
     environment: dict[str, str] = field(default_factory=dict, hash=False)

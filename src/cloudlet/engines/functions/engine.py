@@ -18,6 +18,8 @@ from cloudlet.control.clock import Clock, Timer
 from cloudlet.control.supervisor import Supervisor
 from cloudlet.engines.functions import isolation, lines
 from cloudlet.engines.functions.api import Credentials, Function, FunctionFailed, LogSink, Outcome, Throttled
+from cloudlet.engines.functions.carriers import Carrier, Process
+from cloudlet.engines.functions.containers import Containers
 from cloudlet.engines.functions.node_sdk import NodeSdk
 from cloudlet.engines.functions.runtimes import start_of
 from cloudlet.engines.functions.sandbox import Sandbox, StartFailed
@@ -63,6 +65,7 @@ class Engine:
         log: LogSink,
         credentials: Credentials,
         resolv_conf: Path,
+        containers: Containers,
     ) -> None:
         self._supervisor = supervisor
         self._clock = clock
@@ -72,6 +75,7 @@ class Engine:
         self._log = log
         self._credentials = credentials
         self._resolv_conf = resolv_conf
+        self._containers = containers
         self._node_sdk = NodeSdk()
         self._pools: dict[str, _Pool] = {}
         self._numbers = itertools.count(1)
@@ -87,8 +91,12 @@ class Engine:
         request_id: str = "",
         client_context: str = "",
         trace: str = "",
+        tail: bool = False,
     ) -> Outcome:
-        """Run a function once. Raises FunctionFailed when it cannot be run here, Throttled when there is no room."""
+        """Run a function once; with ``tail`` the outcome's log has all that it printed until its answer.
+
+        Raises FunctionFailed when it cannot be run here, Throttled when there is no room.
+        """
         pool = self._pools.get(function.key)
         if pool is None:
             pool = self._pools[function.key] = _Pool(function)
@@ -100,7 +108,7 @@ class Engine:
                 return Outcome(failed.body, "Unhandled")
             except _Retired:
                 return await self.invoke(
-                    function, event, request_id=request_id, client_context=client_context, trace=trace
+                    function, event, request_id=request_id, client_context=client_context, trace=trace, tail=tail
                 )
         init, sandbox.init = sandbox.init, 0.0
         request_id = request_id or str(uuid.uuid4())
@@ -112,7 +120,7 @@ class Engine:
         )
         if client_context:
             headers += f"Lambda-Runtime-Client-Context: {client_context}\r\n"
-        outcome = await sandbox.invoke(request_id, event, headers.encode("latin-1", "replace"))
+        outcome = await sandbox.invoke(request_id, event, headers.encode("latin-1", "replace"), tail)
         if outcome.stream is not None:
             outcome.stream = self._streaming(outcome.stream, sandbox, request_id, init)
         else:
@@ -154,6 +162,7 @@ class Engine:
         self._pools.clear()
         if stops:
             await asyncio.wait(stops)
+        await self._containers.stop()
 
     def _warm(self, pool: _Pool) -> Sandbox | None:
         """An idle sandbox whose keys are still good."""
@@ -215,7 +224,7 @@ class Engine:
             if function.runtime.startswith("nodejs"):
                 await self._node_sdk.prepare(function)
             began = asyncio.get_running_loop().time()
-            argv, environment, cwd, note = await asyncio.to_thread(self._command, function)
+            carrier, environment, note = await asyncio.to_thread(self._carrier, function)
             keys, good_until = await self._credentials(function)
         except BaseException:
             self._count -= 1
@@ -229,19 +238,18 @@ class Engine:
             if text:
                 self._log(function, stream, [(int(self._clock.now() * 1000), text)])
 
-        name = f"function-{function.name}-{next(self._numbers)}"
-        sandbox = Sandbox(function, self._supervisor, name, log, self._changed, self._node_sdk.provide)
+        sandbox = Sandbox(function, carrier, log, self._changed, self._node_sdk.provide)
         sandbox.good_until = good_until
         pool.all.add(sandbox)
         if note:
             log(note + "\n")
         log(lines.init(function))
         try:
-            await sandbox.start(argv, environment, cwd)
-        except OSError as error:
+            await sandbox.start(environment)
+        except BaseException:
             pool.all.discard(sandbox)
             self._count -= 1
-            raise FunctionFailed(f"{argv[0]} cannot be started: {error.strerror}") from None
+            raise
         try:
             # A slow start counts against the function's own time too, as on Lambda.
             await sandbox.wait_ready(max(_START, function.timeout))
@@ -251,23 +259,47 @@ class Engine:
         sandbox.init = asyncio.get_running_loop().time() - began
         return sandbox
 
-    def _command(self, function: Function) -> tuple[list[str], dict[str, str], Path | None, str]:
-        """What to run for a function, with which environment, and where."""
+    def _carrier(self, function: Function) -> tuple[Carrier, dict[str, str], str]:
+        """What a function's runtime runs in, with which environment, and a note for its log."""
+        name = f"function-{function.name}-{next(self._numbers)}"
+        if function.image is not None:
+            names = isolation.resolv_conf(self._resolv_conf)
+            carrier = self._containers.carrier(function, function.image, name, names)
+            return carrier, {**self._environment(function), **function.environment}, ""
         opt = function.layers[0] if function.layers else None
         bwrap = isolation.bubblewrap() if self._isolate else None
         task_root, opt_root = ("/var/task", "/opt") if bwrap else (str(function.code), str(opt or "/opt"))
         start = start_of(function, self._cache_dir, self._node_sdk.modules, task_root, opt_root)
-        home = "/tmp"
         environment = {
+            **self._environment(function),
             "PATH": "/var/lang/bin:/usr/local/bin:/usr/bin:/bin:/opt/bin",
             "LANG": "en_US.UTF-8",
-            "TZ": ":UTC",
-            "HOME": home,
+            "HOME": "/tmp",
             "LD_LIBRARY_PATH": f"{task_root}:{task_root}/lib:{opt_root}/lib",
             "LAMBDA_TASK_ROOT": task_root,
-            "LAMBDA_RUNTIME_DIR": "/var/runtime",
             "_HANDLER": function.handler,
             "AWS_EXECUTION_ENV": f"AWS_Lambda_{function.runtime}",
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            **start.environment,
+            **function.environment,
+        }
+        argv = list(start.argv)
+        if function.runtime.startswith("python"):
+            # Node and Java are held by their own heap limits: they reserve far more than they use.
+            limit = (function.memory + 64) * 1024
+            argv = ["/bin/sh", "-c", f'ulimit -d {limit} 2>/dev/null; exec "$@"', "sh", *argv]
+        if bwrap:
+            names = isolation.resolv_conf(self._resolv_conf)
+            argv = isolation.wrap(bwrap, argv, function.code, opt, start, names)
+        return Process(self._supervisor, name, argv, None if bwrap else function.code), environment, start.note
+
+    def _environment(self, function: Function) -> dict[str, str]:
+        """What every function finds in its environment, images too."""
+        return {
+            "TZ": ":UTC",
+            "LAMBDA_TASK_ROOT": "/var/task",
+            "LAMBDA_RUNTIME_DIR": "/var/runtime",
             "AWS_LAMBDA_FUNCTION_NAME": function.name,
             "AWS_LAMBDA_FUNCTION_VERSION": function.version,
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory),
@@ -281,20 +313,7 @@ class Engine:
             "AWS_ENDPOINT_URL": self._endpoint,
             "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",  # no resolver knows data-127.0.0.1
             "OTEL_EXPORTER_OTLP_ENDPOINT": self._endpoint,
-            "PYTHONUNBUFFERED": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
-            **start.environment,
-            **function.environment,
         }
-        argv = list(start.argv)
-        if function.runtime.startswith("python"):
-            # Node and Java are held by their own heap limits: they reserve far more than they use.
-            limit = (function.memory + 64) * 1024
-            argv = ["/bin/sh", "-c", f'ulimit -d {limit} 2>/dev/null; exec "$@"', "sh", *argv]
-        if bwrap:
-            names = isolation.resolv_conf(self._resolv_conf)
-            return isolation.wrap(bwrap, argv, function.code, opt, start, names), environment, None, start.note
-        return argv, environment, function.code, start.note
 
     def _changed(self, sandbox: Sandbox) -> None:
         """A sandbox became idle or is dead."""
@@ -371,7 +390,7 @@ class Engine:
 
     def _report(self, sandbox: Sandbox, request_id: str, seconds: float, init: float, error: str) -> str:
         """The last lines of an invocation's log."""
-        report = lines.report(sandbox.function, request_id, seconds, _memory(sandbox, init), init, error)
+        report = lines.report(sandbox.function, request_id, seconds, sandbox.used(bool(init)), init, error)
         sandbox.finished(report)
         return report
 
@@ -384,17 +403,6 @@ class Engine:
                 yield piece
         finally:
             self._report(sandbox, request_id, asyncio.get_running_loop().time() - began, init, "")
-
-
-def _memory(sandbox: Sandbox, init: float) -> int:
-    """Megabytes that the function's process holds; looked up after a start, then kept."""
-    if init or sandbox.memory == 0:
-        try:
-            child = next(child for child in sandbox.children() if child.is_running())
-            sandbox.memory = max(1, child.memory_info().rss // 1_000_000)
-        except (psutil.Error, StopIteration):
-            sandbox.memory = sandbox.memory or 1
-    return sandbox.memory
 
 
 class _Retired(Exception):

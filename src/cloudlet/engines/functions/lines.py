@@ -15,7 +15,7 @@ from cloudlet.engines.functions.api import Function
 def init(function: Function) -> str:
     """A sandbox starts."""
     if not function.json_log:
-        return f"INIT_START Runtime: {function.runtime}\n"
+        return f"INIT_START Runtime: {function.runtime}\n" if function.image is None else ""
     return _json(
         function,
         "platform.initStart",

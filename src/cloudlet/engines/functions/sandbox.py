@@ -1,21 +1,19 @@
-"""One sandbox: a process with a function in it, one invocation at a time."""
+"""One sandbox: a runtime with a function in it, one invocation at a time."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import math
-import os
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any
 
 import psutil
 
-from cloudlet.control.supervisor import Child, Supervisor
 from cloudlet.engines.functions import lines
 from cloudlet.engines.functions.api import Function, Outcome
+from cloudlet.engines.functions.carriers import Carrier
 from cloudlet.engines.functions.runtime_api import RuntimeApi
 
 _LONGEST_LINE = 256 * 1024
@@ -29,21 +27,19 @@ class Sandbox:
     def __init__(
         self,
         function: Function,
-        supervisor: Supervisor,
-        name: str,
+        carrier: Carrier,
         log: Callable[[str], None],
         changed: Callable[[Sandbox], None],
         provide: Callable[[str], Coroutine[Any, Any, bool]],
     ) -> None:
         self.provide = provide
         self.function = function
-        self.name = name
+        self.carrier = carrier
         self.dead = False
         self.idle_since = 0.0
         self.good_until = math.inf  # epoch seconds: when the function's keys expire
         self.retired = False  # to be stopped when its invocation is over
         self.finishing = False  # has answered and will ask for the next event in a moment
-        self._supervisor = supervisor
         self._log = log
         self._changed = changed
         self._api = RuntimeApi(self)
@@ -51,45 +47,33 @@ class Sandbox:
         self._result: asyncio.Future[Outcome] | None = None
         self._request_id = ""
         self._failure = b""  # of the start
-        self._output = -1
         self._partial = b""
         self._tail = b""
         self._started = 0.0
         self.memory = 0  # megabytes, as last seen
         self.init = 0.0  # seconds that its start took, until an invocation has told of it
 
-    def children(self) -> list[psutil.Process]:
-        """The sandbox's processes, the innermost first."""
-        child = next((one for one in self._supervisor.children if one.name == self.name), None)
-        if child is None:
-            return []
-        top = psutil.Process(child.pid)
-        return [*reversed(top.children(recursive=True)), top]
+    def used(self, anew: bool) -> int:
+        """Megabytes that the function's process holds; as last seen, unless it is to be looked up ``anew``."""
+        if anew or self.memory == 0:
+            try:
+                top = psutil.Process(self.carrier.pid)
+                # The innermost one is the runtime, not what holds its sandbox.
+                runtime = next(one for one in [*reversed(top.children(recursive=True)), top] if one.is_running())
+                self.memory = max(1, runtime.memory_info().rss // 1_000_000)
+            except (psutil.Error, StopIteration, ValueError):
+                self.memory = self.memory or 1
+        return self.memory
 
-    async def start(self, argv: list[str], environment: dict[str, str], cwd: Path | None) -> None:
-        """Start the process; ``wait_ready`` waits for its runtime. Raises OSError."""
+    async def start(self, environment: Mapping[str, str]) -> None:
+        """Start the runtime; ``wait_ready`` waits until it is ready. Raises FunctionFailed."""
         await self._api.start()
-        reader, writer = os.pipe()
-        os.set_blocking(reader, False)
-        self._output = reader
         try:
-            self._supervisor.start(
-                self.name,
-                argv,
-                env={**environment, "AWS_LAMBDA_RUNTIME_API": self._api.address},
-                cwd=cwd,
-                stdout=writer,
-                stderr=writer,
-                on_exit=self._exited,
-            )
+            whole = {**environment, "AWS_LAMBDA_RUNTIME_API": self._api.address}
+            await self.carrier.start(whole, self._printed, self._exited)
         except BaseException:
-            os.close(reader)
-            self._output = -1
             self._api.close()
             raise
-        finally:
-            os.close(writer)
-        asyncio.get_running_loop().add_reader(reader, self._read_output)
 
     async def wait_ready(self, seconds: float) -> None:
         """Wait until the runtime asks for its first event. Raises StartFailed."""
@@ -98,7 +82,7 @@ class Sandbox:
         except TimeoutError:
             raise StartFailed(_error("Sandbox.Timedout", f"Init phase timed out after {seconds:.2f} seconds")) from None
 
-    async def invoke(self, request_id: str, event: bytes, headers: bytes) -> Outcome:
+    async def invoke(self, request_id: str, event: bytes, headers: bytes, tail: bool = False) -> Outcome:
         """Run one invocation; it is over when this returns, and the sandbox idle, stopping or dead."""
         loop = asyncio.get_running_loop()
         self._request_id = request_id
@@ -118,7 +102,9 @@ class Sandbox:
         else:
             outcome.stream = self._streamed(outcome.stream, timer)
         outcome.seconds = time.perf_counter() - self._started
-        self._read_output()
+        self.carrier.read()
+        if tail and self.carrier.late:
+            await asyncio.sleep(self.carrier.late)
         outcome.log = self._tail.decode(errors="replace")
         return outcome
 
@@ -130,15 +116,18 @@ class Sandbox:
             timer.cancel()
 
     def finished(self, line: str) -> None:
-        """Write the last lines of an invocation to the log."""
-        self._log(line)
+        """Write the last lines of an invocation to the log, after those that come late."""
+        if self.carrier.late:
+            asyncio.get_running_loop().call_later(self.carrier.late, self._log, line)
+        else:
+            self._log(line)
 
     def stop(self) -> asyncio.Future[None]:
         """End it now."""
         self.dead = True
         self.finishing = False
         self._api.close()
-        return self._supervisor.stop(self.name, grace=0)
+        return self.carrier.stop()
 
     # What the runtime says
 
@@ -187,19 +176,13 @@ class Sandbox:
             )
         self.stop()
 
-    def _exited(self, child: Child) -> None:
-        self._read_output()
-        if self._output >= 0:
-            asyncio.get_running_loop().remove_reader(self._output)
-            os.close(self._output)
-            self._output = -1
+    def _exited(self, code: int) -> None:
         if self._partial:
             self._line(self._partial)
             self._partial = b""
         self.dead = True
         self.finishing = False
         self._api.close()
-        code = child.exit_code or 0
         # Bubblewrap and shells say of a program that a signal has ended: 128 and the signal's number.
         number = -code if code < 0 else code - 128 if 128 < code < 160 else 0
         how = f"signal: {_SIGNALS.get(number, number)}" if number else f"exit status {code}"
@@ -215,25 +198,13 @@ class Sandbox:
 
     # What it prints
 
-    def _read_output(self) -> None:
-        if self._output < 0:
-            return
-        while True:
-            try:
-                data = os.read(self._output, 65536)
-            except BlockingIOError:
-                break
-            if not data:
-                asyncio.get_running_loop().remove_reader(self._output)
-                break
-            *lines, self._partial = (self._partial + data).split(b"\n")
-            for line in lines:
-                self._line(line)
-            if len(self._partial) > _LONGEST_LINE:
-                self._line(self._partial)
-                self._partial = b""
-            if len(data) < 65536:
-                break
+    def _printed(self, data: bytes) -> None:
+        *whole, self._partial = (self._partial + data).split(b"\n")
+        for line in whole:
+            self._line(line)
+        if len(self._partial) > _LONGEST_LINE:
+            self._line(self._partial)
+            self._partial = b""
 
     def _line(self, line: bytes) -> None:
         self._tail = (self._tail + line + b"\n")[-_TAIL:]

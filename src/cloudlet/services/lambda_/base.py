@@ -7,6 +7,7 @@ import random
 import re
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +23,22 @@ _NAME = re.compile(
     r"(?:arn:[a-z-]+:lambda:(?P<region>[a-z0-9-]+):(?P<arn_account>\d{12}):function:|(?P<account>\d{12}):function:|function:)?"
     r"(?P<name>[A-Za-z0-9_-]+)(?::(?P<qualifier>\$LATEST|[A-Za-z0-9_-]+))?"
 )
+
+
+@dataclass(frozen=True)
+class Code:
+    """Code that has been taken in: an archive, a folder of this machine, or an image."""
+
+    sha: str = ""  # of the archive, in hexadecimal
+    folder: str = ""
+    size: int = 0  # bytes
+    sha256: str = ""  # as the API shows it
+    image_uri: str = ""
+    image: str = ""
+
+    def version(self, members: dict[str, Any], latest_description: str = "") -> Version:
+        """A version with this code."""
+        return Version(members, self.sha, self.folder, self.image_uri, self.image, latest_description)
 
 
 def no_such(arn: str) -> AwsError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ import msgspec
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.lambda_.base import Base, new_revision, no_such
+from cloudlet.services.lambda_.base import Code, new_revision, no_such
 from cloudlet.services.lambda_.code import LOCAL, invalid
+from cloudlet.services.lambda_.images import CREATING, Images
 from cloudlet.services.lambda_.records import LATEST, Settings, Version
 from cloudlet.store import Tx
 
@@ -25,7 +25,7 @@ _CONFIGURATION = (
     *("LoggingConfig",),
 )
 _NOT_HERE = (
-    *("ImageConfig", "CapacityProviderConfig", "DurableConfig", "TenancyConfig", "AcceleratorConfig"),
+    *("CapacityProviderConfig", "DurableConfig", "TenancyConfig", "AcceleratorConfig"),
     *("RuntimeConfig", "CodeSigningConfigArn", "PublishTo"),
 )
 _ENVIRONMENT = 4096  # bytes of all variables
@@ -40,22 +40,18 @@ _RESERVED = frozenset(
 )
 
 
-class Functions(Base):
+class Functions(Images):
     """The operations on functions."""
 
     async def CreateFunction(self, call: Call, input: Input) -> Output:
         scope, name, _ = self.named(call, input)
         if self.settings.get(scope, name) is not None:
             raise AwsError("ResourceConflictException", f"Function already exist: {name}", status=409, Type="User")
-        if input.get("PackageType", "Zip") != "Zip":
-            raise not_implemented("CreateFunction with PackageType Image")
         for member in _NOT_HERE:
             if input.get(member):
                 raise not_implemented(f"CreateFunction with {member}")
-        if not input.get("Runtime") or not input.get("Handler"):
-            raise invalid(
-                "Runtime and Handler are mandatory parameters for functions created with deployment packages."
-            )
+        kind = input.get("PackageType", "Zip")
+        _check_kind(kind, input, created=True)
         given = {key: input[key] for key in _CONFIGURATION if key in input}
         members: dict[str, Any] = {
             "FunctionName": name,
@@ -63,7 +59,7 @@ class Functions(Base):
             "Description": "",
             "Timeout": 3,
             "MemorySize": 128,
-            "PackageType": "Zip",
+            "PackageType": kind,
             "Architectures": input.get("Architectures") or ["x86_64"],
             "TracingConfig": {"Mode": "PassThrough"},
             "EphemeralStorage": {"Size": 512},
@@ -80,12 +76,16 @@ class Functions(Base):
         self._check(members)
         if input.get("Layers"):
             members["Layers"] = self._layers(scope, input["Layers"])
-        code = await self._code(call, input["Code"], members["Runtime"], members["Handler"])
+        if input.get("ImageConfig"):
+            members["ImageConfigResponse"] = {"ImageConfig": input["ImageConfig"]}
+        code = await self._code(call, input["Code"], kind)
         members.update(CodeSize=code.size, CodeSha256=code.sha256)
+        if code.image:
+            members |= CREATING
         settings = Settings(tags=input.get("Tags", {}))
 
         def work(tx: Tx) -> dict[str, Any]:
-            self.versions.put(tx, scope, f"{name}:{LATEST}", Version(members, code.sha, code.folder), 0)
+            self.versions.put(tx, scope, f"{name}:{LATEST}", code.version(members), 0)
             self.settings.put(tx, scope, name, settings)
             if input.get("Publish"):
                 return {**self.publish(tx, scope, name, ""), "FunctionArn": members["FunctionArn"]}
@@ -93,6 +93,12 @@ class Functions(Base):
 
         made = await self.db.write(work)
         self.watch_folders()
+        if code.image and call.request is not None:
+            self.fetch_later(scope, name)
+        elif code.image:
+            # A deployment goes on when the function can be used.
+            await self.fetch(scope, name)
+            made = self.version(scope, name, "").value.members
         return made
 
     async def GetFunction(self, call: Call, input: Input) -> Output:
@@ -100,7 +106,13 @@ class Functions(Base):
         record = self.version(scope, name, qualifier)
         settings = self.settings.get(scope, name)
         assert settings is not None
-        code = {"RepositoryType": "S3", "Location": self._location(record.value)}
+        if record.value.image:
+            digest = record.value.members["CodeSha256"]
+            repository = re.sub(r"(@.*|:[^:/]*)$", "", record.value.image_uri)
+            code = {"RepositoryType": "ECR", "ImageUri": record.value.image_uri}
+            code["ResolvedImageUri"] = f"{repository}@sha256:{digest}"
+        else:
+            code = {"RepositoryType": "S3", "Location": self._location(record.value)}
         answer: Output = {"Configuration": self.shown(scope, name, qualifier, record.value), "Code": code}
         if settings.value.tags:
             answer["Tags"] = settings.value.tags
@@ -125,10 +137,13 @@ class Functions(Base):
     async def UpdateFunctionCode(self, call: Call, input: Input) -> Output:
         scope, name, _ = self.named(call, input)
         current = self._latest(scope, name, input)
-        if input.get("ImageUri"):
-            raise not_implemented("UpdateFunctionCode with ImageUri")
         members = current.members
-        code = await self._code(call, input, members["Runtime"], members["Handler"])
+        kind = members["PackageType"]
+        if kind == "Image" and not input.get("ImageUri"):
+            raise invalid("Please provide ImageUri when updating a function with packageType Image.")
+        if kind == "Zip" and input.get("ImageUri"):
+            raise invalid("Please don't provide ImageUri when updating a function with packageType Zip.")
+        code = await self._code(call, input, kind)
         changes = {
             **({"Architectures": input["Architectures"]} if "Architectures" in input else {}),
             "CodeSize": code.size,
@@ -138,6 +153,10 @@ class Functions(Base):
         }
         if input.get("DryRun"):
             return {**members, **changes}
+        if code.image:
+            # The old code serves until the new one is here; a function that has failed gets another chance.
+            await self.pull(code)
+            changes["State"] = "Active"
 
         def work(tx: Tx) -> dict[str, Any]:
             # The configuration may have changed while the code was taken in.
@@ -145,7 +164,9 @@ class Functions(Base):
             if now is None:
                 raise no_such(self.arn(scope, name))
             members = {**now.value.members, **changes}
-            self.versions.put(tx, scope, f"{name}:{LATEST}", Version(members, code.sha, code.folder))
+            if code.image:
+                members = {key: value for key, value in members.items() if not key.startswith("StateReason")}
+            self.versions.put(tx, scope, f"{name}:{LATEST}", code.version(members))
             return self.publish(tx, scope, name, "") if input.get("Publish") else members
 
         made = await self.db.write(work)
@@ -159,6 +180,7 @@ class Functions(Base):
         for member in _NOT_HERE:
             if input.get(member):
                 raise not_implemented(f"UpdateFunctionConfiguration with {member}")
+        _check_kind(current.members["PackageType"], input, created=False)
         members = {
             **current.members,
             **{key: input[key] for key in _CONFIGURATION if key in input},
@@ -171,7 +193,11 @@ class Functions(Base):
             members["Layers"] = self._layers(scope, input["Layers"])
             if not members["Layers"]:
                 del members["Layers"]
-        changed = Version(members, current.sha, current.folder)
+        if "ImageConfig" in input:
+            members["ImageConfigResponse"] = {"ImageConfig": input["ImageConfig"]}
+            if not input["ImageConfig"]:
+                del members["ImageConfigResponse"]
+        changed = msgspec.structs.replace(current, members=members)
         await self.db.write(lambda tx: self.versions.put(tx, scope, f"{name}:{LATEST}", changed))
         self.forget(scope, name, LATEST)
         return members
@@ -243,8 +269,8 @@ class Functions(Base):
             "Description": description or latest.value.members["Description"],
             "RevisionId": new_revision(),
         }
-        code = latest.value
-        published = Version(members, code.sha, code.folder, code.members["Description"])
+        description = latest.value.members["Description"]
+        published = msgspec.structs.replace(latest.value, members=members, latest_description=description)
         self.versions.put(tx, scope, f"{name}:{number}", published)
         self.settings.put(tx, scope, name, msgspec.structs.replace(settings.value, next_version=number + 1))
         return members
@@ -292,7 +318,7 @@ class Functions(Base):
                 del members[empty]
 
     def _check(self, members: dict[str, Any]) -> None:
-        if not _RUNTIMES.fullmatch(members["Runtime"]):
+        if members["PackageType"] == "Zip" and not _RUNTIMES.fullmatch(members["Runtime"]):
             raise invalid(f"The runtime parameter of {members['Runtime']} is not supported by Cloudlet.")
         if not 128 <= members["MemorySize"] <= 10240:
             raise invalid("'MemorySize' value failed to satisfy constraint: Member must be between 128 and 10240")
@@ -323,15 +349,15 @@ class Functions(Base):
             found.append({"Arn": arn, "CodeSize": record.value.members["Content"]["CodeSize"]})
         return found
 
-    async def _code(self, call: Call, code: Input, runtime: str, handler: str) -> _Code:
+    async def _code(self, call: Call, code: Input, kind: str) -> Code:
         """Take in the code that a request brings or names."""
-        if code.get("ImageUri"):
-            raise not_implemented("CreateFunction with Code.ImageUri")
+        if kind == "Image":
+            return await self.image(code.get("ImageUri", ""))
         if code.get("S3Bucket") == LOCAL:
             folder = Path(code["S3Key"])
             if not (folder.is_absolute() and folder.is_dir()):
                 raise invalid(f"There is no folder {folder} on this machine.")
-            return _Code("", str(folder), 0, base64.b64encode(str(folder).encode()).decode())
+            return Code(folder=str(folder), sha256=base64.b64encode(str(folder).encode()).decode())
         if "ZipFile" in code:
             data = code["ZipFile"]
         elif "S3Bucket" in code:
@@ -341,7 +367,7 @@ class Functions(Base):
         if len(data) > 50 * 1024 * 1024 and "ZipFile" in code:
             raise AwsError("RequestEntityTooLargeException", "Request must be smaller than 69905067 bytes", status=413)
         sha = await asyncio.to_thread(self.archive.keep, data)
-        return _Code(sha, "", len(data), base64.b64encode(bytes.fromhex(sha)).decode())
+        return Code(sha, "", len(data), base64.b64encode(bytes.fromhex(sha)).decode())
 
     async def _from_s3(self, call: Call, code: Input) -> bytes:
         place = {"Bucket": code["S3Bucket"], "Key": code["S3Key"]}
@@ -365,11 +391,21 @@ class Functions(Base):
         return f"{arn}:{LATEST}" if members["Version"] == LATEST else arn
 
 
-@dataclass(frozen=True)
-class _Code:
-    """Code that has been taken in."""
-
-    sha: str
-    folder: str
-    size: int
-    sha256: str
+def _check_kind(kind: str, input: Input, *, created: bool) -> None:
+    """An archive needs a runtime and a handler; an image brings its own, and its layers. Raises as Lambda does."""
+    if kind == "Image":
+        if any(input.get(member) for member in ("Runtime", "Handler", "Layers")):
+            raise invalid(
+                "Please don't provide Handler or Runtime or Layer when the intended function PackageType is Image."
+            )
+        if created and not input["Code"].get("ImageUri"):
+            raise invalid("Please provide a source for function code.")
+        if (input.get("SnapStart") or {}).get("ApplyOn") == "PublishedVersions":
+            raise invalid("SnapStart is not supported for functions created with container images.")
+        return
+    if input.get("ImageConfig"):
+        raise invalid("ImageConfig is not supported for functions created with deployment packages.")
+    if created and input["Code"].get("ImageUri"):
+        raise invalid("Please don't provide ImageUri when the intended function PackageType is Zip.")
+    if created and not (input.get("Runtime") and input.get("Handler")):
+        raise invalid("Runtime and Handler are mandatory parameters for functions created with deployment packages.")

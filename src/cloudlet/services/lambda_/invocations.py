@@ -20,6 +20,7 @@ from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.lambda_.base import Base
 from cloudlet.services.lambda_.code import invalid
+from cloudlet.services.lambda_.images import engine_image
 from cloudlet.services.lambda_.records import ACCOUNT_CONCURRENCY, LATEST, Settings, Version
 from cloudlet.store import Record
 
@@ -68,11 +69,11 @@ class Invocations(Base):
         _check_json(event)
         if kind == "DryRun":
             return {"StatusCode": 204}
-        context = input.get("ClientContext", "")
+        context, tail = input.get("ClientContext", ""), input.get("LogType") == "Tail"
         if kind == "Event":
             await self._accept(Async(scope, name, qualifier, call.request_id or str(uuid.uuid4()), event, context))
             return {"StatusCode": 202, "Payload": b""}
-        outcome = await gathered(await self.run(scope, record, event, call.request_id, context, trace))
+        outcome = await gathered(await self.run(scope, record, event, call.request_id, context, trace, tail=tail))
         answer: Output = {
             "StatusCode": 200,
             "Payload": outcome.payload,
@@ -80,7 +81,7 @@ class Invocations(Base):
         }
         if outcome.error:
             answer["FunctionError"] = outcome.error
-        if input.get("LogType") == "Tail":
+        if tail:
             answer["LogResult"] = base64.b64encode(outcome.log.encode()[-4096:]).decode()
         return answer
 
@@ -111,14 +112,23 @@ class Invocations(Base):
         request_id: str = "",
         client_context: str = "",
         trace: str = "",
+        tail: bool = False,
     ) -> Outcome:
         """Run a version once. Raises TooManyRequestsException, and ServiceException when it cannot be run here."""
+        if record.value.members["State"] != "Active":
+            raise AwsError(
+                "ResourceConflictException",
+                "The operation cannot be performed at this time. The function is currently in the following state: "
+                + record.value.members["State"],
+                status=409,
+                Type="User",
+            )
         function = self._runnable(scope, record)
         decoded = _decoded_context(client_context)
         pool = self._take_slot(scope, function.name)
         try:
             outcome = await self.engine.invoke(
-                function, event, request_id=request_id, client_context=decoded, trace=trace
+                function, event, request_id=request_id, client_context=decoded, trace=trace, tail=tail
             )
         except Throttled:
             raise _throttled("ConcurrentInvocationLimitExceeded") from None
@@ -176,14 +186,17 @@ class Invocations(Base):
                 if found is not None:
                     shas.append(found.value.sha)
             layers = (self.archive.merged(tuple(shas)),) if shas else ()
-        digest = hashlib.sha256(msgspec.json.encode([members, record.value.sha, record.value.folder], order="sorted"))
+        digest = hashlib.sha256(
+            msgspec.json.encode([members, record.value.sha, record.value.folder, record.value.image], order="sorted")
+        )
         function = Function(
             key=f"{scope}/{record.name}/{digest.hexdigest()[:16]}",
             name=name,
             arn=self.arn(scope, name, "" if number == LATEST else number),
             version=number,
-            runtime=members["Runtime"],
-            handler=members["Handler"],
+            runtime=members.get("Runtime", ""),
+            handler=members.get("Handler", ""),
+            image=engine_image(record.value),
             code=self.archive.path(record.value.sha) if record.value.sha else Path(record.value.folder),
             memory=members["MemorySize"],
             timeout=float(members["Timeout"]),

@@ -19,6 +19,8 @@ class Version(msgspec.Struct, frozen=True):
     members: dict[str, Any]
     sha: str = ""  # of the zip, in hexadecimal
     folder: str = ""
+    image_uri: str = ""  # as it was given
+    image: str = ""  # what the container engine runs: the image by its digest, or a folder
     latest_description: str = ""  # that $LATEST had when it was published; the version may have one of its own
 
 

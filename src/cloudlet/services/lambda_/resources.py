@@ -25,6 +25,7 @@ _DEFAULTS: Properties = {
     "SnapStart": {"ApplyOn": "None"},
     "FileSystemConfigs": [],
     "KMSKeyArn": "",
+    "ImageConfig": {},
 }
 _CONFIGURATION = ("Role", "Handler", "Runtime", *_DEFAULTS)
 
@@ -42,10 +43,16 @@ class Function(ResourceType):
         tags = tags_of(do, properties)
         code = _code(do, properties)
         try:
-            await do.call("lambda", "CreateFunction", {**given, "FunctionName": name, "Code": code, "Tags": tags})
+            made = await do.call(
+                "lambda", "CreateFunction", {**given, "FunctionName": name, "Code": code, "Tags": tags}
+            )
         except AwsError as error:
             if error.code != "ResourceConflictException" or "FunctionName" in properties:
                 raise
+            made = await do.call("lambda", "GetFunctionConfiguration", {"FunctionName": name})
+        if made["State"] == "Failed":
+            await _unless_gone(do, "DeleteFunction", {"FunctionName": name})
+            raise AwsError(made["StateReasonCode"], made["StateReason"], status=400)
         await _aside(do, name, {}, properties)
         return _function(do, name)
 

@@ -29,6 +29,7 @@ class Service(Layers, Aliases, Urls, Mappings, api.Service):
         self.load()
         self.archive = Archive(folder / "code")
         self._logs = LogWriter(cloud)
+        self.containers = self.open_containers()
         self.engine = Engine(
             cloud.supervisor,
             cloud.clock,
@@ -38,7 +39,10 @@ class Service(Layers, Aliases, Urls, Mappings, api.Service):
             self._logs.write,
             self.credentials,
             cloud.data_dir / "resolv.conf",
+            self.containers,
         )
+        await self.containers.start()
+        self.resume_fetching()
         self._folders = Folders(cloud, self._folder_changed)
         self.watch_folders()
         self.outbox = Outbox(
