@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from cloudlet.errors import AwsError
@@ -15,7 +16,6 @@ from cloudlet.services.ecs.task_sets import TaskSets
 log = logging.getLogger("cloudlet.ecs")
 
 SELF = "ecs.amazonaws.com"
-_SOON, _LATER = 0.5, 5.0  # seconds between looks at targets: while one is awaited, and afterwards
 
 
 class Balancing(TaskSets):
@@ -25,13 +25,20 @@ class Balancing(TaskSets):
         await super().start()
         self._target_states: dict[str, dict[str, str]] = {}  # task -> target group -> state
         self._balanced: dict[str, tuple[str, Task]] = {}
-        self._watcher: asyncio.Task[None] | None = None
-        self._look = asyncio.Event()
+        self._news = False
+        self._looking: asyncio.Task[None] | None = None
+        self._waiting: list[asyncio.Future[None]] = []
+        self._unsubscribe: Callable[[], None] | None = None
+
+    async def stop(self) -> None:
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+        await super().stop()
 
     async def check_balancers(self, scope: str, balancers: list[dict[str, Any]], mode: str) -> None:
         """Raises InvalidParameterException for a load balancer that tasks cannot be registered with."""
-        for balancer in balancers:
-            arn = balancer["targetGroupArn"]
+        alternates = {one["advancedConfiguration"]["alternateTargetGroupArn"] for one in balancers if _has_choice(one)}
+        for arn in [*(one["targetGroupArn"] for one in balancers), *alternates]:
             try:
                 found = await self._ask(scope, "elbv2", "DescribeTargetGroups", {"TargetGroupArns": [arn]})
             except AwsError as error:
@@ -46,7 +53,7 @@ class Balancing(TaskSets):
                     f"The provided target group {arn} has target type {kind}, which is incompatible with the {mode} "
                     "network mode specified in the task definition."
                 )
-            if not group.get("LoadBalancerArns"):
+            if not group.get("LoadBalancerArns") and arn not in alternates:
                 raise invalid(f"The target group with targetGroupArn {arn} does not have an associated load balancer.")
 
     async def check_registries(self, registries: list[dict[str, Any]]) -> None:
@@ -95,9 +102,7 @@ class Balancing(TaskSets):
         """See from here on what load balancers think of a task."""
         if task.balancers:
             self._balanced[task.id] = (scope, task)
-            self._look.set()
-            if self._watcher is None:
-                self._watcher = self.cloud.spawn(self._watch_targets(), "targets of tasks")
+            self._hear()
 
     async def disconnect(self, scope: str, task: Task) -> None:
         """Take a task out of its target groups and registries, and wait until its last requests have been served."""
@@ -109,8 +114,8 @@ class Balancing(TaskSets):
             ask = {"TargetGroupArn": balancer["targetGroupArn"], "Targets": [self._target(task, balancer)]}
             await self._gone(self._ask(scope, "elbv2", "DeregisterTargets", ask))
         runs = any(one.status == "RUNNING" for one in task.containers)
-        while runs and task.stop_code != "EssentialContainerExited" and await self._is_draining(scope, task):
-            await self.clock.sleep(_SOON)
+        if task.balancers and runs and task.stop_code != "EssentialContainerExited":
+            await self._drained(scope, task)
 
     async def tell_health(self, scope: str, task: Task) -> None:
         """Cloud Map hears of a task's health, where its service leaves that to us."""
@@ -132,7 +137,7 @@ class Balancing(TaskSets):
             is_well = is_well and all(states.get(one["targetGroupArn"]) == "healthy" for one in task.balancers)
         fault = ""
         if task.service and task.started and self.clock.now() < task.started + task.grace:
-            if task.health == "UNHEALTHY":
+            if task.health == "UNHEALTHY" or "unhealthy" in states.values():
                 self.clock.call_at(task.started + task.grace, lambda: self.poke_task(task.id))
         elif task.service:
             if task.health == "UNHEALTHY":
@@ -152,27 +157,34 @@ class Balancing(TaskSets):
         """Have a task looked at by whoever carries it out."""
         raise NotImplementedError
 
-    async def _watch_targets(self) -> None:
-        """See what load balancers see, as long as there are tasks behind any."""
-        while self._balanced:
-            self._look.clear()
-            groups: dict[tuple[str, str], list[Task]] = {}
-            for scope, task in self._balanced.values():
-                for balancer in task.balancers:
-                    groups.setdefault((scope, balancer["targetGroupArn"]), []).append(task)
-            for (scope, group), tasks in groups.items():
-                await self._see(scope, group, tasks)
-            awaited = any(
-                self._target_states.get(task.id, {}).get(one["targetGroupArn"]) != "healthy"
-                for _, task in self._balanced.values()
-                for one in task.balancers
-            )
-            try:
-                async with asyncio.timeout(_SOON if awaited else _LATER):
-                    await self._look.wait()
-            except TimeoutError:
-                pass
-        self._watcher = None
+    def _hear(self) -> None:
+        """A load balancer has news: see what they are, and then again if there were others meanwhile."""
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_result(None)
+        self._waiting.clear()
+        self._news = bool(self._balanced)
+        if self._news and self._looking is None:
+            self._looking = self.cloud.spawn(self._look(), "targets of tasks")
+
+    async def _look(self) -> None:
+        try:
+            await self._subscribe()
+            while self._news:
+                self._news = False
+                groups: dict[tuple[str, str], list[Task]] = {}
+                for scope, task in self._balanced.values():
+                    for balancer in task.balancers:
+                        groups.setdefault((scope, balancer["targetGroupArn"]), []).append(task)
+                for (scope, group), tasks in groups.items():
+                    await self._see(scope, group, tasks)
+        finally:
+            self._looking = None
+
+    async def _subscribe(self) -> None:
+        if self._unsubscribe is None:
+            elbv2: Any = await self.cloud.service("elbv2")
+            self._unsubscribe = elbv2.watch_health(self._hear)
 
     async def _see(self, scope: str, group: str, tasks: list[Task]) -> None:
         try:
@@ -190,10 +202,19 @@ class Balancing(TaskSets):
                     target = self._target(task, balancer)
                     state = states.get((target["Id"], target["Port"]), "unused")
                     known = self._target_states.setdefault(task.id, {})
-                    # Unhealthy is said again: the time in which it does not count may be over.
-                    if known.get(group) != state or state == "unhealthy":
+                    if known.get(group) != state:
                         known[group] = state
                         self.poke_task(task.id)
+
+    async def _drained(self, scope: str, task: Task) -> None:
+        """Wait until a task's targets have served their last requests."""
+        await self._subscribe()
+        while True:
+            news = asyncio.get_running_loop().create_future()
+            self._waiting.append(news)
+            if not await self._is_draining(scope, task):
+                return
+            await news
 
     async def _is_draining(self, scope: str, task: Task) -> bool:
         for balancer in task.balancers:
@@ -233,3 +254,7 @@ class Balancing(TaskSets):
             await work
         except AwsError as error:
             log.debug("not registered any more: %s", error)
+
+
+def _has_choice(balancer: dict[str, Any]) -> bool:
+    return "alternateTargetGroupArn" in balancer.get("advancedConfiguration", {})

@@ -6,6 +6,8 @@ import re
 import uuid
 from typing import Any
 
+import msgspec
+
 from cloudlet.errors import AwsError
 from cloudlet.services import api
 from cloudlet.services.api import Call, Input, Output
@@ -15,8 +17,9 @@ from cloudlet.services.ecs.records import (
     CapacityProvider,
     Cluster,
     Family,
-    Revision,
     Service,
+    ServiceDeployment,
+    ServiceRevision,
     Setting,
     Task,
     TaskDefinition,
@@ -24,6 +27,7 @@ from cloudlet.services.ecs.records import (
 from cloudlet.store import Tx
 
 DEFAULT = "default"
+_REMEMBERED = 20  # deployments of a service that have ended
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,255}\Z")
 
 
@@ -39,7 +43,8 @@ class Base(api.Service):
         self.families = self.db.resources(Family)
         self.definitions = self.db.resources(TaskDefinition)
         self.services = self.db.resources(Service)
-        self.revisions = self.db.resources(Revision)
+        self.deployments = self.db.resources(ServiceDeployment)
+        self.revisions = self.db.resources(ServiceRevision)
         self.tasks = self.db.resources(Task)
         self.settings = self.db.resources(Setting)
         self.attributes = self.db.resources(Attribute)
@@ -48,6 +53,10 @@ class Base(api.Service):
         """An ARN: ``cluster/x``, ``service/<cluster>/<name>``, ``task/<cluster>/<id>``."""
         account, region = scope.split("/")
         return f"arn:aws:ecs:{region}:{account}:{kind}/{name}"
+
+    def revision_arn(self, scope: str, service: str, deployment: str) -> str:
+        """The ARN of the service revision of a deployment."""
+        return self.arn(scope, "service-revision", f"{service}/{last(deployment)}")
 
     def cluster_name(self, input: Input) -> str:
         """The name of the cluster that is asked for; it need not be there."""
@@ -99,6 +108,34 @@ class Base(api.Service):
         if record.value.status != "ACTIVE":
             raise AwsError("ServiceNotActiveException", "Service was not ACTIVE.")
         return record.value
+
+    def put_service(self, tx: Tx, scope: str, name: str, made: Service) -> None:
+        """Store a service, and how its deployment goes. One that another has taken the place of has stopped."""
+        before, now = self.services.get(scope, name, tx), self.clock.now()
+        old, new = before.value.current if before is not None else None, made.current
+        if old is not None and (new is None or new.number != old.number):
+            ended = msgspec.structs.replace(old, status="STOPPED", finished=now, updated=now)
+            self.deployments.put(tx, scope, f"{name}/{old.number}", ended)
+        if new is not None and new != old:
+            self.deployments.put(tx, scope, f"{name}/{new.number}", new)
+            if old is None or old.number != new.number:
+                target = next(one for one in made.deployments if one.id == new.target)
+                self.revisions.put(tx, scope, f"{name}/{target.number}", ServiceRevision(target))
+                self._forget_deployments(tx, scope, name, made)
+            if new.is_over:
+                made = msgspec.structs.replace(made, current=None)
+        self.services.put(tx, scope, name, made)
+
+    def _forget_deployments(self, tx: Tx, scope: str, name: str, service: Service) -> None:
+        """Forget the oldest deployments of a service, and revisions that nothing refers to any more."""
+        known = sorted(self.deployments.list(scope, f"{name}/", tx), key=lambda record: -record.value.created)
+        for record in known[_REMEMBERED:]:
+            self.deployments.delete(tx, scope, record.name)
+        used = {id for record in known[:_REMEMBERED] for id in (record.value.target, *record.value.sources)}
+        used |= {one.id for one in (*service.deployments, service.last_good) if one is not None}
+        for revision in self.revisions.list(scope, f"{name}/", tx):
+            if revision.value.deployment.id not in used:
+                self.revisions.delete(tx, scope, revision.name)
 
     def tasks_of(self, scope: str, cluster: str, service: str, tx: Tx | None = None) -> list[Task]:
         """The tasks of a service, running, starting and stopped."""

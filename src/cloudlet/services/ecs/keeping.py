@@ -7,6 +7,7 @@ import logging
 import uuid
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,9 +17,9 @@ from cloudlet.control.reconcile import Reconciler, Step
 from cloudlet.engines.containers.api import Abilities, ContainerState, Engine, EngineMissing
 from cloudlet.errors import AwsError
 from cloudlet.services.ecs import controller
-from cloudlet.services.ecs.balancing import Balancing
-from cloudlet.services.ecs.records import Deployment, Revision, Service, Task, TaskDefinition
+from cloudlet.services.ecs.records import Deployment, Service, Task, TaskDefinition
 from cloudlet.services.ecs.relay import Relay
+from cloudlet.services.ecs.rollouts import Rollouts
 from cloudlet.services.ecs.running import Runner
 from cloudlet.services.ecs.shipping import Shipping
 from cloudlet.services.ecs.tasks import new_task, stopping
@@ -33,7 +34,6 @@ _REMEMBERED = 3600.0  # seconds that a stopped task is still described
 _EVENTS = 100
 _FIRST_PAUSE = 0.5
 _DNS = 53
-_ENDED = 20  # deployments of a service that are remembered
 
 
 def open_engine(cloud: Cloud) -> Engine:
@@ -43,7 +43,7 @@ def open_engine(cloud: Cloud) -> Engine:
     return find.engine(cloud.supervisor, cloud.data_dir / "containers")
 
 
-class Keeping(Balancing):
+class Keeping(Rollouts):
     """The controller at work."""
 
     async def start(self) -> None:
@@ -72,6 +72,7 @@ class Keeping(Balancing):
         for service in self.services.all():
             if service.value.status != "INACTIVE":
                 self._dirty[service.scope, service.name] = None
+                self.hear_alarms(service.value.current)
         self._reconciler.start()
         self._forget_later()
 
@@ -219,10 +220,14 @@ class Keeping(Balancing):
                 del self._dirty[scope, name]
                 continue
             self._wake_later(scope, name, plan.wake)
-            if plan.is_empty:
-                del self._dirty[scope, name]
+            if not plan.is_empty:
+                steps.append(Step(f"{scope} {name}", partial(self._carry_out, scope, name)))
+            elif plan.shift:
+                steps.append(Step(f"{scope} {name} shifts traffic", partial(self.shift, scope, name)))
             else:
-                steps.append(Step(f"{scope} {name}", lambda scope=scope, name=name: self._carry_out(scope, name)))  # type: ignore[misc]
+                del self._dirty[scope, name]
+                for hook in plan.ask:
+                    self.ask_hook(scope, name, hook)
         return steps
 
     def _planned(self, scope: str, name: str, tx: Tx | None = None) -> controller.Plan | None:
@@ -267,25 +272,9 @@ class Keeping(Balancing):
             events.append(f"has started {count} tasks: {ids}.")
         service_name = plan.service.members["serviceName"]
         told = tuple((str(uuid.uuid4()), now, f"(service {service_name}) {text}") for text in events)
-        before = self.services.get(scope, name, tx)
-        assert before is not None
-        self._remember_ended(tx, scope, name, before.value, plan.service)
-        self.services.put(
-            tx, scope, name, msgspec.structs.replace(plan.service, events=(*told[::-1], *plan.service.events)[:_EVENTS])
-        )
+        after = msgspec.structs.replace(plan.service, events=(*told[::-1], *plan.service.events)[:_EVENTS])
+        self.put_service(tx, scope, name, after)
         return touched
-
-    def _remember_ended(self, tx: Tx, scope: str, name: str, old: Service, new: Service) -> None:
-        """Keep the deployments that this plan ends."""
-        left = {one.id: one for one in new.deployments}
-        ended = [one for one in old.deployments if one.id not in left and one.scale is None]
-        for one in ended:
-            key = f"{name}/{int(one.created * 1000):015d}-{one.id.rpartition('/')[2]}"
-            self.revisions.put(tx, scope, key, Revision(name, one, one.rollout, one.created, one.updated))
-        if ended:
-            known = self.revisions.list(scope, f"{name}/", tx)
-            for record in known[: max(0, len(known) - _ENDED)]:
-                self.revisions.delete(tx, scope, record.name)
 
     def _new_task(
         self,
@@ -332,7 +321,7 @@ class Keeping(Balancing):
         )
         return msgspec.structs.replace(
             task,
-            balancers=settings.get("loadBalancers", []),
+            balancers=_chosen_groups(deployment),
             registries=settings.get("serviceRegistries", []),
             grace=float(members.get("healthCheckGracePeriodSeconds", 0)),
         )
@@ -343,3 +332,11 @@ class Keeping(Balancing):
             timer.cancel()
         if when is not None:
             self._wakes[scope, name] = self.clock.call_at(when, lambda: self.look_after(scope, name))
+
+
+def _chosen_groups(deployment: Deployment) -> list[dict[str, Any]]:
+    """The load balancers of a deployment, each with the target group that it has chosen."""
+    balancers: list[dict[str, Any]] = deployment.settings.get("loadBalancers", [])
+    if not deployment.groups:
+        return balancers
+    return [one | {"targetGroupArn": group} for one, group in zip(balancers, deployment.groups, strict=True)]

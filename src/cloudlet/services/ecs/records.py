@@ -49,7 +49,7 @@ class Deployment(msgspec.Struct, frozen=True):
     """A deployment of a service, or a task set: tasks of one task definition under one id.
 
     ``settings`` are the members of the service that its tasks are started with. ``failures`` counts those that failed
-    since one ran well; ``failed_tasks`` counts all of them.
+    since one that was started later ran well, and makes tries rare; ``failed_tasks`` is what AWS counts.
     """
 
     id: str
@@ -63,19 +63,67 @@ class Deployment(msgspec.Struct, frozen=True):
     failed_tasks: int = 0
     failures: int = 0
     last_failure: float = 0.0
-    is_rollback: bool = False
     scale: float | None = None  # per cent of the service's desired count: a task set
     task_set: dict[str, Any] = {}  # a task set's own members
+    groups: tuple[str, ...] = ()  # the target group of each load balancer, where there is a choice
+
+    @property
+    def number(self) -> str:
+        """What its ARNs end with."""
+        return self.id.rpartition("/")[2]
 
 
-class Revision(msgspec.Struct, frozen=True):
-    """How a deployment ended, for a roll-back and for ``ListServiceDeployments``; named by the deployment's id."""
+class Hook(msgspec.Struct, frozen=True):
+    """A lifecycle hook at the stage that a service deployment has reached."""
 
-    service: str
-    deployment: Deployment
+    id: str
+    kind: str  # AWS_LAMBDA or PAUSE
+    function: str
     status: str
-    started: float
+    due: float  # when the function is to be asked, again
+    expires: float
+    action: str  # what is done then: ROLLBACK or CONTINUE
+    details: Any = None
+
+
+class ServiceDeployment(msgspec.Struct, frozen=True):
+    """How a service gets from its revisions to another one, named ``<cluster>/<service>/<number>``.
+
+    ``share`` and ``test`` are the per cent of production and test traffic that the target should have; ``carried`` is
+    what the listeners' rules have been told.
+    """
+
+    number: str
+    target: str  # a Deployment's id, as are sources
+    sources: tuple[str, ...]
+    configuration: dict[str, Any]
+    created: float
+    updated: float
+    status: str = "IN_PROGRESS"
+    reason: str = ""
     finished: float = 0.0
+    stage: str = ""
+    since: float = 0.0  # when the stage was entered
+    share: float = 0.0
+    test: float = 0.0
+    carried: tuple[float, float] | None = None
+    carried_at: float = 0.0
+    hooks: tuple[Hook, ...] = ()
+    rollback: dict[str, Any] = {}
+    alarms: tuple[str, ...] = ()  # those that have gone off
+    fault: str = ""  # why it cannot go on
+    failures: int = 0  # failed tasks of its target
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.status in ("SUCCESSFUL", "STOPPED", "ROLLBACK_SUCCESSFUL", "ROLLBACK_FAILED")
+
+
+class ServiceRevision(msgspec.Struct, frozen=True):
+    """What a deployment was made of, named ``<cluster>/<service>/<number>``."""
+
+    deployment: Deployment
 
 
 class Service(msgspec.Struct, frozen=True):
@@ -90,6 +138,7 @@ class Service(msgspec.Struct, frozen=True):
     tags: dict[str, str] = {}
     steady: bool = False
     last_good: Deployment | None = None  # what a roll-back goes back to
+    current: ServiceDeployment | None = None  # the one under way
 
     @property
     def primary(self) -> Deployment | None:

@@ -6,12 +6,19 @@ from typing import Any
 
 import msgspec
 
-from cloudlet.errors import AwsError, not_implemented
+from cloudlet.errors import not_implemented
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.ecs import validation
+from cloudlet.services.ecs import strategies, validation
 from cloudlet.services.ecs.base import client_error, from_tags, invalid, last, page, to_tags
-from cloudlet.services.ecs.controller import desired_count, new_deployment_id, wanted, with_primary
-from cloudlet.services.ecs.records import ON_THE_WAY, Deployment, Service, Task, TaskDefinition
+from cloudlet.services.ecs.controller import deploy, desired_count, new_deployment_id, wanted
+from cloudlet.services.ecs.records import (
+    ON_THE_WAY,
+    Deployment,
+    Service,
+    ServiceDeployment,
+    Task,
+    TaskDefinition,
+)
 from cloudlet.services.ecs.tasks import Tasks
 from cloudlet.store import Tx
 
@@ -38,17 +45,6 @@ _AS_GIVEN = (
     "enableECSManagedTags",
     "propagateTags",
     "availabilityZoneRebalancing",
-)
-_BRIEF = (
-    "serviceDeploymentArn",
-    "serviceArn",
-    "clusterArn",
-    "startedAt",
-    "createdAt",
-    "finishedAt",
-    "targetServiceRevisionArn",
-    "status",
-    "statusReason",
 )
 _NOT_HERE = ("vpcLatticeConfigurations", "gatewayConnectors", "volumeConfigurations", "monitoring")
 
@@ -83,7 +79,7 @@ class Services(Tasks):
         members |= {
             "schedulingStrategy": strategy,
             "deploymentController": {"type": controller},
-            "deploymentConfiguration": _configuration(input.get("deploymentConfiguration") or {}, strategy),
+            "deploymentConfiguration": strategies.configuration(input.get("deploymentConfiguration") or {}, strategy),
             **launch_members(launch),
         }
         for key in ("loadBalancers", "serviceRegistries", "placementConstraints", "placementStrategy"):
@@ -107,7 +103,7 @@ class Services(Tasks):
             members, now, 0 if strategy == "DAEMON" else input.get("desiredCount", 0), tags=from_tags(input.get("tags"))
         )
         if definition is not None:
-            made = with_primary(made, self._new_deployment(made, definition, now))
+            made = deploy(made, self._new_deployment(made, definition, now), now)
 
         def work(tx: Tx) -> Service:
             self.cluster(call, input, tx)
@@ -118,7 +114,7 @@ class Services(Tasks):
                 if msgspec.structs.replace(made, **_moments(known.value)) == known.value:
                     return known.value
                 raise invalid("Creation of service was not idempotent.")
-            self.services.put(tx, call.scope, f"{cluster}/{name}", made)
+            self.put_service(tx, call.scope, f"{cluster}/{name}", made)
             return made
 
         await self.db.write(work)
@@ -150,7 +146,7 @@ class Services(Tasks):
         changes = {key: input[key] for key in _AS_GIVEN if key in input}
         if "deploymentConfiguration" in input:
             merged = {**old.members["deploymentConfiguration"], **input["deploymentConfiguration"]}
-            changes["deploymentConfiguration"] = _configuration(merged, old.members["schedulingStrategy"])
+            changes["deploymentConfiguration"] = strategies.configuration(merged, old.members["schedulingStrategy"])
         if "capacityProviderStrategy" in input or "platformVersion" in input:
             ask: Input = {key: input[key] for key in ("capacityProviderStrategy", "platformVersion") if key in input}
             if "capacityProviderStrategy" not in ask:
@@ -186,8 +182,8 @@ class Services(Tasks):
                     or new.task_definition != before.task_definition
                     or new.settings != before.settings
                 ):
-                    made = with_primary(made, new)
-            self.services.put(tx, call.scope, f"{cluster}/{name}", made)
+                    made = deploy(made, new, now)
+            self.put_service(tx, call.scope, f"{cluster}/{name}", made)
 
         await self.db.write(work)
         self.look_after(call.scope, f"{cluster}/{name}")
@@ -205,12 +201,8 @@ class Services(Tasks):
                     raise invalid("The service cannot be stopped while it is scaled above 0.")
                 if any(one.scale is not None for one in service.deployments):
                     raise invalid("The service cannot be stopped while deployments are active.")
-            self.services.put(
-                tx,
-                call.scope,
-                f"{cluster}/{name}",
-                msgspec.structs.replace(service, status="DRAINING", desired=0, steady=False),
-            )
+            made = msgspec.structs.replace(service, status="DRAINING", desired=0, steady=False, current=None)
+            self.put_service(tx, call.scope, f"{cluster}/{name}", made)
 
         await self.db.write(work)
         self.look_after(call.scope, f"{cluster}/{name}")
@@ -248,33 +240,11 @@ class Services(Tasks):
         ]
         return page("serviceArns", [self.arn(call.scope, "service", name) for name in found], input, 10)
 
-    async def ListServiceDeployments(self, call: Call, input: Input) -> Output:
-        cluster, name = self.cluster(call, input), last(input["service"])
-        record = self.services.get(call.scope, f"{cluster}/{name}")
-        if record is None:
-            raise AwsError("ServiceNotFoundException", "Service not found.")
-        found = [
-            one
-            for one in self._deployments(call.scope, cluster, name, record.value)
-            if not input.get("status") or one["status"] in input["status"]
-        ]
-        brief = [{key: one[key] for key in _BRIEF if key in one} for one in found]
-        return page("serviceDeployments", brief, input)
-
-    async def DescribeServiceDeployments(self, call: Call, input: Input) -> Output:
-        found, failures = [], []
-        for arn in input["serviceDeploymentArns"]:
-            parts = arn.split("/")
-            record = self.services.get(call.scope, "/".join(parts[1:3])) if len(parts) == 4 else None
-            every = self._deployments(call.scope, parts[1], parts[2], record.value) if record is not None else []
-            one = next((one for one in every if one["serviceDeploymentArn"] == arn), None)
-            if one is None:
-                failures.append({"arn": arn, "reason": "MISSING"})
-            else:
-                found.append({key: value for key, value in one.items() if key != "targetServiceRevisionArn"})
-        return {"serviceDeployments": found, "failures": failures}
-
     # What the keeper carries out
+
+    def hear_alarms(self, current: ServiceDeployment | None) -> None:
+        """Have a deployment know of its alarms from here on."""
+        raise NotImplementedError
 
     def look_after(self, scope: str, name: str) -> None:
         """Compare a service with its tasks soon."""
@@ -301,20 +271,9 @@ class Services(Tasks):
         controller = (input.get("deploymentController") or {}).get("type", "ECS")
         if controller == "CODE_DEPLOY":
             raise not_implemented(f"{operation} with the deployment controller CODE_DEPLOY")
-        settings = input.get("deploymentConfiguration") or {}
-        if settings.get("strategy", "ROLLING") != "ROLLING":
-            raise not_implemented(f"{operation} with the deployment strategy {settings['strategy']}")
-        if settings.get("lifecycleHooks"):
-            raise not_implemented(f"{operation} with lifecycleHooks")
-        if (settings.get("alarms") or {}).get("enable"):
-            raise not_implemented(f"{operation} with deploymentConfiguration.alarms")
-        if (settings.get("deploymentCircuitBreaker") or {}).get("thresholdConfiguration"):
-            raise not_implemented(f"{operation} with deploymentCircuitBreaker.thresholdConfiguration")
         for balancer in input.get("loadBalancers") or ():
             if "loadBalancerName" in balancer:
                 raise not_implemented(f"{operation} with a Classic Load Balancer")
-            if "advancedConfiguration" in balancer:
-                raise not_implemented(f"{operation} with loadBalancers.advancedConfiguration")
 
     def _new_deployment(self, service: Service, definition: TaskDefinition, now: float) -> Deployment:
         settings = {key: service.members[key] for key in SETTINGS if key in service.members}
@@ -362,7 +321,7 @@ class Services(Tasks):
         name = service.members["serviceName"]
         tasks = [task for task in self.tasks_of(scope, cluster, name) if task.deployment == one.id]
         running = sum(task.status == "RUNNING" for task in tasks)
-        count = wanted(one, service.desired)
+        count = wanted(service, one)
         return {
             "id": one.id,
             "taskSetArn": self.arn(scope, "task-set", f"{cluster}/{name}/{one.id}"),
@@ -382,39 +341,6 @@ class Services(Tasks):
             **one.task_set,
         }
 
-    def _deployments(self, scope: str, cluster: str, name: str, service: Service) -> list[dict[str, Any]]:
-        """Deployments under way and those that ended, newest first, as service deployments."""
-        states = {"COMPLETED": "SUCCESSFUL", "FAILED": "STOPPED", "IN_PROGRESS": "IN_PROGRESS"}
-        full = f"{cluster}/{name}"
-        found: list[dict[str, Any]] = []
-        known = {one.id: one for one in service.deployments}
-        ended = {one.id: one for one in self._ended_deployments(scope, full)}
-        for one in sorted({**ended, **known}.values(), key=lambda one: -one.created):
-            number = one.id.rpartition("/")[2]
-            state = states[one.rollout] if one.id in known or one.rollout != "IN_PROGRESS" else "STOPPED"
-            revision = self.arn(scope, "service-revision", f"{full}/{number}")
-            shown = {
-                "serviceDeploymentArn": self.arn(scope, "service-deployment", f"{full}/{number}"),
-                "serviceArn": self.arn(scope, "service", full),
-                "clusterArn": self.arn(scope, "cluster", cluster),
-                "createdAt": one.created,
-                "startedAt": one.created,
-                "updatedAt": one.updated,
-                "targetServiceRevisionArn": revision,
-                "targetServiceRevision": {"arn": revision},
-                "status": "ROLLBACK_SUCCESSFUL" if one.is_rollback and state == "SUCCESSFUL" else state,
-                "deploymentConfiguration": service.members["deploymentConfiguration"],
-            }
-            if one.rollout != "IN_PROGRESS":
-                shown["finishedAt"] = one.updated
-            if one.reason:
-                shown["statusReason"] = one.reason
-            found.append(shown)
-        return found
-
-    def _ended_deployments(self, scope: str, service: str) -> list[Deployment]:
-        return [record.value.deployment for record in self.revisions.list(scope, f"{service}/")]
-
 
 def _described_deployment(service: Service, one: Deployment, tasks: list[Task]) -> dict[str, Any]:
     own = [task for task in tasks if task.deployment == one.id]
@@ -422,7 +348,7 @@ def _described_deployment(service: Service, one: Deployment, tasks: list[Task]) 
         "id": one.id,
         "status": one.status,
         "taskDefinition": one.task_definition,
-        "desiredCount": wanted(one, desired_count(service)) if service.status == "ACTIVE" else 0,
+        "desiredCount": wanted(service, one) if service.status == "ACTIVE" else 0,
         "pendingCount": sum(task.status in ON_THE_WAY for task in own),
         "runningCount": sum(task.status == "RUNNING" for task in own),
         "failedTasks": one.failed_tasks,
@@ -432,28 +358,6 @@ def _described_deployment(service: Service, one: Deployment, tasks: list[Task]) 
         "rolloutStateReason": one.reason or f"ECS deployment {one.id} in progress.",
         **{key: one.settings[key] for key in _SHOWN if key in one.settings},
     }
-
-
-def _configuration(settings: dict[str, Any], strategy: str) -> dict[str, Any]:
-    """A deployment configuration with AWS's defaults. Raises InvalidParameterException."""
-    is_daemon = strategy == "DAEMON"
-    made = {
-        "deploymentCircuitBreaker": {"enable": False, "rollback": False},
-        "maximumPercent": 100 if is_daemon else 200,
-        "minimumHealthyPercent": 0 if is_daemon else 100,
-        "strategy": "ROLLING",
-        "bakeTimeInMinutes": 0,
-        **settings,
-    }
-    if made["bakeTimeInMinutes"]:
-        raise not_implemented("a deployment with bakeTimeInMinutes")
-    if not 0 <= made["minimumHealthyPercent"] <= 100:
-        raise invalid("minimumHealthyPercent must be between 0 and 100.")
-    if made["maximumPercent"] < 100 and not is_daemon:
-        raise invalid("maximumPercent must be at least 100.")
-    if made["maximumPercent"] == 100 and made["minimumHealthyPercent"] == 100:
-        raise invalid("Both maximumPercent and minimumHealthyPercent cannot be 100 as this will block deployments.")
-    return made
 
 
 def launch_members(launch: dict[str, Any]) -> dict[str, Any]:
@@ -492,5 +396,6 @@ def _moments(service: Service) -> dict[str, Any]:
         "events": service.events,
         "steady": service.steady,
         "last_good": service.last_good,
+        "current": service.current,
         "status": service.status,
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -12,12 +11,14 @@ from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ecs import validation
 from cloudlet.services.ecs.base import from_tags, invalid, last, to_tags
+from cloudlet.services.ecs.controller import new_deployment_id
+from cloudlet.services.ecs.deployments import Deployments
 from cloudlet.services.ecs.records import Deployment, Service
-from cloudlet.services.ecs.services import Services, check_containers, launch_members
+from cloudlet.services.ecs.services import check_containers, launch_members
 from cloudlet.store import Tx
 
 
-class TaskSets(Services):
+class TaskSets(Deployments):
     """Operations on task sets."""
 
     async def CreateTaskSet(self, call: Call, input: Input) -> Output:
@@ -39,7 +40,7 @@ class TaskSets(Services):
         now = self.clock.now()
         tags = to_tags(from_tags(input.get("tags")))
         made = Deployment(
-            id=f"ecs-svc/{secrets.randbelow(9 * 10**18) + 10**18}",
+            id=new_deployment_id(),
             status="ACTIVE",
             task_definition=definition.members["taskDefinitionArn"],
             created=now,
@@ -137,7 +138,7 @@ class TaskSets(Services):
     ) -> Service:
         def work(tx: Tx) -> Service:
             made = change(self.service(call, cluster, name, tx))
-            self.services.put(tx, call.scope, f"{cluster}/{name}", made)
+            self.put_service(tx, call.scope, f"{cluster}/{name}", made)
             return made
 
         service = await self.db.write(work)

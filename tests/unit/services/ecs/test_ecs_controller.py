@@ -18,8 +18,9 @@ def service(desired: int, least: int = 100, most: int = 200, **more: Any) -> Ser
         "schedulingStrategy": "REPLICA",
         "deploymentController": {"type": "ECS"},
         "deploymentConfiguration": {**settings, **more},
+        "loadBalancers": [],
     }
-    return Service(members, 0.0, desired, deployments=(Deployment("new", "PRIMARY", "web:2", 0.0, 0.0),))
+    return controller.deploy(Service(members, 0.0, desired), Deployment("new", "PRIMARY", "web:2", 0.0, 0.0), 0.0)
 
 
 def tasks(count: int, deployment: str = "new", ready: bool = True, **more: Any) -> list[Task]:
