@@ -61,7 +61,6 @@ def test_the_default_network_is_there_and_stays(cloud: LocalCloud, ec2: Any) -> 
     cloud.start()
     assert cloud.client("ec2").describe_vpcs()["Vpcs"] == [vpc]
     assert refused(cloud.client("ec2").create_default_vpc) == "DefaultVpcAlreadyExists"
-    assert refused(cloud.client("ec2").run_instances, ImageId="ami-1", MinCount=1, MaxCount=1) == "NotImplemented"
 
 
 def test_vpcs_and_subnets(ec2: Any) -> None:

@@ -31,6 +31,17 @@ def network6(text: str) -> IPv6Network:
     return found
 
 
+def either(text: str) -> IPv4Network | IPv6Network:
+    """A block of addresses of either family. Raises InvalidParameterValue."""
+    return network6(text) if ":" in text else network(text, "cidr")
+
+
+def is_within(block: IPv4Network | IPv6Network, outer: str) -> bool:
+    """Whether a block is a part of another one, of the same family."""
+    whole = either(outer)
+    return block.version == whole.version and block.subnet_of(whole)  # type: ignore[arg-type]
+
+
 def of_vpc(text: str) -> IPv4Network:
     """A block that a VPC may have. Raises InvalidVpc.Range."""
     found = network(text)

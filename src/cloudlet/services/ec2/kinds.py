@@ -242,6 +242,7 @@ RESERVATION = Kind(
     "scr",
     "SubnetCidrReservation",
     "reservationType=ReservationType subnet-id",
+    plural="SubnetIpv4CidrReservations",
     words="The subnet CIDR reservation ID '{}' does not exist",
 )
 CARRIER_GATEWAY = Kind("cagw", "CarrierGateway", "owner-id state vpc-id")
@@ -321,6 +322,7 @@ INSTANCE = Kind(
     code="InstanceID",
     words="The instance ID '{}' does not exist",
     id_words="InstanceID",
+    lingers=True,
 )
 VOLUME = Kind(
     "vol",

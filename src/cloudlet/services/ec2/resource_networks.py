@@ -244,7 +244,7 @@ class EIP(Type):
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         self.check(properties)
-        address = await made(do, "DescribeAddresses", "Addresses")
+        address = await made(do, "DescribeAddresses")
         if address is None:
             input = picked(properties, *self.replaces) | specification(do, properties, "elastic-ip")
             address = await do.call("ec2", "AllocateAddress", input)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from cloudlet.services.ec2 import kinds, resource_networks, resource_rules
+from cloudlet.services.ec2 import kinds, resource_gateways, resource_networks, resource_rules
 from cloudlet.services.ec2.stacking import Thing, Type, assign, made, picked, retag, specification, unless
 from cloudlet.stacks.api import Deployment, Physical, Properties, changed
 
@@ -191,7 +191,7 @@ class KeyPair(Type):
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         self.check(properties)
         name = properties["KeyName"]
-        if await made(do, "DescribeKeyPairs", "KeyPairs") is not None:
+        if await made(do, "DescribeKeyPairs") is not None:
             # Of a step that did not end; its private key may be lost.
             await do.call("ec2", "DeleteKeyPair", {"KeyName": name})
         tags = specification(do, properties, "key-pair")
@@ -223,6 +223,7 @@ def _text(policy: Any) -> str:
 
 TYPES = [
     *resource_networks.TYPES,
+    *resource_gateways.TYPES,
     *resource_rules.TYPES,
     VPCEndpoint,
     NetworkInterface,

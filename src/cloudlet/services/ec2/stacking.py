@@ -42,11 +42,12 @@ class Thing(Type):
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         self.check(properties)
-        found = await made(do, f"Describe{self._noun}{self.kind.plural[len(self.kind.noun) :]}", self.kind.plural)
+        ends = self.kind.plural.removeprefix(self.kind.noun) if not self.noun else "s"
+        found = await made(do, f"Describe{self._noun}{ends}")
         if found is None:
             input = self.input(do, properties) | specification(do, properties, self.kind.resource_type)
             answer = await do.call("ec2", f"Create{self._noun}", input)
-            found = answer.get(self.kind.noun, answer)
+            found = next((one for one in answer.values() if isinstance(one, dict)), answer)
         id = found[self.kind.id_member]
         await self.settle(do, id, {}, properties)
         return Physical(id, {"Id": id, **picked(found, *self.gives), **await self.attributes(do, found)})
@@ -77,6 +78,34 @@ class Thing(Type):
         return self.noun or self.kind.noun
 
 
+class Joint(Type):
+    """A type that joins things which are there: ``makes`` and ``ends`` are operations that take its properties.
+
+    It is named by the values of its ``parts``; ``there`` and ``gone`` are the codes of errors by which the operations
+    say that it was done already.
+    """
+
+    makes: ClassVar[str]
+    ends: ClassVar[str]
+    parts: ClassVar[tuple[str, ...]]
+    there: ClassVar[str] = ""
+    gone: ClassVar[str] = ""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.required = frozenset(cls.parts)
+        cls.replaces = cls.required | cls.replaces
+
+    async def create(self, do: Deployment, properties: Properties) -> Physical:
+        self.check(properties)
+        await unless(do, self.makes, dict(properties), self.there)
+        id = "|".join(str(properties[name]) for name in self.parts)
+        return Physical(id, {"Id": id})
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        await unless(do, self.ends, picked(properties, *self.parts), self.gone)
+
+
 def picked(properties: Properties, *names: str) -> Properties:
     """Those properties that are there."""
     return {name: properties[name] for name in names if name in properties}
@@ -89,11 +118,12 @@ def specification(do: Deployment, properties: Properties, type: str) -> Properti
     return {"TagSpecifications": [{"ResourceType": type, "Tags": tags}]}
 
 
-async def made(do: Deployment, operation: str, plural: str) -> Properties | None:
-    """What this very step has made before a crash, if it has."""
+async def made(do: Deployment, operation: str) -> Properties | None:
+    """What this very step has made before a crash, if it has, as a Describe operation shows it."""
     name = "Filter" if operation == "DescribeNatGateways" else "Filters"
     mine = {"Name": f"tag:{STEP}", "Values": [do.name(255)]}
-    found = (await do.call("ec2", operation, {name: [mine]}))[plural]
+    answer = await do.call("ec2", operation, {name: [mine]})
+    found: list[Properties] = next(one for one in answer.values() if isinstance(one, list))
     return found[0] if found else None
 
 

@@ -160,12 +160,13 @@ class Subnets(Base):
 
         def work(world: World) -> Output:
             subnet = world.get(SUBNET, input["SubnetId"])
-            block = cidr.network(input["Cidr"], "cidr")
-            if not block.subnet_of(cidr.network(subnet.shown["CidrBlock"])):
+            block = cidr.either(input["Cidr"])
+            outer = [subnet.shown["CidrBlock"]]
+            outer += [entry["Ipv6CidrBlock"] for entry in subnet.shown["Ipv6CidrBlockAssociationSet"]]
+            if not any(cidr.is_within(block, one) for one in outer):
                 raise invalid(f"The CIDR '{block}' is not within the CIDR block of subnet '{subnet.id}'")
-            if any(
-                block.overlaps(cidr.network(one.shown["Cidr"])) for one in world.all(RESERVATION, SubnetId=subnet.id)
-            ):
+            others = world.all(RESERVATION, SubnetId=subnet.id)
+            if any(cidr.either(one.shown["Cidr"]).overlaps(block) for one in others):
                 raise invalid(f"The CIDR '{block}' overlaps with another reservation of subnet '{subnet.id}'")
             shown = {
                 "Cidr": str(block),
@@ -182,8 +183,12 @@ class Subnets(Base):
     async def GetSubnetCidrReservations(self, call: Call, input: Input) -> Output:
         subnet = self.world(call.scope).get(SUBNET, input["SubnetId"])
         found = self.described(call, input, RESERVATION)
-        mine = [one for one in found["SubnetIpv4CidrReservations"] if one["SubnetId"] == subnet.id]
-        return {**found, "SubnetIpv4CidrReservations": mine, "SubnetIpv6CidrReservations": []}
+        mine = [one for one in found[RESERVATION.plural] if one["SubnetId"] == subnet.id]
+        return {
+            **found,
+            "SubnetIpv4CidrReservations": [one for one in mine if ":" not in one["Cidr"]],
+            "SubnetIpv6CidrReservations": [one for one in mine if ":" in one["Cidr"]],
+        }
 
     async def DeleteSubnetCidrReservation(self, call: Call, input: Input) -> Output:
         def work(world: World) -> Output:

@@ -75,7 +75,7 @@ def _check_gateway(world: World, gateway: Item) -> None:
 def _of_vpc(item: Item) -> Members:
     members = ("TransitGatewayAttachmentId", "TransitGatewayId", "State", "CreationTime")
     shown: Members = {name: item.shown[name] for name in members}
-    return shown | item.hidden["vpc"]
+    return {**shown, **item.hidden["vpc"]}
 
 
 def _of_peering(item: Item) -> Members:

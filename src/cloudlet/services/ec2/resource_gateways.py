@@ -1,0 +1,186 @@
+"""CloudFormation's types of transit and private gateways and of endpoint services."""
+
+from __future__ import annotations
+
+from cloudlet.services.ec2 import kinds
+from cloudlet.services.ec2.stacking import Joint, Thing, Type, is_true, picked, unless
+from cloudlet.stacks.api import Deployment, Physical, Properties, changed
+
+_TAGS = frozenset(("Tags",))
+_TRANSIT_OPTIONS = frozenset(
+    (
+        *("AutoAcceptSharedAttachments", "DefaultRouteTableAssociation", "DefaultRouteTablePropagation", "DnsSupport"),
+        *("VpnEcmpSupport", "SecurityGroupReferencingSupport", "TransitGatewayCidrBlocks"),
+    )
+)
+
+
+class TransitGateway(Thing):
+    """A transit gateway. ``Ref`` is its id."""
+
+    kind = kinds.TRANSIT_GATEWAY
+    replaces = frozenset(("AmazonSideAsn", "MulticastSupport"))
+    changes = _TRANSIT_OPTIONS | {"Description", "Tags"}
+    gives = ("TransitGatewayArn",)
+
+    def input(self, do: Deployment, properties: Properties) -> Properties:
+        options = picked(properties, *_TRANSIT_OPTIONS, *self.replaces)
+        return picked(properties, "Description") | ({"Options": options} if options else {})
+
+    async def settle(self, do: Deployment, id: str, old: Properties, new: Properties) -> None:
+        if not old or not changed(old, new, "Description", *_TRANSIT_OPTIONS):
+            return
+        options = picked(new, *(_TRANSIT_OPTIONS - {"TransitGatewayCidrBlocks"}))
+        before, after = (each.get("TransitGatewayCidrBlocks", []) for each in (old, new))
+        options["AddTransitGatewayCidrBlocks"] = [block for block in after if block not in before]
+        options["RemoveTransitGatewayCidrBlocks"] = [block for block in before if block not in after]
+        input = {"TransitGatewayId": id, "Description": new.get("Description", ""), "Options": options}
+        await do.call("ec2", "ModifyTransitGateway", input)
+
+
+class TransitGatewayVpcAttachment(Thing):
+    """That a VPC is attached to a transit gateway. ``Ref`` is the attachment's id."""
+
+    kind = kinds.TRANSIT_ATTACHMENT
+    noun = "TransitGatewayVpcAttachment"
+    required = frozenset(("TransitGatewayId", "VpcId", "SubnetIds"))
+    replaces = frozenset(("TransitGatewayId", "VpcId"))
+    changes = frozenset(("SubnetIds", "AddSubnetIds", "RemoveSubnetIds", "Options", "Tags"))
+    asked = frozenset((*required, "Options"))
+
+    async def settle(self, do: Deployment, id: str, old: Properties, new: Properties) -> None:
+        before, after = old.get("SubnetIds", []), new["SubnetIds"]
+        more = [*new.get("AddSubnetIds", []), *(one for one in after if one not in before)]
+        less = [*new.get("RemoveSubnetIds", []), *(one for one in before if one not in after)]
+        if old:
+            input = {"TransitGatewayAttachmentId": id, "AddSubnetIds": more, "RemoveSubnetIds": less}
+            await do.call("ec2", "ModifyTransitGatewayVpcAttachment", input | picked(new, "Options"))
+
+
+class TransitGatewayAttachment(TransitGatewayVpcAttachment):
+    """The same under its older name."""
+
+
+class TransitGatewayRouteTable(Thing):
+    """A transit gateway's route table. ``Ref`` is its id."""
+
+    kind = kinds.TRANSIT_TABLE
+    required = replaces = frozenset(("TransitGatewayId",))
+    changes = _TAGS
+    gives = ("TransitGatewayRouteTableId",)
+
+
+class TransitGatewayRouteTableAssociation(Joint):
+    """That an attachment follows a route table."""
+
+    makes, ends = "AssociateTransitGatewayRouteTable", "DisassociateTransitGatewayRouteTable"
+    parts = ("TransitGatewayRouteTableId", "TransitGatewayAttachmentId")
+    there = "Resource.AlreadyAssociated"
+
+
+class TransitGatewayRouteTablePropagation(Joint):
+    """That an attachment's routes are known to a route table."""
+
+    makes, ends = "EnableTransitGatewayRouteTablePropagation", "DisableTransitGatewayRouteTablePropagation"
+    parts = ("TransitGatewayRouteTableId", "TransitGatewayAttachmentId")
+    there = "TransitGatewayRouteTablePropagation.Duplicate"
+
+
+class TransitGatewayRoute(Joint):
+    """A static route of a transit gateway's route table."""
+
+    makes, ends = "CreateTransitGatewayRoute", "DeleteTransitGatewayRoute"
+    parts = ("TransitGatewayRouteTableId", "DestinationCidrBlock")
+    replaces = frozenset(("Blackhole", "TransitGatewayAttachmentId"))
+    there = "RouteAlreadyExists"
+
+
+class CustomerGateway(Thing):
+    """A customer gateway. ``Ref`` is its id."""
+
+    kind = kinds.CUSTOMER_GATEWAY
+    required = frozenset(("Type",))
+    replaces = frozenset(("BgpAsn", "BgpAsnExtended", "CertificateArn", "DeviceName", "IpAddress", "Type"))
+    changes = _TAGS
+    gives = ("CustomerGatewayId",)
+
+
+class VPNGateway(Thing):
+    """A virtual private gateway. ``Ref`` is its id."""
+
+    kind = kinds.VPN_GATEWAY
+    required = frozenset(("Type",))
+    replaces = frozenset(("AmazonSideAsn", "Type"))
+    changes = _TAGS
+    gives = ("VpnGatewayId",)
+
+
+class VPNConnection(Thing):
+    """A VPN connection. ``Ref`` is its id."""
+
+    kind = kinds.VPN_CONNECTION
+    required = frozenset(("CustomerGatewayId", "Type"))
+    replaces = frozenset(("CustomerGatewayId", "Type", "VpnGatewayId", "TransitGatewayId", "StaticRoutesOnly"))
+    changes = _TAGS
+    gives = ("VpnConnectionId",)
+
+    def input(self, do: Deployment, properties: Properties) -> Properties:
+        input = picked(properties, *(self.replaces - {"StaticRoutesOnly"}))
+        return input | {"Options": {"StaticRoutesOnly": is_true(properties.get("StaticRoutesOnly", False))}}
+
+
+class VPNConnectionRoute(Joint):
+    """A static route of a VPN connection."""
+
+    makes, ends = "CreateVpnConnectionRoute", "DeleteVpnConnectionRoute"
+    parts = ("DestinationCidrBlock", "VpnConnectionId")
+
+
+class VPNGatewayRoutePropagation(Type):
+    """That the routes of a virtual private gateway are known to route tables."""
+
+    required = replaces = frozenset(("RouteTableIds", "VpnGatewayId"))
+
+    async def create(self, do: Deployment, properties: Properties) -> Physical:
+        self.check(properties)
+        for table in properties["RouteTableIds"]:
+            input = {"RouteTableId": table, "GatewayId": properties["VpnGatewayId"]}
+            await do.call("ec2", "EnableVgwRoutePropagation", input)
+        return Physical(f"{properties['VpnGatewayId']}|{'|'.join(properties['RouteTableIds'])}")
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        for table in properties["RouteTableIds"]:
+            input = {"RouteTableId": table, "GatewayId": properties["VpnGatewayId"]}
+            await unless(do, "DisableVgwRoutePropagation", input)
+
+
+class VPCEndpointService(Thing):
+    """An endpoint service. ``Ref`` is its id."""
+
+    kind = kinds.ENDPOINT_SERVICE
+    noun = "VpcEndpointServiceConfiguration"
+    changes = frozenset(("AcceptanceRequired", "NetworkLoadBalancerArns", "GatewayLoadBalancerArns", "Tags"))
+    ignored = frozenset(("ContributorInsightsEnabled",))
+    asked = changes - {"Tags"}
+    gives = ("ServiceId",)
+
+    async def settle(self, do: Deployment, id: str, old: Properties, new: Properties) -> None:
+        if not old:
+            return
+        input = {"ServiceId": id, "AcceptanceRequired": is_true(new.get("AcceptanceRequired", True))}
+        for name in ("NetworkLoadBalancerArns", "GatewayLoadBalancerArns"):
+            before, after = old.get(name, []), new.get(name, [])
+            input[f"Add{name}"] = [arn for arn in after if arn not in before]
+            input[f"Remove{name}"] = [arn for arn in before if arn not in after]
+        await do.call("ec2", "ModifyVpcEndpointServiceConfiguration", input)
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        await unless(do, "DeleteVpcEndpointServiceConfigurations", {"ServiceIds": [physical.id]})
+
+
+TYPES = [
+    *(TransitGateway, TransitGatewayVpcAttachment, TransitGatewayAttachment, TransitGatewayRouteTable),
+    *(TransitGatewayRouteTableAssociation, TransitGatewayRouteTablePropagation, TransitGatewayRoute),
+    *(CustomerGateway, VPNGateway, VPNConnection, VPNConnectionRoute, VPNGatewayRoutePropagation),
+    VPCEndpointService,,
+]
