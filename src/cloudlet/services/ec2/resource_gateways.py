@@ -182,5 +182,5 @@ TYPES = [
     *(TransitGateway, TransitGatewayVpcAttachment, TransitGatewayAttachment, TransitGatewayRouteTable),
     *(TransitGatewayRouteTableAssociation, TransitGatewayRouteTablePropagation, TransitGatewayRoute),
     *(CustomerGateway, VPNGateway, VPNConnection, VPNConnectionRoute, VPNGatewayRoutePropagation),
-    VPCEndpointService,,
+    VPCEndpointService,
 ]
