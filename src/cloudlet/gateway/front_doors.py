@@ -22,6 +22,7 @@ DOORS = {
     "elb-lambda": "elbv2",
     "sns": "sns",
     "ecs-task": "ecs",
+    "ec2-instance": "ec2",
 }
 _BY_HOST = frozenset(("execute-api", "lambda-url"))
 _ENDS = (".localhost", ".com", ".aws", ".on")

@@ -1,10 +1,9 @@
-"""What an account sees of AWS: regions, zones, its attributes, and that it has no instances."""
+"""What an account sees of AWS: regions, zones, its attributes."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ec2 import filters
 from cloudlet.services.ec2.base import Base
@@ -89,13 +88,3 @@ class Account(Base):
 
     async def DescribeFlowLogs(self, call: Call, input: Input) -> Output:
         return {"FlowLogs": []}
-
-    async def DescribeInstances(self, call: Call, input: Input) -> Output:
-        for id in input.get("InstanceIds", []):
-            raise AwsError("InvalidInstanceID.NotFound", f"The instance ID '{id}' does not exist")
-        return {"Reservations": []}
-
-    async def DescribeInstanceStatus(self, call: Call, input: Input) -> Output:
-        for id in input.get("InstanceIds", []):
-            raise AwsError("InvalidInstanceID.NotFound", f"The instance ID '{id}' does not exist")
-        return {"InstanceStatuses": []}

@@ -14,6 +14,9 @@ from cloudlet.services.ec2.endpoint_services import EndpointServices
 from cloudlet.services.ec2.endpoints import Endpoints
 from cloudlet.services.ec2.gateways import Gateways
 from cloudlet.services.ec2.groups import Groups
+from cloudlet.services.ec2.hosting import Hosting
+from cloudlet.services.ec2.images import Images
+from cloudlet.services.ec2.instance_types import InstanceTypes
 from cloudlet.services.ec2.interfaces import Interfaces
 from cloudlet.services.ec2.key_pairs import KeyPairs
 from cloudlet.services.ec2.peering import Peering
@@ -22,11 +25,16 @@ from cloudlet.services.ec2.routes import Routes
 from cloudlet.services.ec2.subnets import Subnets
 from cloudlet.services.ec2.tagging import Tagging
 from cloudlet.services.ec2.transit import Transit
+from cloudlet.services.ec2.volumes import Volumes
 from cloudlet.services.ec2.vpcs import Vpcs
 from cloudlet.services.ec2.vpn import Vpns
 
 
 class Service(
+    Hosting,
+    Images,
+    InstanceTypes,
+    Volumes,
     Vpcs,
     Subnets,
     Routes,
@@ -51,9 +59,10 @@ class Service(
     def resources_of(self, account: str, region: str) -> list[dict[str, str]]:
         world = self.world(f"{account}/{region}")
         shown = {"vpc": "AWS::EC2::VPC", "subnet": "AWS::EC2::Subnet", "sg": "AWS::EC2::SecurityGroup"}
-        return [
+        networks = [
             {"type": shown[prefix], "name": item.tags.get("Name", item.id), "arn": world.arn(kind, item.id)}
             for prefix, kind in (("vpc", "vpc"), ("subnet", "subnet"), ("sg", "security-group"))
             for item in world.every()
             if item.id.startswith(f"{prefix}-")
         ]
+        return [*networks, *self.instances_here(account, region)]

@@ -7,16 +7,13 @@ we need not listen on any network.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
-import os
-import socket
-import threading
 from urllib.parse import urlsplit
+
+from cloudlet.engines.containers.namespaces import listen
 
 log = logging.getLogger("cloudlet.ecs")
 
-_NETWORK = 0x40000000  # CLONE_NEWNET, setns(2)
 _CHUNK = 65536
 
 
@@ -42,7 +39,7 @@ class Relay:
         if not namespace or pod in self._servers:
             return
         try:
-            listener = await asyncio.to_thread(_listen, namespace, self.port)
+            listener = await asyncio.to_thread(listen, namespace, "127.0.0.1", self.port)
             self._servers[pod] = await asyncio.start_server(self._join, sock=listener)
         except OSError as error:
             log.warning("task %s does not reach %s: %s", pod, self._outside, error)
@@ -76,35 +73,3 @@ async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
         pass
     finally:
         sink.close()
-
-
-def _listen(namespace: str, port: int) -> socket.socket:
-    """A listening socket on a namespace's loopback. It stays there whoever uses it. Raises OSError."""
-    made: list[socket.socket | OSError] = []
-
-    def work() -> None:
-        try:
-            libc = ctypes.CDLL(None, use_errno=True)
-            descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                if libc.setns(descriptor, _NETWORK) != 0:
-                    number = ctypes.get_errno()
-                    raise OSError(number, os.strerror(number), namespace)
-            finally:
-                os.close(descriptor)
-            listener = socket.socket()
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(("127.0.0.1", port))
-            listener.listen(128)
-            listener.setblocking(False)
-            made.append(listener)
-        except (OSError, AttributeError) as error:
-            made.append(error if isinstance(error, OSError) else OSError(str(error)))
-
-    # A thread of its own, gone at once: it is the thread that enters the namespace.
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    if isinstance(made[0], OSError):
-        raise made[0]
-    return made[0]

@@ -34,7 +34,8 @@ def metadata(path: str) -> str:
     )
     token = urllib.request.urlopen(ask, timeout=10).read().decode()
     ask = urllib.request.Request(f"{_METADATA}/latest/{path}", headers={"X-aws-ec2-metadata-token": token})
-    return urllib.request.urlopen(ask, timeout=10).read().decode()
+    text: str = urllib.request.urlopen(ask, timeout=10).read().decode()
+    return text
 
 
 def credentials() -> dict[str, str]:
@@ -70,7 +71,8 @@ def call(service: str, region: str, body: bytes, headers: dict[str, str]) -> byt
         f"AWS4-HMAC-SHA256 Credential={keys['AccessKeyId']}/{scope}, SignedHeaders={names}, Signature={signature}"
     )
     request = urllib.request.Request(f"{endpoint}/", body, signed)
-    return urllib.request.urlopen(request, timeout=60).read()
+    answer: bytes = urllib.request.urlopen(request, timeout=60).read()
+    return answer
 
 
 def cfn_signal(arguments: list[str]) -> int:
