@@ -35,6 +35,10 @@ class Deployment(Protocol):
         """Call an operation as the stack's owner. Raises AwsError; its message becomes the status reason."""
         ...
 
+    async def service(self, name: str) -> Any:
+        """Another service, started: to wait for its news, where an operation would have to be asked again and again."""
+        ...
+
     def name(self, longest: int = 64, lower: bool = False, suffix: str = "") -> str:
         """A physical name as CloudFormation makes it: stack, logical id, and a random part kept for this resource."""
         ...

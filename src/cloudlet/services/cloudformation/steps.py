@@ -58,6 +58,10 @@ class Step:
             error.service = service  # type: ignore[attr-defined]
             raise
 
+    async def service(self, name: str) -> Any:
+        """Another service, started."""
+        return await self.run.cloud.service(name)
+
     def name(self, longest: int = 64, lower: bool = False, suffix: str = "") -> str:
         """The physical name: stack, logical id, and a random part that is this resource's own."""
         room = longest - len(self._seed) - len(suffix) - 2

@@ -58,6 +58,7 @@ class Keeping(Rollouts):
         self._running: Engine | None = None
         self._dirty: dict[tuple[str, str], None] = {}
         self._wakes: dict[tuple[str, str], Timer] = {}
+        self._awaited: dict[tuple[str, str], list[asyncio.Future[None]]] = defaultdict(list)
         self._forgetting: Timer | None = None
         self._stopping = False
         self._reconciler = Reconciler("ecs", self._plan, self.clock)
@@ -72,7 +73,6 @@ class Keeping(Rollouts):
         for service in self.services.all():
             if service.value.status != "INACTIVE":
                 self._dirty[service.scope, service.name] = None
-                self.hear_alarms(service.value.current)
         self._reconciler.start()
         self._forget_later()
 
@@ -201,8 +201,20 @@ class Keeping(Rollouts):
 
     # Services
 
+    def news_of(self, scope: str, name: str) -> asyncio.Future[None]:
+        """Done at the next change of a service (``<cluster>/<name>``) or of one of its tasks."""
+        news = asyncio.get_running_loop().create_future()
+        self._awaited[scope, name].append(news)
+        return news
+
+    def _tell(self, scope: str, name: str) -> None:
+        for news in self._awaited.pop((scope, name), ()):
+            if not news.done():
+                news.set_result(None)
+
     def look_after(self, scope: str, name: str) -> None:
         """Compare a service with its tasks soon."""
+        self._tell(scope, name)
         if not self._stopping:
             self._dirty[scope, name] = None
             self._reconciler.trigger()
@@ -220,6 +232,7 @@ class Keeping(Rollouts):
                 del self._dirty[scope, name]
                 continue
             self._wake_later(scope, name, plan.wake)
+            self.hear_alarms(plan.service.current)
             if not plan.is_empty:
                 steps.append(Step(f"{scope} {name}", partial(self._carry_out, scope, name)))
             elif plan.shift:
@@ -242,6 +255,7 @@ class Keeping(Rollouts):
         touched = await self.db.write(lambda tx: self._apply(tx, scope, name))
         for task in touched:
             self.take_up(scope, task)
+        self._tell(scope, name)
 
     def _apply(self, tx: Tx, scope: str, name: str) -> list[Task]:
         plan, now = self._planned(scope, name, tx), self.clock.now()

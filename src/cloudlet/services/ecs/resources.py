@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from cloudlet.errors import AwsError
 from cloudlet.stacks.api import Deployment, Physical, Properties, ResourceType, changed, tags_of
 
-_LONGEST_PAUSE = 1.0  # seconds between looks at a service that is being deployed
 # Members whose keys are the user's own, and names that templates write in another way than the API.
 _OWN_KEYS = frozenset(("DockerLabels", "Options", "DriverOpts", "Labels", "HookDetails"))
 _RENAMED = {
@@ -174,16 +172,16 @@ class Service(ResourceType):
     async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
         cluster, name = physical.id.split("/")[-2:]
         await _unless_gone(do, "DeleteService", {"cluster": cluster, "service": name, "force": True})
-        pause = 0.05
+        ecs = await do.service("ecs")
         while True:
+            news = ecs.news_of(f"{do.account}/{do.region}", f"{cluster}/{name}")
             try:
                 found = await do.call("ecs", "DescribeServices", {"cluster": cluster, "services": [name]})
             except AwsError:
                 return
             if all(one["status"] == "INACTIVE" for one in found["services"]):
                 return
-            await asyncio.sleep(pause)
-            pause = min(_LONGEST_PAUSE, pause * 1.5)
+            await news
 
 
 _STRATEGY = ("CapacityProviders", "DefaultCapacityProviderStrategy")
@@ -217,9 +215,11 @@ def _service(properties: Properties) -> Properties:
 
 async def _stable(do: Deployment, service: Properties) -> None:
     """Wait until a service has its tasks. Raises AwsError when it does not get them."""
-    cluster, name, pause = service["clusterArn"], service["serviceName"], 0.05
+    cluster, name = service["clusterArn"], service["serviceName"]
+    ecs = await do.service("ecs")
     deployment = next((one["id"] for one in service["deployments"] if one["status"] == "PRIMARY"), "")
     while True:
+        news = ecs.news_of(f"{do.account}/{do.region}", f"{cluster.rpartition('/')[2]}/{name}")
         found = (await do.call("ecs", "DescribeServices", {"cluster": cluster, "services": [name]}))["services"]
         if not found or found[0]["status"] != "ACTIVE":
             raise AwsError("NotStabilized", f"Service {name} was deleted before it was stable.")
@@ -235,8 +235,7 @@ async def _stable(do: Deployment, service: Properties) -> None:
             return
         if now is not None and now["failedTasks"] >= 3 and not now["runningCount"]:
             raise AwsError("NotStabilized", f"Service {name} is unable to start tasks: {await _why(do, one)}")
-        await asyncio.sleep(pause)
-        pause = min(_LONGEST_PAUSE, pause * 1.5)
+        await news
 
 
 async def _why(do: Deployment, service: Properties) -> str:

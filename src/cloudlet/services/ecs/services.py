@@ -15,7 +15,6 @@ from cloudlet.services.ecs.records import (
     ON_THE_WAY,
     Deployment,
     Service,
-    ServiceDeployment,
     Task,
     TaskDefinition,
 )
@@ -241,10 +240,6 @@ class Services(Tasks):
         return page("serviceArns", [self.arn(call.scope, "service", name) for name in found], input, 10)
 
     # What the keeper carries out
-
-    def hear_alarms(self, current: ServiceDeployment | None) -> None:
-        """Have a deployment know of its alarms from here on."""
-        raise NotImplementedError
 
     def look_after(self, scope: str, name: str) -> None:
         """Compare a service with its tasks soon."""
