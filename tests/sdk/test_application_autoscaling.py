@@ -116,6 +116,8 @@ def test_steps_schedules_and_what_is_not_here(cloud: LocalCloud, service: Callab
         ComparisonOperator="GreaterThanThreshold",
         AlarmActions=[policy["PolicyARN"]],
     )
+    shown = scaling.describe_scaling_policies(ServiceNamespace="ecs")["ScalingPolicies"][0]
+    assert [one["AlarmName"] for one in shown["Alarms"]] == ["busy"]
     measure(cloud, 75.0)
     cloud.advance(60)
     wait_for(lambda: service() == 6)
@@ -133,11 +135,68 @@ def test_steps_schedules_and_what_is_not_here(cloud: LocalCloud, service: Callab
 
     with pytest.raises(ClientError, match="ECS service doesn't exist"):
         scaling.register_scalable_target(**{**PLACE, "ResourceId": "service/c/no"}, MinCapacity=1, MaxCapacity=2)
+    place = {"ServiceNamespace": "sagemaker", "ResourceId": "endpoint/e/variant/v"}
     with pytest.raises(ClientError, match="NotImplemented"):
         scaling.register_scalable_target(
-            ServiceNamespace="dynamodb",
-            ResourceId="table/t",
-            ScalableDimension="dynamodb:table:ReadCapacityUnits",
-            MinCapacity=1,
-            MaxCapacity=2,
+            **place, ScalableDimension="sagemaker:variant:DesiredInstanceCount", MinCapacity=1, MaxCapacity=2
         )
+
+
+def test_the_capacity_of_tables(cloud: LocalCloud) -> None:
+    scaling, tables = cloud.client("application-autoscaling"), cloud.client("dynamodb")
+    units = {"ReadCapacityUnits": 5, "WriteCapacityUnits": 5}
+    key = [{"AttributeName": "id", "KeyType": "HASH"}]
+    tables.create_table(
+        TableName="cards",
+        KeySchema=key,
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        ProvisionedThroughput=units,
+        GlobalSecondaryIndexes=[
+            {
+                "IndexName": "by-id",
+                "KeySchema": key,
+                "Projection": {"ProjectionType": "ALL"},
+                "ProvisionedThroughput": units,
+            }
+        ],
+    )
+    places = [
+        {
+            "ServiceNamespace": "dynamodb",
+            "ResourceId": resource,
+            "ScalableDimension": f"dynamodb:{kind}:ReadCapacityUnits",
+        }
+        for resource, kind in (("table/cards", "table"), ("table/cards/index/by-id", "index"))
+    ]
+    for place in places:
+        scaling.register_scalable_target(**place, MinCapacity=1, MaxCapacity=100)
+        scaling.put_scheduled_action(
+            **place,
+            ScheduledActionName="day",
+            Schedule="rate(1 hour)",
+            ScalableTargetAction={"MinCapacity": 20, "MaxCapacity": 100},
+        )
+
+    def provisioned() -> list[int]:
+        table = tables.describe_table(TableName="cards")["Table"]
+        both = (table, table["GlobalSecondaryIndexes"][0])
+        return [one["ProvisionedThroughput"]["ReadCapacityUnits"] for one in both]
+
+    cloud.advance(3601)
+    wait_for(lambda: provisioned() == [20, 20])
+    activity = scaling.describe_scaling_activities(ServiceNamespace="dynamodb")["ScalingActivities"][0]
+    assert activity["Description"] == "Setting read capacity units to 20."
+    with pytest.raises(ClientError, match="NotImplemented"):
+        scaling.put_scaling_policy(
+            PolicyName="p",
+            PolicyType="TargetTrackingScaling",
+            TargetTrackingScalingPolicyConfiguration={
+                "TargetValue": 50.0,
+                "PredefinedMetricSpecification": {"PredefinedMetricType": "DynamoDBReadCapacityUtilization"},
+            },
+            **places[0],
+        )
+    with pytest.raises(ClientError, match="DynamoDB table does not exist"):
+        scaling.register_scalable_target(**{**places[0], "ResourceId": "table/no"}, MinCapacity=1, MaxCapacity=2)
+    with pytest.raises(ClientError, match="Unsupported service namespace"):
+        scaling.register_scalable_target(**{**places[1], "ResourceId": "table/cards"}, MinCapacity=1, MaxCapacity=2)

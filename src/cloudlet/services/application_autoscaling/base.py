@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
-from cloudlet.errors import AwsError, not_implemented
+from cloudlet.errors import AwsError
 from cloudlet.services import api
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.application_autoscaling.records import Action, Policy, Target
+from cloudlet.services.application_autoscaling.scalable import SCALABLES, Ask, scalable
 from cloudlet.store import Tx
 
 SELF = "application-autoscaling.amazonaws.com"
-_DIMENSION = "ecs:service:DesiredCount"
 
 
 class Base(api.Service):
@@ -28,16 +29,8 @@ class Base(api.Service):
     def key(self, input: Input) -> str:
         """A target's name in the store. Raises ValidationException, and NotImplemented for what does not scale here."""
         namespace, resource = input["ServiceNamespace"], input["ResourceId"]
-        dimension = input["ScalableDimension"]
-        if namespace != "ecs":
-            raise not_implemented(f"scaling in the namespace {namespace}")
-        if dimension != _DIMENSION or resource.count("/") != 2 or not resource.startswith("service/"):
-            raise validation(
-                "Unsupported service namespace, resource type or scalable dimension"
-                if dimension == _DIMENSION
-                else f"Scalable dimension {dimension} is not supported for the namespace {namespace}"
-            )
-        return f"{namespace}|{resource}|{dimension}"
+        scalable(namespace, resource, input["ScalableDimension"])
+        return f"{namespace}|{resource}|{input['ScalableDimension']}"
 
     def target(self, call: Call, input: Input, tx: Tx | None = None) -> Target:
         """A target that is registered. Raises ObjectNotFoundException."""
@@ -46,15 +39,18 @@ class Base(api.Service):
             raise no_target(input)
         return record.value
 
+    async def current(self, scope: str, members: dict[str, Any]) -> int:
+        """The capacity that is wanted of a target now. Raises ValidationException."""
+        return await SCALABLES[members["ScalableDimension"]].current(self.asker(scope), members["ResourceId"])
+
+    def asker(self, scope: str) -> Ask:
+        """Calls of other services in an account and region."""
+        return functools.partial(self.ask, scope)
+
     async def ask(self, scope: str, service: str, operation: str, input: Input) -> Output:
         """Call another service as this one."""
         account, region = scope.split("/")
         return await self.cloud.call(service, operation, input, account=account, region=region, principal=SELF)
-
-
-def validation(message: str) -> AwsError:
-    """ValidationException."""
-    return AwsError("ValidationException", message)
 
 
 def no_target(input: Input) -> AwsError:

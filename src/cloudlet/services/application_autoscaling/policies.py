@@ -11,8 +11,9 @@ from cloudlet.control.clock import Timer
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.application_autoscaling import scaling
-from cloudlet.services.application_autoscaling.base import chosen, page, validation
+from cloudlet.services.application_autoscaling.base import chosen, page
 from cloudlet.services.application_autoscaling.records import Policy, Target
+from cloudlet.services.application_autoscaling.scalable import SCALABLES, validation
 from cloudlet.services.application_autoscaling.targets import Targets
 
 log = logging.getLogger("cloudlet.autoscaling")
@@ -21,10 +22,6 @@ _COOLDOWN = 300.0  # seconds, for ECS
 _AGAIN = 60.0  # seconds between looks while an alarm stays on
 _SCALE_IN_AT = 0.9  # of the target, so that it does not swing
 _ALARMS = {"AlarmHigh": ("GreaterThanThreshold", 3), "AlarmLow": ("LessThanThreshold", 15)}
-_PREDEFINED = {
-    "ECSServiceAverageCPUUtilization": "CPUUtilization",
-    "ECSServiceAverageMemoryUtilization": "MemoryUtilization",
-}
 
 
 class Policies(Targets):
@@ -89,7 +86,17 @@ class Policies(Targets):
             for one in chosen([record.value.members for record in self.policies.list(call.scope)], input)
             if not names or one["PolicyName"] in names or one["PolicyARN"] in names
         ]
-        return page("ScalingPolicies", found, input)
+        output = page("ScalingPolicies", found, input)
+        output["ScalingPolicies"] = [await self._with_alarms(call.scope, one) for one in output["ScalingPolicies"]]
+        return output
+
+    async def _with_alarms(self, scope: str, members: dict[str, Any]) -> dict[str, Any]:
+        """A policy as it is shown; the alarms of a step policy are its user's own."""
+        if members["PolicyType"] == "TargetTrackingScaling":
+            return members
+        found = await self.ask(scope, "cloudwatch", "DescribeAlarms", {"ActionPrefix": members["PolicyARN"]})
+        alarms = [{"AlarmName": one["AlarmName"], "AlarmARN": one["AlarmArn"]} for one in found["MetricAlarms"]]
+        return {**members, "Alarms": alarms}
 
     async def DeleteScalingPolicy(self, call: Call, input: Input) -> Output:
         name = f"{self.key(input)}|{input['PolicyName']}"
@@ -159,7 +166,7 @@ class Policies(Targets):
         for alarm in await self._alarms(scope, members):
             if alarm["StateValue"] != "ALARM":
                 continue
-            value = await self._value(scope, alarm)
+            value = await self._value(scope, alarm, members)
             if value is not None:
                 await self._answer(scope, key, record.value, members, alarm, value)
             self._look_again(scope, name)
@@ -168,7 +175,7 @@ class Policies(Targets):
         self, scope: str, key: str, target: Target, members: dict[str, Any], alarm: dict[str, Any], value: float
     ) -> None:
         """Scale for one alarm, unless the last change is too fresh."""
-        current, now = await self.current(scope, target.members["ResourceId"]), self.clock.now()
+        current, now = await self.current(scope, target.members), self.clock.now()
         configuration = members[f"{members['PolicyType']}PolicyConfiguration"]
         # During the cooldown of a scale-out, what that has added counts as part of the next one.
         if members["PolicyType"] == "StepScaling":
@@ -208,9 +215,9 @@ class Policies(Targets):
             found = await self.ask(scope, "cloudwatch", "DescribeAlarms", {"StateValue": "ALARM"})
         return [one for one in found["MetricAlarms"] if members["PolicyARN"] in one["AlarmActions"]]
 
-    async def _value(self, scope: str, alarm: dict[str, Any]) -> float | None:
-        """The newest value of an alarm's metric."""
-        now = self.clock.now()
+    async def _value(self, scope: str, alarm: dict[str, Any], members: dict[str, Any]) -> float | None:
+        """The newest value of an alarm's metric, by the policy's own statistic where it has one."""
+        now, steps = self.clock.now(), members.get("StepScalingPolicyConfiguration", {})
         queries = alarm.get("Metrics") or [
             {
                 "Id": "m",
@@ -221,7 +228,7 @@ class Policies(Targets):
                         "Dimensions": alarm.get("Dimensions", []),
                     },
                     "Period": alarm["Period"],
-                    "Stat": alarm.get("Statistic") or alarm["ExtendedStatistic"],
+                    "Stat": steps.get("MetricAggregationType") or alarm.get("Statistic") or alarm["ExtendedStatistic"],
                 },
             }
         ]
@@ -266,7 +273,6 @@ class Policies(Targets):
 def _metric(members: dict[str, Any]) -> dict[str, Any]:
     """The members of an alarm on what a target tracking policy tracks. Raises NotImplemented, ValidationException."""
     configuration = members["TargetTrackingScalingPolicyConfiguration"]
-    _, cluster, service = members["ResourceId"].split("/")
     if (own := configuration.get("CustomizedMetricSpecification")) is not None:
         if "Metrics" in own:
             queries = []
@@ -281,28 +287,5 @@ def _metric(members: dict[str, Any]) -> dict[str, Any]:
     predefined = configuration.get("PredefinedMetricSpecification")
     if predefined is None:
         raise validation("A metric must be specified for a target tracking policy.")
-    kind = predefined["PredefinedMetricType"]
-    if kind == "ALBRequestCountPerTarget":
-        balancer, slash, group = predefined.get("ResourceLabel", "").partition("/targetgroup/")
-        if not slash:
-            raise validation("A resource label is required for ALBRequestCountPerTarget.")
-        return {
-            "Namespace": "AWS/ApplicationELB",
-            "MetricName": "RequestCountPerTarget",
-            "Dimensions": [
-                {"Name": "TargetGroup", "Value": f"targetgroup/{group}"},
-                {"Name": "LoadBalancer", "Value": balancer},
-            ],
-            "Statistic": "Sum",
-            "Period": 60,
-        }
-    if kind not in _PREDEFINED:
-        raise validation(f"The predefined metric type {kind} is not supported for ECS services.")
-    return {
-        "Namespace": "AWS/ECS",
-        "MetricName": _PREDEFINED[kind],
-        "Dimensions": [{"Name": "ClusterName", "Value": cluster}, {"Name": "ServiceName", "Value": service}],
-        "Statistic": "Average",
-        "Period": 60,
-        "Unit": "Percent",
-    }
+    kind, label = predefined["PredefinedMetricType"], predefined.get("ResourceLabel", "")
+    return SCALABLES[members["ScalableDimension"]].metric(members["ResourceId"], kind, label)

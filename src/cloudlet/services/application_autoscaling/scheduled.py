@@ -10,9 +10,10 @@ from cloudlet.control.clock import Timer
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.application_autoscaling import scaling
-from cloudlet.services.application_autoscaling.base import chosen, page, validation
+from cloudlet.services.application_autoscaling.base import chosen, page
 from cloudlet.services.application_autoscaling.policies import Policies
 from cloudlet.services.application_autoscaling.records import Action
+from cloudlet.services.application_autoscaling.scalable import validation
 from cloudlet.services.schedules.expressions import Schedule, ScheduleError, parse
 from cloudlet.store import Tx
 
@@ -115,7 +116,7 @@ class Scheduled(Policies):
             target = self.targets.get(scope, key)
             assert target is not None
             members = target.value.members
-            current = await self.current(scope, members["ResourceId"])
+            current = await self.current(scope, members)
             wanted = scaling.bounded(current, members["MinCapacity"], members["MaxCapacity"])
             bounds = ", ".join(f"{'min' if k == 'MinCapacity' else 'max'} capacity to {v}" for k, v in change.items())
             cause = f"scheduled action name {record.value.members['ScheduledActionName']} was triggered: {bounds}"

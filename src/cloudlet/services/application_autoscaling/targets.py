@@ -10,8 +10,9 @@ import msgspec
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.application_autoscaling import scaling
-from cloudlet.services.application_autoscaling.base import Base, chosen, no_target, page, validation
+from cloudlet.services.application_autoscaling.base import Base, chosen, no_target, page
 from cloudlet.services.application_autoscaling.records import Target
+from cloudlet.services.application_autoscaling.scalable import SCALABLES, validation
 from cloudlet.store import Tx
 
 _ACTIVITIES = 100
@@ -23,7 +24,8 @@ class Targets(Base):
 
     async def RegisterScalableTarget(self, call: Call, input: Input) -> Output:
         key = self.key(input)
-        await self.current(call.scope, input["ResourceId"])
+        scaled = SCALABLES[input["ScalableDimension"]]
+        await self.current(call.scope, input)
         now = self.clock.now()
 
         def work(tx: Tx) -> Target:
@@ -35,8 +37,7 @@ class Targets(Base):
                     "ServiceNamespace": input["ServiceNamespace"],
                     "ResourceId": input["ResourceId"],
                     "ScalableDimension": input["ScalableDimension"],
-                    "RoleARN": f"arn:aws:iam::{call.account}:role/aws-service-role/ecs.application-autoscaling."
-                    "amazonaws.com/AWSServiceRoleForApplicationAutoScaling_ECSService",
+                    "RoleARN": f"arn:aws:iam::{call.account}:role/aws-service-role/{scaled.role}",
                     "CreationTime": now,
                     "SuspendedState": dict.fromkeys(_SUSPENDED, False),
                     "ScalableTargetARN": f"arn:aws:application-autoscaling:{call.region}:{call.account}:"
@@ -130,28 +131,20 @@ class Targets(Base):
         """Delete a policy and its alarms."""
         raise NotImplementedError
 
-    async def current(self, scope: str, resource: str) -> int:
-        """The capacity that is wanted now. Raises ValidationException and the errors of ECS."""
-        _, cluster, service = resource.split("/")
-        found = await self.ask(scope, "ecs", "DescribeServices", {"cluster": cluster, "services": [service]})
-        live = [one for one in found["services"] if one["status"] == "ACTIVE"]
-        if not live:
-            raise validation(f"ECS service doesn't exist: {resource}")
-        return int(live[0]["desiredCount"])
-
     async def scale(self, scope: str, key: str, current: int, wanted: int, cause: str) -> bool:
         """Set a target's capacity, within its bounds, and note that it was done; whether it was."""
         record = self.targets.get(scope, key)
         if record is None:
             return False
         members, now = record.value.members, self.clock.now()
+        scaled = SCALABLES[members["ScalableDimension"]]
         new = scaling.bounded(wanted, members["MinCapacity"], members["MaxCapacity"])
         activity: dict[str, Any] = {
             "ActivityId": str(uuid.uuid4()),
             "ServiceNamespace": members["ServiceNamespace"],
             "ResourceId": members["ResourceId"],
             "ScalableDimension": members["ScalableDimension"],
-            "Description": f"Setting desired count to {new}.",
+            "Description": f"Setting {scaled.what} to {new}.",
             "Cause": cause,
             "StartTime": now,
         }
@@ -171,18 +164,17 @@ class Targets(Base):
             if before.get("NotScaledReasons") != activity["NotScaledReasons"]:
                 await self._note(scope, key, activity, None)
             return False
-        _, cluster, service = members["ResourceId"].split("/")
         try:
-            ask = {"cluster": cluster, "service": service, "desiredCount": new}
-            await self.ask(scope, "ecs", "UpdateService", ask)
+            await scaled.set(self.asker(scope), members["ResourceId"], new)
             activity |= {
                 "StatusCode": "Successful",
-                "StatusMessage": f"Successfully set desired count to {new}. Change successfully fulfilled by ecs.",
+                "StatusMessage": f"Successfully set {scaled.what} to {new}. Change successfully fulfilled by "
+                f"{scaled.service}.",
             }
         except AwsError as error:
             activity |= {
                 "StatusCode": "Failed",
-                "StatusMessage": f"Failed to set desired count to {new}. Reason: {error.message}",
+                "StatusMessage": f"Failed to set {scaled.what} to {new}. Reason: {error.message}",
             }
         activity["EndTime"] = self.clock.now()
         is_done: bool = activity["StatusCode"] == "Successful"

@@ -1,0 +1,200 @@
+"""What can be scaled: for each dimension who is asked how much there is, who is told how much there is to be."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from cloudlet.errors import AwsError, not_implemented
+from cloudlet.services.api import Input, Output
+
+# Calls an operation of a service, in the target's account and region.
+Ask = Callable[[str, str, Input], Awaitable[Output]]
+
+
+class Scalable(Protocol):
+    """One scalable dimension of one kind of resource."""
+
+    dimension: str
+    what: str  # as activities say it: "Setting <what> to 3."
+    service: str  # whose change it is, as activities say it
+    role: str  # of the service-linked role that scales it
+
+    def parts(self, resource: str) -> tuple[str, ...] | None:
+        """What a resource's id names; None when it names no such resource."""
+        ...
+
+    async def current(self, ask: Ask, resource: str) -> int:
+        """The capacity that is wanted now. Raises ValidationException where there is no such resource."""
+        ...
+
+    async def set(self, ask: Ask, resource: str, capacity: int) -> None:
+        """Want another capacity. Raises AwsError."""
+        ...
+
+    def metric(self, resource: str, kind: str, label: str) -> dict[str, Any]:
+        """The members of an alarm on a predefined metric. Raises NotImplemented, ValidationException."""
+        ...
+
+
+class EcsService:
+    """How many tasks of a service are wanted."""
+
+    dimension = "ecs:service:DesiredCount"
+    what = "desired count"
+    service = "ecs"
+    role = "ecs.application-autoscaling.amazonaws.com/AWSServiceRoleForApplicationAutoScaling_ECSService"
+    _metrics = {
+        "ECSServiceAverageCPUUtilization": "CPUUtilization",
+        "ECSServiceAverageMemoryUtilization": "MemoryUtilization",
+    }
+
+    def parts(self, resource: str) -> tuple[str, ...] | None:
+        kind, *parts = resource.split("/")
+        return tuple(parts) if kind == "service" and len(parts) == 2 and all(parts) else None
+
+    async def current(self, ask: Ask, resource: str) -> int:
+        _, cluster, service = resource.split("/")
+        found = await ask("ecs", "DescribeServices", {"cluster": cluster, "services": [service]})
+        live = [one for one in found["services"] if one["status"] == "ACTIVE"]
+        if not live:
+            raise validation(f"ECS service doesn't exist: {resource}")
+        return int(live[0]["desiredCount"])
+
+    async def set(self, ask: Ask, resource: str, capacity: int) -> None:
+        _, cluster, service = resource.split("/")
+        await ask("ecs", "UpdateService", {"cluster": cluster, "service": service, "desiredCount": capacity})
+
+    def metric(self, resource: str, kind: str, label: str) -> dict[str, Any]:
+        if kind == "ALBRequestCountPerTarget":
+            return _request_count(label)
+        if kind not in self._metrics:
+            raise validation(f"The predefined metric type {kind} is not supported for ECS services.")
+        _, cluster, service = resource.split("/")
+        return {
+            "Namespace": "AWS/ECS",
+            "MetricName": self._metrics[kind],
+            "Dimensions": [{"Name": "ClusterName", "Value": cluster}, {"Name": "ServiceName", "Value": service}],
+            "Statistic": "Average",
+            "Period": 60,
+            "Unit": "Percent",
+        }
+
+
+class FunctionConcurrency:
+    """How many sandboxes of a function's alias or version are kept ready."""
+
+    dimension = "lambda:function:ProvisionedConcurrency"
+    what = "provisioned concurrency"
+    service = "lambda"
+    role = "lambda.application-autoscaling.amazonaws.com/AWSServiceRoleForApplicationAutoScaling_LambdaConcurrency"
+
+    def parts(self, resource: str) -> tuple[str, ...] | None:
+        kind, *parts = resource.split(":")
+        return tuple(parts) if kind == "function" and len(parts) == 2 and all(parts) else None
+
+    async def current(self, ask: Ask, resource: str) -> int:
+        _, function, qualifier = resource.split(":")
+        place = {"FunctionName": function, "Qualifier": qualifier}
+        try:
+            found = await ask("lambda", "GetProvisionedConcurrencyConfig", place)
+        except AwsError as error:
+            if error.code == "ProvisionedConcurrencyConfigNotFoundException":
+                return 0
+            raise validation(f"Lambda function doesn't exist: {resource}") from None
+        return int(found["RequestedProvisionedConcurrentExecutions"])
+
+    async def set(self, ask: Ask, resource: str, capacity: int) -> None:
+        _, function, qualifier = resource.split(":")
+        place: Input = {"FunctionName": function, "Qualifier": qualifier}
+        if capacity:
+            place["ProvisionedConcurrentExecutions"] = capacity
+        await ask("lambda", f"{'Put' if capacity else 'Delete'}ProvisionedConcurrencyConfig", place)
+
+    def metric(self, resource: str, kind: str, label: str) -> dict[str, Any]:
+        raise not_implemented(f"scaling on the predefined metric {kind}")
+
+
+class TableCapacity:
+    """The capacity units that a table or one of its indexes is provisioned with."""
+
+    service = "dynamodb"
+    role = "dynamodb.application-autoscaling.amazonaws.com/AWSServiceRoleForApplicationAutoScaling_DynamoDBTable"
+
+    def __init__(self, kind: str, units: str) -> None:
+        self._kind = kind
+        self._units = units
+        self.dimension = f"dynamodb:{kind}:{units}"
+        self.what = f"{'read' if units.startswith('Read') else 'write'} capacity units"
+
+    def parts(self, resource: str) -> tuple[str, ...] | None:
+        parts = resource.split("/")
+        wanted = ("table", "index")[: 1 if self._kind == "table" else 2]
+        return tuple(parts[1::2]) if tuple(parts[::2]) == wanted and len(parts) == 2 * len(wanted) else None
+
+    async def current(self, ask: Ask, resource: str) -> int:
+        return int((await self._provisioned(ask, resource))[self._units])
+
+    async def set(self, ask: Ask, resource: str, capacity: int) -> None:
+        throughput = {**await self._provisioned(ask, resource), self._units: capacity}
+        table, *index = resource.split("/")[1::2]
+        change: Input = {"ProvisionedThroughput": throughput}
+        if index:
+            change = {"GlobalSecondaryIndexUpdates": [{"Update": {"IndexName": index[0], **change}}]}
+        await ask("dynamodb", "UpdateTable", {"TableName": table, **change})
+
+    async def _provisioned(self, ask: Ask, resource: str) -> dict[str, int]:
+        table, *index = resource.split("/")[1::2]
+        try:
+            found = (await ask("dynamodb", "DescribeTable", {"TableName": table}))["Table"]
+        except AwsError:
+            raise validation(f"DynamoDB table does not exist: {resource}") from None
+        if index:
+            indexes = found.get("GlobalSecondaryIndexes", ())
+            found = next((one for one in indexes if one["IndexName"] == index[0]), None)
+            if found is None:
+                raise validation(f"DynamoDB index does not exist: {resource}")
+        names = ("ReadCapacityUnits", "WriteCapacityUnits")
+        return {name: found.get("ProvisionedThroughput", {}).get(name, 0) for name in names}
+
+    def metric(self, resource: str, kind: str, label: str) -> dict[str, Any]:
+        raise not_implemented(f"scaling on the predefined metric {kind}")
+
+
+_ALL: tuple[Scalable, ...] = (
+    EcsService(),
+    FunctionConcurrency(),
+    *(TableCapacity(kind, f"{what}CapacityUnits") for kind in ("table", "index") for what in ("Read", "Write")),
+)
+SCALABLES: dict[str, Scalable] = {one.dimension: one for one in _ALL}
+
+
+def scalable(namespace: str, resource: str, dimension: str) -> Scalable:
+    """What scales a resource. Raises ValidationException, and NotImplemented for what does not scale here."""
+    if namespace not in {one.service for one in SCALABLES.values()}:
+        raise not_implemented(f"scaling in the namespace {namespace}")
+    found = SCALABLES.get(dimension)
+    if found is None or found.service != namespace or found.parts(resource) is None:
+        raise validation("Unsupported service namespace, resource type or scalable dimension")
+    return found
+
+
+def _request_count(label: str) -> dict[str, Any]:
+    balancer, slash, group = label.partition("/targetgroup/")
+    if not slash:
+        raise validation("A resource label is required for ALBRequestCountPerTarget.")
+    return {
+        "Namespace": "AWS/ApplicationELB",
+        "MetricName": "RequestCountPerTarget",
+        "Dimensions": [
+            {"Name": "TargetGroup", "Value": f"targetgroup/{group}"},
+            {"Name": "LoadBalancer", "Value": balancer},
+        ],
+        "Statistic": "Sum",
+        "Period": 60,
+    }
+
+
+def validation(message: str) -> AwsError:
+    """ValidationException."""
+    return AwsError("ValidationException", message)
