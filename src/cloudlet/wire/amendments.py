@@ -16,6 +16,7 @@ class Amendment:
     bare_errors: bool = False  # rest-xml errors without <ErrorResponse>
     names_missing: bool = False  # a missing parameter is a MissingParameter, not a validation error
     constraints: bool = True  # False: the service judges lengths, patterns and enums by itself
+    refusal: str = ""  # the code of a broken constraint, where it is not one that the operation declares
     codes: dict[str, str] = field(default_factory=dict)  # exception shape -> code that query clients know
     statuses: dict[str, int] = field(default_factory=dict)  # exception shape or code -> status
     lists: dict[str, str] = field(default_factory=dict)  # list shape -> element, in queries
@@ -247,4 +248,5 @@ _S3 = Amendment(
 )
 
 AMENDMENTS: dict[str, Amendment] = {"sqs": _SQS, "s3": _S3, "rds": Amendment(names_missing=True)}
+AMENDMENTS["acm"] = Amendment(refusal="ValidationException")  # also where an operation declares only others
 NONE = Amendment()

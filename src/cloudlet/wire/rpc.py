@@ -39,7 +39,9 @@ class _Rpc:
         input: dict[str, Any] = self._documents.read(operation.input, plain)
         check = self._checks.of(operation.input)
         if check is not None and (problems := check(input)):
-            raise refusal(self._model, operation, problems, "json", names_missing=self._amendment.names_missing)
+            amended = self._amendment
+            missing, code = amended.names_missing, amended.refusal
+            raise refusal(self._model, operation, problems, "json", names_missing=missing, code=code)
         return input
 
     def _event_stream(self, operation: OperationSpec) -> Callable[[dict[str, Any], str], Response] | None:

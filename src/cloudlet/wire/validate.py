@@ -238,9 +238,9 @@ def _string(shape: Shape) -> Check | None:
 
 
 def refusal(
-    model: Model, operation: OperationSpec, problems: list[Problem], protocol: str, *, names_missing: bool = False
+    model: Model, operation: OperationSpec, problems: list[Problem], protocol: str, *, names_missing: bool = False, code: str = ""
 ) -> AwsError:
-    """The error that a service of this kind sends for broken constraints.
+    """The error that a service of this kind sends for broken constraints, with ``code`` where it has one of its own.
 
     ``names_missing``: the service answers for a missing parameter in the words of AWS's first services.
     """
@@ -267,7 +267,7 @@ def refusal(
         for problem in problems[:10]
     )
     message = f"{count} validation error{'s' if count != 1 else ''} detected: {words}"
-    return AwsError(_code(declared, protocol), message, status=400)
+    return AwsError(code or _code(declared, protocol), message, status=400)
 
 
 def _code(declared: set[str], protocol: str) -> str:
