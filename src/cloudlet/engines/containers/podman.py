@@ -13,7 +13,6 @@ from pathlib import Path
 from cloudlet.control.supervisor import CLOUD_VARIABLE, NAME_VARIABLE, Supervisor
 from cloudlet.engines.containers.api import EngineMissing
 
-NAME = "podman api"
 _PAUSE = 0.5  # seconds before it is started anew
 _LONGEST_SOCKET_PATH = 100  # the kernel takes 107 bytes
 
@@ -31,6 +30,8 @@ class PodmanService:
     def __init__(self, supervisor: Supervisor, folder: Path) -> None:
         self._supervisor = supervisor
         self._folder = folder
+        # A cloud may have more than one engine, each with a folder and a service of its own.
+        self._name = f"podman api in {folder}"
         self._listener: socket.socket | None = None
         self._stopping = False
         self.socket = Path()
@@ -57,7 +58,7 @@ class PodmanService:
     async def stop(self) -> None:
         """End the service and take its socket away."""
         self._stopping = True
-        await self._supervisor.stop(NAME)
+        await self._supervisor.stop(self._name)
         if self._listener is not None:
             self._listener.close()
             self.socket.unlink(missing_ok=True)
@@ -68,7 +69,7 @@ class PodmanService:
         assert self._listener is not None
         with self.log.open("ab") as log:
             self._supervisor.start(
-                NAME,
+                self._name,
                 ["/bin/sh", "-c", _SERVE, program],
                 env={**os.environ, **self._settings()},
                 stdin=self._listener.fileno(),
