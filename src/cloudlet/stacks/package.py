@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cloudlet.errors import AwsError
+from cloudlet.stacks import images
 from cloudlet.stacks.builds import Builds, Code
 from cloudlet.stacks.errors import invalid
 from cloudlet.stacks.parse import document, parse
@@ -50,6 +51,7 @@ class Packager:
     def __init__(self, folder: Path, say: Callable[[str], None] = lambda words: None) -> None:
         self._folder = folder
         self._builds = Builds(folder / "builds", say)
+        self.say = say
 
     def body(self, template: Path, depth: int = 0) -> str:
         """The template as JSON without local paths. Raises ValidationError that names all that is wrong."""
@@ -105,6 +107,10 @@ class _Work:
                 packed = properties.get("PackageType", globals_.get("PackageType", "Zip"))
                 if packed == "Zip" and not properties.keys() & {"CodeUri", "InlineCode", "ImageUri"}:
                     properties["CodeUri"] = "."  # the template's own folder
+                if packed == "Image":
+                    self._put_image(name, resource)
+            elif kind == "AWS::Lambda::Function" and properties.get("PackageType") == "Image":
+                self._put_image(name, resource)
             if kind in _CODE and (path := self._path(name, properties, _CODE[kind])):
                 runtime = properties.get("Runtime", "")
                 metadata = resource.get("Metadata") if isinstance(resource.get("Metadata"), dict) else {}
@@ -197,6 +203,24 @@ class _Work:
                     self._problems.append(str(made.message))
                 else:
                     container["Image"] = str(made)
+
+    def _put_image(self, name: str, resource: dict[str, Any]) -> None:
+        """A function's image is built where its metadata says how; ``./folder`` is an image too."""
+        properties, metadata = resource["Properties"], resource.get("Metadata")
+        serverless = "Code" not in properties
+        code = properties if serverless else properties["Code"]
+        if not isinstance(code, dict):
+            return
+        given = code.get("ImageUri")
+        if images.described(metadata) and not self._built:
+            try:
+                code["ImageUri"] = images.build(name, self._folder, resource["Metadata"], self._packager.say)
+            except AwsError as error:
+                self._problems.append(str(error.message))
+        elif (
+            isinstance(given, str) and given.startswith(("./", "../")) and (path := self._path(name, code, "ImageUri"))
+        ):
+            code["ImageUri"] = str(path)
 
     def _put_document(self, name: str, properties: dict[str, Any], key: str, into: str) -> None:
         path = self._path(name, properties, key)
