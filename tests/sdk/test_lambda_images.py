@@ -10,6 +10,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+import urllib.request
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -205,6 +206,61 @@ def test_aws_own_runtime_client_in_an_image_of_our_registry(
     if shutil.which("podman"):
         for digest in (made["CodeSha256"], changed["CodeSha256"]):
             subprocess.run(["podman", "rmi", "-f", f"{uri}@sha256:{digest}"], capture_output=True)
+
+
+TEMPLATE = """
+Transform: AWS::Serverless-2016-10-31
+Resources:
+  Built:
+    Type: AWS::Serverless::Function
+    Properties: {FunctionName: built, PackageType: Image, Timeout: 10, Environment: {Variables: {MODE: sam}}}
+    Metadata: {Dockerfile: Dockerfile, DockerContext: ./image, DockerBuildArgs: {WORD: first}}
+  Folder:
+    Type: AWS::Serverless::Function
+    Properties:
+      FunctionName: folder
+      PackageType: Image
+      ImageUri: ./image
+      ImageConfig: {EntryPoint: [/bootstrap], Command: [two]}
+      Timeout: 10
+"""
+
+
+def test_templates_build_and_name_images(engine_cloud: LocalCloud, image: str, tmp_path: Path) -> None:
+    template = tmp_path / "template.yaml"
+    (tmp_path / "image/Dockerfile").write_text(
+        'FROM scratch\nARG WORD\nCOPY . /\nENTRYPOINT ["/bootstrap"]\nCMD ["one"]\n'
+    )
+    template.write_text(TEMPLATE)
+    functions = engine_cloud.client("lambda")
+    if os.environ["CLOUDLET_ENGINE"] == "processes":
+        said = deploy(engine_cloud, template)[-1]
+        assert "there is neither Docker nor Podman here" in said["message"]
+        return
+    if shutil.which("buildah") is None:
+        pytest.skip("needs buildah")
+    assert deploy(engine_cloud, template)[-1].get("status") == "CREATE_COMPLETE"
+    assert invoke(functions, "built", 1)[1]["arg"] == "one"
+    assert invoke(functions, "folder", 1)[1]["arg"] == "two"
+    before = functions.get_function(FunctionName="built")
+    template.write_text(TEMPLATE.replace("first", "second").replace("[two]", "[three]"))
+    assert deploy(engine_cloud, template)[-1].get("status") == "UPDATE_COMPLETE"
+    after = functions.get_function(FunctionName="built")
+    assert after["Code"]["ImageUri"] != before["Code"]["ImageUri"]
+    assert invoke(functions, "folder", 1)[1]["arg"] == "three"
+    (tmp_path / "image/Dockerfile").write_text("FROM scratch\nCOPY nothing /\n")
+    assert "nothing" in deploy(engine_cloud, template)[-1]["message"]
+    for name in ("built", "folder"):
+        functions.delete_function(FunctionName=name)
+    for uri in (before["Code"]["ImageUri"], after["Code"]["ImageUri"]):
+        subprocess.run(["podman", "rmi", "-f", uri], capture_output=True)
+
+
+def deploy(cloud: LocalCloud, template: Path) -> list[dict[str, Any]]:
+    document = json.dumps({"template": str(template), "stack": "app"}).encode()
+    request = urllib.request.Request(f"{cloud.endpoint}/_cloudlet/deploy", data=document)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return [json.loads(line) for line in answer.read().splitlines()]
 
 
 HANDLER = """

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
+from typing import Any
 
 from cloudlet.engines.containers import api as engines
 from cloudlet.engines.functions.api import Function, FunctionFailed, Image
@@ -40,7 +41,7 @@ class Containers:
         self._engine: asyncio.Future[engines.Engine] | None = None
         self._running: dict[str, Container] = {}
         self.late = 0.0  # as its carriers have it
-        self._removals: set[asyncio.Task[None]] = set()
+        self._endings: set[asyncio.Task[None]] = set()
 
     async def ensure(self, reference: str) -> str:
         """Have an image here, and return its digest (of a folder: none). Raises EngineMissing and ImageMissing."""
@@ -70,8 +71,8 @@ class Containers:
         except engines.EngineMissing:
             return
         await asyncio.gather(*(self.remove(name) for name in list(self._running)))
-        if self._removals:
-            await asyncio.wait(self._removals)
+        if self._endings:
+            await asyncio.wait(self._endings)
         try:
             await engine.forget_folders()
         finally:
@@ -100,11 +101,12 @@ class Containers:
         self._running.pop(name, None)
         await asyncio.to_thread(shutil.rmtree, self.tmp(name), ignore_errors=True)
 
-    def forget(self, name: str) -> None:
-        """Remove what is left of a container that has ended."""
-        task = asyncio.get_running_loop().create_task(self.remove(name))
-        self._removals.add(task)
-        task.add_done_callback(self._removals.discard)
+    def finish(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do work that a container's end asks for, before we end at the latest."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
+        return task
 
     def tmp(self, name: str) -> Path:
         """The folder that a container has as /tmp."""
@@ -177,13 +179,13 @@ class Container:
 
     def stop(self) -> asyncio.Future[None]:
         self._stopping = True
-        return asyncio.ensure_future(self._stop())
+        return self._containers.finish(self._stop())
 
     def ended(self, state: engines.ContainerState) -> None:
         """The engine tells of the container's end, which may be one of its own."""
         self._tell(state.exit_code or 0)
         if not self._stopping:
-            self._containers.forget(self._name)
+            self._containers.finish(self._containers.remove(self._name))
 
     async def _stop(self) -> None:
         await self._containers.remove(self._name)
