@@ -238,7 +238,13 @@ def _string(shape: Shape) -> Check | None:
 
 
 def refusal(
-    model: Model, operation: OperationSpec, problems: list[Problem], protocol: str, *, names_missing: bool = False, code: str = ""
+    model: Model,
+    operation: OperationSpec,
+    problems: list[Problem],
+    protocol: str,
+    *,
+    names_missing: bool = False,
+    code: str = "",
 ) -> AwsError:
     """The error that a service of this kind sends for broken constraints, with ``code`` where it has one of its own.
 
