@@ -9,8 +9,9 @@ from typing import Any
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.ssm import filters, records, rules
-from cloudlet.services.ssm.base import Base, arn_of, find, no_such_parameter, read_token, token_of
+from cloudlet.services.ssm import filters, public, records, rules
+from cloudlet.services.ssm.base import arn_of, find, no_such_parameter, read_token, token_of
+from cloudlet.services.ssm.public import Public
 from cloudlet.services.ssm.records import Parameter, Version, path_of
 from cloudlet.store import Tx
 
@@ -20,13 +21,15 @@ _VERSION_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 _SECRETS = "/aws/reference/secretsmanager/"
 
 
-class Reading(Base):
+class Reading(Public):
     """Operations that change nothing."""
 
     async def GetParameter(self, call: Call, input: Input) -> Output:
         name, decrypt = input["Name"], input.get("WithDecryption", False)
         if name.startswith(_SECRETS):
             return {"Parameter": await self._secret(call, name, decrypt)}
+        if name.startswith(public.PATH):
+            return {"Parameter": await self.public_parameter(call, name)}
         found = await self.db.read(lambda tx: find(tx, call.scope, name))
         if found is None:
             raise no_such_parameter(name)
@@ -53,6 +56,11 @@ class Reading(Base):
         recursive, limit = input.get("Recursive", False), input.get("MaxResults", _PAGE)
         after = read_token(input["NextToken"]) if "NextToken" in input else ""
         below = f"{path.rstrip('/')}/"
+        if below.startswith(public.PATH):
+            known = await self.public_below(call, path, recursive)
+            rest = [one for one in known if one["Name"] > after]
+            more = {"NextToken": token_of(rest[limit - 1]["Name"])} if len(rest) > limit else {}
+            return {"Parameters": rest[:limit], **more}
         labels = [each["Values"] for each in input.get("ParameterFilters", []) if each["Key"] == "Label"]
 
         def has_label(tx: Tx, path: str, wanted: list[str]) -> bool:
