@@ -30,6 +30,7 @@ from cloudlet.engines.proxies.envoy import Envoy
 from cloudlet.mesh import Snapshot
 from cloudlet.mesh.clusters import assignment, endpoint
 from cloudlet.services.appmesh import redirect
+from cloudlet.services.appmesh.environment import Environment
 from cloudlet.services.appmesh.redirect import Redirect
 
 T = TypeVar("T")
@@ -159,7 +160,7 @@ async def idle(cloud: Cloud, folder: Path) -> None:
     appmesh = await cloud.service("appmesh")
     for number in range(10):
         namespace = add(folder, f"idle{number}", 20 + number)
-        await appmesh.join(SCOPE, f"idle{number}", "mesh/bench/virtualNode/front", namespace, Redirect())
+        await appmesh.join(SCOPE, f"idle{number}", Environment("mesh/bench/virtualNode/front"), namespace, Redirect())
     await asyncio.sleep(2)
     processes = [psutil.Process(one.pid) for one in cloud.supervisor.children if one.name.startswith("appmesh-idle")]
     before = sum(sum(process.cpu_times()[:2]) for process in processes)
@@ -207,9 +208,9 @@ async def route(cloud: Cloud, verb: str, prefix: str) -> None:
 
 async def join(cloud: Cloud, front: str, blue: str) -> None:
     appmesh = await cloud.service("appmesh")
-    await appmesh.join(SCOPE, "front", "mesh/bench/virtualNode/front", front, Redirect())
+    await appmesh.join(SCOPE, "front", Environment("mesh/bench/virtualNode/front"), front, Redirect())
     if blue:
-        await appmesh.join(SCOPE, "blue", "mesh/bench/virtualNode/blue", blue, Redirect(app_ports=(8080,)))
+        await appmesh.join(SCOPE, "blue", Environment("mesh/bench/virtualNode/blue"), blue, Redirect(app_ports=(8080,)))
     await asyncio.sleep(0.5)
 
 

@@ -22,6 +22,7 @@ from cloudlet.config import Config
 from cloudlet.engines.proxies.api import ProxyMissing
 from cloudlet.engines.proxies.envoy import binary
 from cloudlet.services.acm.authority import Authority
+from cloudlet.services.appmesh.environment import Environment
 from cloudlet.services.appmesh.redirect import CannotRedirect, Redirect
 from cloudlet.services.appmesh.security import MaterialMissing
 
@@ -237,7 +238,7 @@ async def colors(
     appmesh = await cloud.service("appmesh")
     for name, (namespace, _) in places.items():
         rules = Redirect(app_ports=() if name == "front" else (8080,))
-        await appmesh.join(SCOPE, name, f"mesh/traffic/virtualNode/{name.rstrip('12')}", namespace, rules, files=files)
+        await appmesh.join(SCOPE, name, Environment(f"mesh/traffic/virtualNode/{name.rstrip('12')}"), namespace, rules, files=files)
     route53 = await cloud.service("route53")
     assert await route53.listen_on(network.gateway) == 53
     zone = (await aws(cloud, "CreateHostedZone", service="route53", Name="map.test", CallerReference="1"))["HostedZone"]
@@ -342,7 +343,7 @@ async def test_a_gateway_and_what_is_not_in_the_mesh(cloud: Cloud, network: Netw
         spec = {"httpRoute": {"match": {"prefix": prefix}, "action": target}}
         await aws(cloud, "CreateGatewayRoute", **name, gatewayRouteName=prefix[1:], spec=spec)
     namespace, address = network.add("entry")
-    await made["appmesh"].join(SCOPE, "entry", "mesh/traffic/virtualGateway/entry", namespace)
+    await made["appmesh"].join(SCOPE, "entry", Environment("mesh/traffic/virtualGateway/entry"), namespace)
     outside, _ = network.add("outside")
     deadline = time.perf_counter() + 10
     while (found := await network.call(outside, address, "/colors/echo/1")) != {"200 green /echo/1 colors.map.test": 1}:
@@ -471,11 +472,11 @@ async def test_certificates_of_acm_and_of_the_local_authority(cloud: Cloud, netw
     await aws(cloud, "CreateVirtualNode", **MESH, virtualNodeName="lost", spec=spec)
     namespace, _ = network.add("lost")
     with pytest.raises(MaterialMissing, match=r"/nowhere\.pem is not there"):
-        await made["appmesh"].join(SCOPE, "lost", "mesh/traffic/virtualNode/lost", namespace, Redirect())
+        await made["appmesh"].join(SCOPE, "lost", Environment("mesh/traffic/virtualNode/lost"), namespace, Redirect())
     assert "cloudlet" not in tables_of(namespace)
     with pytest.raises(CannotRedirect):
         await made["appmesh"].join(
-            SCOPE, "lost", "mesh/traffic/virtualNode/lost", namespace, Redirect(egress_ignored_ips=("no",))
+            SCOPE, "lost", Environment("mesh/traffic/virtualNode/lost"), namespace, Redirect(egress_ignored_ips=("no",))
         )
     assert not [child for child in cloud.supervisor.children if child.name == "appmesh-lost"]
 
@@ -495,8 +496,8 @@ async def hold(data_dir: str, namespaces: list[str]) -> None:
     spec = {"backends": [{"virtualService": {"virtualServiceName": "blue.map.test"}}]}
     await aws(cloud, "CreateVirtualNode", **MESH, virtualNodeName="front", spec=spec)
     appmesh = await cloud.service("appmesh")
-    await appmesh.join(SCOPE, "front", "mesh/traffic/virtualNode/front", front, Redirect())
-    await appmesh.join(SCOPE, "blue", "mesh/traffic/virtualNode/blue", blue, Redirect(app_ports=(8080,)))
+    await appmesh.join(SCOPE, "front", Environment("mesh/traffic/virtualNode/front"), front, Redirect())
+    await appmesh.join(SCOPE, "blue", Environment("mesh/traffic/virtualNode/blue"), blue, Redirect(app_ports=(8080,)))
     print("joined", *(child.pid for child in cloud.supervisor.children), flush=True)
     await asyncio.Event().wait()
 

@@ -39,7 +39,7 @@ def retry_policy(on: Sequence[str], retries: int, *, per_try: float = 0.0, statu
                 },
             }
         ],
-        "host_selection_retry_max_attempts": 3,
+        "host_selection_retry_max_attempts": 5,
     }
     if per_try:
         made["per_try_timeout"] = seconds(per_try)

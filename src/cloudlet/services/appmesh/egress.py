@@ -23,6 +23,8 @@ _FAMILIES = {
     "IPv4_PREFERRED": "V4_PREFERRED",
     "IPv6_PREFERRED": "AUTO",
 }
+# All of a node's endpoints get traffic when fewer than so many per cent are healthy: App Mesh leaves it to Envoy.
+_PANIC = 50
 
 
 class Outlet(NamedTuple):
@@ -141,6 +143,7 @@ class Egress:
         made = cluster(
             name,
             connect_timeout=1.0,
+            panic_threshold=_PANIC,
             tls=tls,
             health_checks=[_health_check(listener["healthCheck"])] if "healthCheck" in listener else (),
             outlier_detection=_outliers(ejected) if ejected else None,

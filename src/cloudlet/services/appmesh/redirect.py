@@ -20,7 +20,7 @@ class CannotRedirect(Exception):
 
 
 class Redirect(msgspec.Struct, frozen=True):
-    """Whose traffic is led where. ``uid`` is who Envoy runs as: what it sends itself is left alone."""
+    """Whose traffic is led where. What the user ``uid`` sends is left alone."""
 
     uid: int = 1337
     gid: int | None = None
@@ -45,9 +45,11 @@ def redirect_of(properties: Iterable[dict[str, str]]) -> Redirect:
     )
 
 
-def rules(redirect: Redirect) -> str:
-    """The script for ``nft``. It replaces what an earlier one has made, all at once."""
-    outgoing = [f"meta skuid {redirect.uid} return"]
+def rules(redirect: Redirect, envoy: int | None = None) -> str:
+    """The script for ``nft``. It replaces what an earlier one has made, all at once. ``envoy`` is whom Envoy runs as
+    where that is not ``redirect.uid``."""
+    users = sorted({redirect.uid, redirect.uid if envoy is None else envoy})
+    outgoing = [f"meta skuid {uid} return" for uid in users]
     if redirect.gid is not None:
         outgoing.append(f"meta skgid {redirect.gid} return")
     outgoing.append(f"ip daddr {{ {', '.join((*_METADATA, *redirect.egress_ignored_ips))} }} return")
@@ -66,9 +68,9 @@ def rules(redirect: Redirect) -> str:
     )
 
 
-async def install(namespace: str, redirect: Redirect) -> None:
+async def install(namespace: str, redirect: Redirect, envoy: int | None = None) -> None:
     """Put the rules into a network namespace, given by its path. Raises CannotRedirect."""
-    await _nft(namespace, rules(redirect))
+    await _nft(namespace, rules(redirect, envoy))
 
 
 async def remove(namespace: str) -> None:

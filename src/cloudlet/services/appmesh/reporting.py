@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cloudlet.observe.metrics import Dimensions, Gauge
 
 if TYPE_CHECKING:
-    from cloudlet.services.appmesh.sidecars import Running
+    from cloudlet.services.appmesh.running import Running
 
 _CLASSES = ("2", "3", "4", "5")
 _WANTED = "^cluster.cds_|^http.(ingress|egress).downstream|^tcp.(ingress|egress).downstream"

@@ -8,71 +8,31 @@ import os
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import msgspec
 
 from cloudlet.control.reconcile import Reconciler, Step
 from cloudlet.errors import AwsError
 from cloudlet.services.appmesh import redirect as redirecting
-from cloudlet.services.appmesh.images import is_envoy_image, resource_of
+from cloudlet.services.appmesh.environment import Environment, environment_of, resource_of
+from cloudlet.services.appmesh.images import is_envoy_image
 from cloudlet.services.appmesh.lines import Lines
 from cloudlet.services.appmesh.looking import Looking
 from cloudlet.services.appmesh.operations import Operations
-from cloudlet.services.appmesh.records import KINDS, MESH, VIRTUAL_GATEWAY, Part, key_of
+from cloudlet.services.appmesh.records import KINDS, MESH, Part, key_of
 from cloudlet.services.appmesh.redirect import Redirect
+from cloudlet.services.appmesh.running import FIRST_UID, Running, Sidecar, envoy_of
 from cloudlet.services.appmesh.security import MaterialMissing, check_files
 from cloudlet.services.appmesh.world import Proxy, World, world_of
 from cloudlet.store import Resources
 
 if TYPE_CHECKING:
     from cloudlet.engines.containers.api import Container, PodState
-    from cloudlet.engines.proxies.envoy import Envoy
 
 log = logging.getLogger("cloudlet.appmesh")
 
 _BURST = 0.005  # seconds in which changes are gathered
-
-
-class Sidecar(msgspec.Struct, frozen=True):
-    """An Envoy that shall run, named by its task. ``namespace`` is the path of the task's network namespace."""
-
-    resource: str  # mesh/<mesh>/virtualNode/<node>, or virtualGateway
-    namespace: str
-    redirect: Redirect | None = None  # none for a gateway
-    uid: int = 1337
-    dns: tuple[str, int] | None = None
-    files: dict[str, str] = {}
-    container: str = ""  # whose lines its own are, in the task's log
-    admin_port: int = 9901
-
-    @property
-    def mesh(self) -> str:
-        """The name of its mesh."""
-        return self.resource.split("/")[1]
-
-    @property
-    def is_gateway(self) -> bool:
-        """Whether it is a gateway's, not a node's."""
-        return self.resource.split("/")[2] == VIRTUAL_GATEWAY.name
-
-    @property
-    def name(self) -> str:
-        """The name of its node or gateway."""
-        return self.resource.split("/")[3]
-
-
-class Running:
-    """One Envoy, and which state of its mesh it carries."""
-
-    def __init__(self, sidecar: Sidecar, envoy: Envoy, lines: Lines | None) -> None:
-        self.sidecar = sidecar
-        self.envoy = envoy
-        self.lines = lines
-        self.carries = 0
-        self.counted: dict[str, float] = {}
 
 
 class Sidecars(Operations):
@@ -88,7 +48,8 @@ class Sidecars(Operations):
         self._states: dict[tuple[str, str], int] = {}
         self._worlds: dict[tuple[str, str], tuple[int, World | None]] = {}
         self._epoch = 1
-        self._lines: list[tuple[str, bytes]] = []
+        self._lines = Lines()
+        self._unshipped: list[tuple[str, str, bytes]] = []
         self._locks: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._burst: asyncio.TimerHandle | None = None
         self._reconciler: Reconciler | None = None
@@ -105,9 +66,7 @@ class Sidecars(Operations):
             self._burst.cancel()
         if self._reconciler is not None:
             await self._reconciler.stop()
-        for running in self.running.values():
-            if running.lines is not None:
-                running.lines.stop()
+        self._lines.stop()
 
     # What ECS asks for
 
@@ -117,41 +76,42 @@ class Sidecars(Operations):
         """Join a task to its mesh: called before its containers start, and again after a restart.
 
         None: Cloudlet's own Envoy runs in the place of this container. A container with an image of its own is given
-        back, to be run as it is, behind the same redirect. A gateway's task has no proxyConfiguration, which is then
-        empty: nothing is redirected. Raises CannotStart with the reason.
+        back behind the same redirect, with our Envoy in it where it names a node or gateway. A gateway's task has no
+        proxyConfiguration, which is then empty: nothing is redirected. Raises CannotStart with the reason.
         """
-        from cloudlet.engines.containers.api import CannotStart
+        from cloudlet.engines.containers.api import CannotStart, Mount
         from cloudlet.engines.proxies.api import ProxyMissing
+        from cloudlet.engines.proxies.inside import EnvoyInside
 
-        try:
-            rules = redirecting.redirect_of(proxy.get("properties", ()))
-            admin_port = int(container.environment.get("ENVOY_ADMIN_ACCESS_PORT", 9901))
-        except ValueError as error:
-            raise CannotStart(f"The proxy's configuration: {error}") from None
         if not pod.namespace:
             raise CannotStart("App Mesh needs tasks with a network namespace of their own, which this engine has not")
-        resource = resource_of(container.environment)
-        if not is_envoy_image(container.image):
-            if proxy:
-                await redirecting.install(pod.namespace, rules)
-            return container
-        if not resource:
-            raise CannotStart("APPMESH_RESOURCE_ARN does not name a virtual node or a virtual gateway")
-        files = {mount.target: mount.source for mount in container.mounts if mount.source.startswith("/")}
-        dns = await self._dns_of_tasks()
+        inside = not is_envoy_image(container.image)
         try:
+            rules = redirecting.redirect_of(proxy.get("properties", ())) if proxy else None
+            if inside and not resource_of(container.environment):
+                if rules is not None:
+                    await redirecting.install(pod.namespace, rules)
+                return container
             await self.join(
-                *(scope, task.id, resource, pod.namespace, rules if proxy else None),
-                dns=dns,
-                files=files,
+                *(scope, task.id, environment_of(container.environment), pod.namespace, rules),
+                dns=await self._dns_of_tasks(),
+                files={mount.target: mount.source for mount in container.mounts if mount.source.startswith("/")},
                 container=container.name,
-                admin_port=admin_port,
+                inside_as=_uid_of(container.user) if inside else None,
             )
+            if not inside:
+                return None
+            running = self.running[scope, task.id]
+            assert isinstance(running.envoy, EnvoyInside)
+            mounts = await asyncio.to_thread(running.envoy.mounts, running.sidecar.environment.log_level)
+        except ValueError as error:
+            raise CannotStart(f"The proxy's configuration: {error}") from None
         except AwsError as error:
             raise CannotStart(f"{error.code}: {error.message}") from None
         except (MaterialMissing, ProxyMissing, redirecting.CannotRedirect, OSError, RuntimeError) as error:
             raise CannotStart(str(error)) from None
-        return None
+        given = [Mount(str(source), target, source != running.folder) for source, target in mounts]
+        return replace(container, mounts=(*container.mounts, *given))
 
     async def sidecar_gone(self, scope: str, task: Any) -> None:
         """The task has ended: so does its Envoy."""
@@ -169,24 +129,24 @@ class Sidecars(Operations):
         self,
         scope: str,
         name: str,
-        resource: str,
+        environment: Environment,
         namespace: str,
         redirect: Redirect | None = None,
         *,
         dns: tuple[str, int] | None = None,
         files: Mapping[str, str] | None = None,
         container: str = "",
-        admin_port: int = 9901,
+        inside_as: int | None = None,
     ) -> None:
         """Run an Envoy in a network namespace and, with ``redirect``, lead the namespace's traffic through it.
 
-        ``resource`` is the path of a node or gateway, ``files`` are folders of its specification on this machine. The
-        Envoy has been told what to carry when this returns. Raises ProxyMissing, CannotRedirect, MaterialMissing, and
-        AwsError where another service says so.
+        ``files`` are folders of the Envoy container on this machine; ``inside_as`` is the user of a container that
+        starts Envoy itself. The Envoy has been told what to carry when this returns. Raises ProxyMissing,
+        CannotRedirect, MaterialMissing, and AwsError where another service says so.
         """
+        uid = self._free_uid() if inside_as is None else inside_as
         made = Sidecar(
-            *(resource, namespace, redirect, redirect.uid if redirect else 1337, dns, dict(files or {}), container),
-            admin_port,
+            *(environment, namespace, redirect, uid, dns, dict(files or {}), container), inside=inside_as is not None
         )
         await self.db.write(lambda tx: self.sidecars.put(tx, scope, name, made))
         self._begin()
@@ -203,6 +163,11 @@ class Sidecars(Operations):
             return
         await self.db.write(lambda tx: self.sidecars.delete(tx, scope, name))
         await self._end(scope, name, found.value)
+
+    def _free_uid(self) -> int:
+        """The lowest user that no other Envoy runs as."""
+        taken = {one.value.uid for one in self.sidecars.all()}
+        return next(uid for uid in range(FIRST_UID, FIRST_UID + len(taken) + 1) if uid not in taken)
 
     # Keeping them as they should be
 
@@ -266,31 +231,23 @@ class Sidecars(Operations):
                 running.carries = state
 
     async def _start_envoy(self, scope: str, name: str, sidecar: Sidecar) -> Running:
-        from cloudlet.engines.proxies.envoy import Envoy
-        from cloudlet.services.appmesh.gateway import BOOTSTRAP
-
-        folder = self._folder(name)
-        await asyncio.to_thread(_own, folder, sidecar.uid)
-        envoy = Envoy(
-            *(self.cloud.supervisor, folder, f"appmesh-{name}"),
-            prefix=_prefix(sidecar),
-            bootstrap=BOOTSTRAP if sidecar.is_gateway else None,
-            on_end=lambda: self._ended(scope, name),
-            arguments=("--file-flush-interval-msec", "1000"),
-        )
+        folder = self.cloud.data_dir / "appmesh" / name
+        envoy = await envoy_of(sidecar, folder, name, self.cloud.supervisor, lambda: self._ended(scope, name))
+        running = Running(sidecar, envoy)
+        if sidecar.container and not sidecar.inside:
+            for file, stream in (("lines", "stdout"), ("log", "stderr")):
+                running.followed.append(self._lines.follow(folder / file, partial(self._line, sidecar, stream)))
         try:
             await envoy.start()
             if sidecar.redirect is not None:
-                await redirecting.install(sidecar.namespace, sidecar.redirect)
+                await redirecting.install(sidecar.namespace, sidecar.redirect, sidecar.uid)
         except BaseException:
+            running.unfollow()
             await envoy.stop()
             raise
-        lines = Lines(folder / "lines", lambda line: self._line(sidecar, line)) if sidecar.container else None
-        if lines is not None:
-            lines.start()
-        running = self.running[scope, name] = Running(sidecar, envoy, lines)
+        self.running[scope, name] = running
         # Something is counted, so that numbers are asked for at the minute's end.
-        self.cloud.metrics.add(scope, "AppMesh", "SidecarStarted", _dimensions(sidecar), 1, "Count")
+        self.cloud.metrics.add(scope, "AppMesh", "SidecarStarted", sidecar.dimensions, 1, "Count")
         return running
 
     async def _tell(self, scope: str, running: Running) -> None:
@@ -306,13 +263,15 @@ class Sidecars(Operations):
         ports = sidecar.redirect or Redirect()
         proxy = Proxy(
             *(ports.ingress_port, ports.egress_port, sidecar.dns),
-            stdout=str(self._folder_of(running) / "lines"),
-            admin=(sidecar.admin_port, str(running.envoy.admin_socket)) if sidecar.namespace else None,
-            files=sidecar.files,
+            stdout="" if sidecar.inside else str(running.folder / "lines"),
+            admin_port=sidecar.environment.admin_port if sidecar.namespace else 0,
+            admin_log=sidecar.environment.admin_log,
+            files={} if sidecar.inside else sidecar.files,
         )
         make = gateway_snapshot if sidecar.is_gateway else node_snapshot
         snapshot = make(world, sidecar.name, found, proxy)
-        await asyncio.to_thread(check_files, snapshot)
+        if not sidecar.inside:
+            await asyncio.to_thread(check_files, snapshot)
         await running.envoy.publish(snapshot)
 
     def _world(self, scope: str, mesh: str) -> World | None:
@@ -339,29 +298,28 @@ class Sidecars(Operations):
             running = self.running.pop((scope, name), None)
             if running is not None:
                 await running.envoy.stop()
-                if running.lines is not None:
-                    running.lines.stop()
-            await asyncio.to_thread(shutil.rmtree, self._folder(name), ignore_errors=True)
+                running.unfollow()
+            await asyncio.to_thread(shutil.rmtree, self.cloud.data_dir / "appmesh" / name, ignore_errors=True)
         self._locks.pop((scope, name), None)
 
     def _ended(self, scope: str, name: str) -> None:
         """An Envoy has ended by itself: another is started."""
         running = self.running.pop((scope, name), None)
-        if running is not None and running.lines is not None:
-            running.lines.stop()
+        if running is not None:
+            running.unfollow()
         self._trigger_soon()
 
-    def _line(self, sidecar: Sidecar, line: bytes) -> None:
-        """A line of an access log that goes to the standard output: gathered, then given to ECS."""
-        if not self._lines:
-            self.cloud.spawn(self._ship(), "access logs")
-        self._lines.append((sidecar.container, line))
+    def _line(self, sidecar: Sidecar, stream: str, line: bytes) -> None:
+        """A line that Envoy has written: gathered, then given to ECS."""
+        if not self._unshipped:
+            self.cloud.spawn(self._ship(), "Envoys' logs")
+        self._unshipped.append((sidecar.container, stream, line))
 
     async def _ship(self) -> None:
         ecs: Any = await self.cloud.service("ecs")
-        lines, self._lines = self._lines, []
-        for container, line in lines:
-            ecs.shipping.take(container, "stdout", line)
+        unshipped, self._unshipped = self._unshipped, []
+        for container, stream, line in unshipped:
+            ecs.shipping.take(container, stream, line)
 
     async def measure(self) -> list[Any]:
         """What CloudWatch is told of every Envoy once a minute."""
@@ -370,40 +328,13 @@ class Sidecars(Operations):
         found: list[Any] = []
         for (scope, _), running in list(self.running.items()):
             try:
-                found += await gauges(scope, running, _dimensions(running.sidecar))
+                found += await gauges(scope, running, running.sidecar.dimensions)
             except OSError:
                 continue  # it is being started again
         return found
 
-    def _folder(self, name: str) -> Path:
-        return self.cloud.data_dir / "appmesh" / name
 
-    def _folder_of(self, running: Running) -> Path:
-        return running.envoy.admin_socket.parent
-
-
-def _dimensions(sidecar: Sidecar) -> tuple[tuple[str, str], ...]:
-    return (("Mesh", sidecar.mesh), ("VirtualGateway" if sidecar.is_gateway else "VirtualNode", sidecar.name))
-
-
-def _prefix(sidecar: Sidecar) -> tuple[str, ...]:
-    """What Envoy's command begins with: inside the task's network, as a user whose traffic is not redirected.
-
-    It may read what it is given, wherever that lies, and listen on every port; apart from that it may do nothing.
-    """
-    if not sidecar.namespace:
-        return ()
-    may = "+dac_read_search,+net_bind_service"
-    return (
-        *("nsenter", f"--net={sidecar.namespace}", "setpriv", f"--reuid={sidecar.uid}", f"--regid={sidecar.uid}"),
-        *("--clear-groups", f"--inh-caps={may}", f"--ambient-caps={may}", "--"),
-    )
-
-
-def _own(folder: Path, uid: int) -> None:
-    """Make Envoy's folder, where it may write its socket and its logs."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "lines").touch()
-    if os.geteuid() == 0:
-        for path in (folder, folder / "lines"):
-            os.chown(path, uid, uid)
+def _uid_of(user: str) -> int:
+    """The number of a container's user, as far as its name says it: others are root's."""
+    number = user.partition(":")[0]
+    return int(number) if number.isdigit() else 0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cloudlet.mesh.access_logs import file_log
+from cloudlet.engines.proxies.folder import ADMIN_SOCKET
+from cloudlet.mesh.access_logs import file_log, stdout_log
 from cloudlet.mesh.listeners import filter_chain, http_manager, listener, tcp_proxy, tls_inspector
 from cloudlet.mesh.routes import route_configuration, virtual_host
 from cloudlet.mesh.snapshot import Resource, Snapshot
@@ -50,12 +51,18 @@ def access_logs(spec: Spec, proxy: Proxy) -> list[Resource]:
     file = spec.get("logging", {}).get("accessLog", {}).get("file")
     if file is None:
         return []
-    path = proxy.stdout if file["path"] in ("/dev/stdout", "/dev/stderr") else proxy.file(file["path"])
     format = file.get("format", {})
     if "json" in format:
-        return [file_log(path, {pair["key"]: pair["value"] for pair in format["json"]})]
+        return [_log(file["path"], proxy, {pair["key"]: pair["value"] for pair in format["json"]})]
     text = format.get("text", "")
-    return [file_log(path, text if not text or text.endswith("\n") else text + "\n")]
+    return [_log(file["path"], proxy, text if not text or text.endswith("\n") else text + "\n")]
+
+
+def _log(path: str, proxy: Proxy, format: str | dict[str, str] = "") -> Resource:
+    """A log at a path of the Envoy container."""
+    if path not in ("/dev/stdout", "/dev/stderr"):
+        return file_log(proxy.file(path), format)
+    return file_log(proxy.stdout, format) if proxy.stdout else stdout_log(format)
 
 
 def _outbound(world: World, outlets: Sequence[Outlet], proxy: Proxy, logs: Sequence[Resource], into: Snapshot) -> None:
@@ -114,19 +121,18 @@ def _outbound(world: World, outlets: Sequence[Outlet], proxy: Proxy, logs: Seque
 
 def _admin(proxy: Proxy, into: Snapshot) -> None:
     """Envoy's admin interface on a port of the task, where App Mesh's own image has it."""
-    if proxy.admin is None:
+    if not proxy.admin_port:
         return
-    port, socket = proxy.admin
-    address = {"endpoint": {"address": {"pipe": {"path": socket}}}}
+    address = {"endpoint": {"address": {"pipe": {"path": ADMIN_SOCKET}}}}
     into.clusters["admin"] = {
         **_nowhere("admin"),
         "load_assignment": {"cluster_name": "admin", "endpoints": [{"lb_endpoints": [address]}]},
     }
     everything = {"match": {"prefix": "/"}, "route": {"cluster": "admin", "timeout": "0s"}}
     into.routes["admin"] = route_configuration("admin", [virtual_host("admin", ["*"], [everything])])
-    into.listeners["admin"] = listener(
-        "admin", "0.0.0.0", port, [filter_chain([http_manager("admin", routes="admin")])]
-    )
+    logs = [_log(proxy.admin_log, proxy)] if proxy.admin_log else []
+    chain = filter_chain([http_manager("admin", routes="admin", access_logs=logs)])
+    into.listeners["admin"] = listener("admin", "0.0.0.0", proxy.admin_port, [chain])
 
 
 def _nowhere(name: str) -> Resource:

@@ -52,8 +52,9 @@ class Proxy:
     ingress_port: int = 15000
     egress_port: int = 15001
     dns: tuple[str, int] | None = None  # address and port of the DNS server; None: as this machine has it
-    stdout: str = "/dev/stdout"  # where lines for /dev/stdout go
-    admin: tuple[int, str] | None = None  # a port of the task that answers as Envoy's admin socket of that path does
+    stdout: str = ""  # the file where lines for /dev/stdout go; none: Envoy's own standard output
+    admin_port: int = 0  # a port of the task that answers as Envoy's admin socket does; 0: none
+    admin_log: str = ""  # the access log of that port
     files: Mapping[str, str] = field(default_factory=dict)  # folders of the Envoy container -> folders of this machine
 
     def file(self, path: str) -> str:

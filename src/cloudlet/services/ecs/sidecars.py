@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cloudlet.errors import AwsError, not_implemented
+from cloudlet.services.appmesh.environment import resource_of
 from cloudlet.services.appmesh.images import is_envoy_image
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def is_proxy(definition: dict[str, Any], members: dict[str, Any]) -> bool:
     """Whether a container is the proxy of its task: as its proxyConfiguration says, or a virtual gateway's Envoy."""
     if "proxyConfiguration" in definition:
         return bool(definition["proxyConfiguration"]["containerName"] == members["name"])
-    return is_envoy_image(members["image"])
+    variables = {one["name"]: one["value"] for one in members.get("environment", ()) if "value" in one}
+    return is_envoy_image(members["image"]) or bool(resource_of(variables))
 
 
 async def prepare(

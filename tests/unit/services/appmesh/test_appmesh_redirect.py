@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cloudlet.services.appmesh.images import is_envoy_image, resource_of
+from cloudlet.services.appmesh.environment import resource_of
+from cloudlet.services.appmesh.images import is_envoy_image
 from cloudlet.services.appmesh.redirect import Redirect, redirect_of, rules
 
 

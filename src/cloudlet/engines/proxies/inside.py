@@ -1,0 +1,38 @@
+"""Envoy in a container with an image of the user's own, made from App Mesh's, in the place of the Envoy of that one.
+
+App Mesh's image starts ``/usr/bin/agent``, and what is made from it ends by doing so, after whatever it does before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from cloudlet.engines.proxies.envoy import binary
+from cloudlet.engines.proxies.folder import Folder
+
+AGENT = "/usr/bin/agent"
+_PROGRAMS = "/run/cloudlet/envoy/bin"
+_STATE = "/run/cloudlet/envoy/state"
+
+
+class EnvoyInside(Folder):
+    """The folder of an Envoy that a container starts and that ends with it."""
+
+    async def start(self) -> None:
+        """Have everything ready for the container. Raises ProxyMissing."""
+        await asyncio.to_thread(self.prepare)
+
+    def mounts(self, log_level: str) -> list[tuple[Path, str]]:
+        """What the container needs of this machine and where: the agent, the program, this folder. Blocks."""
+        program = Path(binary())
+        agent = self._folder / "agent"
+        agent.write_text(
+            f"#!/bin/sh\ncd {_STATE} && exec {_PROGRAMS}/{program.name} -c bootstrap.json --disable-hot-restart "
+            f"--concurrency 1 --log-level {log_level} --drain-time-s 1\n"
+        )
+        agent.chmod(0o755)
+        return [(agent, AGENT), (program.parent, _PROGRAMS), (self._folder, _STATE)]
+
+    async def stop(self) -> None:
+        """Nothing: it ends with its container."""

@@ -1,0 +1,108 @@
+"""One Envoy beside a task: what is stored of it, and how it is run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cloudlet.engines.proxies.apart import owned, within
+from cloudlet.services.appmesh.environment import Environment
+from cloudlet.services.appmesh.records import VIRTUAL_GATEWAY
+from cloudlet.services.appmesh.redirect import Redirect
+
+if TYPE_CHECKING:
+    from cloudlet.control.supervisor import Supervisor
+    from cloudlet.engines.proxies.envoy import Envoy
+    from cloudlet.engines.proxies.inside import EnvoyInside
+
+# The first of the users that Envoys run as, each as one of its own: Linux counts inotify instances by user, and each
+# Envoy needs one for every file that it watches.
+FIRST_UID = 1_337_000
+
+
+class Sidecar(msgspec.Struct, frozen=True):
+    """An Envoy that shall run, named by its task. ``namespace`` is the path of the task's network namespace."""
+
+    environment: Environment
+    namespace: str
+    redirect: Redirect | None = None  # none for a gateway
+    uid: int = FIRST_UID
+    dns: tuple[str, int] | None = None
+    files: dict[str, str] = {}
+    container: str = ""  # whose lines its own are, in the task's log
+    inside: bool = False  # it is started by that container, whose image is the user's own
+
+    @property
+    def resource(self) -> str:
+        """``mesh/<mesh>/virtualNode/<node>``, or virtualGateway."""
+        return self.environment.resource
+
+    @property
+    def mesh(self) -> str:
+        """The name of its mesh."""
+        return self.resource.split("/")[1]
+
+    @property
+    def is_gateway(self) -> bool:
+        """Whether it is a gateway's, not a node's."""
+        return self.resource.split("/")[2] == VIRTUAL_GATEWAY.name
+
+    @property
+    def name(self) -> str:
+        """The name of its node or gateway."""
+        return self.resource.split("/")[3]
+
+    @property
+    def dimensions(self) -> tuple[tuple[str, str], ...]:
+        """Its metrics' dimensions."""
+        return ("Mesh", self.mesh), ("VirtualGateway" if self.is_gateway else "VirtualNode", self.name)
+
+
+class Running:
+    """One Envoy, and which state of its mesh it carries."""
+
+    def __init__(self, sidecar: Sidecar, envoy: Envoy | EnvoyInside) -> None:
+        self.sidecar = sidecar
+        self.envoy = envoy
+        self.carries = 0
+        self.counted: dict[str, float] = {}
+        self.followed: list[Callable[[], None]] = []
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        return self.envoy.admin_socket.parent
+
+    def unfollow(self) -> None:
+        """Take the last lines of its logs."""
+        for end in self.followed:
+            end()
+        self.followed.clear()
+
+
+async def envoy_of(
+    sidecar: Sidecar, folder: Path, name: str, supervisor: Supervisor, on_end: Callable[[], None]
+) -> Envoy | EnvoyInside:
+    """The Envoy of a sidecar, not yet started, with a folder that it may write into."""
+    from cloudlet.engines.proxies.envoy import Envoy
+    from cloudlet.engines.proxies.inside import EnvoyInside
+    from cloudlet.services.appmesh.gateway import BOOTSTRAP
+
+    environment = sidecar.environment
+    bootstrap = {**environment.bootstrap(), **(BOOTSTRAP if sidecar.is_gateway else {})}
+    await asyncio.to_thread(owned, folder, sidecar.uid, ("lines", "log"))
+    if sidecar.inside:
+        return EnvoyInside(folder, f"appmesh-{name}", bootstrap)
+    return Envoy(
+        *(supervisor, folder, f"appmesh-{name}"),
+        concurrency=environment.concurrency,
+        prefix=within(sidecar.namespace, sidecar.uid),
+        bootstrap=bootstrap,
+        log_level=environment.log_level if sidecar.container else "warning",
+        on_end=on_end,
+        arguments=("--file-flush-interval-msec", "1000"),
+    )
