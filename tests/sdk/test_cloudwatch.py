@@ -183,8 +183,8 @@ def test_metric_math(cloudwatch: Any) -> None:
     }.items():
         with pytest.raises(ClientError, match=words):
             value(expression)
-    with pytest.raises(ClientError, match="Cloudlet does not implement metric math's SEARCH"):
-        value("SEARCH('{app} load', 'Sum', 60)")
+    with pytest.raises(ClientError, match="Cloudlet does not implement metric math's ANOMALY_DETECTION_BAND"):
+        value("ANOMALY_DETECTION_BAND(e)")
     with pytest.raises(ClientError, match="Cloudlet does not implement Metrics Insights"):
         value("SELECT AVG(load) FROM app")
 
@@ -197,6 +197,68 @@ def test_metric_math(cloudwatch: Any) -> None:
     )
     found = [(one["Id"], one["Values"]) for page in pages for one in page["MetricDataResults"]]
     assert found == [("a", [1, 2, 4]), ("b", [10, 0, 8]), ("b", [8])]
+
+
+def test_searches_and_labels(cloudwatch: Any) -> None:
+    start = int(time.time()) // 60 * 60 - 120
+    for queue, size in (("orders", 3), ("mails", 5)):
+        dimensions = [{"Name": "QueueName", "Value": queue}]
+        for name in ("QueueSize", "QueueAge"):
+            put(cloudwatch, size, name=name, at=start, Dimensions=dimensions)
+    put(cloudwatch, 9, name="QueueSize", at=start)
+
+    def found(text: str, label: str = "") -> dict[str, list[float]]:
+        query = {"Id": "x", "Expression": f"SEARCH('{text}', 'Sum', 60)"}
+        if label:
+            query["Label"] = label
+        answer = cloudwatch.get_metric_data(MetricDataQueries=[query], StartTime=start, EndTime=start + 60)
+        return {one["Label"]: one["Values"] for one in answer["MetricDataResults"]}
+
+    sizes = {"x orders": [3.0], "x mails": [5.0]}
+    assert found('{app,QueueName} MetricName="QueueSize"') == sizes
+    assert found("{app,QueueName} size") == sizes
+    assert found("{app} size") == {"x QueueSize": [9.0]}
+    assert found("{app,QueueName} queue NOT QueueName=mails") == {
+        "x orders QueueSize": [3.0],
+        "x orders QueueAge": [3.0],
+    }
+    both = "Namespace=app (QueueName=(orders OR mails)) AND Age"
+    assert found(both, "${LABEL}: ${MAX}") == {"orders: 3": [3.0], "mails: 5": [5.0]}
+    with pytest.raises(ClientError, match="Invalid syntax in the search"):
+        found("{app} (")
+    alarm = {"AlarmName": "a", "EvaluationPeriods": 1, "Threshold": 1.0, "ComparisonOperator": "GreaterThanThreshold"}
+    search = {"Id": "x", "Expression": "MAX(SEARCH('{app} size', 'Sum', 60))"}
+    assert "SEARCH is not supported" in refused(cloudwatch.put_metric_alarm, **alarm, Metrics=[search])[1]
+
+    label = "${PROP('MetricName')} of ${PROP('Dim.QueueName')} in ${PROP('Region')}: ${AVG}"
+    one = stat("a", "QueueSize", dimensions=[{"Name": "QueueName", "Value": "orders"}], Label=label)
+    answer = cloudwatch.get_metric_data(MetricDataQueries=[one], StartTime=start, EndTime=start + 60)
+    assert answer["MetricDataResults"][0]["Label"] == "QueueSize of orders in us-east-1: 3"
+    late = stat("a", Label="${LAST_TIME}")
+    with pytest.raises(ClientError, match="NotImplemented"):
+        cloudwatch.get_metric_data(MetricDataQueries=[late], StartTime=start, EndTime=start + 60)
+
+
+def test_percentiles_of_few_samples(cloud: LocalCloud, cloudwatch: Any) -> None:
+    for name, option in (("few", "evaluate"), ("enough", "ignore")):
+        cloudwatch.put_metric_alarm(
+            AlarmName=name,
+            Namespace="app",
+            MetricName="load",
+            ExtendedStatistic="p90",
+            EvaluateLowSampleCountPercentile=option,
+            Period=60,
+            EvaluationPeriods=1,
+            Threshold=10.0,
+            ComparisonOperator="GreaterThanThreshold",
+        )
+    put(cloudwatch, 50.0, at=now_of(cloud))
+    cloud.advance(60)
+    becomes(cloudwatch, "ALARM", "few")
+    assert state_of(cloudwatch, "enough") == "INSUFFICIENT_DATA"
+    put(cloudwatch, *([50.0] * 100), at=now_of(cloud))
+    cloud.advance(60)
+    becomes(cloudwatch, "ALARM", "enough")
 
 
 def test_points_grow_coarser_and_end(cloud: LocalCloud, cloudwatch: Any) -> None:

@@ -119,6 +119,9 @@ class Alarms(Watching):
         names, now = input["AlarmNames"], self.clock.now()
 
         def delete(tx: Tx) -> None:
+            found = [record for name in names if (record := self.alarms.get(call.scope, name, tx)) is not None]
+            if sum(record.value.composite for record in found) > 1:
+                raise validation("You can delete at most one composite alarm in one operation.")
             for name in names:
                 if (record := self.alarms.get(call.scope, name, tx)) is None:
                     continue  # AWS has no word for it
@@ -316,8 +319,6 @@ def _check_window(members: dict[str, Any], period: int) -> None:
                 f"Option {option} is not supported. "
                 "Supported options for parameter EvaluateLowSampleCountPercentile are evaluate and ignore."
             )
-        if option == "ignore":
-            raise not_implemented("PutMetricAlarm with EvaluateLowSampleCountPercentile ignore")
 
 
 def _state_of(members: dict[str, Any]) -> dict[str, Any]:

@@ -53,11 +53,13 @@ _OR = {sign: lambda left, right: 1.0 if left or right else 0.0 for sign in ("||"
 
 
 class Expression(NamedTuple):
-    """A compiled expression. ``names`` are the ids that it mentions; ``everything`` that it asks for METRICS()."""
+    """A compiled expression. ``names`` are the ids that it mentions; ``everything`` that it asks for METRICS(),
+    ``searches`` for metrics that it does not name."""
 
     evaluate: Node
     names: frozenset[str]
     everything: bool
+    searches: bool
 
 
 def compile_expression(text: str) -> Expression:
@@ -79,13 +81,13 @@ class _Parser:
         self._next = 0
         self._depth = 0
         self._names: set[str] = set()
-        self._everything = False
+        self._everything = self._searches = False
 
     def expression(self) -> Expression:
         node = self._either()
         if self._next < len(self._tokens):
             raise MathError(f"Invalid syntax at '{self._tokens[self._next][1]}'.")
-        return Expression(node, frozenset(self._names), self._everything)
+        return Expression(node, frozenset(self._names), self._everything, self._searches)
 
     def _peek(self) -> tuple[str, str]:
         return self._tokens[self._next] if self._next < len(self._tokens) else ("end", "")
@@ -172,6 +174,7 @@ class _Parser:
         if name == "METRICS":
             self._everything = True
             return lambda env: env.metrics(*(part(env) for part in parts))
+        self._searches |= name == "SEARCH"
         function = FUNCTIONS.get(name)
         if function is None:
             raise MathError(f"Unknown function '{name}'.")

@@ -35,10 +35,17 @@ class Environment:
     """What an expression may ask for: other queries' values by their ids, and the times that it is about."""
 
     def __init__(
-        self, value: Callable[[str], Value], metrics: Callable[[], list[Series]], start: int, end: int
+        self,
+        value: Callable[[str], Value],
+        metrics: Callable[[], list[Series]],
+        search: Callable[[str, str, int], list[Series]],
+        start: int,
+        end: int,
     ) -> None:
+        """``search`` gives the series of all metrics that a search finds, by a statistic and a period."""
         self.value = value
         self._metrics = metrics
+        self.search = search
         self.start = start
         self.end = end
         self.period = 60
@@ -258,6 +265,12 @@ def _number(value: Value | None) -> float:
     return value
 
 
+def _search(env: Environment, text: Value, statistic: Value, period: Value = 300.0) -> Value:
+    if not isinstance(text, str) or not isinstance(statistic, str):
+        raise MathError("SEARCH takes a text, a statistic and a period.")
+    return list(env.search(text, statistic, int(_number(period))))
+
+
 FUNCTIONS: dict[str, Callable[..., Value]] = {
     "ABS": _values(abs),
     "CEIL": _values(lambda value: float(math.ceil(value))),
@@ -283,6 +296,7 @@ FUNCTIONS: dict[str, Callable[..., Value]] = {
     "IF": _if,
     "SLICE": _slice,
     "SORT": _sort,
+    "SEARCH": _search,
     "TIME_SERIES": _time_series,
     "EPOCH": _of_time(lambda time: time.timestamp()),
     "MINUTE": _of_time(lambda time: float(time.minute)),
@@ -296,7 +310,6 @@ FUNCTIONS: dict[str, Callable[..., Value]] = {
 REFUSED: dict[str, Any] = {
     name: not_implemented(f"metric math's {name}")
     for name in (
-        "SEARCH",
         "ANOMALY_DETECTION_BAND",
         "INSIGHT_RULE_METRIC",
         "SERVICE_QUOTA",

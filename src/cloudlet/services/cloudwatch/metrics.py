@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from typing import Any
@@ -30,7 +31,7 @@ _GREATEST = 2.0**360
 _TOO_OLD = 14 * 86_400
 _TOO_NEW = 2 * 3600
 _PAGE = 500
-_LISTED = 14 * 86_400  # seconds for which a metric without new values is listed
+LISTED = 14 * 86_400  # seconds for which a metric without new values is listed
 _RECENT = 3 * 3600
 _DATAPOINTS_AT_MOST = 1440
 _DAY = 86_400
@@ -84,7 +85,7 @@ class Metrics(Base):
         namespace, name = input.get("Namespace", ""), input.get("MetricName", "")
         wanted = [(one["Name"], one.get("Value")) for one in input.get("Dimensions", ())]
         after = tuple(read_token(input["NextToken"], str, str, str)) if "NextToken" in input else ("", "", "")
-        since = int(self.clock.now() - (_RECENT if "RecentlyActive" in input else _LISTED))
+        since = int(self.clock.now() - (_RECENT if "RecentlyActive" in input else LISTED))
 
         def find(tx: Tx) -> list[Metric]:
             found = records.metrics(tx, call.scope, namespace, name, since, after)
@@ -199,11 +200,13 @@ def _summary(given: dict[str, Any], where: str) -> Summary:
             f"At least one of the parameters {where}.Value, {where}.Values or {where}.StatisticValues must be "
             "specified."
         )
-    if len(ways) > 1:
+    if "Value" in given and len(ways) > 1:
         raise combination(
-            f"The parameters {where}.{ways[0]} and {where}.{ways[1]} are mutually exclusive and you have specified "
-            "both."
+            f"The parameters {where}.Value and {where}.{ways[1]} are mutually exclusive and you have specified both."
         )
+    if len(ways) > 1:  # AWS takes values and a set of statistics together
+        both = [_summary({name: given[name]}, where) for name in ways[1:]]
+        return functools.reduce(_with, both, _summary({key: given[key] for key in given if key not in ways[1:]}, where))
     if ways[0] == "Value":
         return Summary.of({_number(given["Value"], f"{where}.Value"): 1.0})
     if ways[0] == "StatisticValues":
@@ -221,12 +224,17 @@ def _summary(given: dict[str, Any], where: str) -> Summary:
     if not 1 <= len(values) <= _VALUES_AT_MOST:
         raise invalid(f"The collection {where}.Values must have a size of 1 to {_VALUES_AT_MOST}.")
     if len(counts) != len(values):
-        raise combination(f"The parameters {where}.Values and {where}.Counts must be of the same size.")
+        raise invalid(f"The parameters {where}.Values and {where}.Counts must be of the same size.")
     gathered: dict[float, float] = {}
     for value, count in zip(values, counts, strict=True):
         number = _number(value, f"{where}.Values")
         gathered[number] = gathered.get(number, 0.0) + _number(count, f"{where}.Counts")
     return Summary.of(gathered)
+
+
+def _with(summary: Summary, other: Summary) -> Summary:
+    summary.add(other)
+    return summary
 
 
 def _number(value: float, where: str) -> float:

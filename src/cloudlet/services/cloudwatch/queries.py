@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.cloudwatch import records
+from cloudlet.services.cloudwatch import labels, records
 from cloudlet.services.cloudwatch.base import metric_of, read_token, token_of, validation
 from cloudlet.services.cloudwatch.expressions import Expression, compile_expression
 from cloudlet.services.cloudwatch.functions import Environment, MathError, Series, Value
-from cloudlet.services.cloudwatch.metrics import Metrics, aggregate, rounded_start
+from cloudlet.services.cloudwatch.metrics import LISTED, Metrics, aggregate, rounded_start
 from cloudlet.services.cloudwatch.records import Metric, Point
+from cloudlet.services.cloudwatch.searching import compile_search
 from cloudlet.services.cloudwatch.statistics import Statistic, compile_statistic
 from cloudlet.store import Tx
 
 _DATAPOINTS_AT_MOST = 100_800
 _QUERIES_AT_MOST = 500
+_FOUND_AT_MOST = 500  # metrics that a search finds
 _PERIOD = 300  # of an expression over nothing
 
 
@@ -36,8 +39,8 @@ class Query:
         self.period: int = given.get("Period", 0)
         if given.get("AccountId", call.account) != call.account:
             raise not_implemented("metric data of another account")
-        if self.label and "${" in self.label:
-            raise not_implemented("dynamic labels of metric data")
+        if self.label:
+            labels.check(self.label)
         if "MetricStat" not in given and "Expression" not in given:
             raise validation(f"The parameter {where}.MetricStat is required.\n")
         if "MetricStat" in given and "Expression" in given:
@@ -55,6 +58,7 @@ class Query:
             if name not in asked["Metric"]:
                 raise validation(f"The parameter {where}.MetricStat.Metric.{name} is required.")
         self.metric = metric_of(call, asked["Metric"])
+        self.name = self.metric.name
         self.unit: str | None = asked.get("Unit")
         self.period = asked["Period"]
         if self.period not in (1, 5, 10, 20, 30) and self.period % 60:
@@ -64,6 +68,21 @@ class Query:
         if statistic is None:
             raise validation(f"The value {asked['Stat']} for parameter {where}.MetricStat.Stat is not supported.")
         self.statistic: Statistic = statistic
+
+    def properties(self) -> dict[str, str]:
+        """What ``${PROP(...)}`` in a label can ask for."""
+        if self.metric is None:
+            return {"Period": str(self.period)} if self.period else {}
+        account, region = self.metric.scope.split("/")
+        fixed = {"AccountId": account, "Region": region, "Namespace": self.metric.namespace, "Stat": self.stat}
+        dimensions = {f"Dim.{name}": value for name, value in self.metric.dimensions}
+        return {**fixed, **dimensions, "MetricName": self.metric.name, "Period": str(self.period)}
+
+    def label_of(self, plain: str, points: list[tuple[int, float]]) -> str:
+        """What a series of this query is called; ``plain`` is what it would be without a label of its own."""
+        if not self.label:
+            return plain
+        return labels.filled(self.label, plain, self.properties(), [value for _, value in points])
 
     def wrong(self, error: MathError) -> AwsError:
         """An error in this query's expression."""
@@ -108,7 +127,7 @@ def _tell_apart(queries: dict[str, Query]) -> None:
     names = Counter(query.metric.name for query in plain if query.metric is not None)
     for query in plain:
         if query.metric is not None and names[query.metric.name] > 1:
-            query.label = f"{query.metric.name} {query.stat}"
+            query.name = f"{query.metric.name} {query.stat}"
 
 
 def evaluate(
@@ -116,8 +135,10 @@ def evaluate(
     read: Callable[[Metric, int, int, str | None], list[Point]],
     start: Callable[[int], int],
     end: int,
+    listed: Callable[[], Iterable[Metric]] = tuple,
 ) -> Callable[[Query], Value]:
-    """What gives each query's value; each is evaluated once. ``start`` says from when on, for a period."""
+    """What gives each query's value; each is evaluated once. ``start`` says from when on, for a period; ``listed``
+    gives all metrics there are, for searches."""
     known: dict[str, Value] = {}
 
     def value(query: Query) -> Value:
@@ -127,11 +148,21 @@ def evaluate(
 
     def taken(query: Query) -> Series:
         assert query.metric is not None
-        first = start(query.period)
-        summaries = aggregate(read(query.metric, first, end, query.unit), first, query.period)
-        points = ((time, query.statistic(summaries[time])) for time in sorted(summaries))
-        label = query.label or query.metric.name
-        return Series(label, query.period, {time: point for time, point in points if point is not None})
+        return series(query.metric, query.name, query.period, query.statistic, query.unit)
+
+    def series(metric: Metric, label: str, period: int, statistic: Statistic, unit: str | None) -> Series:
+        first = start(period)
+        summaries = aggregate(read(metric, first, end, unit), first, period)
+        points = ((time, statistic(summaries[time])) for time in sorted(summaries))
+        return Series(label, period, {time: point for time, point in points if point is not None})
+
+    def search(text: str, stat: str, period: int) -> list[Series]:
+        test, statistic = compile_search(text), compile_statistic(stat)
+        if statistic is None:
+            raise MathError(f"There is no statistic {stat}.")
+        found = list(itertools.islice((metric for metric in listed() if test(metric)), _FOUND_AT_MOST))
+        one_name = len({metric.name for metric in found}) == 1
+        return [series(metric, _label(metric, one_name), period, statistic, None) for metric in found]
 
     def calculated(query: Query) -> Value:
         assert query.expression is not None
@@ -142,7 +173,7 @@ def evaluate(
         def every() -> list[Series]:
             return [one._replace(label=each.id) for each in metrics if isinstance(one := value(each), Series)]
 
-        environment = Environment(lambda name: value(queries[name]), every, start(period), end)
+        environment = Environment(lambda name: value(queries[name]), every, search, start(period), end)
         environment.period = period
         try:
             return query.expression.evaluate(environment)
@@ -152,6 +183,12 @@ def evaluate(
             raise query.wrong(MathError("A function has arguments that it does not take.")) from None
 
     return value
+
+
+def _label(metric: Metric, one_name: bool) -> str:
+    """What a metric that was found is called: by its dimensions, and by its name where that differs."""
+    values = [value for _, value in metric.dimensions]
+    return " ".join(values if one_name and values else [*values, metric.name])
 
 
 class Queries(Metrics):
@@ -178,6 +215,7 @@ class Queries(Metrics):
                 lambda metric, first, last, unit: records.read(tx, metric, first, last, unit),
                 lambda period: rounded_start(start, period, now),
                 end,
+                lambda: records.metrics(tx, call.scope, "", "", int(now - LISTED), ("", "", "")),
             )
             return [one for query in queries.values() if query.shown for one in _results(query, value(query))]
 
@@ -213,9 +251,15 @@ def _results(query: Query, value: Value) -> list[tuple[str, str, list[tuple[int,
     if isinstance(value, float | str):
         raise query.wrong(MathError("The result is not a time series."))
     if isinstance(value, Series):
-        label = query.label or (query.id if query.expression is not None else value.label)
-        return [(query.id, label, _finite(value))]
-    return [(query.id, f"{query.label or query.id} {series.label}".strip(), _finite(series)) for series in value]
+        points = _finite(value)
+        plain = query.id if query.expression is not None else value.label
+        return [(query.id, query.label_of(plain, points), points)]
+    results = []
+    for series in value:
+        points = _finite(series)
+        label = query.label_of(series.label, points) if query.label and "${" in query.label else ""
+        results.append((query.id, label or f"{query.label or query.id} {series.label}".strip(), points))
+    return results
 
 
 def _finite(series: Series) -> list[tuple[int, float]]:

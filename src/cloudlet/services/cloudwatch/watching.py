@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from cloudlet.control.clock import Timer
 from cloudlet.services.api import Call
 from cloudlet.services.cloudwatch import records
 from cloudlet.services.cloudwatch.actions import Actions, queries_of
+from cloudlet.services.cloudwatch.base import validation
 from cloudlet.services.cloudwatch.evaluation import EXTRA, Verdict, iso, judge, reason_data
 from cloudlet.services.cloudwatch.functions import Series
 from cloudlet.services.cloudwatch.queries import Queries, Query, compile_queries, evaluate
@@ -27,6 +29,7 @@ from cloudlet.store import Tx
 log = logging.getLogger("cloudlet.cloudwatch")
 
 _MINUTE = 60
+_PERCENTILE = re.compile(r"[pP](\d+(?:\.\d+)?)")
 _OFTEN = 10  # seconds between evaluations of an alarm on less than a minute
 
 Key = tuple[str, str]  # an alarm's scope and name
@@ -37,12 +40,27 @@ class Watched:
 
     def __init__(self, call: Call, members: dict[str, Any]) -> None:
         self.queries = compile_queries(call, queries_of(members))
+        for query in self.queries.values():
+            if query.expression is not None and query.expression.searches:
+                raise validation("SEARCH is not supported on Metric Alarms.")
         self.subject: Query = next(query for query in self.queries.values() if query.shown)
         self.period: int = self.subject.period or max(query.period for query in self.queries.values())
         self.metrics = {query.metric for query in self.queries.values() if query.metric is not None}
+        self.least, self.counts = _samples(call, members)
         self.step = _OFTEN if self.period < _MINUTE else _MINUTE  # seconds between evaluations
         self.evaluated = 0  # the end of the window that was evaluated last
         self.until = 0  # the latest time for which there are data
+
+
+def _samples(call: Call, members: dict[str, Any]) -> tuple[float, dict[str, Query]]:
+    """How many samples a percentile needs to say anything, and the queries that count them; 0 where few are fine."""
+    found = _PERCENTILE.fullmatch(members.get("ExtendedStatistic", ""))
+    if found is None or members.get("EvaluateLowSampleCountPercentile") != "ignore":
+        return 0.0, {}
+    part = float(found[1]) / 100
+    rest = 1 - part if part >= 0.5 else part
+    counted = queries_of({**members, "Statistic": "SampleCount"})
+    return round(10 / rest, 6) if rest else math.inf, compile_queries(call, counted)
 
 
 class Watching(Actions, Queries):
@@ -148,20 +166,25 @@ class Watching(Actions, Queries):
         alarm = record.value.members
         count = alarm["EvaluationPeriods"] + EXTRA
 
-        def read(tx: Tx) -> dict[int, float]:
+        def read(queries: dict[str, Query], tx: Tx) -> dict[int, float]:
             value = evaluate(
-                watched.queries,
+                queries,
                 lambda metric, first, last, unit: records.read(tx, metric, first, last, unit),
                 lambda period: end - math.ceil(count * watched.period / period) * period,
                 end,
-            )(watched.subject)
+            )(next(query for query in queries.values() if query.shown))
             return value.points if isinstance(value, Series) else {}
 
-        points = await self.db.scan(read)
+        points = await self.db.scan(lambda tx: read(watched.queries, tx))
         start = end - count * watched.period
         values = [(time, points.get(time)) for time in range(start, end, watched.period)]
         if not points and end > watched.until and self._watched.get(key) is watched:
             self._awake.discard(key)
+        if watched.least:
+            counts = await self.db.scan(lambda tx: read(watched.counts, tx))
+            latest = [time for time, value in values if value is not None][-alarm["EvaluationPeriods"] :]
+            if any(counts.get(time, 0.0) < watched.least for time in latest):
+                return  # too few samples say nothing
         verdict = judge(alarm, watched.period, values, self.clock.now())
         if verdict.state and verdict.state != alarm["StateValue"]:
             await self.move(key, verdict)
