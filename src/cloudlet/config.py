@@ -22,12 +22,14 @@ class Config:
     region: str = "us-east-1"
     location: str = ""  # where DNS clients are, for geolocation records: "EU/DE", "NA/US/CA"; empty is nowhere
     isolation: str = "auto"  # functions: "auto" takes bwrap where there is one, "none" plain processes
+    security_groups: str = "auto"  # "auto" enforces them for tasks where this machine allows it, "none" nowhere
 
     def __post_init__(self) -> None:
         for field, allowed in (
             ("sync", ("normal", "full")),
             ("auth", ("local", "enforce")),
             ("isolation", ("auto", "none")),
+            ("security_groups", ("auto", "none")),
         ):
             if getattr(self, field) not in allowed:
                 raise ConfigError(f"{field} must be one of {', '.join(allowed)}, not {getattr(self, field)!r}")

@@ -50,6 +50,7 @@ def findings() -> list[Finding]:
         index = next(i for i, finding in enumerate(found) if finding.name == "bwrap")
         found[index] = Finding("bwrap", "unusable", _PROGRAMS["bwrap"][0], why)
     found.append(_containers())
+    found.append(_security_groups())
     if not hasattr(os, "pidfd_open"):
         found.append(Finding("pidfd", "missing", "noticing the end of child processes", "needs Linux 5.3 or newer"))
     return found
@@ -64,6 +65,17 @@ def _containers() -> Finding:
         return Finding("containers", "ok", "tasks of ECS", find.describe())
     except EngineMissing as missing:
         return Finding("containers", "missing", "tasks of ECS", str(missing))
+
+
+def _security_groups() -> Finding:
+    """Whether tasks are guarded by their security groups."""
+    from cloudlet.engines.containers.network import HostReach
+
+    needed_for = "security groups of tasks that are in force (without it every task reaches every other)"
+    if HostReach.possible():
+        return Finding("security groups", "ok", needed_for, "nftables in the network namespace of each task")
+    install = "" if shutil.which("nft") else "apt-get install nftables"
+    return Finding("security groups", "missing", needed_for, "needs root, with ip, nft and nsenter", install)
 
 
 def _why_not(bwrap: str) -> str:

@@ -14,6 +14,7 @@ from cloudlet.services.ec2.endpoint_services import EndpointServices
 from cloudlet.services.ec2.endpoints import Endpoints
 from cloudlet.services.ec2.gateways import Gateways
 from cloudlet.services.ec2.groups import Groups
+from cloudlet.services.ec2.guarding import Guarding
 from cloudlet.services.ec2.hosting import Hosting
 from cloudlet.services.ec2.images import Images
 from cloudlet.services.ec2.instance_types import InstanceTypes
@@ -53,6 +54,7 @@ class Service(
     Tagging,
     KeyPairs,
     Account,
+    Guarding,
 ):
     """The networks that templates describe, tasks take their addresses from, and load balancers are put into."""
 

@@ -7,7 +7,7 @@ from typing import Any
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Cloud
 from cloudlet.services.elbv2.errors import invalid
-from cloudlet.services.elbv2.records import Document
+from cloudlet.services.elbv2.records import Document, LoadBalancer
 
 
 async def _ask(cloud: Cloud, call: Call, operation: str, **input: Any) -> dict[str, Any] | None:
@@ -62,6 +62,19 @@ async def default_security_group(cloud: Cloud, call: Call, vpc: str) -> list[str
     filters = [{"Name": "vpc-id", "Values": [vpc]}, {"Name": "group-name", "Values": ["default"]}]
     answer = await _ask(cloud, call, "DescribeSecurityGroups", Filters=filters) if vpc else None
     return [group["GroupId"] for group in (answer or {}).get("SecurityGroups", [])]
+
+
+async def speak_for(cloud: Cloud, one: LoadBalancer) -> None:
+    """Have EC2 take what Envoy sends to tasks for what this load balancer's security groups send."""
+    ec2: Any = await cloud.service("ec2")
+    subnets = [zone["SubnetId"] for zone in one.zones if "SubnetId" in zone]
+    await ec2.guard.represent(one.account, one.region, f"elb/{one.id}", subnets=subnets, groups=one.security_groups)
+
+
+async def fall_silent(cloud: Cloud, one: LoadBalancer) -> None:
+    """The load balancer is gone."""
+    ec2: Any = await cloud.service("ec2")
+    await ec2.guard.release(one.account, one.region, f"elb/{one.id}")
 
 
 async def check_vpc(cloud: Cloud, call: Call, id: str) -> None:

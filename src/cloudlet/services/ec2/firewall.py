@@ -1,0 +1,102 @@
+"""What the security groups of an interface let in and out, as nftables' rules for its network namespace: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, collapse_addresses
+
+from cloudlet.services.ec2.rules import Rule
+
+TABLE = "cloudlet_groups"
+# What reaches this machine's own services from a pod: load balancers, databases, brokers, caches.
+_HERE = ("127.0.0.0/8",)
+_NUMBERS = {"tcp": 6, "udp": 17, "icmp": 1}
+_ANYWHERE = IPv4Network("0.0.0.0/0")
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Something that has security groups. ``blocks`` are those of its subnets: a rule for one of them means it."""
+
+    address: str
+    groups: frozenset[str]
+    blocks: tuple[str, ...] = ()
+
+
+def script(
+    rules: Iterable[Rule], peers: Sequence[Peer], gateway: str, prefixes: Mapping[str, Sequence[str]] | None = None
+) -> str:
+    """The rules in nft's language: all of a namespace's at once, instead of those that are there.
+
+    ``rules`` are those of all groups of the interface, as DescribeSecurityGroupRules shows them; ``gateway`` is this
+    machine's address as the pod sees it; ``prefixes`` are the blocks of prefix lists. What is not let through is
+    dropped, so a connection times out as at AWS; answers pass, and what is connected stays so.
+    """
+    inwards: list[str] = []
+    outwards: list[str] = []
+    for rule in rules:
+        if (which := _protocol(rule)) is None:
+            continue
+        blocks = _peers(rule, peers, prefixes or {})
+        if rule["IsEgress"]:
+            # The groups of this machine's services are not asked: what a task may send to anyone, it may send there.
+            blocks = _joined([*blocks, IPv4Network(gateway), *map(IPv4Network, _HERE)])
+        if blocks:
+            side = "ct original ip daddr" if rule["IsEgress"] else "ip saddr"
+            where = [] if _ANYWHERE in blocks else [f"{side} {{ {', '.join(map(_text, blocks))} }}"]
+            (outwards if rule["IsEgress"] else inwards).append(" ".join([*which, *where, "accept"]))
+    # AWS's own name servers and metadata are outside of security groups.
+    free = ["ip daddr 127.127.0.0/16 th dport 53 accept", "ip daddr 169.254.0.0/16 accept"]
+    text = f"{cleared()}table ip {TABLE} {{\n"
+    for chain, hook, own, lines in (("inwards", "input", "iif", inwards), ("outwards", "output", "oif", outwards)):
+        always = ["ct state established,related accept", f"{own} lo accept", *(free if hook == "output" else ())]
+        text += f" chain {chain} {{\n  type filter hook {hook} priority 10; policy drop;\n"
+        text += "".join(f"  {line}\n" for line in [*always, *dict.fromkeys(lines)]) + " }\n"
+    return text + "}\n"
+
+
+def cleared() -> str:
+    """What takes the rules away; they need not be there."""
+    return f"table ip {TABLE}\ndelete table ip {TABLE}\n"
+
+
+def _protocol(rule: Rule) -> list[str] | None:
+    """The part of a line that chooses protocol and ports; None for what pods do not speak: IPv6.
+
+    A port is the one that was asked for: a sidecar's redirection may have changed it since.
+    """
+    protocol, first, last = rule["IpProtocol"], rule.get("FromPort", -1), rule.get("ToPort", -1)
+    if protocol == "-1":
+        return []
+    if protocol in ("icmpv6", "58"):
+        return None
+    which = [f"meta l4proto {_NUMBERS.get(protocol, protocol)}"]
+    if protocol == "icmp":
+        which += [f"icmp type {first}"] if first != -1 else []
+        which += [f"icmp code {last}"] if first != -1 and last != -1 else []
+    elif protocol in ("tcp", "udp") and (first, last) not in ((-1, -1), (0, 65535)):
+        which.append(f"ct original proto-dst {first}" + (f"-{last}" if last != first else ""))
+    return which
+
+
+def _peers(rule: Rule, peers: Sequence[Peer], prefixes: Mapping[str, Sequence[str]]) -> list[IPv4Network]:
+    """The blocks of addresses that a rule is about."""
+    if (info := rule.get("ReferencedGroupInfo")) is not None:
+        return _joined(IPv4Network(peer.address) for peer in peers if info["GroupId"] in peer.groups)
+    given = prefixes.get(rule["PrefixListId"], ()) if "PrefixListId" in rule else [rule.get("CidrIpv4", "")]
+    blocks = [IPv4Network(block) for block in given if block and ":" not in block]
+    inside = [
+        IPv4Network(peer.address)
+        for peer in peers
+        if any(IPv4Network(own).subnet_of(block) for own in peer.blocks for block in blocks)
+    ]
+    return _joined([*blocks, *inside])
+
+
+def _joined(blocks: Iterable[IPv4Network]) -> list[IPv4Network]:
+    return list(collapse_addresses(blocks))
+
+
+def _text(block: IPv4Network) -> str:
+    return str(block.network_address) if block.prefixlen == 32 else str(block)

@@ -1,0 +1,166 @@
+"""Security groups in force between real tasks. Needs root, nftables and an engine for containers."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloudlet.engines.containers.network import HostReach
+from cloudlet.testing import LocalCloud
+
+PORT = 8080
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An image: a root file system with nothing but busybox in it."""
+    busybox = shutil.which("busybox")
+    if busybox is None or b"dynamically" in subprocess.run(["file", "-L", busybox], capture_output=True).stdout:
+        pytest.skip("needs a static busybox: apt-get install busybox-static")
+    folder = tmp_path_factory.mktemp("image")
+    for name in ("bin", "etc", "tmp", "www"):
+        (folder / name).mkdir()
+    shutil.copy(busybox, folder / "bin/busybox")
+    for name in ("httpd", "sh", "sleep", "wget"):
+        (folder / "bin" / name).symlink_to("busybox")
+    (folder / "etc/passwd").write_text("root:x:0:0:root:/:/bin/sh\n")
+    (folder / "www/index.html").write_text("hello")
+    return str(folder)
+
+
+@pytest.fixture(params=["processes", "podman"])
+def cloud(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalCloud]:
+    """A cloud on each engine that this machine has."""
+    if not HostReach.possible():
+        pytest.skip("needs root, with ip, nft and nsenter")
+    if shutil.which("bwrap" if request.param == "processes" else "podman") is None:
+        pytest.skip(f"needs what runs {request.param}")
+    monkeypatch.setenv("CLOUDLET_ENGINE", request.param)
+    with LocalCloud() as running:
+        yield running
+        print(running.log)
+
+
+class Network:
+    """A VPC, and tasks in it that serve a page."""
+
+    def __init__(self, cloud: LocalCloud, image: str) -> None:
+        self.cloud = cloud
+        self.ec2, self.ecs = cloud.client("ec2"), cloud.client("ecs")
+        self.vpc = self.ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+        self.subnet = self.ec2.create_subnet(VpcId=self.vpc, CidrBlock="10.0.1.0/24")["Subnet"]["SubnetId"]
+        self.ecs.create_cluster(clusterName="c")
+        self.ecs.register_task_definition(
+            family="web",
+            requiresCompatibilities=["FARGATE"],
+            networkMode="awsvpc",
+            cpu="256",
+            memory="512",
+            containerDefinitions=[
+                {
+                    "name": "app",
+                    "image": image,
+                    "command": ["httpd", "-f", "-p", str(PORT), "-h", "/www"],
+                    "portMappings": [{"containerPort": PORT}],
+                    "stopTimeout": 2,
+                }
+            ],
+        )
+
+    def group(self, name: str) -> str:
+        made = self.ec2.create_security_group(GroupName=name, Description=name, VpcId=self.vpc)
+        return str(made["GroupId"])
+
+    def task(self, *groups: str) -> str:
+        """The address of a new task."""
+        network = {"awsvpcConfiguration": {"subnets": [self.subnet], "securityGroups": list(groups)}}
+        made = self.ecs.run_task(cluster="c", taskDefinition="web", launchType="FARGATE", networkConfiguration=network)
+        arn = made["tasks"][0]["taskArn"]
+        assert soon(lambda: self._shown(arn)["lastStatus"] == "RUNNING")
+        found = self._shown(arn)
+        details = {one["name"]: one["value"] for one in found["attachments"][0]["details"]}
+        return str(details["privateIPv4Address"])
+
+    def _shown(self, arn: str) -> dict[str, Any]:
+        return self.ecs.describe_tasks(cluster="c", tasks=[arn])["tasks"][0]  # type: ignore[no-any-return]
+
+    def reaches(self, source: str, target: str) -> bool:
+        """Whether a task is let through to another, as a program in its network namespace sees it."""
+        dial = f"import socket; socket.create_connection(({target!r}, {PORT}), 0.4)"
+        ask = ["nsenter", f"--net={namespace_of(source)}", sys.executable, "-ISc", dial]
+        return subprocess.run(ask, capture_output=True, timeout=10).returncode == 0
+
+
+def namespace_of(address: str) -> str:
+    """The network namespace that has an address."""
+    paths = [*Path("/run/netns").glob("*"), *Path("/proc").glob("[0-9]*/ns/net")]
+    for path in paths:
+        told = subprocess.run(["nsenter", f"--net={path}", "ip", "-4", "-o", "addr"], capture_output=True, text=True)
+        if f" {address}/" in told.stdout:
+            return str(path)
+    raise AssertionError(f"nobody has {address}")
+
+
+def from_here(target: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{target}:{PORT}/", timeout=0.4) as answer:
+            return bool(answer.read() == b"hello")
+    except OSError:
+        return False
+
+
+def soon(check: Callable[[], bool]) -> bool:
+    end = time.monotonic() + 20
+    while not (found := check()) and time.monotonic() < end:
+        time.sleep(0.02)
+    return found
+
+
+def test_tasks_are_reached_only_by_whom_a_rule_names(cloud: LocalCloud, image: str) -> None:
+    network = Network(cloud, image)
+    ec2 = network.ec2
+    client, other, server = (network.group(name) for name in ("client", "other", "server"))
+    port = {"IpProtocol": "tcp", "FromPort": PORT, "ToPort": PORT}
+    from_client = {"GroupId": server, "IpPermissions": [{**port, "UserIdGroupPairs": [{"GroupId": client}]}]}
+    ec2.authorize_security_group_ingress(**from_client)
+    allowed, denied, target = network.task(client), network.task(other), network.task(server)
+    assert soon(lambda: network.reaches(allowed, target))
+    assert not network.reaches(denied, target)
+    assert not from_here(target), "no rule lets this machine in"
+
+    # Rules that come and go are in force at once; a block of the VPC means the tasks in its subnets.
+    ec2.revoke_security_group_ingress(**from_client)
+    assert soon(lambda: not network.reaches(allowed, target))
+    by_block = {"GroupId": server, "IpPermissions": [{**port, "IpRanges": [{"CidrIp": "10.0.0.0/16"}]}]}
+    ec2.authorize_security_group_ingress(**by_block)
+    assert soon(lambda: network.reaches(denied, target))
+    assert not from_here(target)
+    ec2.revoke_security_group_ingress(**by_block)
+    ec2.authorize_security_group_ingress(
+        GroupId=server, IpPermissions=[{**port, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
+    )
+    assert soon(lambda: from_here(target))
+    # What a task may not send, it does not.
+    everything = [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
+    ec2.revoke_security_group_egress(GroupId=other, IpPermissions=everything)
+    assert soon(lambda: not network.reaches(denied, target))
+    assert network.reaches(allowed, target)
+
+    # It stays so through a kill, and new members are known afterwards.
+    cloud.kill()
+    assert not network.reaches(denied, target)
+    assert network.reaches(allowed, target)
+    cloud.start()
+    network.ec2, network.ecs = cloud.client("ec2"), cloud.client("ecs")
+    assert not network.reaches(denied, target)
+    assert network.reaches(network.task(client), target)
+    network.ec2.authorize_security_group_egress(GroupId=other, IpPermissions=everything)
+    assert soon(lambda: network.reaches(denied, target))
