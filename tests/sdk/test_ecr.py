@@ -143,7 +143,9 @@ def test_repositories(cloud: LocalCloud, ecr: Any) -> None:
     assert refused(ecr.get_lifecycle_policy, repositoryName="other")[0] == "LifecyclePolicyNotFoundException"
     ecr.put_image_tag_mutability(repositoryName="other", imageTagMutability="IMMUTABLE")
     ecr.put_image_scanning_configuration(repositoryName="other", imageScanningConfiguration={"scanOnPush": True})
-    assert refused(ecr.start_image_scan, repositoryName="other", imageId={"imageTag": "x"})[0] == "NotImplemented"
+    assert (
+        refused(ecr.start_image_scan, repositoryName="other", imageId={"imageTag": "x"})[0] == "ImageNotFoundException"
+    )
     ecr.delete_repository(repositoryName="other")
     assert refused(ecr.delete_repository, repositoryName="other")[0] == "RepositoryNotFoundException"
 
@@ -331,6 +333,81 @@ def test_lifecycle_policies(cloud: LocalCloud, ecr: Any) -> None:
     cloud.advance(DAY + 1)
     until({"dev-2", "dev-3"})
     assert registry.ask("GET", f"/v2/app/blobs/{digest_of(b'old layer')}").code == "BLOB_UNKNOWN"
+
+
+def test_what_is_pushed_is_replicated(cloud: LocalCloud, ecr: Any) -> None:
+    ecr.create_repository(repositoryName="team/web")
+    other = cloud.client("ecr", region="eu-west-1")
+    foreign = cloud.client("ecr", account="111111111111")
+    here = {"region": "us-east-1", "registryId": "000000000000"}
+    rules = [
+        {
+            "destinations": [
+                {"region": "eu-west-1", "registryId": "000000000000"},
+                {"region": "us-east-1", "registryId": "111111111111"},
+            ],
+            "repositoryFilters": [{"filter": "team/", "filterType": "PREFIX_MATCH"}],
+        }
+    ]
+    same = {"rules": [{"destinations": [here]}]}
+    words = "'Replication destination cannot be the same as the source registry'"
+    assert refused(ecr.put_replication_configuration, replicationConfiguration=same)[1].endswith(words)
+    ecr.put_replication_configuration(replicationConfiguration={"rules": rules})
+    assert ecr.describe_registry()["replicationConfiguration"]["rules"] == rules
+    digest = Registry(cloud).push_image("team/web", "1", b"layer")
+
+    def statuses() -> list[str]:
+        id = {"imageTag": "1"}
+        found = ecr.describe_image_replication_status(repositoryName="team/web", imageId=id)
+        return [one["status"] for one in found["replicationStatuses"]]
+
+    def until(wanted: list[str]) -> None:
+        limit = time.monotonic() + 10
+        while statuses() != wanted:
+            assert time.monotonic() < limit, statuses()
+            time.sleep(0.02)
+
+    # Another account has to let itself be replicated into.
+    until(["COMPLETE", "FAILED"])
+    (copy,) = other.describe_images(repositoryName="team/web")["imageDetails"]
+    assert (copy["imageDigest"], copy["imageTags"]) == (digest, ["1"])
+    assert other.batch_get_image(repositoryName="team/web", imageIds=[{"imageTag": "1"}])["images"]
+    statement = {
+        "Sid": "in",
+        "Effect": "Allow",
+        "Principal": {"AWS": "arn:aws:iam::000000000000:root"},
+        "Action": ["ecr:CreateRepository", "ecr:ReplicateImage"],
+        "Resource": "*",
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    foreign.put_registry_policy(policyText=policy)
+    cloud.kill()
+    cloud.start()
+    ecr = cloud.client("ecr")
+    Registry(cloud).push_image("team/web", "1", b"layer", b"more")
+    until(["COMPLETE", "COMPLETE"])
+    assert len(cloud.client("ecr", account="111111111111").describe_repositories()["repositories"]) == 1
+
+
+def test_a_preview_says_what_a_policy_would_expire(cloud: LocalCloud, ecr: Any) -> None:
+    ecr.create_repository(repositoryName="web")
+    registry = Registry(cloud)
+    digests = []
+    for number in range(3):
+        digests.append(registry.push_image("web", str(number), b"layer %d" % number))
+        cloud.advance(60)
+    assert refused(ecr.get_lifecycle_policy_preview, repositoryName="web")[0].endswith("PreviewNotFoundException")
+    assert refused(ecr.start_lifecycle_policy_preview, repositoryName="web")[0] == "LifecyclePolicyNotFoundException"
+    selection = {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 1}
+    policy = json.dumps({"rules": [{"rulePriority": 7, "selection": selection, "action": {"type": "expire"}}]})
+    started = ecr.start_lifecycle_policy_preview(repositoryName="web", lifecyclePolicyText=policy)
+    assert started["status"] == "IN_PROGRESS"
+    ecr.get_waiter("lifecycle_policy_preview_complete").wait(repositoryName="web")
+    found = ecr.get_lifecycle_policy_preview(repositoryName="web")
+    assert found["summary"]["expiringImageTotalCount"] == 2
+    assert {one["imageDigest"] for one in found["previewResults"]} == set(digests[:2])
+    assert {one["appliedRulePriority"] for one in found["previewResults"]} == {7}
+    assert len(ecr.describe_images(repositoryName="web")["imageDetails"]) == 3
 
 
 def test_tokens(cloud: LocalCloud, ecr: Any) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from fnmatch import fnmatchcase
+from typing import Any
 
 from msgspec.structs import replace
 
 from cloudlet.control.clock import Timer
 from cloudlet.errors import AwsError
 from cloudlet.services import api
-from cloudlet.services.api import Call, Input
+from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ecr import lifecycle, records
 from cloudlet.services.ecr.blobs import Blobs
 from cloudlet.services.ecr.manifests import Manifest
@@ -18,7 +19,6 @@ from cloudlet.services.ecr.records import Image, Registry, Repository
 from cloudlet.store import Database, Resources, Tx
 
 _DAY = 86_400.0
-_EVERY = 2**31
 
 
 class Base(api.Service):
@@ -67,14 +67,10 @@ class Base(api.Service):
             record = self.repositories.get(scope, repository.name, tx)
             if record is None or record.value.number != number or not record.value.lifecycle:
                 return None
-            images = [
-                lifecycle.Seen(image.digest, image.pushed, records.tags_of(tx, number, image.digest))
-                for image in records.images(tx, number, "", _EVERY)
-                if not records.parents(tx, number, image.digest)
-            ]
             layers: list[str] = []
-            for digest in lifecycle.expired(lifecycle.read(record.value.lifecycle), images, now):
-                layers += records.drop_image(tx, number, digest)
+            rules = lifecycle.read(record.value.lifecycle)
+            for image, _ in lifecycle.expiring(rules, records.seen(tx, number), now):
+                layers += records.drop_image(tx, number, image.digest)
             evaluated = replace(record.value, evaluated=now)
             return self.repositories.put(tx, scope, repository.name, evaluated).value, layers
 
@@ -121,6 +117,25 @@ class Base(api.Service):
         """The repository that a request names."""
         return self.repository(scope_of(call, input), input["repositoryName"])
 
+    async def edit(self, call: Call, input: Input, **fields: Any) -> Repository:
+        """Change fields of the repository that a request names."""
+        scope, name = scope_of(call, input), input["repositoryName"]
+
+        def edit(tx: Tx) -> Repository:
+            return self.repositories.put(tx, scope, name, replace(self.repository(scope, name, tx), **fields)).value
+
+        return await self.db.write(edit)
+
+    async def edit_registry(self, scope: str, **fields: Any) -> None:
+        """Change fields of what belongs to a whole registry."""
+
+        def edit(tx: Tx) -> None:
+            record = self.registries.get(scope, "default", tx)
+            before = record.value if record is not None else Registry()
+            self.registries.put(tx, scope, "default", replace(before, **fields))
+
+        await self.db.write(edit)
+
     async def sweep(self, number: int) -> None:
         """Delete what a deleted repository has left behind."""
         await asyncio.to_thread(self.blobs.drop, number)
@@ -151,6 +166,9 @@ class Base(api.Service):
         if tag:
             records.set_tag(tx, number, tag, manifest.digest)
         return True
+
+    def pushed(self) -> None:
+        """Something has been pushed, and its transaction is done."""
 
     def _check_parts(self, tx: Tx, scope: str, repository: Repository, manifest: Manifest) -> None:
         place = f"repository with name '{repository.name}' in the registry with id '{scope.split('/')[0]}'"
@@ -215,6 +233,11 @@ def _is_immutable(repository: Repository, tag: str) -> bool:
 def scope_of(call: Call, input: Input) -> str:
     """The registry that a request is for."""
     return f"{input.get('registryId', call.account)}/{call.region}"
+
+
+def place_of(call: Call, input: Input) -> Output:
+    """The repository that a request is for, as its answer names it."""
+    return {"registryId": input.get("registryId", call.account), "repositoryName": input["repositoryName"]}
 
 
 def invalid(parameter: str, reason: str) -> AwsError:

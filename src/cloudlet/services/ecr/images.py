@@ -40,6 +40,7 @@ class Images(Base):
                 f"Image with digest '{manifest.digest}'{tagged} already exists in the repository with name "
                 f"'{repository.name}' in registry with id '{scope.split('/')[0]}'",
             )
+        self.pushed()
         id = {"imageDigest": manifest.digest} | ({"imageTag": tag} if tag else {})
         image = _shown(scope, repository, id, manifest.data, manifest.media_type)
         return {"image": image}
@@ -52,7 +53,7 @@ class Images(Base):
             found: list[Output] = []
             failures: list[Output] = []
             for id in input["imageIds"]:
-                image = _find(tx, repository, id, failures)
+                image = find(tx, repository, id, failures)
                 if image is None or (accepted and image.media_type not in accepted):
                     continue
                 data = records.manifest(tx, repository.number, image.digest) or b""
@@ -82,9 +83,9 @@ class Images(Base):
         def look(tx: Tx) -> list[Output]:
             found: dict[str, Output] = {}
             for id in input["imageIds"]:
-                image = _find(tx, repository, id, [])
+                image = find(tx, repository, id, [])
                 if image is None:
-                    raise _no_such_image(scope, repository, id)
+                    raise no_such_image(scope, repository, id)
                 found[image.digest] = described(tx, repository, image)[0]
             return list(found.values())
 
@@ -123,7 +124,7 @@ class Images(Base):
             failures: list[Output] = []
             layers: list[str] = []
             for id in input["imageIds"]:
-                image = _find(tx, repository, id, failures)
+                image = find(tx, repository, id, failures)
                 if image is None:
                     continue
                 tags = records.tags_of(tx, repository.number, image.digest)
@@ -147,7 +148,7 @@ class Images(Base):
         return {"imageIds": deleted, "failures": failures}
 
 
-def _find(tx: Tx, repository: Repository, id: Input, failures: list[Output]) -> Image | None:
+def find(tx: Tx, repository: Repository, id: Input, failures: list[Output]) -> Image | None:
     """The image of an identifier, or a failure more."""
     digest, tag = id.get("imageDigest"), id.get("imageTag")
     if digest is None and tag is None:
@@ -204,7 +205,8 @@ def _described(scope: str, repository: Repository, image: Image, tags: list[str]
     return shown
 
 
-def _no_such_image(scope: str, repository: Repository, id: Input) -> AwsError:
+def no_such_image(scope: str, repository: Repository, id: Input) -> AwsError:
+    """There is no image of that identifier."""
     digest, tag = (f"'{id[key]}'" if key in id else "'null'" for key in ("imageDigest", "imageTag"))
     return AwsError(
         "ImageNotFoundException",

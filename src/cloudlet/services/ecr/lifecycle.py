@@ -7,17 +7,10 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from cloudlet.errors import AwsError, not_implemented
+from cloudlet.services.ecr.records import Seen
 
 _DAY = 86_400.0
 _STATUSES = ("tagged", "untagged", "any")
-
-
-class Seen(NamedTuple):
-    """An image as a policy sees it."""
-
-    digest: str
-    pushed: float
-    tags: list[str]
 
 
 class Rule(NamedTuple):
@@ -59,9 +52,9 @@ def _rule(rule: dict[str, Any]) -> Rule:
     return Rule(int(rule["rulePriority"]), status, prefixes, patterns, count_type, count)
 
 
-def expired(rules: list[Rule], images: list[Seen], now: float) -> list[str]:
-    """The digests of the images that are to go: an image belongs to the first rule that matches it."""
-    gone: list[str] = []
+def expiring(rules: list[Rule], images: list[Seen], now: float) -> list[tuple[Seen, Rule]]:
+    """The images that are to go, each with its rule: an image belongs to the first rule that matches it."""
+    gone: list[tuple[Seen, Rule]] = []
     claimed: set[str] = set()
     for rule in rules:
         matching = sorted((image for image in images if _matches(rule, image)), key=lambda image: -image.pushed)
@@ -69,7 +62,7 @@ def expired(rules: list[Rule], images: list[Seen], now: float) -> list[str]:
             over = matching[rule.most :]
         else:
             over = [image for image in matching if image.pushed < now - rule.most * _DAY]
-        gone += [image.digest for image in over if image.digest not in claimed]
+        gone += [(image, rule) for image in over if image.digest not in claimed]
         claimed.update(image.digest for image in matching)
     return gone
 

@@ -5,10 +5,11 @@ Everything of a repository is under its number, which no other repository ever h
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
+from cloudlet.control.outbox import Outbox
 from cloudlet.store import Tx
 
 MIGRATIONS = [
@@ -31,7 +32,8 @@ MIGRATIONS = [
         PRIMARY KEY (repository, tag)) WITHOUT ROWID;
     CREATE INDEX tag_by_digest ON tag (repository, digest);
     CREATE TABLE secret (key BLOB NOT NULL);
-    """
+    """,
+    Outbox.MIGRATION,
 ]
 
 
@@ -49,6 +51,7 @@ class Repository(msgspec.Struct, frozen=True, omit_defaults=True):
     policy: str = ""
     lifecycle: str = ""
     evaluated: float = 0.0  # when the lifecycle policy was, or when it was put
+    preview: str = ""  # the lifecycle policy that a preview was asked for
     tags: dict[str, str] = {}
 
 
@@ -56,6 +59,7 @@ class Registry(msgspec.Struct, frozen=True, omit_defaults=True):
     """What belongs to a whole registry, an account's in a region."""
 
     policy: str = ""
+    replication: list[dict[str, Any]] = []  # its rules, as the API has them
 
 
 class Image(NamedTuple):
@@ -67,6 +71,14 @@ class Image(NamedTuple):
     subject: str  # the digest of what it is attached to
     size: int
     pushed: float
+
+
+class Seen(NamedTuple):
+    """An image as a lifecycle policy sees it."""
+
+    digest: str
+    pushed: float
+    tags: list[str]
 
 
 def new_number(tx: Tx) -> int:
@@ -209,3 +221,12 @@ def set_tag(tx: Tx, number: int, tag: str, digest: str) -> None:
 def drop_tag(tx: Tx, number: int, tag: str) -> None:
     """Take a tag off."""
     tx.execute("DELETE FROM tag WHERE repository = ? AND tag = ?", (number, tag))
+
+
+def seen(tx: Tx, number: int) -> list[Seen]:
+    """The images that a lifecycle policy may expire: those that no list of images needs."""
+    return [
+        Seen(image.digest, image.pushed, tags_of(tx, number, image.digest))
+        for image in images(tx, number, "", 2**31)
+        if not parents(tx, number, image.digest)
+    ]

@@ -217,6 +217,7 @@ class Registry(Tokens):
             raise _Refusal(400, "TAG_INVALID", "manifest tag did not match URI")
         now = self.clock.now()
         await self.db.write(lambda tx: self.push(tx, place.scope, repository, manifest, tag, now))
+        self.pushed()
         headers = {
             "location": f"{place.base}/manifests/{manifest.digest}",
             "docker-content-digest": manifest.digest,

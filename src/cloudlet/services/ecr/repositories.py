@@ -1,19 +1,17 @@
-"""Operations on repositories: their life, settings, policies and tags."""
+"""Operations on repositories: their life, settings and tags."""
 
 from __future__ import annotations
 
 import base64
-import json
 from typing import Any
 
 from msgspec.structs import replace
 
-from cloudlet.errors import AwsError, not_implemented
-from cloudlet.services import api
+from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.ecr import lifecycle, records
-from cloudlet.services.ecr.base import Base, invalid, scope_of
-from cloudlet.services.ecr.records import Registry, Repository
+from cloudlet.services.ecr import records
+from cloudlet.services.ecr.base import Base, invalid, place_of, scope_of
+from cloudlet.services.ecr.records import Repository
 from cloudlet.store import Tx
 
 _PAGE = 100
@@ -22,12 +20,15 @@ _ARN = "arn:aws:ecr:"
 
 
 class Repositories(Base):
-    """Operations on repositories and on the registry as a whole."""
+    """Operations on repositories."""
 
     async def CreateRepository(self, call: Call, input: Input) -> Output:
         name, scope = input["repositoryName"], scope_of(call, input)
         encryption = input.get("encryptionConfiguration", {})
         mutability, exclusions = _mutability(input)
+        kms_key = encryption.get("kmsKey", "")
+        if encryption.get("encryptionType", "AES256").startswith("KMS") and not kms_key:
+            kms_key = await self._managed_key(call)
         tags = {tag["Key"]: tag["Value"] for tag in input.get("tags", [])}
         _count_tags(tags)
         fields = {
@@ -35,7 +36,7 @@ class Repositories(Base):
             "exclusions": exclusions,
             "scan_on_push": input.get("imageScanningConfiguration", {}).get("scanOnPush", False),
             "encryption": encryption.get("encryptionType", "AES256"),
-            "kms_key": encryption.get("kmsKey", ""),
+            "kms_key": kms_key,
             "tags": tags,
         }
         now = self.clock.now()
@@ -83,77 +84,10 @@ class Repositories(Base):
 
     async def PutImageTagMutability(self, call: Call, input: Input) -> Output:
         mutability, exclusions = _mutability(input)
-        await self._edit(call, input, mutability=mutability, exclusions=exclusions)
-        output = _place(call, input) | {"imageTagMutability": mutability}
+        await self.edit(call, input, mutability=mutability, exclusions=exclusions)
+        output = place_of(call, input) | {"imageTagMutability": mutability}
         if exclusions:
             output["imageTagMutabilityExclusionFilters"] = input["imageTagMutabilityExclusionFilters"]
-        return output
-
-    async def PutImageScanningConfiguration(self, call: Call, input: Input) -> Output:
-        scan = input["imageScanningConfiguration"].get("scanOnPush", False)
-        await self._edit(call, input, scan_on_push=scan)
-        return _place(call, input) | {"imageScanningConfiguration": {"scanOnPush": scan}}
-
-    async def BatchGetRepositoryScanningConfiguration(self, call: Call, input: Input) -> Output:
-        found, failures = [], []
-        for name in input["repositoryNames"]:
-            record = self.repositories.get(call.scope, name)
-            if record is None:
-                failures.append(
-                    {
-                        "repositoryName": name,
-                        "failureCode": "REPOSITORY_NOT_FOUND",
-                        "failureReason": "REPOSITORY_NOT_FOUND",
-                    }
-                )
-                continue
-            scan = record.value.scan_on_push
-            found.append(
-                {
-                    "repositoryArn": api.arn("ecr", call, f"repository/{name}"),
-                    "repositoryName": name,
-                    "scanOnPush": scan,
-                    "scanFrequency": "SCAN_ON_PUSH" if scan else "MANUAL",
-                    "appliedScanFilters": [],
-                }
-            )
-        return {"scanningConfigurations": found, "failures": failures}
-
-    async def SetRepositoryPolicy(self, call: Call, input: Input) -> Output:
-        policy = _policy(input["policyText"], "Invalid repository policy provided")
-        await self._edit(call, input, policy=policy)
-        return _place(call, input) | {"policyText": policy}
-
-    async def GetRepositoryPolicy(self, call: Call, input: Input) -> Output:
-        repository = self.named(call, input)
-        if not repository.policy:
-            raise _no_policy("Repository", "RepositoryPolicyNotFoundException", call, input)
-        return _place(call, input) | {"policyText": repository.policy}
-
-    async def DeleteRepositoryPolicy(self, call: Call, input: Input) -> Output:
-        output = await self.GetRepositoryPolicy(call, input)
-        await self._edit(call, input, policy="")
-        return output
-
-    async def PutLifecyclePolicy(self, call: Call, input: Input) -> Output:
-        text = input["lifecyclePolicyText"]
-        lifecycle.read(text)
-        repository = await self._edit(call, input, lifecycle=text, evaluated=self.clock.now())
-        self.plan_expiry(scope_of(call, input), repository)
-        return _place(call, input) | {"lifecyclePolicyText": text}
-
-    async def GetLifecyclePolicy(self, call: Call, input: Input) -> Output:
-        repository = self.named(call, input)
-        if not repository.lifecycle:
-            raise _no_policy("Lifecycle", "LifecyclePolicyNotFoundException", call, input)
-        return _place(call, input) | {
-            "lifecyclePolicyText": repository.lifecycle,
-            "lastEvaluatedAt": repository.evaluated,
-        }
-
-    async def DeleteLifecyclePolicy(self, call: Call, input: Input) -> Output:
-        output = await self.GetLifecyclePolicy(call, input)
-        self.plan_expiry(scope_of(call, input), await self._edit(call, input, lifecycle=""))
         return output
 
     async def ListTagsForResource(self, call: Call, input: Input) -> Output:
@@ -171,43 +105,17 @@ class Repositories(Base):
         await self._edit_tags(input, lambda tags: {key: value for key, value in tags.items() if key not in gone})
         return {}
 
-    async def DescribeRegistry(self, call: Call, input: Input) -> Output:
-        return {"registryId": call.account, "replicationConfiguration": {"rules": []}}
-
-    async def PutReplicationConfiguration(self, call: Call, input: Input) -> Output:
-        if input["replicationConfiguration"]["rules"]:
-            raise not_implemented("ECR PutReplicationConfiguration with rules")
-        return {"replicationConfiguration": {"rules": []}}
-
-    async def GetRegistryScanningConfiguration(self, call: Call, input: Input) -> Output:
-        return {"registryId": call.account, "scanningConfiguration": {"scanType": "BASIC", "rules": []}}
-
-    async def PutRegistryPolicy(self, call: Call, input: Input) -> Output:
-        policy = _policy(input["policyText"], "Invalid registry policy provided")
-        await self.db.write(lambda tx: self.registries.put(tx, call.scope, "default", Registry(policy)))
-        return {"registryId": call.account, "policyText": policy}
-
-    async def GetRegistryPolicy(self, call: Call, input: Input) -> Output:
-        record = self.registries.get(call.scope, "default")
-        if record is None:
-            raise AwsError(
-                "RegistryPolicyNotFoundException",
-                f"Registry policy does not exist in the registry with id '{call.account}'",
-            )
-        return {"registryId": call.account, "policyText": record.value.policy}
-
-    async def DeleteRegistryPolicy(self, call: Call, input: Input) -> Output:
-        output = await self.GetRegistryPolicy(call, input)
-        await self.db.write(lambda tx: self.registries.delete(tx, call.scope, "default"))
-        return output
-
-    async def _edit(self, call: Call, input: Input, **fields: Any) -> Repository:
-        scope, name = scope_of(call, input), input["repositoryName"]
-
-        def edit(tx: Tx) -> Repository:
-            return self.repositories.put(tx, scope, name, replace(self.repository(scope, name, tx), **fields)).value
-
-        return await self.db.write(edit)
+    async def _managed_key(self, call: Call) -> str:
+        """The ARN of the key that AWS manages for ECR in this account."""
+        found = await self.cloud.call(
+            "kms",
+            "DescribeKey",
+            {"KeyId": "alias/aws/ecr"},
+            account=call.account,
+            region=call.region,
+            principal="ecr.amazonaws.com",
+        )
+        return str(found["KeyMetadata"]["Arn"])
 
     async def _edit_tags(self, input: Input, change: Any) -> None:
         scope, name = _named_by(input["resourceArn"])
@@ -246,33 +154,12 @@ def _mutability(input: Input) -> tuple[str, list[str]]:
     mutability = input.get("imageTagMutability", "MUTABLE")
     exclusions = [each["filter"] for each in input.get("imageTagMutabilityExclusionFilters", [])]
     if bool(exclusions) != mutability.endswith("_WITH_EXCLUSION"):
+        can = "can't be null" if not exclusions else "must be null"
         raise invalid(
             "imageTagMutabilityExclusionFilters",
-            "Exclusion filters go with IMMUTABLE_WITH_EXCLUSION or MUTABLE_WITH_EXCLUSION, and only with them",
+            f"ImageTagMutabilityExclusionFilters {can} when imageTagMutability is set as {mutability}",
         )
     return mutability, exclusions
-
-
-def _place(call: Call, input: Input) -> Output:
-    return {"registryId": input.get("registryId", call.account), "repositoryName": input["repositoryName"]}
-
-
-def _policy(text: str, reason: str) -> str:
-    try:
-        document = json.loads(text)
-    except ValueError:
-        document = None
-    if not isinstance(document, dict) or not document.get("Statement"):
-        raise invalid("PolicyText", reason)
-    return text
-
-
-def _no_policy(kind: str, code: str, call: Call, input: Input) -> AwsError:
-    return AwsError(
-        code,
-        f"{kind} policy does not exist for the repository with name '{input['repositoryName']}' in the registry with "
-        f"id '{input.get('registryId', call.account)}'",
-    )
 
 
 def _named_by(arn: str) -> tuple[str, str]:
