@@ -133,6 +133,7 @@ class Alarms(Watching):
         await self.db.write(delete)
         for name in names:
             self.unwatch(call.scope, name)
+            self.tell(call.scope, name, "")
         return {}
 
     async def DescribeAlarms(self, call: Call, input: Input) -> Output:

@@ -83,12 +83,18 @@ class Watching(Actions, Queries):
         await super().stop()
 
     def watch_states(self, told: Callable[[str, str, str], object]) -> Callable[[], None]:
-        """Have ``told`` called, in this process, with an alarm's scope, name and state when that has changed.
+        """Have ``told`` called, in this process, with an alarm's scope, name and state when that has changed, or is no
+        more: then it is empty.
 
         Gives back what ends that.
         """
         self._told.append(told)
         return lambda: self._told.remove(told) if told in self._told else None
+
+    def tell(self, scope: str, name: str, state: str) -> None:
+        """Tell whoever watches states."""
+        for told in list(self._told):
+            told(scope, name, state)
 
     def watch(self, scope: str, alarm: Alarm) -> None:
         """An alarm is new or has changed."""
@@ -209,8 +215,7 @@ class Watching(Actions, Queries):
             return
         if acting:
             self.outbox.wake()
-        for told in list(self._told):
-            told(scope, name, verdict.state)
+        self.tell(scope, name, verdict.state)
         await self.consider_parents(scope, name, verdict.state)
 
     async def consider_parents(self, scope: str, child: str, state: str) -> None:

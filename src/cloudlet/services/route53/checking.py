@@ -1,4 +1,7 @@
-"""Keeps the health of every check: a timer for each that looks at something, none for those that only combine."""
+"""Keeps the health of every check: a timer for each that looks at an endpoint, none for those that only combine.
+
+Those of alarms look when they are made, and again when they hear that their alarm has changed.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from cloudlet.control.clock import Clock, Timer
 from cloudlet.services.route53.probes import Sight
 from cloudlet.services.route53.records import Health, HealthCheck
 
-_ALARM_INTERVAL = 10.0  # seconds
+_INTERVAL = 30  # seconds
 _DEEPEST = 8  # checks of checks of checks
 
 # Looks once.
@@ -29,6 +32,7 @@ class _Watch:
         self.against = 0
         self.timer: Timer | None = None
         self.looking = False
+        self.stale = False  # something has changed since the look that is under way began
 
 
 class Checker:
@@ -60,6 +64,14 @@ class Checker:
             fresh = Health(True, self._clock.now(), "Success: Not checked yet")
             known = self._watches[check.id] = _Watch(check, health or fresh)
         self._arm(known, 0.0)
+
+    def alarm_changed(self, account: str, region: str, name: str) -> None:
+        """Look again wherever this alarm counts."""
+        for watch in self._watches.values():
+            alarm = watch.check.config.get("AlarmIdentifier")
+            if watch.check.account == account and alarm == {"Region": region, "Name": name}:
+                watch.stale = watch.looking
+                self._arm(watch, 0.0)
 
     def remove(self, id: str) -> None:
         """Check no more."""
@@ -127,7 +139,11 @@ class Checker:
         finally:
             watch.looking = False
             if self._watches.get(check.id) is watch:
-                self._arm(watch, check.config.get("RequestInterval", _ALARM_INTERVAL) if watch.check is check else 0.0)
+                if watch.check is not check or watch.stale:
+                    self._arm(watch, 0.0)
+                elif check.config["Type"] != "CLOUDWATCH_METRIC":
+                    self._arm(watch, check.config.get("RequestInterval", _INTERVAL))
+            watch.stale = False
 
     async def _take(self, watch: _Watch, well: bool, words: str) -> None:
         """Count one look: as many in a row as the threshold says turn the check's health."""

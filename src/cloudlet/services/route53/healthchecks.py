@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from typing import Any
 
 from msgspec.structs import replace
@@ -29,6 +30,8 @@ _EMPTY = {"FullyQualifiedDomainName": "", "Regions": [], "ResourcePath": "", "Ch
 class HealthChecks(QueryLogging):
     """The life of health checks, and how they come out."""
 
+    _follows_alarms = False
+
     async def CreateHealthCheck(self, call: Call, input: Input) -> Output:
         config = _completed(input["HealthCheckConfig"], "CreateHealthCheck")
         owner = call.principal if call.request is None and call.principal in MANAGERS else ""
@@ -49,6 +52,7 @@ class HealthChecks(QueryLogging):
             return made
 
         check = await self._db.write(create)
+        await self.follow_alarms([check])
         if check is made:
             self.checker.put(check)
         location = f"https://route53.amazonaws.com/2013-04-01/healthcheck/{check.id}"
@@ -119,6 +123,18 @@ class HealthChecks(QueryLogging):
 
     async def GetCheckerIpRanges(self, call: Call, input: Input) -> Output:
         return {"CheckerIpRanges": ["127.0.0.1/32", "::1/128"]}
+
+    async def follow_alarms(self, checks: Iterable[HealthCheck]) -> None:
+        """Hear of alarms, once one of the checks is about one."""
+        if self._follows_alarms or not any(check.config["Type"] == "CLOUDWATCH_METRIC" for check in checks):
+            return
+        self._follows_alarms = True
+        cloudwatch: Any = await self.cloud.service("cloudwatch")
+        cloudwatch.watch_states(self._alarm_changed)
+
+    def _alarm_changed(self, scope: str, name: str, state: str) -> None:
+        account, _, region = scope.partition("/")
+        self.checker.alarm_changed(account, region, name)
 
     async def look(self, check: HealthCheck) -> Sight:
         """Look once at what a check is about."""

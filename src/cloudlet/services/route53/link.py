@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from typing import Any
 from cloudlet.control.supervisor import Supervisor
 from cloudlet.services.route53.front import frame, frames, parse_question
 from cloudlet.services.route53.listener import Respond
+
+log = logging.getLogger("cloudlet.dns")
 
 PROCESS = "dns"
 
@@ -44,8 +48,7 @@ class Link:
         """Listen on an address; port 0 picks a free one. Raises OSError."""
         async with self._lock:
             connection = await self._connected(respond)
-            if self._ports.get(address) is None or port not in (0, self._ports[address]):
-                self._ports[address] = await connection.listen(address, port)
+            self._ports[address] = await connection.listen(address, port)
             return Address(self._ports[address])
 
     def close(self) -> None:
@@ -66,16 +69,19 @@ class Link:
         if not os.path.exists(f"/proc/self/fd/{folder}"):
             path = str(self._folder / "front.sock")
         try:
-            if not self._supervisor.has_leftover(PROCESS):
-                self._start(path, respond)
-            else:
+            if self._supervisor.has_leftover(PROCESS):
                 self._run(0, respond)
+            elif not any(child.name == PROCESS for child in self._supervisor.children):
+                self._start(path, respond)
             loop = asyncio.get_running_loop()
-            _, connection = await loop.create_unix_connection(lambda: _Connection(respond), path)
+            _, connection = await loop.create_unix_connection(
+                lambda: _Connection(respond, lambda: self._lost(respond)), path
+            )
         finally:
             os.close(folder)
         self._connection = connection
-        self._ports = await connection.hello
+        held = await connection.hello
+        self._ports = {**self._ports, **held}
         return connection
 
     def _start(self, path: str, respond: Respond) -> None:
@@ -94,27 +100,31 @@ class Link:
             env={name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ},
             cwd=self._folder,
             lasting=True,
-            on_exit=lambda child: self._ended(respond),
+            on_exit=lambda child: self._lost(respond),
             pass_fds=[descriptor] if descriptor else [],
         )
 
-    def _ended(self, respond: Respond) -> None:
+    def _lost(self, respond: Respond) -> None:
+        """The front or the connection to it has ended: both are there again at once, with all addresses."""
         self._connection = None
-        if not self._closing and self._ports:
+        if not self._closing and (self._revival is None or self._revival.done()):
             self._revival = asyncio.ensure_future(self._revive(respond))
 
     async def _revive(self, respond: Respond) -> None:
-        ports = dict(self._ports)
-        self._ports = {}
-        for address, port in ports.items():
-            await self.listen(respond, address, port)
+        for address, port in dict(self._ports).items():
+            try:
+                await self.listen(respond, address, port)
+            except OSError as error:
+                # The connection to a front that ends can go before it does; its end comes here once more.
+                log.info("DNS does not listen on %s: %s", address, error)
 
 
 class _Connection(asyncio.Protocol):
     """The stream to the front."""
 
-    def __init__(self, respond: Respond) -> None:
+    def __init__(self, respond: Respond, lost: Callable[[], None]) -> None:
         self._respond = respond
+        self._lost = lost
         self._buffer = bytearray()
         self._transport: asyncio.Transport
         self._asked: dict[str, asyncio.Future[dict[str, Any]]] = {}
@@ -127,6 +137,7 @@ class _Connection(asyncio.Protocol):
         for waiting in (self.hello, *self._asked.values()):
             if not waiting.done():
                 waiting.set_exception(OSError("The DNS front has ended"))
+        self._lost()
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data

@@ -32,6 +32,7 @@ class Service(HealthChecks):
         self._balancers = Balancers(self.cloud)
         self.server = DnsServer(self.view, self._balancers.find, self._listen_at, resolv_conf, told=lines.note)
         self.checker = Checker(self.clock, self.look, self.cloud.spawn, self.health_changed, self.looked)
+        await self.follow_alarms(record.value for record in self._checks.all())
         for record in self._checks.all():
             health = self._healths.get(record.scope, record.name)
             self.checker.put(record.value, health.value if health is not None else None)
