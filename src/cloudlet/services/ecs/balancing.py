@@ -72,7 +72,7 @@ class Balancing(TaskSets):
     async def connect(self, scope: str, task: Task, definition: dict[str, Any]) -> None:
         """Register a task with its target groups and registries. Raises AwsError."""
         for balancer in task.balancers:
-            target = self._target(task, balancer)
+            target = self._target_of(task, balancer)
             await self._ask(
                 scope,
                 "elbv2",
@@ -111,7 +111,7 @@ class Balancing(TaskSets):
         for registry in task.registries:
             await self._gone(self._discovery(registry, "DeregisterInstance", task, {}))
         for balancer in task.balancers:
-            ask = {"TargetGroupArn": balancer["targetGroupArn"], "Targets": [self._target(task, balancer)]}
+            ask = {"TargetGroupArn": balancer["targetGroupArn"], "Targets": [self._target_of(task, balancer)]}
             await self._gone(self._ask(scope, "elbv2", "DeregisterTargets", ask))
         runs = any(one.status == "RUNNING" for one in task.containers)
         if task.balancers and runs and task.stop_code != "EssentialContainerExited":
@@ -199,7 +199,7 @@ class Balancing(TaskSets):
         for task in tasks:
             for balancer in task.balancers:
                 if balancer["targetGroupArn"] == group and task.id in self._balanced:
-                    target = self._target(task, balancer)
+                    target = self._target_of(task, balancer)
                     state = states.get((target["Id"], target["Port"]), "unused")
                     known = self._target_states.setdefault(task.id, {})
                     if known.get(group) != state:
@@ -218,7 +218,7 @@ class Balancing(TaskSets):
 
     async def _is_draining(self, scope: str, task: Task) -> bool:
         for balancer in task.balancers:
-            target = self._target(task, balancer)
+            target = self._target_of(task, balancer)
             ask = {"TargetGroupArn": balancer["targetGroupArn"], "Targets": [target]}
             try:
                 found = await self._ask(scope, "elbv2", "DescribeTargetHealth", ask)
@@ -228,9 +228,9 @@ class Balancing(TaskSets):
                 return True
         return False
 
-    def _target(self, task: Task, balancer: dict[str, Any]) -> dict[str, Any]:
+    def _target_of(self, task: Task, balancer: dict[str, Any]) -> dict[str, Any]:
         address, port = self._place(task, balancer["containerPort"])
-        return {"Id": address, "Port": port}
+        return {"Id": task.host if task.bindings else address, "Port": port}
 
     def _place(self, task: Task, port: int) -> tuple[str, int]:
         """Where a port of a task answers: at the task's own address, or mapped to this machine."""

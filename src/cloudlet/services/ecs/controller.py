@@ -141,10 +141,13 @@ def new_deployment_id() -> str:
 
 
 def _count_ends(made: Plan, tasks: Sequence[Task], now: float) -> None:
-    """Book each stopped task once: what fails counts against its deployment, what goes well ends a streak."""
+    """Book each ending task once: what fails counts against its deployment, what goes well ends a streak.
+
+    One that takes its time to stop counts at once, so that those that fail do not pile up.
+    """
     for task in tasks:
         deployment = _of(made.service, task.deployment)
-        if task.status == "STOPPED" and not task.counted:
+        if not task.is_active and not task.counted:
             made.count.append(task)
             if deployment is not None and _has_failed(task):
                 failed = msgspec.structs.replace(
@@ -165,8 +168,7 @@ def _count_ends(made: Plan, tasks: Sequence[Task], now: float) -> None:
 
 
 def _has_failed(task: Task) -> bool:
-    ran = task.execution_stopped - task.started if task.started and task.execution_stopped else 0.0
-    is_early = not task.was_ready or (ran < _QUICK and task.execution_stopped > 0)
+    is_early = not task.was_ready or task.stopping - task.started < _QUICK
     return bool(task.fault) or (task.stop_code in FAILED_CODES and is_early)
 
 
