@@ -124,8 +124,10 @@ class Bridge:
                     f"link set {device} master {self.name} up\n"
                 )
                 await command("ip", "-batch", "-", given=outside)
+                # A hardware address that goes with the other, so that neighbours who knew its last owner find this one.
+                hardware = ":".join(f"{part:02x}" for part in (2, 66, *ipaddress.IPv4Address(address).packed))
                 lines += (
-                    f"address add {address}/{self.subnet.prefixlen} dev eth0\n"
+                    f"link set eth0 address {hardware}\naddress add {address}/{self.subnet.prefixlen} dev eth0\n"
                     f"link set eth0 up\nroute add default via {self.gateway}\n"
                 )
             await command("ip", "-netns", namespace, "-batch", "-", given=lines)

@@ -23,6 +23,8 @@ class Clusters(Base):
         name = self.checked_name(input.get("clusterName") or DEFAULT, "Cluster")
         self._check_strategy(call, input)
         members = {key: input[key] for key in _KEPT if key in input}
+        if "serviceConnectDefaults" in input:
+            members["serviceConnectDefaults"] = await self.default_namespace(call, input["serviceConnectDefaults"])
         members.setdefault("settings", [{"name": "containerInsights", "value": self._insights(call)}])
 
         def work(tx: Tx) -> Cluster:
@@ -54,6 +56,8 @@ class Clusters(Base):
         changes: dict[str, Any] = {
             key: input[key] for key in ("configuration", "settings", "serviceConnectDefaults") if key in input
         }
+        if "serviceConnectDefaults" in changes:
+            changes["serviceConnectDefaults"] = await self.default_namespace(call, changes["serviceConnectDefaults"])
         return await self._change_cluster(call, input, changes)
 
     async def UpdateClusterSettings(self, call: Call, input: Input) -> Output:
@@ -181,6 +185,10 @@ class Clusters(Base):
         return {"capacityProvider": self._described_provider(call.scope, await self.db.write(work), False)}
 
     # What operations share
+
+    async def default_namespace(self, call: Call, defaults: dict[str, Any]) -> dict[str, Any]:
+        """A cluster's ``serviceConnectDefaults`` with its namespace's ARN; a name that is new becomes a namespace."""
+        raise NotImplementedError
 
     async def _change_cluster(self, call: Call, input: Input, changes: dict[str, Any]) -> Output:
         def work(tx: Tx) -> str:

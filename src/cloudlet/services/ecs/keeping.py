@@ -14,9 +14,11 @@ import msgspec
 
 from cloudlet.control.clock import Timer
 from cloudlet.control.reconcile import Reconciler, Step
-from cloudlet.engines.containers.api import Abilities, ContainerState, Engine, EngineMissing
+from cloudlet.engines.containers.api import Abilities, CannotStart, ContainerState, Engine, EngineMissing, PodState
 from cloudlet.errors import AwsError
 from cloudlet.services.ecs import controller
+from cloudlet.services.ecs.connecting import Connecting
+from cloudlet.services.ecs.joining import Joining
 from cloudlet.services.ecs.records import Deployment, Service, Task, TaskDefinition
 from cloudlet.services.ecs.relay import Relay
 from cloudlet.services.ecs.rollouts import Rollouts
@@ -43,13 +45,14 @@ def open_engine(cloud: Cloud) -> Engine:
     return find.engine(cloud.supervisor, cloud.data_dir / "containers")
 
 
-class Keeping(Rollouts):
+class Keeping(Joining, Rollouts):
     """The controller at work."""
 
     async def start(self) -> None:
         await super().start()
         self.relay = Relay(self.cloud.endpoint)
         self.shipping = Shipping(self.cloud)
+        self.connecting = Connecting(self.cloud, self.shipping)
         self.recovered: dict[str, dict[str, ContainerState]] = {}
         self.abilities: Abilities
         self.runners: dict[str, Runner] = {}
@@ -82,6 +85,7 @@ class Keeping(Rollouts):
         for timer in [*self._wakes.values(), *([self._forgetting] if self._forgetting else [])]:
             timer.cancel()
         await self.relay.stop()
+        await self.connecting.stop()
         if self._running is not None:
             # What ends with us is not recorded as ended: the next run finds it gone, and replaces it.
             engine = self._running
@@ -110,11 +114,24 @@ class Keeping(Rollouts):
         for state in containers:
             found[state.pod][state.name] = state
         self.recovered = {pod: states for pod, states in found.items() if pod in wanted}
+        await self._connect_again(pods)
         for pod in pods:
             if pod.name not in wanted and "com.amazonaws.ecs.task-arn" in pod.labels:
                 await engine.remove_pod(pod.name)
         self._running = engine
         return engine
+
+    async def _connect_again(self, pods: Sequence[PodState]) -> None:
+        """Take up the Envoys of tasks, before the cloud ends what nobody has taken up."""
+        namespaces = {pod.name: pod.namespace for pod in pods}
+        for record in self.tasks.all():
+            self.connecting.changed(record.scope, record.value)
+        for record in self.tasks.all():
+            if (task := record.value).connect and task.status != "STOPPED" and task.id in namespaces:
+                try:
+                    await self.connecting.open(record.scope, task, namespaces[task.id])
+                except CannotStart as error:
+                    log.warning("task %s is not connected again yet: %s", task.id, error)
 
     def _ended(self, state: ContainerState) -> None:
         runner = self.runners.get(state.pod)
@@ -168,6 +185,8 @@ class Keeping(Rollouts):
 
     def task_changed(self, scope: str, task: Task) -> None:
         """Something of a task is new to its service."""
+        if task.connect and (record := self.tasks.get(scope, f"{task.cluster}/{task.id}")) is not None:
+            self.connecting.changed(scope, record.value)
         if task.service:
             self.look_after(scope, f"{task.cluster}/{task.service}")
 
@@ -256,6 +275,9 @@ class Keeping(Rollouts):
         for task in touched:
             self.take_up(scope, task)
         self._tell(scope, name)
+        record = self.services.get(scope, name)
+        if record is not None and record.value.status == "INACTIVE":
+            await self.forget_endpoints(scope, record.value)
 
     def _apply(self, tx: Tx, scope: str, name: str) -> list[Task]:
         plan, now = self._planned(scope, name, tx), self.clock.now()
@@ -338,6 +360,7 @@ class Keeping(Rollouts):
             balancers=_chosen_groups(deployment),
             registries=settings.get("serviceRegistries", []),
             grace=float(members.get("healthCheckGracePeriodSeconds", 0)),
+            connect=self.connect_of(scope, settings, definition.members),
         )
 
     def _wake_later(self, scope: str, name: str, when: float | None) -> None:

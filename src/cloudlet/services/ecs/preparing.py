@@ -9,6 +9,7 @@ from typing import Any
 from cloudlet.engines.containers.api import Container, Mount, Pod, PodState, Port
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Cloud
+from cloudlet.services.ecs import service_connect
 from cloudlet.services.ecs.records import Task
 from cloudlet.services.ecs.shipping import SELF, Stream
 
@@ -36,6 +37,7 @@ def pod_of(scope: str, task: Task, definition: dict[str, Any], own_addresses: bo
             for link in container.get("links", ()):
                 name, _, alias = link.partition(":")
                 hosts[alias or name] = "127.0.0.1"
+    hosts |= service_connect.hosts(task.connect)
     servers = [server for each in containers for server in each.get("dnsServers", ())]
     return Pod(
         name=task.id,

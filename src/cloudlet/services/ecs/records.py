@@ -177,6 +177,7 @@ class Task(msgspec.Struct, frozen=True):
     health: str = "UNKNOWN"
     balancers: list[dict[str, Any]] = []  # its service's, as they were when it was made
     registries: list[dict[str, Any]] = []
+    connect: dict[str, Any] = {}  # what Service Connect gives it: ``service_connect.of_task``
     grace: float = 0.0  # seconds after its start in which failed health checks do not count
     address: str = ""
     ports: tuple[tuple[int, str, int, str], ...] = ()  # container port, host address, host port, protocol

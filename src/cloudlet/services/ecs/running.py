@@ -95,6 +95,7 @@ class Runner:
             ports=tuple((port.container, port.address, port.host, port.protocol) for port in pod.ports),
         )
         await self._keeper.relay.open(pod.name, pod.namespace)
+        await self._keeper.connecting.open(self._scope, self.task, pod.namespace)
         await self._adopt(definition)
         if self.task.status == "RUNNING":
             self._keeper.watch_targets_of(self._scope, self.task)
@@ -330,6 +331,7 @@ class Runner:
             await self._stop_containers(engine, definition)
         await self._change(status="DEPROVISIONING", execution_stopped=keeper.clock.now())
         await keeper.relay.close(self.id)
+        await keeper.connecting.close(self.task)
         await sidecars.finish(keeper.cloud, self._scope, self.task, definition)
         if engine is not None:
             await engine.remove_pod(self.id)

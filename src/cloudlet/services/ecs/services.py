@@ -30,8 +30,18 @@ SETTINGS = (
     "networkConfiguration",
     "loadBalancers",
     "serviceRegistries",
+    "serviceConnectConfiguration",
+    "serviceConnectResources",
 )
-_SHOWN = ("launchType", "capacityProviderStrategy", "platformVersion", "platformFamily", "networkConfiguration")
+_SHOWN = (
+    "launchType",
+    "capacityProviderStrategy",
+    "platformVersion",
+    "platformFamily",
+    "networkConfiguration",
+    "serviceConnectConfiguration",
+    "serviceConnectResources",
+)
 _AS_GIVEN = (
     "serviceName",
     "loadBalancers",
@@ -90,6 +100,8 @@ class Services(Tasks):
         if "role" in input:
             role = input["role"]
             members["roleArn"] = role if role.startswith("arn:") else f"arn:aws:iam::{call.account}:role/{role}"
+        if definition is not None:
+            members |= await self.connect_members(call, cluster, name, input, definition.members)
         members["createdBy"] = call.principal or f"arn:aws:iam::{call.account}:root"
         if members["loadBalancers"]:
             members.setdefault("healthCheckGracePeriodSeconds", 0)
@@ -158,6 +170,7 @@ class Services(Tasks):
             kind = "FARGATE" if "platformVersion" in members else "EC2"
             validation.check_fits(definition.members, kind, members.get("networkConfiguration"))
             check_containers(definition, members)
+            changes |= await self.connect_members(call, cluster, name, input, definition.members)
         if changes.get("loadBalancers"):
             mode = definition.members["networkMode"] if definition is not None else ""
             await self.check_balancers(call.scope, changes["loadBalancers"], mode)
@@ -253,6 +266,12 @@ class Services(Tasks):
         """Raises NotImplemented where Cloud Map is not there."""
         raise NotImplementedError
 
+    async def connect_members(
+        self, call: Call, cluster: str, name: str, input: Input, definition: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The members of a service that Service Connect adds, checked."""
+        raise NotImplementedError
+
     # Parts
 
     def _refuse(self, call: Call, input: Input) -> None:
@@ -261,8 +280,6 @@ class Services(Tasks):
         for name in _NOT_HERE:
             if input.get(name):
                 raise not_implemented(f"{operation} with {name}")
-        if (input.get("serviceConnectConfiguration") or {}).get("enabled"):
-            raise not_implemented(f"{operation} with serviceConnectConfiguration")
         controller = (input.get("deploymentController") or {}).get("type", "ECS")
         if controller == "CODE_DEPLOY":
             raise not_implemented(f"{operation} with the deployment controller CODE_DEPLOY")

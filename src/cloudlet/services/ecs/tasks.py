@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import secrets
+import uuid
 from typing import Any
 
 import msgspec
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.ecs import validation
+from cloudlet.services.ecs import service_connect, validation
 from cloudlet.services.ecs.base import Base, from_tags, invalid, last, new_id, page, to_tags
 from cloudlet.services.ecs.records import Container, Task, TaskDefinition
 from cloudlet.store import Tx
@@ -295,6 +296,8 @@ class Tasks(Base):
                     "details": details if task.address else details[:1],
                 }
             ]
+        if task.connect:
+            described["attachments"].append(_connection(task))
         for key in ("cpu", "memory"):
             value = overrides.get(key) or definition.get(key)
             described[key] = value or str(sum(one.get(key, 0) for one in definition.get("containerDefinitions", ())))
@@ -379,6 +382,17 @@ def _bindings(task: Task, definition: dict[str, Any], container: str) -> list[di
         for port, address, host, protocol in task.ports
         if (port, protocol) in own
     ]
+
+
+def _connection(task: Task) -> dict[str, Any]:
+    """What Service Connect has put beside a task's containers."""
+    state = "ATTACHED" if task.address else "PRECREATED"
+    return {
+        "id": str(uuid.uuid5(uuid.NAMESPACE_OID, task.id)),
+        "type": "Service Connect",
+        "status": "DELETED" if task.status == "STOPPED" else state,
+        "details": [{"name": "ContainerName", "value": service_connect.container_name(task.id)}],
+    }
 
 
 def _agents(task: Task, container: Container) -> list[dict[str, Any]]:

@@ -1,0 +1,162 @@
+"""Service Connect with real tasks and Envoys: names, balancing, retries, live changes, a kill of the control plane."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any
+
+import psutil
+import pytest
+from botocore.exceptions import ClientError
+from test_ecs import NETWORK, register, wait_for
+
+from cloudlet.engines.proxies.api import ProxyMissing
+from cloudlet.engines.proxies.envoy import binary
+from cloudlet.testing import LocalCloud
+
+_SAY = "hostname >/www/index.html; exec httpd -f -p 8080 -h /www"
+
+
+@pytest.fixture(autouse=True)
+def _needs() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: tasks with network namespaces of their own")
+    try:
+        binary()
+    except ProxyMissing as error:
+        pytest.skip(str(error))
+
+
+def _service(ecs: Any, name: str, definition: str, count: int = 1, **connect: Any) -> None:
+    ecs.create_service(
+        cluster="c",
+        serviceName=name,
+        taskDefinition=definition,
+        desiredCount=count,
+        launchType="FARGATE",
+        networkConfiguration=NETWORK,
+        enableExecuteCommand=True,
+        serviceConnectConfiguration={"enabled": True, **connect},
+    )
+
+
+def _steady(ecs: Any, *names: str) -> None:
+    def done() -> bool:
+        found = ecs.describe_services(cluster="c", services=list(names))["services"]
+        return all(
+            len(one["deployments"]) == 1 and one["deployments"][0]["rolloutState"] == "COMPLETED" for one in found
+        )
+
+    wait_for(done, 40)
+
+
+def _ask(cloud: LocalCloud, ecs: Any) -> str:
+    """What a client task gets from the endpoint. A static busybox resolves no names: it reads the hosts file itself."""
+    from test_ecs_exec import Plugin
+
+    task = ecs.list_tasks(cluster="c", serviceName="client")["taskArns"][0]
+    command = "sh -c 'set -- $(grep -w web /etc/hosts); wget -q -O - http://$1:80/ || echo failed'"
+    plugin = Plugin(ecs.execute_command(cluster="c", task=task, interactive=True, command=command)["session"])
+    return plugin.until().replace(b"\0ready", b"").decode().strip()
+
+
+def test_services_find_each_other(engine_cloud: LocalCloud, busybox: str) -> None:
+    cloud = engine_cloud
+    ecs, discovery = cloud.client("ecs"), cloud.client("servicediscovery")
+    logs = cloud.client("logs")
+    logs.create_log_group(logGroupName="/proxy")
+    cluster = ecs.create_cluster(clusterName="c", serviceConnectDefaults={"namespace": "shop"})["cluster"]
+    namespace = discovery.list_namespaces()["Namespaces"][0]
+    assert (namespace["Name"], namespace["Type"]) == ("shop", "HTTP")
+    assert cluster["serviceConnectDefaults"]["namespace"] == namespace["Arn"]
+
+    port = [{"containerPort": 8080, "name": "web", "appProtocol": "http"}]
+    web = register(ecs, busybox, "sh", "-c", _SAY, family="web", container={"portMappings": port})
+    client = register(ecs, busybox, "sleep", "600", family="client")
+    services = [{"portName": "web", "clientAliases": [{"port": 80, "dnsName": "web"}]}]
+    options = {"awslogs-group": "/proxy", "awslogs-region": "us-east-1", "awslogs-stream-prefix": "envoy"}
+    _service(ecs, "web", web, 2, services=services)
+    _steady(ecs, "web")
+    _service(
+        ecs,
+        "client",
+        client,
+        logConfiguration={"logDriver": "awslogs", "options": options},
+        accessLogConfiguration={"format": "JSON"},
+    )
+    _steady(ecs, "client")
+
+    described = ecs.describe_services(cluster="c", services=["web"])["services"][0]["deployments"][0]
+    resource = described["serviceConnectResources"][0]
+    assert resource["discoveryName"] == "web"
+    instances = discovery.list_instances(ServiceId=resource["discoveryArn"].rpartition("/")[2])["Instances"]
+    assert len(instances) == 2
+    answers = {_ask(cloud, ecs) for _ in range(6)}
+    assert len(answers) == 2, answers  # both tasks
+    assert "failed" not in answers
+
+    # A third is there as soon as it is ready, one that goes is gone at once; no request fails meanwhile.
+    ecs.update_service(cluster="c", service="web", desiredCount=3)
+    _steady(ecs, "web")
+    wait_for(
+        lambda: len(discovery.list_instances(ServiceId=resource["discoveryArn"].rpartition("/")[2])["Instances"]) == 3
+    )
+    assert len({_ask(cloud, ecs) for _ in range(9)}) == 3
+    ecs.update_service(cluster="c", service="web", desiredCount=1)
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        assert _ask(cloud, ecs) != "failed"
+    wait_for(lambda: len(ecs.list_tasks(cluster="c", serviceName="web")["taskArns"]) == 1)
+
+    # The control plane is killed, and an Envoy: traffic goes on, and changes are still told.
+    before = {
+        one.pid for one in psutil.process_iter() if one.name() == "envoy" and str(cloud.data_dir) in str(one.cmdline())
+    }
+    assert len(before) == 2
+    cloud.kill()
+    cloud.start()
+    ecs = cloud.client("ecs")
+    assert _ask(cloud, ecs) != "failed"
+    after = {
+        one.pid for one in psutil.process_iter() if one.name() == "envoy" and str(cloud.data_dir) in str(one.cmdline())
+    }
+    assert before == after
+    for pid in after:
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: _ask(cloud, ecs) not in ("failed", ""))
+    ecs.update_service(cluster="c", service="web", desiredCount=2)
+    wait_for(lambda: len({_ask(cloud, ecs) for _ in range(6)}) == 2)
+
+    def lines() -> list[str]:
+        streams = logs.describe_log_streams(logGroupName="/proxy")["logStreams"]
+        names = [one["logStreamName"] for one in streams]
+        assert all(name.startswith("envoy/ecs-service-connect-") for name in names)
+        return [
+            one["message"]
+            for name in names
+            for one in logs.get_log_events(logGroupName="/proxy", logStreamName=name)["events"]
+        ]
+
+    assert wait_for(lambda: [line for line in lines() if '"path":"/"' in line and '"response_code":200' in line])
+    for name in ("client", "web"):
+        ecs.delete_service(cluster="c", service=name, force=True)
+    wait_for(lambda: ecs.describe_services(cluster="c", services=["web"])["services"][0]["status"] == "INACTIVE")
+    wait_for(lambda: not discovery.list_services()["Services"])
+
+
+def test_what_service_connect_refuses(engine_cloud: LocalCloud, busybox: str) -> None:
+    ecs = engine_cloud.client("ecs")
+    ecs.create_cluster(clusterName="c")
+    port = [{"containerPort": 8080, "name": "web"}]
+    web = register(ecs, busybox, "sleep", "60", family="web", container={"portMappings": port})
+    with pytest.raises(ClientError, match="namespace"):
+        _service(ecs, "web", web, services=[{"portName": "web"}])
+    with pytest.raises(ClientError, match="NamespaceNotFoundException"):
+        _service(ecs, "web", web, namespace="none", services=[{"portName": "web"}])
+    with pytest.raises(ClientError, match="does not refer to any named PortMapping"):
+        _service(ecs, "web", web, services=[{"portName": "other"}])
+    tls = {"issuerCertificateAuthority": {"awsPcaAuthorityArn": "arn"}}
+    with pytest.raises(ClientError, match=r"services\.tls"):
+        _service(ecs, "web", web, services=[{"portName": "web", "tls": tls}])
