@@ -13,7 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cloudlet.control.reconcile import Reconciler, Step
-from cloudlet.engines.proxies.apart import owned, within
 from cloudlet.errors import AwsError
 from cloudlet.services.appmesh import redirect as redirecting
 from cloudlet.services.appmesh.environment import Environment, environment_of, resource_of
@@ -232,27 +231,12 @@ class Sidecars(Operations):
                 running.carries = state
 
     async def _start_envoy(self, scope: str, name: str, sidecar: Sidecar) -> Running:
-<<<<<<< HEAD
         folder = self.cloud.data_dir / "appmesh" / name
         envoy = await envoy_of(sidecar, folder, name, self.cloud.supervisor, lambda: self._ended(scope, name))
         running = Running(sidecar, envoy)
         if sidecar.container and not sidecar.inside:
             for file, stream in (("lines", "stdout"), ("log", "stderr")):
                 running.followed.append(self._lines.follow(folder / file, partial(self._line, sidecar, stream)))
-=======
-        from cloudlet.engines.proxies.envoy import Envoy
-        from cloudlet.services.appmesh.gateway import BOOTSTRAP
-
-        folder = self._folder(name)
-        await asyncio.to_thread(owned, folder, sidecar.uid, ("lines",))
-        envoy = Envoy(
-            *(self.cloud.supervisor, folder, f"appmesh-{name}"),
-            prefix=within(sidecar.namespace, sidecar.uid),
-            bootstrap=BOOTSTRAP if sidecar.is_gateway else None,
-            on_end=lambda: self._ended(scope, name),
-            arguments=("--file-flush-interval-msec", "1000"),
-        )
->>>>>>> 8c72cd8 (ECS Service Connect: an Envoy in each task, endpoints in Cloud Map, changes told at once)
         try:
             await envoy.start()
             if sidecar.redirect is not None:
@@ -350,16 +334,7 @@ class Sidecars(Operations):
         return found
 
 
-<<<<<<< HEAD
 def _uid_of(user: str) -> int:
     """The number of a container's user, as far as its name says it: others are root's."""
     number = user.partition(":")[0]
     return int(number) if number.isdigit() else 0
-=======
-    def _folder_of(self, running: Running) -> Path:
-        return running.envoy.admin_socket.parent
-
-
-def _dimensions(sidecar: Sidecar) -> tuple[tuple[str, str], ...]:
-    return (("Mesh", sidecar.mesh), ("VirtualGateway" if sidecar.is_gateway else "VirtualNode", sidecar.name))
->>>>>>> 8c72cd8 (ECS Service Connect: an Envoy in each task, endpoints in Cloud Map, changes told at once)
