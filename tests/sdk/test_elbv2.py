@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import re
 import socket
 import threading
 import time
@@ -27,7 +28,8 @@ except ProxyMissing as absent:
 
 
 class Server:
-    """An HTTP server that says its name and what it was asked; ``healthy`` is the status of ``/health``."""
+    """An HTTP server that says its name and what it was asked, and sets the cookie of ``?cookie=``; ``healthy`` is the
+    status of ``/health``."""
 
     def __init__(self, name: str, port: int = 0) -> None:
         self.name, self.healthy = name, 200
@@ -50,6 +52,8 @@ class Server:
                 ).encode()
                 self.send_response(status)
                 self.send_header("content-length", str(len(body)))
+                if "?cookie=" in self.path:
+                    self.send_header("set-cookie", f"{self.path.partition('?cookie=')[2]}=1; Path=/")
                 self.end_headers()
                 self.wfile.write(body)
 
@@ -223,7 +227,8 @@ def test_a_request_comes_through(cloud: LocalCloud, elb: Any, servers: Callable[
     answer = get(address, port, "/x?y=1", host="shop.example")
     assert (answer.status, answer.json["name"], answer.json["path"]) == (200, "a", "/x?y=1")
     told = answer.json["headers"]
-    assert told["host"] == "shop.example"
+    assert told["host"] == f"shop.example:{port}"
+    assert re.fullmatch("Root=1-[0-9a-f]{8}-[0-9a-f]{24}", told["x-amzn-trace-id"])
     assert (told["x-forwarded-proto"], told["x-forwarded-port"]) == ("http", str(port))
     assert told["x-forwarded-for"].count(".") == 3
     assert not [name for name in (*told, *answer.headers) if "envoy" in name or "cloudlet" in name]
@@ -370,14 +375,13 @@ def test_weights_and_cookies(cloud: LocalCloud, elb: Any, servers: Callable[[str
     jar = "; ".join(one.split(";")[0] for one in first.cookies)
     assert {front.get(cookie=jar).json["name"] for _ in range(40)} == {first.json["name"]}
 
-    assert (
-        refused(
-            elb.modify_target_group_attributes,
-            TargetGroupArn=blue,
-            Attributes=[{"Key": "stickiness.type", "Value": "app_cookie"}],
-        )[0]
-        == "NotImplemented"
+    wrong = refused(
+        elb.modify_target_group_attributes,
+        TargetGroupArn=blue,
+        Attributes=[{"Key": "stickiness.type", "Value": "app_cookie"}],
     )
+    words = "You must specify an application cookie name for stickiness of type 'app_cookie'"
+    assert wrong == ("InvalidConfigurationRequest", words)
 
 
 class Raw(Answer):

@@ -124,7 +124,8 @@ def test_network_load_balancer(cloud: LocalCloud, elb: Any) -> None:
             == "ValidationError"
         )
         assert (
-            refused(elb.create_listener, **listener, Protocol="UDP", DefaultActions=forward(arn))[0] == "NotImplemented"
+            refused(elb.create_listener, **listener, Protocol="UDP", DefaultActions=forward(arn))[0]
+            == "IncompatibleProtocols"
         )
         elb.create_listener(**listener, Protocol="TCP", DefaultActions=forward(arn))
         healthy(cloud, arn, 1)
@@ -170,7 +171,7 @@ def test_a_function_behind_it(cloud: LocalCloud, elb: Any) -> None:
         "queryStringParameters": {"x": "1%202", "y": ""},
         "body": "",
         "isBase64Encoded": False,
-        "host": "shop.example",
+        "host": f"shop.example:{front.port}",
         "group": arn,
     }
     assert front.get("/fail").status == 502

@@ -20,6 +20,7 @@ DOORS = {
     "s3-website": "s3",
     "cloudformation": "cloudformation",
     "elb-lambda": "elbv2",
+    "elb-auth": "elbv2",
     "sns": "sns",
     "ecs-task": "ecs",
     "ec2-instance": "ec2",

@@ -89,3 +89,28 @@ def tcp_proxy(
     if sticky:
         made["hash_policy"] = [{"source_ip": {}}]
     return extension("envoy.filters.network.tcp_proxy", f"{_FILTERS}network.tcp_proxy.v3.TcpProxy", **made)
+
+
+def udp_listener(name: str, address: str, port: int, proxy: Resource) -> Resource:
+    """A UDP listener. Each worker has a socket of its own, and a client stays with one of them."""
+    return {
+        "name": name,
+        "address": socket_address(address, port, "UDP"),
+        "udp_listener_config": {"downstream_socket_config": {}},
+        "listener_filters": [proxy],
+        "enable_reuse_port": True,
+    }
+
+
+def udp_proxy(stat_prefix: str, cluster: str, *, idle_timeout: str, sticky: bool = False) -> Resource:
+    """Pass datagrams on to a cluster, those of one client to one endpoint; ``sticky`` chooses it by the address."""
+    route = extension("route", f"{_FILTERS}udp.udp_proxy.v3.Route", cluster=cluster)
+    made: Resource = {"stat_prefix": stat_prefix, "matcher": {"on_no_match": {"action": route}}}
+    if sticky:
+        made["hash_policies"] = [{"source_ip": True}]
+    return extension(
+        "envoy.filters.udp_listener.udp_proxy",
+        f"{_FILTERS}udp.udp_proxy.v3.UdpProxyConfig",
+        idle_timeout=idle_timeout,
+        **made,
+    )

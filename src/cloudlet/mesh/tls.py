@@ -18,12 +18,24 @@ def certificate_secret(name: str, chain: str, key: str) -> Resource:
     }
 
 
-def trust_secret(name: str, authorities: str, names: Sequence[str] = ()) -> Resource:
-    """The authorities (PEM) that are trusted; a peer's certificate must have one of ``names``, if there are any."""
+def trust_secret(
+    name: str, authorities: str, names: Sequence[str] = (), *, revoked: str = "", takes_expired: bool = False
+) -> Resource:
+    """The authorities (PEM) that are trusted; a peer's certificate must have one of ``names``, if there are any, and
+    not be in one of the lists of ``revoked`` (PEM)."""
     context: Resource = {"trusted_ca": {"inline_string": authorities}}
+    if revoked:
+        context |= {"crl": {"inline_string": revoked}, "only_verify_leaf_cert_crl": True}
+    if takes_expired:
+        context["allow_expired_certificate"] = True
     if names:
         context["match_typed_subject_alt_names"] = [{"san_type": "DNS", "matcher": {"exact": one}} for one in names]
     return {"name": name, "validation_context": context}
+
+
+def any_client_secret(name: str) -> Resource:
+    """Any certificate of a client is taken, none is needed, and nothing is verified."""
+    return {"name": name, "validation_context": {"trust_chain_verification": "ACCEPT_UNTRUSTED"}}
 
 
 def server_tls(

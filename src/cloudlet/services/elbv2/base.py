@@ -12,11 +12,19 @@ from cloudlet.control.clock import Timer
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services import api
 from cloudlet.services.api import Call, Input
-from cloudlet.services.elbv2 import envoy
+from cloudlet.services.elbv2 import authentication, envoy
 from cloudlet.services.elbv2.controller import Controller
 from cloudlet.services.elbv2.errors import invalid, no_group, no_listener, no_load_balancer, no_rule
 from cloudlet.services.elbv2.health_news import HealthNews
-from cloudlet.services.elbv2.records import Listener, LoadBalancer, Rule, Target, TargetGroup
+from cloudlet.services.elbv2.records import (
+    Listener,
+    LoadBalancer,
+    Rule,
+    SigningKey,
+    Target,
+    TargetGroup,
+    TrustStore,
+)
 from cloudlet.services.elbv2.reporting import Reporting
 from cloudlet.store import Database, Resources, Tx
 
@@ -35,6 +43,8 @@ class Base(api.Service):
     rules: Resources[Rule]
     groups: Resources[TargetGroup]
     targets: Resources[Target]
+    trust_stores: Resources[TrustStore]
+    keys: Resources[SigningKey]
 
     async def start(self) -> None:
         self.db = await self.cloud.store.database("elbv2")
@@ -43,6 +53,8 @@ class Base(api.Service):
         self.rules = self.db.resources(Rule)
         self.groups = self.db.resources(TargetGroup)
         self.targets = self.db.resources(Target)
+        self.trust_stores = self.db.resources(TrustStore)
+        self.keys = self.db.resources(SigningKey)
         self._drains: Timer | None = None
         self._names = {record.value.dns_name: record.value for record in self.load_balancers.all()}
         self.health_news = HealthNews(self.cloud.data_dir / "elbv2" / "health")
@@ -68,15 +80,18 @@ class Base(api.Service):
             rules=[record.value for record in self.rules.all()],
             groups=[record.value for record in self.groups.all()],
             targets=[record.value for record in self.targets.all()],
+            trust_stores=[record.value for record in self.trust_stores.all()],
             certificates=self.controller.certificates,
-            lambda_address=(host.strip("[]"), int(port)),
+            home=(host.strip("[]"), int(port)),
+            public_key=next((record.value.jwk for record in self.keys.all()), {}),
+            authorities=authentication.authorities(),
             logs=str(self.logs),
             health=str(self.health_news.file),
         )
 
     @property
     def logs(self) -> Path:
-        """The folder in which access logs are gathered."""
+        """The folder in which logs are gathered."""
         return self.cloud.data_dir / "elbv2" / "logs"
 
     def changed(self) -> None:
@@ -139,6 +154,14 @@ class Base(api.Service):
             raise no_group()
         return record.value
 
+    def trust_store(self, call: Call, arn: str, tx: Tx | None = None) -> TrustStore:
+        """Raises TrustStoreNotFound."""
+        parts = _parts(call, arn, "truststore")
+        record = self.trust_stores.get(call.scope, parts[0], tx) if len(parts) == 2 else None
+        if record is None or record.value.arn != arn:
+            raise AwsError("TrustStoreNotFoundException", f"Trust store '{arn}' not found")
+        return record.value
+
     def listeners_of(self, one: LoadBalancer, tx: Tx | None = None) -> list[Listener]:
         """A load balancer's listeners."""
         return [record.value for record in self.listeners.list(one.scope, f"{one.id}/", tx)]
@@ -167,10 +190,10 @@ class Base(api.Service):
         return envoy.SHARED_ADDRESS
 
 
-def free_port(address: str, port: int = 0) -> int:
+def free_port(address: str, port: int = 0, kind: int = socket.SOCK_STREAM) -> int:
     """The port if it can be bound at the address, a free one if it cannot, 0 where the address is not ours."""
     for wanted in (port, 0):
-        with socket.socket() as probe:
+        with socket.socket(type=kind) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((address, wanted))

@@ -13,7 +13,7 @@ from cloudlet.engines.proxies.api import Endpoint
 from cloudlet.errors import AwsError
 from cloudlet.mesh import Snapshot
 from cloudlet.services.api import Cloud
-from cloudlet.services.elbv2 import envoy
+from cloudlet.services.elbv2 import envoy, formats
 from cloudlet.services.elbv2.health_news import HealthNews
 
 log = logging.getLogger("cloudlet.elbv2")
@@ -110,9 +110,10 @@ class Controller:
     async def certificate(self, arn: str) -> None:
         """Have a certificate at hand, as it is now. Raises CertificateNotFound."""
         try:
-            if not arn.startswith("arn:aws:acm:"):
+            kind = arn.split(":")[2] if arn.startswith("arn:") else ""
+            if kind not in ("acm", "iam"):
                 raise AwsError("CertificateNotFoundException", "")
-            manager: Any = await self._cloud.service("acm")
+            manager: Any = await self._cloud.service(kind)
             self.certificates = {**self.certificates, arn: await manager.material(arn)}
             self._lost.discard(arn)
         except AwsError as error:
@@ -142,7 +143,8 @@ class Controller:
         from cloudlet.engines.proxies.envoy import Envoy
 
         folder = self._cloud.data_dir / "elbv2"
-        await asyncio.to_thread((folder / "logs").mkdir, parents=True, exist_ok=True)
+        for kind in formats.LINES:
+            await asyncio.to_thread((folder / "logs" / kind).mkdir, parents=True, exist_ok=True)
         self._news.follow()
         proxy = Envoy(
             self._cloud.supervisor,

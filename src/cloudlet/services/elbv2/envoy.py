@@ -7,63 +7,32 @@ target group in use is a cluster of its id. On 127.0.0.1 the ports of all load b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from cloudlet.mesh import Snapshot
 from cloudlet.mesh.access_logs import file_log
-from cloudlet.mesh.clusters import assignment, cluster, endpoint, static_cluster
-from cloudlet.mesh.health_checks import grpc_check, health_check, http_check
-from cloudlet.mesh.listeners import filter_chain, http_manager, listener, tcp_proxy, tls_inspector
-from cloudlet.mesh.routes import header, route_configuration, virtual_host
+from cloudlet.mesh.clusters import assignment, endpoint, static_cluster
+from cloudlet.mesh.listeners import filter_chain, listener, tcp_proxy, tls_inspector, udp_listener, udp_proxy
+from cloudlet.mesh.routes import route_configuration, virtual_host
 from cloudlet.mesh.snapshot import Resource
-from cloudlet.mesh.tls import certificate_secret, client_tls, plaintext, server_tls
-from cloudlet.mesh.typed import extension
-from cloudlet.services.elbv2 import policies, routing
-from cloudlet.services.elbv2.records import (
-    Listener,
-    LoadBalancer,
-    Rule,
-    Target,
-    TargetGroup,
-    group_attributes,
-    groups_of,
-    load_balancer_attributes,
-)
+from cloudlet.mesh.tls import any_client_secret, certificate_secret, server_tls, trust_secret
+from cloudlet.services.elbv2 import authentication, clusters, formats, headers, managers, policies, routing
+from cloudlet.services.elbv2.attributes import group_attributes, listener_attributes, load_balancer_attributes
+from cloudlet.services.elbv2.managers import Carried
+from cloudlet.services.elbv2.records import Listener, LoadBalancer, Rule, Target, TargetGroup, TrustStore, groups_of
 
 SHARED_ADDRESS = "127.0.0.1"
+_ANY_CLIENT = "any client"
 # Without a port of its own each worker would take what it gets, and one of them most.
 _BALANCED: Resource = {"connection_balance_config": {"exact_balance": {}}}
+_FLOW = "120s"  # after which AWS forgets a flow of datagrams
 _ALPN = {
     "HTTP1Only": ["http/1.1", "http/1.0"],
     "HTTP2Only": ["h2"],
     "HTTP2Optional": ["http/1.1", "http/1.0", "h2"],
     "HTTP2Preferred": ["h2", "http/1.1", "http/1.0"],
-}
-_LINE = {
-    "time": "%START_TIME(%s.%3f)%",
-    "protocol": "%PROTOCOL%",
-    "client": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%",
-    "target": "%UPSTREAM_HOST%",
-    "group": "%UPSTREAM_CLUSTER_RAW%",
-    "received_us": "%COMMON_DURATION(DS_RX_BEG:DS_RX_END:us)%",
-    "target_us": "%COMMON_DURATION(US_TX_BEG:US_RX_BEG:us)%",
-    "sent_us": "%COMMON_DURATION(US_RX_BEG:DS_TX_END:us)%",
-    "status": "%RESPONSE_CODE%",
-    "flags": "%RESPONSE_FLAGS%",
-    "bytes_in": "%DOWNSTREAM_WIRE_BYTES_RECEIVED%",
-    "bytes_out": "%DOWNSTREAM_WIRE_BYTES_SENT%",
-    "method": "%REQ(:METHOD)%",
-    "scheme": "%REQ(:SCHEME)%",
-    "authority": "%REQ(:AUTHORITY)%",
-    "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
-    "agent": "%REQ(USER-AGENT)%",
-    "trace": "%REQ(X-AMZN-TRACE-ID)%",
-    "cipher": "%DOWNSTREAM_TLS_CIPHER%",
-    "tls": "%DOWNSTREAM_TLS_VERSION%",
-    "sni": "%REQUESTED_SERVER_NAME%",
-    "rule": "%ROUTE_NAME%",
-    "location": "%RESP(LOCATION)%",
 }
 
 
@@ -76,10 +45,13 @@ class World:
     rules: Sequence[Rule] = ()
     groups: Sequence[TargetGroup] = ()
     targets: Sequence[Target] = ()
+    trust_stores: Sequence[TrustStore] = ()
     certificates: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # by ARN: chain and key
-    lambda_address: tuple[str, int] = ("127.0.0.1", 4566)
-    logs: str = ""  # the folder of access logs
-    health: str = ""  # the file that changes of health are written to
+    home: tuple[str, int] = ("127.0.0.1", 4566)  # where Cloudlet itself answers
+    public_key: Mapping[str, Any] = field(default_factory=dict)  # by which sessions are verified
+    authorities: str = ""  # the file of those that this system trusts
+    logs: str = ""  # the folder of logs
+    health: str = ""  # the file that changes of targets' health are written to
 
 
 def snapshot(world: World) -> Snapshot:
@@ -118,291 +90,177 @@ class _Maker:
         ]
         for arn in sorted({arn for one in ready for arn in one.certificates}):
             made.secrets[arn] = certificate_secret(arn, *self._world.certificates[arn])
-        used = used_groups(self._world)
-        targets: dict[str, list[Target]] = {}
-        for target in self._world.targets:
-            if not target.draining_until:
-                targets.setdefault(target.group, []).append(target)
-        for arn in used:
-            group = self._groups[arn]
-            if group.type == "lambda":
-                made.clusters[routing.LAMBDA] = static_cluster(routing.LAMBDA, *self._world.lambda_address)
-            else:
-                made.clusters[group.id] = _cluster(group, self._world.health)
-                made.endpoints[group.id] = assignment(
-                    group.id, [self._endpoint(group, one) for one in targets.get(group.id, [])]
-                )
-        by_port: dict[int, list[Listener]] = {}
+        self._clusters()
+        by_port: dict[int, list[Carried]] = {}
         for one in ready:
-            owner = self._owners[one.load_balancer_arn]
-            name = _name(owner, one)
-            if one.protocol in ("HTTP", "HTTPS"):
-                made.routes[name] = self._routes(owner, one)
-            made.listeners[name] = listener(name, owner.address, one.bound, [self._chain(owner, one)], **_BALANCED)
-            by_port.setdefault(one.port, []).append(one)
+            carried = Carried(self._owners[one.load_balancer_arn], one, self._rules.get(one.arn, []))
+            if carried.is_http:
+                made.routes[carried.name] = route_configuration(carried.name, [self._host(carried, ["*"])])
+            self._listen(carried, carried.owner.address, one.bound, carried.name)
+            self._guards(carried)
+            by_port.setdefault(one.port, []).append(carried)
         for port, sharing in by_port.items():
             self._share(port, sharing)
         return made
 
+    def _clusters(self) -> None:
+        """A cluster with its endpoints for each target group in use."""
+        made = self._snapshot
+        targets: dict[str, list[Target]] = {}
+        for target in self._world.targets:
+            if not target.draining_until:
+                targets.setdefault(target.group, []).append(target)
+        for arn in used_groups(self._world):
+            group = self._groups[arn]
+            if group.type == "lambda":
+                self._home()
+            else:
+                made.clusters[group.id] = clusters.of_group(group, self._world.health)
+                made.endpoints[group.id] = assignment(
+                    group.id, [self._endpoint(group, one) for one in targets.get(group.id, [])]
+                )
+
+    def _home(self) -> None:
+        self._snapshot.clusters[routing.HOME] = static_cluster(routing.HOME, *self._world.home)
+
     def _endpoint(self, group: TargetGroup, target: Target) -> Resource:
         port = target.port
         if group.type == "alb":
-            port = next(
-                (
-                    one.bound
-                    for one in self._world.listeners
-                    if (one.load_balancer_arn, one.port) == (target.target, port)
-                ),
-                port,
-            )
-        return endpoint(
-            target.address, port, health_port=0 if group.check_port in ("", "traffic-port") else int(group.check_port)
-        )
+            wanted = (target.target, port)
+            found = (one.bound for one in self._world.listeners if (one.load_balancer_arn, one.port) == wanted)
+            port = next(found, port)
+        health_port = 0 if group.check_port in ("", "traffic-port") else int(group.check_port)
+        return endpoint(target.address, port, health_port=health_port)
 
-    def _chain(self, owner: LoadBalancer, one: Listener, server_names: Sequence[str] = ()) -> Resource:
-        tls = None
+    def _guards(self, carried: Carried) -> None:
+        """What those actions need which say who may pass."""
+        for guard in carried.guards:
+            if guard["Type"] == authentication.JWT:
+                name = authentication.jwks_cluster_name(guard)
+                self._snapshot.clusters[name] = authentication.jwks_cluster(guard, self._world.authorities)
+            else:
+                self._home()
+
+    def _listen(self, carried: Carried, address: str, port: int, name: str) -> None:
+        """Have a listener, or two, where bytes and datagrams come to one port."""
+        one = carried.listener
+        if one.protocol in ("UDP", "TCP_UDP"):
+            group = self._groups[next(iter(groups_of(one.actions)))]
+            proxy = udp_proxy(carried.owner.id, group.id, idle_timeout=_FLOW, sticky=_is_sticky(group))
+            self._snapshot.listeners[f"{name}/udp"] = udp_listener(f"{name}/udp", address, port, proxy)
+        if one.protocol != "UDP":
+            made = listener(name, address, port, [self._chain(carried)], **_BALANCED)
+            if logs := self._connection_logs([carried]):
+                made["access_log"] = logs
+            self._snapshot.listeners[name] = made
+
+    def _chain(self, carried: Carried, server_names: Sequence[str] = ()) -> Resource:
+        one, tls = carried.listener, None
         if one.certificates:
             policy = policies.find(one.ssl_policy or policies.DEFAULT)
             alpn: Sequence[str]
             if one.protocol == "TLS":
                 alpn = _ALPN.get(one.alpn[0], []) if one.alpn else []
             else:
-                is_http2 = load_balancer_attributes(owner)["routing.http2.enabled"] == "true"
+                is_http2 = load_balancer_attributes(carried.owner)["routing.http2.enabled"] == "true"
                 alpn = ["h2", "http/1.1"] if is_http2 else ["http/1.1"]
             tls = server_tls(
-                list(dict.fromkeys(one.certificates)), alpn=alpn, versions=policy.range, ciphers=policy.old_ciphers
+                list(dict.fromkeys(one.certificates)),
+                alpn=alpn,
+                versions=policy.range,
+                ciphers=policy.old_ciphers,
+                trust=self._trust(one),
+                require_client=one.mutual.get("Mode") == "verify",
             )
-        return filter_chain([self._filter(owner, one)], tls=tls, server_names=server_names)
+        return filter_chain([self._filter(carried)], tls=tls, server_names=server_names)
 
-    def _filter(self, owner: LoadBalancer, one: Listener) -> Resource:
-        if one.protocol in ("HTTP", "HTTPS"):
-            return self._manager(owner.id, _name(owner, one), [(owner, one)])
+    def _trust(self, one: Listener) -> str:
+        """The secret by which a listener judges its clients, put among the secrets; nothing when it does not."""
+        mode = one.mutual.get("Mode", "off")
+        if mode == "passthrough":
+            self._snapshot.secrets[_ANY_CLIENT] = any_client_secret(_ANY_CLIENT)
+            return _ANY_CLIENT
+        if mode != "verify":
+            return ""
+        store = next(store for store in self._world.trust_stores if store.arn == one.mutual["TrustStoreArn"])
+        takes_expired = bool(one.mutual.get("IgnoreClientCertificateExpiry"))
+        name = f"{store.arn}{'/expired' if takes_expired else ''}"
+        revoked = "".join(each.content for each in store.revocations)
+        self._snapshot.secrets[name] = trust_secret(name, store.bundle, revoked=revoked, takes_expired=takes_expired)
+        return name
+
+    def _filter(self, carried: Carried) -> Resource:
+        owner, one = carried.owner, carried.listener
+        if carried.is_http:
+            return self._manager(owner.id, carried.name, [carried])
         weights = {self._groups[arn].id: weight for arn, weight in groups_of(one.actions).items() if weight}
-        sticky = any(
-            group_attributes(self._groups[arn])["stickiness.enabled"] == "true" for arn in groups_of(one.actions)
-        )
-        idle = one.attributes.get("tcp.idle_timeout.seconds", "350")
-        return tcp_proxy(owner.id, weights, idle_timeout=f"{idle}s", sticky=sticky)
+        sticky = any(_is_sticky(self._groups[arn]) for arn in groups_of(one.actions))
+        idle = listener_attributes(one).get("tcp.idle_timeout.seconds", "350")
+        logs = []
+        if one.protocol == "TLS" and load_balancer_attributes(owner)["access_logs.s3.enabled"] == "true":
+            logs.append(file_log(f"{self._world.logs}/{formats.FLOWS}/{owner.id}", formats.of_flow(one)))
+        return tcp_proxy(owner.id, weights, idle_timeout=f"{idle}s", sticky=sticky, access_logs=logs)
 
-    def _manager(self, stat_prefix: str, routes: str, carried: Sequence[tuple[LoadBalancer, Listener]]) -> Resource:
-        """The HTTP manager of one listener, or of those that share a port."""
-        attributes = load_balancer_attributes(carried[0][0])
-        rules = [rule for _, one in carried for rule in self._rules.get(one.arn, [])]
-        conditions = [condition for rule in rules for condition in rule.conditions]
-        filters: list[Resource] = []
-        more: Resource = {}
-        groups = [self._groups[arn] for actions in self._actions(carried) for arn in groups_of(actions)]
-        if any(group_attributes(group).get("stickiness.enabled") == "true" for group in groups):
-            filters.append(extension(routing.STICKY, "extensions.filters.http.stateful_session.v3.StatefulSession"))
-        if any(condition["Field"] == "source-ip" for condition in conditions):
-            more["early_header_mutation_extensions"] = [_SOURCE_HEADER]
-        if attributes["routing.http.xff_header_processing.mode"] == "preserve":
-            more["skip_xff_append"] = True
-        common: Resource = {
-            "idle_timeout": f"{attributes['idle_timeout.timeout_seconds']}s",
-            "max_connection_duration": f"{attributes['client_keep_alive.seconds']}s",
-        }
-        if attributes["routing.http.drop_invalid_header_fields.enabled"] == "true":
-            common["headers_with_underscores_action"] = "DROP_HEADER"
-        return http_manager(
-            stat_prefix,
-            routes=routes,
-            filters=filters,
-            access_logs=self._logs(carried),
-            use_remote_address=True,
-            generate_request_id=False,
-            server_header_transformation="PASS_THROUGH",
-            stream_idle_timeout=f"{attributes['idle_timeout.timeout_seconds']}s",
-            common_http_protocol_options=common,
-            normalize_path=False,
-            local_reply_config={"mappers": _LOCAL_REPLIES},
-            **more,
-        )
+    def _manager(self, stat_prefix: str, routes: str, carried: Sequence[Carried]) -> Resource:
+        logs = list(self._request_logs(carried))
+        return managers.manager(stat_prefix, routes, carried, self._groups, logs, self._world.public_key)
 
-    def _actions(self, carried: Sequence[tuple[LoadBalancer, Listener]]) -> list[list[Resource]]:
-        return [
-            actions
-            for _, one in carried
-            for actions in (one.actions, *(rule.actions for rule in self._rules.get(one.arn, [])))
-        ]
-
-    def _logs(self, carried: Sequence[tuple[LoadBalancer, Listener]]) -> list[Resource]:
-        made = []
-        for owner in {one.arn: one for one, _ in carried}.values():
+    def _request_logs(self, carried: Sequence[Carried]) -> Iterator[Resource]:
+        for owner in {one.owner.arn: one.owner for one in carried}.values():
             if load_balancer_attributes(owner)["access_logs.s3.enabled"] == "true":
-                log = file_log(f"{self._world.logs}/{owner.id}", _LINE)
+                log = file_log(f"{self._world.logs}/{formats.REQUESTS}/{owner.id}", formats.REQUEST)
                 if len(carried) > 1:
                     match = {"name": ":authority", "string_match": {"prefix": owner.dns_name}}
                     log["filter"] = {"header_filter": {"header": match}}
-                made.append(log)
-        return made
+                yield log
 
-    def _routes(self, owner: LoadBalancer, one: Listener) -> Resource:
-        return route_configuration(_name(owner, one), [self._host(owner, one, ["*"])])
+    def _connection_logs(self, carried: Sequence[Carried]) -> list[Resource]:
+        """Of listeners that belong to one load balancer."""
+        owner = carried[0].owner
+        if len({one.owner.arn for one in carried}) > 1:
+            return []
+        if load_balancer_attributes(owner).get("connection_logs.s3.enabled") != "true":
+            return []
+        return [file_log(f"{self._world.logs}/{formats.CONNECTIONS}/{owner.id}", formats.CONNECTION)]
 
-    def _host(self, owner: LoadBalancer, one: Listener, domains: Sequence[str]) -> Resource:
+    def _host(self, carried: Carried, domains: Sequence[str]) -> Resource:
         """The rules of a listener as one virtual host."""
-        rules = self._rules.get(one.arn, [])
-        routes = []
-        for name, conditions, actions in [
-            *((str(rule.priority), rule.conditions, rule.actions) for rule in rules),
-            ("0", [], one.actions),
-        ]:
-            routes += routing.routes(name, conditions, actions, self._groups, _lambda_path)
-        made = virtual_host(_name(owner, one), domains, routes)
-        made["request_headers_to_add"] = [header("x-forwarded-port", str(one.port))]
-        removed = ["x-envoy-external-address"]
-        if any(condition["Field"] == "source-ip" for rule in rules for condition in rule.conditions):
-            removed.append(routing.SOURCE)
-        if load_balancer_attributes(owner)["routing.http.xff_header_processing.mode"] == "remove":
-            removed.append("x-forwarded-for")
-        made["request_headers_to_remove"] = removed
-        inserted = [
-            header(name.removeprefix(_INSERTED[0]).removesuffix(_INSERTED[1]).replace("_", "-"), value)
-            for name, value in sorted(one.attributes.items())
-            if name.startswith(_INSERTED[0]) and name.endswith(_INSERTED[1]) and value
-        ]
-        if inserted:
-            made["response_headers_to_add"] = inserted
-        if one.attributes.get("routing.http.response.server.enabled") == "false":
-            made["response_headers_to_remove"] = ["server"]
+        routes = [] if not carried.logins else [routing.callback()]
+        for rule in carried.rules:
+            routes += routing.routes(str(rule.priority), rule.conditions, rule.actions, self._groups, rule.transforms)
+        routes += routing.routes("0", [], carried.listener.actions, self._groups)
+        made = virtual_host(carried.name, domains, routes)
+        made |= headers.of_host(carried.owner, carried.listener, carried.has_field("source-ip"))
         return made
 
-    def _share(self, port: int, sharing: Sequence[Listener]) -> None:
+    def _share(self, port: int, sharing: Sequence[Carried]) -> None:
         """The port on 127.0.0.1, where it can be had: Envoy tries, and leaves this one out if not."""
-        owned = [(self._owners[one.load_balancer_arn], one) for one in sharing]
-        plain = [(owner, one) for owner, one in owned if one.protocol == "HTTP"]
-        secure = [(owner, one) for owner, one in owned if one.certificates]
+        plain = [one for one in sharing if one.listener.protocol == "HTTP"]
+        secure = [one for one in sharing if one.listener.certificates]
         name = f"shared/{port}"
+        if len(sharing) == 1 and not plain and not secure:
+            self._listen(sharing[0], SHARED_ADDRESS, port, name)
+            return
         chains = []
-        for owner, one in secure:
-            chain = self._chain(owner, one, [owner.dns_name] if len(secure) > 1 else [])
+        for one in secure:
+            chain = self._chain(one, [one.owner.dns_name] if len(secure) > 1 else [])
             chain.setdefault("filter_chain_match", {})["transport_protocol"] = "tls"
             chains.append(chain)
         if plain:
-            self._snapshot.routes[name] = route_configuration(
-                name, [self._host(owner, one, _domains(owner, port, len(plain) == 1)) for owner, one in plain]
-            )
+            hosts = [self._host(one, _domains(one.owner, port, len(plain) == 1)) for one in plain]
+            self._snapshot.routes[name] = route_configuration(name, hosts)
             chains.append(filter_chain([self._manager("shared", name, plain)]))
-        elif len(owned) == 1 and not secure:
-            chains.append(self._chain(*owned[0]))
         if chains:
             inspect = {"listener_filters": [tls_inspector()]} if secure else {}
-            self._snapshot.listeners[name] = listener(name, SHARED_ADDRESS, port, chains, **inspect, **_BALANCED)
-
-
-def _lambda_path(group: TargetGroup) -> str:
-    return f"/_cloudlet/elb-lambda/{group.id}"
+            made = listener(name, SHARED_ADDRESS, port, chains, **inspect, **_BALANCED)
+            if logs := self._connection_logs([*plain, *secure]):
+                made["access_log"] = logs
+            self._snapshot.listeners[name] = made
 
 
 def _domains(owner: LoadBalancer, port: int, is_only: bool) -> list[str]:
     return ["*"] if is_only else [owner.dns_name, f"{owner.dns_name}:{port}"]
 
 
-def _name(owner: LoadBalancer, one: Listener) -> str:
-    return f"{owner.name}/{owner.id}/{one.id}"
-
-
-def _cluster(group: TargetGroup, log: str) -> Resource:
-    attributes = group_attributes(group)
-    is_http = group.protocol in ("HTTP", "HTTPS")
-    secure = client_tls(versions=("TLSv1_0", "TLSv1_3"))
-    tls = secure if group.protocol in ("HTTPS", "TLS") else None
-    if attributes.get("proxy_protocol_v2.enabled") == "true":
-        tls = extension(
-            "envoy.transport_sockets.upstream_proxy_protocol",
-            "extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
-            config={"version": "V2"},
-            transport_socket=tls or plaintext(),
-        )
-    check_tls = secure if group.check_protocol in ("HTTPS", "TLS") else None
-    percentage = attributes["target_group_health.unhealthy_state_routing.minimum_healthy_targets.percentage"]
-    return cluster(
-        group.id,
-        policy=_policy(attributes, is_http),
-        connect_timeout=10.0 if is_http else 5.0,
-        http2=is_http and group.version in ("HTTP2", "GRPC"),
-        tls=tls,
-        check_transport=None if check_tls == tls else check_tls or plaintext(),
-        health_checks=[_health_check(group, log)] if group.check_enabled else [],
-        slow_start=float(attributes.get("slow_start.duration_seconds", "0")),
-        # AWS sends to all targets when none is healthy.
-        panic_threshold=1 if percentage == "off" else int(percentage),
-    )
-
-
-def _policy(attributes: Mapping[str, str], is_http: bool) -> str:
-    if not is_http:
-        return "MAGLEV" if attributes["stickiness.enabled"] == "true" else "RANDOM"
-    chosen = attributes["load_balancing.algorithm.type"]
-    return {"least_outstanding_requests": "LEAST_REQUEST", "weighted_random": "RANDOM"}.get(chosen, "ROUND_ROBIN")
-
-
-def _health_check(group: TargetGroup, log: str) -> Resource:
-    asked: dict[str, Resource] = {}
-    if group.check_protocol in ("HTTP", "HTTPS"):
-        if group.version == "GRPC" and group.check_path == "/grpc.health.v1.Health/Check":
-            asked["grpc"] = grpc_check()
-        elif group.version == "GRPC":
-            # Any gRPC server answers 200 to any method; the gRPC status that says 12 is in the trailers.
-            asked["http"] = {
-                **http_check(group.check_path, http2=True, agent="ELB-HealthChecker/2.0"),
-                "method": "POST",
-            }
-            asked["http"]["request_headers_to_add"] += [
-                header("content-type", "application/grpc"),
-                header("te", "trailers"),
-            ]
-        else:
-            asked["http"] = http_check(
-                group.check_path, _ranges(group.matcher), http2=group.version == "HTTP2", agent="ELB-HealthChecker/2.0"
-            )
-    return health_check(
-        interval=group.check_interval,
-        timeout=group.check_timeout,
-        healthy=group.healthy,
-        unhealthy=group.unhealthy,
-        http=asked.get("http"),
-        grpc=asked.get("grpc"),
-        log=log,
-    )
-
-
-def _ranges(matcher: str) -> list[tuple[int, int]]:
-    """``200,202-299`` as ranges."""
-    made = []
-    for part in matcher.split(","):
-        first, _, last = part.partition("-")
-        made.append((int(first), int(last or first)))
-    return made
-
-
-_INSERTED = ("routing.http.response.", ".header_value")
-
-_SOURCE_HEADER = extension(
-    "envoy.http.early_header_mutation.header_mutation",
-    "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
-    mutations=[{"append": header(routing.SOURCE, "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%")}],
-)
-
-
-def _local_reply(flags: list[str], status: int, words: str) -> Resource:
-    title = f"{status} {words}"
-    body = (
-        f"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n"
-        f"<center><h1>{title}</h1></center>\r\n</body>\r\n</html>\r\n"
-    )
-    return {
-        "filter": {"response_flag_filter": {"flags": flags}},
-        "status_code": status,
-        "headers_to_add": [header("server", "awselb/2.0")],
-        "body_format_override": {"text_format_source": {"inline_string": body}, "content_type": "text/html"},
-    }
-
-
-# What a load balancer says itself, where Envoy would say 503 to all of it.
-_LOCAL_REPLIES = [
-    _local_reply(["UF", "UC", "UR", "UPE"], 502, "Bad Gateway"),
-    _local_reply(["UH"], 503, "Service Temporarily Unavailable"),
-    _local_reply(["UT", "SI"], 504, "Gateway Time-out"),
-]
+def _is_sticky(group: TargetGroup) -> bool:
+    return group_attributes(group)["stickiness.enabled"] == "true"

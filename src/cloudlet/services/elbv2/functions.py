@@ -10,8 +10,10 @@ import msgspec
 
 from cloudlet.errors import AwsError
 from cloudlet.http import BodyTooLarge, Request, Response
+from cloudlet.services.elbv2 import routing
+from cloudlet.services.elbv2.attributes import group_attributes
 from cloudlet.services.elbv2.envoy import used_groups
-from cloudlet.services.elbv2.records import LoadBalancer, TargetGroup, group_attributes
+from cloudlet.services.elbv2.records import LoadBalancer, TargetGroup
 from cloudlet.services.elbv2.targets import Targets
 
 _LARGEST = 1024 * 1024
@@ -21,17 +23,17 @@ _TEXT = ("text/", "application/json", "application/javascript", "application/xml
 class Functions(Targets):
     """The front door ``elb-lambda``."""
 
-    async def serve(self, request: Request, label: str) -> Response:
+    async def invoke(self, request: Request, label: str) -> Response:
         """Invoke the function of the target group with this id."""
         group = next((record.value for record in self.groups.all() if record.value.id == label), None)
         targets = [target for target in self.targets_of(group) if not target.draining_until] if group else []
         if group is None or not targets:
-            return _failed(503, "Service Temporarily Unavailable")
+            return failed(503, "Service Temporarily Unavailable")
         owner = used_groups(self.world()).get(group.arn)
         try:
             body = await request.read(_LARGEST)
         except BodyTooLarge:
-            return _failed(413, "Request Entity Too Large")
+            return failed(413, "Request Entity Too Large")
         many = group_attributes(group)["lambda.multi_value_headers.enabled"] == "true"
         self._count(owner, group, "RequestCount")
         try:
@@ -45,11 +47,11 @@ class Functions(Targets):
             )
         except AwsError:
             self._count(owner, group, "LambdaInternalError")
-            return _failed(502, "Bad Gateway")
+            return failed(502, "Bad Gateway")
         made = None if answer.get("FunctionError") else response(answer["Payload"], many)
         if made is None:
             self._count(owner, group, "LambdaUserError")
-            return _failed(502, "Bad Gateway")
+            return failed(502, "Bad Gateway")
         return made
 
     def _count(self, owner: LoadBalancer | None, group: TargetGroup, name: str) -> None:
@@ -111,8 +113,7 @@ def _gathered(pairs: list[tuple[str, str]]) -> dict[str, list[str]]:
     return made
 
 
-def _failed(status: int, words: str) -> Response:
-    title = f"{status} {words}"
-    head = f"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n"
-    page = f"{head}<center><h1>{title}</h1></center>\r\n</body>\r\n</html>\r\n"
+def failed(status: int, words: str) -> Response:
+    """The load balancer's own page for a failure."""
+    page = routing.page(status, words)
     return Response(status, {"content-type": "text/html", "server": "awselb/2.0"}, page.encode())

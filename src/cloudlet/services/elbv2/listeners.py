@@ -11,31 +11,20 @@ from msgspec.structs import replace
 from cloudlet.engines.proxies.api import ProxyMissing
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.elbv2 import checks, envoy, policies
-from cloudlet.services.elbv2.base import Base, free_port, new_id, page, tags_of
+from cloudlet.services.elbv2 import attributes, checks, envoy, policies
+from cloudlet.services.elbv2.attributes import listener_attributes
+from cloudlet.services.elbv2.base import Base, free_port, new_id, page, refuse, tags_of
 from cloudlet.services.elbv2.errors import invalid, misconfigured
-from cloudlet.services.elbv2.records import LISTENER_ATTRIBUTES, Document, Listener, LoadBalancer, groups_of
+from cloudlet.services.elbv2.records import Document, Listener, LoadBalancer, groups_of
 from cloudlet.store import Tx
 
 _PROTOCOLS = {"application": ["HTTP", "HTTPS"], "network": ["UDP", "TCP", "TLS", "TCP_UDP"]}
 _SECURE = ("HTTPS", "TLS")
+_ACM = "arn:aws:acm:"
 _ALPN = ("None", "HTTP1Only", "HTTP2Only", "HTTP2Optional", "HTTP2Preferred")
 _NEIGHBOUR = "127.127.255.254"  # an address that no load balancer has
-_HEADERS = frozenset(
-    f"routing.http.response.{name}.header_value"
-    for name in (
-        "strict_transport_security",
-        "access_control_allow_origin",
-        "access_control_allow_methods",
-        "access_control_allow_headers",
-        "access_control_allow_credentials",
-        "access_control_expose_headers",
-        "access_control_max_age",
-        "content_security_policy",
-        "x_content_type_options",
-        "x_frame_options",
-    )
-)
+# What a network load balancer's listeners may forward to.
+_COMPATIBLE = {"TCP": ("TCP", "TCP_UDP"), "TLS": ("TCP", "TLS"), "UDP": ("UDP", "TCP_UDP"), "TCP_UDP": ("TCP_UDP",)}
 
 
 class Listeners(Base):
@@ -60,8 +49,9 @@ class Listeners(Base):
             self.listeners.put(tx, call.scope, f"{one.id}/{made.id}", made)
 
         await self.db.write(create)
+        await self.have_key(made.actions)
         self.changed()
-        if await self.controller.settled():
+        if await self.controller.settled() and made.protocol != "UDP":
             await _answers(owner.address, made.bound)
         return {"Listeners": [_described(made)]}
 
@@ -89,6 +79,7 @@ class Listeners(Base):
             return self.listeners.put(tx, call.scope, f"{owner.id}/{after.id}", after).value
 
         stored = await self.db.write(modify)
+        await self.have_key(stored.actions)
         self.changed()
         gone = [arn for arn in before.certificates if arn not in stored.certificates]
         await self.release_certificates(owner.arn, gone)
@@ -161,26 +152,16 @@ class Listeners(Base):
     # Attributes
 
     async def DescribeListenerAttributes(self, call: Call, input: Input) -> Output:
-        return _attributes(self.listener(call, input["ListenerArn"]))
+        return attributes.described(listener_attributes(self.listener(call, input["ListenerArn"])))
 
     async def ModifyListenerAttributes(self, call: Call, input: Input) -> Output:
         one = self.listener(call, input["ListenerArn"])
         changes = {given["Key"]: given.get("Value", "") for given in input["Attributes"] if "Key" in given}
-        for key, value in changes.items():
-            known = {**LISTENER_ATTRIBUTES[one.protocol], **(dict.fromkeys(_HEADERS) if "HTTP" in one.protocol else {})}
-            if key.startswith("routing.http.request.") and one.protocol == "HTTPS":
-                raise not_implemented(f"the listener attribute {key}")
-            if key not in known:
-                raise misconfigured(f"Listener attribute key '{key}' is not recognized")
-            if known[key] in ("true", "false") and value not in ("true", "false"):
-                raise misconfigured(f"The value '{value}' of the listener attribute '{key}' is not valid")
-            if key == "tcp.idle_timeout.seconds" and not (value.isdecimal() and 60 <= int(value) <= 6000):
-                raise misconfigured("The value of 'tcp.idle_timeout.seconds' must be between 60 and 6000 inclusive")
-        return _attributes(
-            await self._change_listener(
-                call, one.arn, lambda now: replace(now, attributes={**now.attributes, **changes})
-            )
+        attributes.check("Listener", attributes.of_listener(one), changes)
+        after = await self._change_listener(
+            call, one.arn, lambda now: replace(now, attributes={**now.attributes, **changes})
         )
+        return attributes.described(listener_attributes(after))
 
     # What they share
 
@@ -193,11 +174,6 @@ class Listeners(Base):
         allowed = _PROTOCOLS[owner.type]
         if protocol not in allowed:
             raise invalid(f"Listener protocol '{protocol}' must be one of '{', '.join(allowed)}'")
-        if protocol in ("UDP", "TCP_UDP"):
-            raise not_implemented(f"{operation} with Protocol {protocol}")
-        mutual = input.get("MutualAuthentication", {"Mode": "off"} if protocol == "HTTPS" else {})
-        if mutual.get("Mode", "off") != "off":
-            raise not_implemented(f"{operation} with MutualAuthentication {mutual['Mode']}")
         id = before.id if before else new_id()
         made = Listener(
             arn=f"{owner.arn.replace(':loadbalancer/', ':listener/')}/{id}",
@@ -206,13 +182,15 @@ class Listeners(Base):
             id=id,
             protocol=protocol,
             port=port,
-            bound=before.bound if before and before.port == port else _bound(owner, port),
+            bound=before.bound if before and before.port == port else _bound(owner, protocol, port),
             actions=before.actions if before else [],
-            mutual=mutual,
+            mutual=self._mutual(call, input, protocol, before, operation),
             attributes=before.attributes if before else {},
         )
         if "DefaultActions" in input:
-            made = replace(made, actions=checks.actions(input["DefaultActions"], protocol, port, operation))
+            made = replace(
+                made, actions=checks.actions(input["DefaultActions"], protocol, port, operation, made.actions)
+            )
         if protocol not in _SECURE:
             if input.get("Certificates"):
                 raise invalid(f"You cannot specify certificates for {protocol} listeners")
@@ -236,6 +214,25 @@ class Listeners(Base):
             raise AwsError("ALPNPolicyNotSupportedException", f"ALPN policy '{', '.join(alpn)}' is not supported")
         return replace(made, certificates=certificates, ssl_policy=policy, alpn=alpn)
 
+    def _mutual(self, call: Call, input: Input, protocol: str, before: Listener | None, operation: str) -> Document:
+        """How clients show who they are, checked. Raises ValidationError and TrustStoreNotFound."""
+        if protocol != "HTTPS":
+            if input.get("MutualAuthentication", {}).get("Mode", "off") != "off":
+                raise invalid(f"You cannot specify mutual authentication for {protocol} listeners")
+            return {}
+        wanted: Document = input.get("MutualAuthentication") or (before.mutual if before else {}) or {"Mode": "off"}
+        refuse(f"{operation} with MutualAuthentication", wanted, "ClientCertificateIdentityFilters")
+        mode, store = wanted.get("Mode", "off"), wanted.get("TrustStoreArn")
+        if mode not in ("off", "passthrough", "verify"):
+            raise invalid(f"Mutual authentication mode '{mode}' must be one of 'off, passthrough, verify'")
+        if mode == "verify":
+            if not store:
+                raise invalid("A trust store ARN must be specified when the mutual authentication mode is 'verify'")
+            self.trust_store(call, store)
+        elif store or "IgnoreClientCertificateExpiry" in wanted:
+            raise invalid(f"You cannot specify a trust store when the mutual authentication mode is '{mode}'")
+        return {**wanted, "Mode": mode}
+
     def _check_port(self, owner: LoadBalancer, one: Listener, tx: Tx) -> None:
         if any(other.port == one.port and other.id != one.id for other in self.listeners_of(owner, tx)):
             words = f"A listener already exists on this port for this load balancer '{owner.arn}'"
@@ -251,13 +248,15 @@ class Listeners(Base):
                 raise AwsError("TargetGroupNotFoundException", f"Target group '{arn}' not found") from None
         users = self.users(call, tx)
         for group in groups:
-            allowed = ("HTTP", "HTTPS", "") if owner.type == "application" else ("TCP", "TLS")
+            allowed = ("HTTP", "HTTPS", "") if owner.type == "application" else _COMPATIBLE[protocol]
             if group.protocol not in allowed or (group.type == "alb" and protocol != "TCP"):
                 words = f"Listener protocol '{protocol}' is not supported with target group protocol '{group.protocol}'"
                 raise AwsError("IncompatibleProtocolsException", words)
             if group.type != "alb" and users.get(group.arn, owner.arn) != owner.arn:
                 words = "The following target groups cannot be associated with more than one load balancer"
                 raise AwsError("TargetGroupAssociationLimitException", f"{words}: {group.arn}")
+        if len(groups) > 1 and protocol in ("UDP", "TCP_UDP"):
+            raise not_implemented(f"a forward action to several target groups of a listener with Protocol {protocol}")
         if len(groups) > 1 and any(group.type == "lambda" for group in groups):
             raise not_implemented("a forward action to several target groups of which one is of type lambda")
 
@@ -276,8 +275,13 @@ class Listeners(Base):
         for arn in arns:
             await self.controller.certificate(arn)
         for arn in arns:
-            manager: Any = await self.cloud.service("acm")
-            await manager.use(arn, owner.arn)
+            if arn.startswith(_ACM):
+                manager: Any = await self.cloud.service("acm")
+                await manager.use(arn, owner.arn)
+
+    async def have_key(self, actions: list[Document]) -> None:
+        """Have a key by which sessions are signed, where an action needs one."""
+        raise NotImplementedError
 
     async def release_certificates(self, load_balancer_arn: str, arns: list[str]) -> None:
         used = {
@@ -287,7 +291,7 @@ class Listeners(Base):
             for arn in record.value.certificates
         }
         for arn in arns:
-            if arn not in used and arn.startswith("arn:aws:acm:"):
+            if arn not in used and arn.startswith(_ACM):
                 manager: Any = await self.cloud.service("acm")
                 await manager.release(arn, load_balancer_arn)
 
@@ -308,18 +312,12 @@ def _described(one: Listener) -> Output:
         "LoadBalancerArn": one.load_balancer_arn,
         "Port": one.port,
         "Protocol": one.protocol,
-        "DefaultActions": one.actions,
+        "DefaultActions": checks.shown(one.actions),
         **({"Certificates": [{"CertificateArn": one.certificates[0]}]} if one.certificates else {}),
         **({"SslPolicy": one.ssl_policy} if one.ssl_policy else {}),
         **({"AlpnPolicy": one.alpn} if one.alpn else {}),
         **({"MutualAuthentication": one.mutual} if one.mutual else {}),
     }
-
-
-def _attributes(one: Listener) -> Output:
-    headers = dict.fromkeys(_HEADERS, "") if one.protocol in ("HTTP", "HTTPS") else {}
-    attributes = {**LISTENER_ATTRIBUTES[one.protocol], **headers, **one.attributes}
-    return {"Attributes": [{"Key": key, "Value": value} for key, value in sorted(attributes.items())]}
 
 
 def _certificates(input: Input, operation: str) -> list[str]:
@@ -329,17 +327,18 @@ def _certificates(input: Input, operation: str) -> list[str]:
     return list(dict.fromkeys(one["CertificateArn"] for one in input["Certificates"]))
 
 
-def _bound(owner: LoadBalancer, port: int) -> int:
+def _bound(owner: LoadBalancer, protocol: str, port: int) -> int:
     """The port that can really be had: another one where the user may not bind it, or all addresses have it."""
+    kind = socket.SOCK_DGRAM if protocol == "UDP" else socket.SOCK_STREAM
     if owner.address == envoy.SHARED_ADDRESS:
-        return free_port(owner.address)
-    with socket.socket() as probe:
+        return free_port(owner.address, kind=kind)
+    with socket.socket(type=kind) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             # Not at its own address: there a listener that has just been deleted may still have the port for a moment.
             probe.bind((_NEIGHBOUR, port))
         except OSError:
-            return free_port(owner.address)
+            return free_port(owner.address, kind=kind)
     return port
 
 

@@ -10,34 +10,16 @@ from msgspec.structs import replace
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.elbv2 import networks
+from cloudlet.services.elbv2 import attributes, networks
+from cloudlet.services.elbv2.attributes import load_balancer_attributes
 from cloudlet.services.elbv2.base import Base, new_id, page, refuse, tags_of
 from cloudlet.services.elbv2.errors import invalid, misconfigured
-from cloudlet.services.elbv2.records import LOAD_BALANCER_ATTRIBUTES, LoadBalancer, load_balancer_attributes
+from cloudlet.services.elbv2.records import LoadBalancer
 from cloudlet.store import Tx
 
 _HOSTED_ZONES = {"application": "Z35SXDOTRQ7X7K", "network": "Z26RNL4JYFTOTI"}
-# Attributes that are only kept at their defaults: what they would do is not done.
-_NOT_DONE = {
-    "connection_logs.s3.enabled": "true",
-    "health_check_logs.s3.enabled": "true",
-    "routing.http.xff_client_port.enabled": "true",
-    "routing.http.x_amzn_tls_version_and_cipher_suite.enabled": "true",
-}
-_NUMBERS = {
-    "idle_timeout.timeout_seconds": (1, 4000),
-    "client_keep_alive.seconds": (60, 604_800),
-    "secondary_ips.auto_assigned.per_subnet": (0, 7),
-}
-_CHOICES = {
-    "routing.http.desync_mitigation_mode": ("monitor", "defensive", "strictest"),
-    "routing.http.xff_header_processing.mode": ("append", "preserve", "remove"),
-    "dns_record.client_routing_policy": (
-        "availability_zone_affinity",
-        "partial_availability_zone_affinity",
-        "any_availability_zone",
-    ),
-}
+# The files with which AWS tries whether it may put logs into a bucket.
+_TEST_FILES = {"access_logs": "ELBAccessLogTestFile", "connection_logs": "ELBConnectionLogTestFile"}
 
 
 class LoadBalancers(Base):
@@ -84,6 +66,7 @@ class LoadBalancers(Base):
             return self.load_balancers.put(tx, call.scope, name, made).value
 
         stored = await self.db.write(create)
+        await networks.speak_for(self.cloud, stored)
         self._names[stored.dns_name] = stored
         state = "provisioning" if stored is made or stored.id == made.id else "active"
         return {"LoadBalancers": [_described(stored, state)]}
@@ -128,38 +111,36 @@ class LoadBalancers(Base):
             return {}
         if (gone := await self.db.write(delete)) is not None:
             self._names.pop(gone.dns_name, None)
+            await networks.fall_silent(self.cloud, gone)
             self.changed()
             for listener in listeners:
                 await self.release_certificates(arn, listener.certificates)
         return {}
 
     async def DescribeLoadBalancerAttributes(self, call: Call, input: Input) -> Output:
-        return _attributes(self.load_balancer(call, input["LoadBalancerArn"]))
+        return attributes.described(load_balancer_attributes(self.load_balancer(call, input["LoadBalancerArn"])))
 
     async def ModifyLoadBalancerAttributes(self, call: Call, input: Input) -> Output:
         one = self.load_balancer(call, input["LoadBalancerArn"])
         changes = {given["Key"]: given.get("Value", "") for given in input["Attributes"] if "Key" in given}
-        for key, value in changes.items():
-            _check_attribute(one, key, value)
-        wanted = {**load_balancer_attributes(one), **changes}
-        if wanted["access_logs.s3.enabled"] == "true":
-            if one.type == "network":
-                raise not_implemented("access logs of network load balancers")
-            if not wanted["access_logs.s3.bucket"]:
-                raise misconfigured("The value of 'access_logs.s3.bucket' must be specified")
-            if one.attributes.get("access_logs.s3.enabled") != "true":
-                await self._try_logs(one, wanted)
-        return _attributes(
-            await self._change_load_balancer(
-                call, one.arn, lambda now: replace(now, attributes={**now.attributes, **changes})
-            )
+        attributes.check("Load balancer", attributes.of_load_balancer(one), changes)
+        before = load_balancer_attributes(one)
+        wanted = {**before, **changes}
+        for kind, file in _TEST_FILES.items():
+            if wanted.get(f"{kind}.s3.enabled") == "true" and before[f"{kind}.s3.enabled"] != "true":
+                await self._try_logs(one, wanted, kind, file)
+        after = await self._change_load_balancer(
+            call, one.arn, lambda now: replace(now, attributes={**now.attributes, **changes})
         )
+        return attributes.described(load_balancer_attributes(after))
 
-    async def _try_logs(self, one: LoadBalancer, wanted: dict[str, str]) -> None:
+    async def _try_logs(self, one: LoadBalancer, wanted: dict[str, str], kind: str, file: str) -> None:
         """Put the test file that AWS puts. Raises InvalidConfigurationRequest when it cannot be put."""
-        bucket, prefix = wanted["access_logs.s3.bucket"], wanted["access_logs.s3.prefix"]
+        bucket, prefix = wanted[f"{kind}.s3.bucket"], wanted[f"{kind}.s3.prefix"]
+        if not bucket:
+            raise misconfigured(f"The value of '{kind}.s3.bucket' must be specified")
         key = f"{prefix}/" if prefix else ""
-        put: Input = {"Bucket": bucket, "Key": f"{key}AWSLogs/{one.account}/ELBAccessLogTestFile", "Body": b""}
+        put: Input = {"Bucket": bucket, "Key": f"{key}AWSLogs/{one.account}/{file}", "Body": b""}
         try:
             await self.cloud.call("s3", "PutObject", put, account=one.account, region=one.region)
         except AwsError:
@@ -218,6 +199,7 @@ class LoadBalancers(Base):
             return self.load_balancers.put(tx, call.scope, one.name, one).value
 
         stored = await self.db.write(write)
+        await networks.speak_for(self.cloud, stored)
         self._names[stored.dns_name] = stored
         self.changed()
         return stored
@@ -249,11 +231,6 @@ def _described(one: LoadBalancer, state: str = "active") -> Output:
     }
 
 
-def _attributes(one: LoadBalancer) -> Output:
-    attributes = load_balancer_attributes(one)
-    return {"Attributes": [{"Key": key, "Value": value} for key, value in sorted(attributes.items())]}
-
-
 def _check_name(name: str) -> None:
     if len(name) > 32:
         raise invalid(f"Load balancer name '{name}' cannot be longer than '32' characters")
@@ -264,21 +241,3 @@ def _check_name(name: str) -> None:
         raise invalid(f"Load balancer name '{name}' cannot begin or end with a hyphen(-)")
     if name.startswith("internal-"):
         raise invalid(f"Load balancer name '{name}' cannot begin with 'internal-'")
-
-
-def _check_attribute(one: LoadBalancer, key: str, value: str) -> None:
-    known = LOAD_BALANCER_ATTRIBUTES[one.type]
-    if key not in known:
-        raise misconfigured(f"Load balancer attribute key '{key}' is not recognized")
-    if _NOT_DONE.get(key) == value:
-        raise not_implemented(f"the load balancer attribute {key}={value}")
-    wrong = False
-    if known[key] in ("true", "false"):
-        wrong = value not in ("true", "false")
-    elif key in _NUMBERS:
-        low, high = _NUMBERS[key]
-        wrong = not value.isdecimal() or not low <= int(value) <= high
-    elif key in _CHOICES:
-        wrong = value not in _CHOICES[key]
-    if wrong:
-        raise misconfigured(f"The value '{value}' of the load balancer attribute '{key}' is not valid")

@@ -105,4 +105,5 @@ async def instances(cloud: Cloud, call: Call, ids: list[str]) -> dict[str, str]:
     if stopped := [one["InstanceId"] for one in found if one["State"]["Name"] != "running"]:
         words = f"The following targets are not in a running state and cannot be registered: '{', '.join(stopped)}'"
         raise AwsError("InvalidTargetException", words)
-    return {one["InstanceId"]: one.get("PrivateIpAddress", "") for one in found}
+    ec2: Any = await cloud.service("ec2")
+    return {id: ec2.instance_address(call.account, call.region, id) for id in (one["InstanceId"] for one in found)}

@@ -79,6 +79,7 @@ class Rule(msgspec.Struct, frozen=True, omit_defaults=True):
     conditions: list[Document]
     actions: list[Document]
     tags: dict[str, str] = {}
+    transforms: list[Document] = []
 
 
 class TargetGroup(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -136,95 +137,42 @@ class Target(msgspec.Struct, frozen=True, omit_defaults=True):
     registered: float = 0.0
 
 
+class Revocation(msgspec.Struct, frozen=True):
+    """A revocation list of a trust store, in PEM."""
+
+    id: int
+    content: str
+    entries: int
+
+
+class TrustStore(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The authorities (PEM) by which listeners judge their clients' certificates. Named in the store by its name."""
+
+    account: str
+    region: str
+    name: str
+    id: str
+    bundle: str
+    authorities: int
+    revocations: list[Revocation] = []
+    tags: dict[str, str] = {}
+
+    @property
+    def arn(self) -> str:
+        """Its Amazon Resource Name."""
+        return f"arn:aws:elasticloadbalancing:{self.region}:{self.account}:truststore/{self.name}/{self.id}"
+
+
+class SigningKey(msgspec.Struct, frozen=True):
+    """The key with which sessions are signed: its id, private (PEM), and public as a JSON Web Key and in PEM."""
+
+    id: str
+    private: str
+    jwk: Document
+    public: str
+
+
 _KINDS = {"application": "app", "network": "net", "gateway": "gwy"}
-
-# What a load balancer is made with, by type; an attribute that is not among them is not one of that type.
-LOAD_BALANCER_ATTRIBUTES: dict[str, dict[str, str]] = {
-    "application": {
-        "access_logs.s3.enabled": "false",
-        "access_logs.s3.bucket": "",
-        "access_logs.s3.prefix": "",
-        "client_keep_alive.seconds": "3600",
-        "connection_logs.s3.enabled": "false",
-        "connection_logs.s3.bucket": "",
-        "connection_logs.s3.prefix": "",
-        "deletion_protection.enabled": "false",
-        "health_check_logs.s3.enabled": "false",
-        "health_check_logs.s3.bucket": "",
-        "health_check_logs.s3.prefix": "",
-        "idle_timeout.timeout_seconds": "60",
-        "load_balancing.cross_zone.enabled": "true",
-        "routing.http.desync_mitigation_mode": "defensive",
-        "routing.http.drop_invalid_header_fields.enabled": "false",
-        "routing.http.preserve_host_header.enabled": "false",
-        "routing.http.x_amzn_tls_version_and_cipher_suite.enabled": "false",
-        "routing.http.xff_client_port.enabled": "false",
-        "routing.http.xff_header_processing.mode": "append",
-        "routing.http2.enabled": "true",
-        "waf.fail_open.enabled": "false",
-        "zonal_shift.config.enabled": "false",
-    },
-    "network": {
-        "access_logs.s3.enabled": "false",
-        "access_logs.s3.bucket": "",
-        "access_logs.s3.prefix": "",
-        "deletion_protection.enabled": "false",
-        "dns_record.client_routing_policy": "any_availability_zone",
-        "ipv6.deny_all_igw_traffic": "false",
-        "load_balancing.cross_zone.enabled": "false",
-        "secondary_ips.auto_assigned.per_subnet": "0",
-        "zonal_shift.config.enabled": "false",
-    },
-}
-
-LISTENER_ATTRIBUTES: dict[str, dict[str, str]] = {
-    "HTTP": {"routing.http.response.server.enabled": "true"},
-    "HTTPS": {"routing.http.response.server.enabled": "true"},
-    "TCP": {"tcp.idle_timeout.seconds": "350"},
-    "TLS": {},
-    "UDP": {},
-}
-
-_GROUP_ATTRIBUTES = {
-    "deregistration_delay.timeout_seconds": "300",
-    "stickiness.enabled": "false",
-    "stickiness.type": "lb_cookie",
-    "load_balancing.cross_zone.enabled": "use_load_balancer_configuration",
-    "target_group_health.dns_failover.minimum_healthy_targets.count": "1",
-    "target_group_health.dns_failover.minimum_healthy_targets.percentage": "off",
-    "target_group_health.unhealthy_state_routing.minimum_healthy_targets.count": "1",
-    "target_group_health.unhealthy_state_routing.minimum_healthy_targets.percentage": "off",
-}
-
-
-def group_attributes(group: TargetGroup) -> dict[str, str]:
-    """A target group's attributes, with what it was made with."""
-    if group.type == "lambda":
-        return {"lambda.multi_value_headers.enabled": "false", **group.attributes}
-    if group.protocol in ("HTTP", "HTTPS"):
-        own = {
-            "load_balancing.algorithm.type": "round_robin",
-            "load_balancing.algorithm.anomaly_mitigation": "off",
-            "slow_start.duration_seconds": "0",
-            "stickiness.app_cookie.cookie_name": "",
-            "stickiness.app_cookie.duration_seconds": "86400",
-            "stickiness.lb_cookie.duration_seconds": "86400",
-        }
-        return {**_GROUP_ATTRIBUTES, **own, **group.attributes}
-    own = {
-        "stickiness.type": "source_ip",
-        "deregistration_delay.connection_termination.enabled": "false",
-        "preserve_client_ip.enabled": "true" if group.type == "instance" else "false",
-        "proxy_protocol_v2.enabled": "false",
-        "target_health_state.unhealthy.connection_termination.enabled": "true",
-        "target_health_state.unhealthy.draining_interval_seconds": "0",
-    }
-    return {**_GROUP_ATTRIBUTES, **own, **group.attributes}
-
-
-def load_balancer_attributes(one: LoadBalancer) -> dict[str, str]:
-    """A load balancer's attributes, with what it was made with."""
-    return {**LOAD_BALANCER_ATTRIBUTES[one.type], **one.attributes}
 
 
 def groups_of(actions: list[Document]) -> dict[str, int]:

@@ -14,8 +14,8 @@ from cloudlet.control.clock import Timer
 from cloudlet.observe.metrics import Dimensions
 from cloudlet.services.api import Cloud
 from cloudlet.services.elbv2 import envoy
-from cloudlet.services.elbv2.access_logs import AccessLogs
 from cloudlet.services.elbv2.controller import Controller
+from cloudlet.services.elbv2.logs import Logs
 from cloudlet.services.elbv2.records import LoadBalancer, TargetGroup
 
 log = logging.getLogger("cloudlet.elbv2")
@@ -108,7 +108,7 @@ class Reporting:
         self._cloud = cloud
         self._controller = controller
         self._world = world
-        self._logs = AccessLogs(cloud, controller, world)
+        self._logs = Logs(cloud, controller, world)
         self._timer: Timer | None = None
         self._before: Sample | None = None
         self._tick = 0

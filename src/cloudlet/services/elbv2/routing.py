@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cloudlet.mesh.routes import destination, header, header_match, retry_policy
 from cloudlet.mesh.snapshot import Resource
 from cloudlet.mesh.typed import typed
-from cloudlet.services.elbv2.records import Document, TargetGroup, group_attributes, groups_of
+from cloudlet.services.elbv2 import authentication, scripts
+from cloudlet.services.elbv2.attributes import group_attributes
+from cloudlet.services.elbv2.records import Document, TargetGroup, groups_of
 
 # The header in which the connection's own address comes to the routes of a listener with source-ip conditions.
 SOURCE = "x-cloudlet-source"
 STICKY = "envoy.filters.http.stateful_session"
-LAMBDA = "lambda"
+# The cluster of Cloudlet itself: for functions, and for users who have to log in.
+HOME = "cloudlet"
+APP_COOKIE = "AWSALBAPP-0"
 _COOKIE = "AWSALBTG"
 _SESSION = "extensions.http.stateful_session.cookie.v3.CookieBasedSessionState"
 # Safe for any method: nothing of the request has reached a target.
@@ -34,14 +38,65 @@ def routes(
     conditions: Sequence[Document],
     actions: Sequence[Document],
     groups: Mapping[str, TargetGroup],
-    lambda_path: Callable[[TargetGroup], str],
+    transforms: Sequence[Document] = (),
 ) -> list[Resource]:
-    """The routes of one rule. ``lambda_path`` is the path before the path under which a group's function is reached.
+    """The routes of one rule: those for clients that may pass, then the one for others, if it asks who may."""
+    here = match(conditions)
+    passing = _outcomes(name, here, actions, groups)
+    if transforms:
+        for one in passing:
+            one["typed_per_filter_config"] = {**one.get("typed_per_filter_config", {}), **_rewrites(transforms)}
+    guard = authentication.action_of(actions)
+    if guard is None:
+        return passing
+    metadata = {"dynamic_metadata": authentication.passes(guard)}
+    return [
+        *({**one, "match": {**one["match"], **metadata}} for one in passing),
+        *_without_session(name, here, guard, passing),
+    ]
+
+
+def _without_session(name: str, here: Resource, guard: Document, passing: list[Resource]) -> list[Resource]:
+    """What becomes of clients who are not known."""
+    wanted = authentication.config_of(guard).get("OnUnauthenticatedRequest", "authenticate")
+    if guard["Type"] == authentication.JWT or wanted == "deny":
+        headers = [header("server", "awselb/2.0"), header("content-type", "text/html")]
+        body = {"inline_string": page(401, "Authorization Required")}
+        answer = {"direct_response": {"status": 401, "body": body}, "response_headers_to_add": headers}
+        return [{"name": name, "match": here, **answer}]
+    if wanted == "allow":
+        return passing
+    return [{"name": name, "match": here, **_home(f"/_cloudlet/elb-auth/{authentication.key_of(guard)}")}]
+
+
+def callback() -> Resource:
+    """The route by which users come back from their login, before all rules of a listener."""
+    return {"match": {"path": authentication.CALLBACK}, **_home("/_cloudlet/elb-auth/callback")}
+
+
+def _home(path: str) -> Resource:
+    """To Cloudlet itself, with a path before the path."""
+    rewrite = {"pattern": {"regex": "^/"}, "substitution": f"{path}/"}
+    return {"route": {"cluster": HOME, "timeout": "0s", "regex_rewrite": rewrite}}
+
+
+def _rewrites(transforms: Sequence[Document]) -> Resource:
+    wanted: dict[str, tuple[str, str]] = {}
+    for one in transforms:
+        (rewrite,) = (one.get("HostHeaderRewriteConfig") or one["UrlRewriteConfig"])["Rewrites"]
+        replacement = re.sub(r"\$(\d)", r"\\\1", _escaped(rewrite["Replace"]))
+        wanted[one["Type"]] = rewrite["Regex"], replacement
+    return scripts.rewrites(wanted.get("host-header-rewrite"), wanted.get("url-rewrite"))
+
+
+def _outcomes(
+    name: str, here: Resource, actions: Sequence[Document], groups: Mapping[str, TargetGroup]
+) -> list[Resource]:
+    """The routes to what a rule's last action says.
 
     A client that shall stay with its target group has a cookie which says so, and a route of its own.
     """
-    here = match(conditions)
-    made: Resource = {"name": name, "match": here, **_outcome(actions, groups, lambda_path)}
+    made: Resource = {"name": name, "match": here, **_outcome(actions, groups)}
     choices = made.get("route", {}).get("weighted_clusters", {}).get("clusters", [])
     seconds = _group_stickiness(actions)
     if not choices or not seconds:
@@ -77,14 +132,15 @@ def match(conditions: Sequence[Document]) -> Resource:
     path: Resource = {"prefix": "/"}
     headers: list[Resource] = []
     for condition in conditions:
-        field, values = condition["Field"], values_of(condition)
+        field, values, regexes = condition["Field"], values_of(condition), values_of(condition, "RegexValues")
         if field == "path-pattern":
-            path = _path(values)
+            path = {"safe_regex": {"regex": _found(regexes)}} if regexes else _path(values)
         elif field == "host-header":
-            headers.append(header_match(":authority", regex=rf"(?i)(?:{_any(values)})(?::\d+)?"))
+            pattern = _found([_with_port(one) for one in regexes]) if regexes else rf"(?:{_any(values)})(?::\d+)?"
+            headers.append(header_match(":authority", regex=f"(?i){pattern}"))
         elif field == "http-header":
             name = condition["HttpHeaderConfig"]["HttpHeaderName"].lower()
-            headers.append(header_match(name, regex=f"(?i)(?:{_any(values)})"))
+            headers.append(header_match(name, regex=_found(regexes) if regexes else f"(?i)(?:{_any(values)})"))
         elif field == "http-request-method":
             headers.append(header_match(":method", regex="|".join(re.escape(value) for value in values)))
         elif field == "query-string":
@@ -94,28 +150,34 @@ def match(conditions: Sequence[Document]) -> Resource:
     return {**path, **({"headers": headers} if headers else {})}
 
 
-def values_of(condition: Document) -> list[Any]:
+def values_of(condition: Document, member: str = "Values") -> list[Any]:
     """A condition's values, wherever they are."""
     for name, config in condition.items():
         if name.endswith("Config"):
-            return list(config.get("Values", []))
-    return list(condition.get("Values", []))
+            return list(config.get(member, []))
+    return list(condition.get(member, []))
 
 
-def _outcome(
-    actions: Sequence[Document], groups: Mapping[str, TargetGroup], lambda_path: Callable[[TargetGroup], str]
-) -> Resource:
+def _found(regexes: Sequence[str]) -> str:
+    """A regular expression that is found in a whole text where one of these is found somewhere in it."""
+    return f"(?s).*(?:{'|'.join(f'(?:{one})' for one in regexes)}).*"
+
+
+def _with_port(regex: str) -> str:
+    """A regular expression for a host that takes one with its port too."""
+    return f"{regex[:-1]}(?::[0-9]+)?$" if regex.endswith("$") and not regex.endswith("\\$") else regex
+
+
+def _outcome(actions: Sequence[Document], groups: Mapping[str, TargetGroup]) -> Resource:
     for action in actions:
         if action["Type"] == "fixed-response":
             return _fixed(action["FixedResponseConfig"])
         if action["Type"] == "redirect":
             return _redirect(action["RedirectConfig"])
-    return _forward(actions, groups, lambda_path)
+    return _forward(actions, groups)
 
 
-def _forward(
-    actions: Sequence[Document], groups: Mapping[str, TargetGroup], lambda_path: Callable[[TargetGroup], str]
-) -> Resource:
+def _forward(actions: Sequence[Document], groups: Mapping[str, TargetGroup]) -> Resource:
     weights = {arn: weight for arn, weight in groups_of(list(actions)).items() if weight and arn in groups}
     chosen = [groups[arn] for arn in weights]
     if not chosen:
@@ -123,7 +185,8 @@ def _forward(
     functions = [group for group in chosen if group.type == "lambda"]
     if functions:
         # A path can be rewritten for a route as a whole only: several functions share one, and it draws among them.
-        return _to_functions(functions, chosen, weights, lambda_path)
+        assert len(functions) == len(chosen) == 1, "refused by the operation"
+        return _home(f"/_cloudlet/elb-lambda/{functions[0].id}")
     route: Resource = {**destination({group.id: weights[group.arn] for group in chosen}), "timeout": "0s"}
     route["retry_policy"] = _RETRY
     made: Resource = {"route": route}
@@ -138,28 +201,26 @@ def _forward(
     return made
 
 
-def _to_functions(
-    functions: Sequence[TargetGroup],
-    chosen: Sequence[TargetGroup],
-    weights: Mapping[str, int],
-    lambda_path: Callable[[TargetGroup], str],
-) -> Resource:
-    assert len(functions) == len(chosen) == 1, "refused by the operation"
-    rewrite = {"pattern": {"regex": "^/"}, "substitution": f"{lambda_path(functions[0])}/"}
-    return {"route": {"cluster": LAMBDA, "timeout": "0s", "regex_rewrite": rewrite}}
-
-
 def _session(group: TargetGroup) -> Resource | None:
     """The cookie that keeps a client at its target."""
     attributes = group_attributes(group)
-    if attributes["stickiness.enabled"] != "true" or attributes["stickiness.type"] != "lb_cookie":
+    if attributes.get("stickiness.enabled") != "true":
         return None
-    seconds = attributes["stickiness.lb_cookie.duration_seconds"]
-    state = typed(_SESSION, cookie={"name": "AWSALB", "ttl": f"{seconds}s", "path": "/"})
+    kind = attributes["stickiness.type"]
+    name = "AWSALB" if kind == "lb_cookie" else APP_COOKIE
+    seconds = attributes[f"stickiness.{kind}.duration_seconds"]
+    state = typed(_SESSION, cookie={"name": name, "ttl": f"{seconds}s", "path": "/"})
     return typed(
         "extensions.filters.http.stateful_session.v3.StatefulSessionPerRoute",
         stateful_session={"session_state": {"name": "envoy.http.stateful_session.cookie", "typed_config": state}},
     )
+
+
+def page(status: int, words: str) -> str:
+    """The page with which a load balancer itself answers."""
+    title = f"{status} {words}"
+    head = f"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n"
+    return f"{head}<center><h1>{title}</h1></center>\r\n</body>\r\n</html>\r\n"
 
 
 def _fixed(config: Document) -> Resource:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.elbv2 import checks
-from cloudlet.services.elbv2.base import new_id, page, refuse, tags_of
+from cloudlet.services.elbv2.base import new_id, page, tags_of
 from cloudlet.services.elbv2.errors import invalid
 from cloudlet.services.elbv2.listeners import Listeners
 from cloudlet.services.elbv2.records import Listener, Rule
@@ -21,7 +21,6 @@ class Rules(Listeners):
     """Making, changing and showing rules."""
 
     async def CreateRule(self, call: Call, input: Input) -> Output:
-        refuse("CreateRule", input, "Transforms")
         listener = self.listener(call, input["ListenerArn"])
         owner = self.load_balancer(call, listener.load_balancer_arn)
         if owner.type != "application":
@@ -34,9 +33,10 @@ class Rules(Listeners):
             id=id,
             listener_arn=listener.arn,
             priority=input["Priority"],
-            conditions=checks.conditions(input["Conditions"], "CreateRule"),
+            conditions=checks.conditions(input["Conditions"]),
             actions=checks.actions(input["Actions"], listener.protocol, listener.port, "CreateRule"),
             tags=tags_of(input),
+            transforms=checks.transforms(input.get("Transforms", [])),
         )
 
         def create(tx: Tx) -> None:
@@ -47,6 +47,7 @@ class Rules(Listeners):
             self.rules.put(tx, call.scope, f"{listener.id}/{id}", made)
 
         await self.db.write(create)
+        await self.have_key(made.actions)
         self.changed()
         return {"Rules": [_described(made)]}
 
@@ -62,16 +63,21 @@ class Rules(Listeners):
         return {"Rules": here, **marker}
 
     async def ModifyRule(self, call: Call, input: Input) -> Output:
-        refuse("ModifyRule", input, "Transforms", "ResetTransforms")
         self._refuse_default(call, input["RuleArn"], "modified")
         before = self.rule(call, input["RuleArn"])
         listener = self.listener(call, before.listener_arn)
         owner = self.load_balancer(call, listener.load_balancer_arn)
         changes: dict[str, Any] = {}
         if input.get("Conditions"):
-            changes["conditions"] = checks.conditions(input["Conditions"], "ModifyRule")
+            changes["conditions"] = checks.conditions(input["Conditions"])
         if input.get("Actions"):
-            changes["actions"] = checks.actions(input["Actions"], listener.protocol, listener.port, "ModifyRule")
+            changes["actions"] = checks.actions(
+                input["Actions"], listener.protocol, listener.port, "ModifyRule", before.actions
+            )
+        if input.get("Transforms") or input.get("ResetTransforms"):
+            if input.get("Transforms") and input.get("ResetTransforms"):
+                raise invalid("You cannot specify both 'Transforms' and 'ResetTransforms'")
+            changes["transforms"] = checks.transforms(input.get("Transforms", []))
         if not changes:
             raise invalid("Either conditions or actions must be specified")
 
@@ -81,6 +87,7 @@ class Rules(Listeners):
             return self.rules.put(tx, call.scope, f"{listener.id}/{after.id}", after).value
 
         stored = await self.db.write(modify)
+        await self.have_key(stored.actions)
         self.changed()
         return {"Rules": [_described(stored)]}
 
@@ -144,7 +151,8 @@ def _described(rule: Rule) -> Output:
         "RuleArn": rule.arn,
         "Priority": str(rule.priority),
         "Conditions": rule.conditions,
-        "Actions": rule.actions,
+        "Actions": checks.shown(rule.actions),
+        **({"Transforms": rule.transforms} if rule.transforms else {}),
         "IsDefault": False,
     }
 
@@ -154,7 +162,7 @@ def _default(listener: Listener) -> Output:
         "RuleArn": _default_arn(listener),
         "Priority": "default",
         "Conditions": [],
-        "Actions": listener.actions,
+        "Actions": checks.shown(listener.actions),
         "IsDefault": True,
     }
 

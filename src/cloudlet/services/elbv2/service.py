@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from cloudlet.http import Request, Response
 from cloudlet.services.elbv2.functions import Functions
 from cloudlet.services.elbv2.load_balancers import LoadBalancers
+from cloudlet.services.elbv2.logins import Logins
 from cloudlet.services.elbv2.rules import Rules
 from cloudlet.services.elbv2.tagging import Tagging
+from cloudlet.services.elbv2.trust_stores import TrustStores
 
 
-class Service(Functions, Rules, LoadBalancers, Tagging):
+class Service(Functions, Logins, Rules, LoadBalancers, TrustStores, Tagging):
     """Application and network load balancers, carried by one Envoy; gateway load balancers are refused."""
+
+    async def serve(self, request: Request, label: str) -> Response:
+        """The front doors ``elb-lambda``, by a target group's id, and ``elb-auth``, by what a login is for."""
+        if (answer := await self.login(request, label)) is not None:
+            return answer
+        return await self.invoke(request, label)
 
     def resources_of(self, account: str, region: str) -> list[dict[str, str]]:
         found = []

@@ -1,4 +1,4 @@
-"""Tags of load balancers, listeners, rules and target groups, and the account's limits."""
+"""Tags of load balancers, listeners, rules, target groups and trust stores, and the account's limits."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ _LIMITS = {
     "target-groups-per-application-load-balancer": 100,
     "certificates-per-application-load-balancer": 25,
     "certificates-per-network-load-balancer": 25,
+    "trust-stores": 20,
+    "ca-certificates-per-trust-store": 25,
+    "revocation-entries-per-trust-store": 500_000,
 }
 
 
@@ -87,6 +90,9 @@ class Tagging(Base):
         if word == "listener-rule":
             rule = self.rule(call, arn, tx)
             return self.rules, f"{rule.listener_arn.rpartition('/')[2]}/{rule.id}", rule
+        if word == "truststore":
+            store = self.trust_store(call, arn, tx)
+            return self.trust_stores, store.name, store
         if not arn.startswith("arn:"):
             raise invalid(f"'{arn}' is not a valid ARN")
         raise no_load_balancer()

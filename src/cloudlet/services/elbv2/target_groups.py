@@ -9,20 +9,16 @@ from msgspec.structs import replace
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.elbv2 import networks
+from cloudlet.services.elbv2 import attributes, networks
+from cloudlet.services.elbv2.attributes import group_attributes
 from cloudlet.services.elbv2.base import new_id, page, refuse, tags_of
 from cloudlet.services.elbv2.errors import invalid, misconfigured
 from cloudlet.services.elbv2.listeners import Listeners
-from cloudlet.services.elbv2.records import TargetGroup, group_attributes
+from cloudlet.services.elbv2.records import TargetGroup
 from cloudlet.store import Tx
 
 _HTTP = ("HTTP", "HTTPS")
 _NAME = re.compile(r"(?!.*--)(?!^-)(?!.*-$)^[A-Za-z0-9-]+$")
-_NUMBERS = {
-    "deregistration_delay.timeout_seconds": (0, 3600),
-    "stickiness.lb_cookie.duration_seconds": (1, 604_800),
-    "stickiness.app_cookie.duration_seconds": (1, 604_800),
-}
 # The settings of a health check as the API names them, and as they are kept.
 _CHECKS = {
     "HealthCheckProtocol": "check_protocol",
@@ -117,22 +113,22 @@ class TargetGroups(Listeners):
         return {}
 
     async def DescribeTargetGroupAttributes(self, call: Call, input: Input) -> Output:
-        return _attributes(self.group(call, input["TargetGroupArn"]))
+        return attributes.described(group_attributes(self.group(call, input["TargetGroupArn"])))
 
     async def ModifyTargetGroupAttributes(self, call: Call, input: Input) -> Output:
         group = self.group(call, input["TargetGroupArn"])
         changes = {given["Key"]: given.get("Value", "") for given in input["Attributes"] if "Key" in given}
         _check_stickiness(group, {**group_attributes(group), **changes}, changes)
-        for key, value in changes.items():
-            _check_attribute(group, key, value)
-        return _attributes(await self._change_group(call, group.arn, {}, "ModifyTargetGroupAttributes", changes))
+        attributes.check("Target group", attributes.of_group(group), changes)
+        after = await self._change_group(call, group.arn, {}, "ModifyTargetGroupAttributes", changes)
+        return attributes.described(group_attributes(after))
 
     async def _change_group(
-        self, call: Call, arn: str, changes: dict[str, Any], operation: str, attributes: dict[str, str] | None = None
+        self, call: Call, arn: str, changes: dict[str, Any], operation: str, more: dict[str, str] | None = None
     ) -> TargetGroup:
         def write(tx: Tx) -> TargetGroup:
             now = self.group(call, arn, tx)
-            after = replace(now, **changes, attributes={**now.attributes, **(attributes or {})})
+            after = replace(now, **changes, attributes={**now.attributes, **(more or {})})
             _check(after, operation)
             return self.groups.put(tx, call.scope, after.name, after).value
 
@@ -181,7 +177,7 @@ def _of_servers(input: Input, type: str) -> TargetGroup:
     if not input.get("Port"):
         raise invalid("A port must be specified")
     protocol = input["Protocol"]
-    if protocol in ("GENEVE", "QUIC", "TCP_QUIC"):
+    if protocol in ("QUIC", "TCP_QUIC"):
         raise not_implemented(f"CreateTargetGroup with Protocol {protocol}")
     if type == "alb" and protocol != "TCP":
         raise invalid("Target groups with target type 'alb' must have protocol 'TCP'")
@@ -249,6 +245,8 @@ def _check(group: TargetGroup, operation: str) -> None:
         return
     if not group.check_enabled:
         raise invalid(f"Health check enabled must be true for target groups with target type '{group.type}'")
+    if group.protocol == "GENEVE" and group.port != 6081:
+        raise invalid("Port must be 6081 for target groups with the GENEVE protocol")
     allowed = _HTTP if is_http or group.type == "alb" else (*_HTTP, "TCP")
     if group.check_protocol not in allowed:
         words = f"must be one of '{', '.join(allowed)}'"
@@ -269,47 +267,26 @@ def _check(group: TargetGroup, operation: str) -> None:
             raise not_implemented(f"{operation} with GrpcCode {group.matcher} and HealthCheckPath {group.check_path}")
 
 
-def _check_attribute(group: TargetGroup, key: str, value: str) -> None:
-    known = group_attributes(group)
-    if key not in known:
-        raise misconfigured(f"Target group attribute key '{key}' is not recognized")
-    wrong = False
-    if key in _NUMBERS:
-        low, high = _NUMBERS[key]
-        wrong = not value.isdecimal() or not low <= int(value) <= high
-    elif key == "slow_start.duration_seconds":
-        wrong = not value.isdecimal() or not (int(value) == 0 or 30 <= int(value) <= 900)
-    elif key == "load_balancing.algorithm.type":
-        wrong = value not in ("round_robin", "least_outstanding_requests", "weighted_random")
-    elif known[key] in ("true", "false"):
-        wrong = value not in ("true", "false")
-    elif key.endswith("minimum_healthy_targets.percentage"):
-        wrong = value != "off" and not (value.isdecimal() and 1 <= int(value) <= 100)
-    if wrong:
-        raise misconfigured(f"The value '{value}' of the target group attribute '{key}' is not valid")
-    if key == "preserve_client_ip.enabled" and value == "true" and group.type != "instance":
-        raise not_implemented("the target group attribute preserve_client_ip.enabled=true for target type ip")
-    if key == "load_balancing.algorithm.anomaly_mitigation" and value == "on":
-        raise not_implemented("the target group attribute load_balancing.algorithm.anomaly_mitigation=on")
-    if key.endswith("unhealthy_state_routing.minimum_healthy_targets.count") and value != "1":
-        raise not_implemented(f"the target group attribute {key}={value}")
-
-
 def _check_stickiness(group: TargetGroup, wanted: dict[str, str], changes: dict[str, str]) -> None:
-    if "stickiness.type" not in changes and "stickiness.enabled" not in changes:
+    """Raises InvalidConfigurationRequest for a kind of stickiness that does not go with the protocol."""
+    if not any(key.startswith("stickiness.") for key in changes) or "stickiness.type" not in wanted:
         return
-    kind = wanted["stickiness.type"]
+    kind, is_http = wanted["stickiness.type"], group.protocol in _HTTP
+    if group.protocol == "GENEVE":
+        kinds = ("source_ip_dest_ip_proto", "source_ip_dest_ip")
+        if kind not in kinds and changes.keys() <= attributes.of_group(group).keys():
+            raise misconfigured(f"'{kind}' must be one of [{', '.join(kinds)}]")
+        return
     if kind not in ("app_cookie", "lb_cookie", "source_ip"):
         raise misconfigured("'Stickiness type' must be one of [app_cookie, lb_cookie, source_ip]")
-    is_http = group.protocol in _HTTP
     if kind not in (("lb_cookie", "app_cookie") if is_http else ("source_ip",)):
         words = f"is not supported for target groups with the {group.protocol} protocol"
         raise misconfigured(f"Stickiness type '{kind}' {words}")
     if wanted["stickiness.enabled"] == "true":
         if group.protocol == "TLS":
             raise misconfigured("You cannot enable stickiness on target groups with the TLS protocol")
-        if kind == "app_cookie":
-            raise not_implemented("the target group attribute stickiness.type=app_cookie")
+        if kind == "app_cookie" and not wanted["stickiness.app_cookie.cookie_name"]:
+            raise misconfigured("You must specify an application cookie name for stickiness of type 'app_cookie'")
 
 
 def _described(group: TargetGroup, users: list[str]) -> Output:
@@ -340,8 +317,3 @@ def _described(group: TargetGroup, users: list[str]) -> Output:
     if group.matcher:
         made["Matcher"] = {"GrpcCode" if group.version == "GRPC" else "HttpCode": group.matcher}
     return made
-
-
-def _attributes(group: TargetGroup) -> Output:
-    attributes = group_attributes(group)
-    return {"Attributes": [{"Key": key, "Value": value} for key, value in sorted(attributes.items())]}

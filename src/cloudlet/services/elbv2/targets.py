@@ -9,8 +9,9 @@ from msgspec.structs import replace
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.elbv2 import networks
+from cloudlet.services.elbv2.attributes import group_attributes
 from cloudlet.services.elbv2.errors import invalid
-from cloudlet.services.elbv2.records import Document, Target, TargetGroup, group_attributes
+from cloudlet.services.elbv2.records import Document, Target, TargetGroup
 from cloudlet.services.elbv2.target_groups import TargetGroups
 from cloudlet.store import Tx
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cloudlet.http import Request
-from cloudlet.services.elbv2.access_logs import line
+from cloudlet.services.elbv2.formats import Context, request
 from cloudlet.services.elbv2.functions import event, response
 from cloudlet.services.elbv2.records import LoadBalancer, TargetGroup
 
@@ -71,8 +71,8 @@ def test_a_line_of_an_access_log() -> None:
         "time": "86400.000",
         "tls": None,
     }
-    assert line(owner, {"1": _GROUP}, seen) == (
+    assert request(Context(owner, {"1": _GROUP}), seen) == (
         "http 1970-01-02T00:00:00.001600Z app/front/2 127.0.0.1:5 10.0.0.1:80 0.000 0.002 0.000 200 200 10 20 "
         f'"GET http://a:80/x HTTP/1.1" "curl" - - {_GROUP.arn} "-" "-" "-" 7 1970-01-02T00:00:00.000000Z "forward" '
-        '"-" "-" "10.0.0.1:80" "200" "-" "-"\n'
+        '"-" "-" "10.0.0.1:80" "200" "-" "-" -\n'
     )
