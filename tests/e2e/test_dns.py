@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -141,6 +143,34 @@ def test_everything_survives_a_kill(cloud: LocalCloud, zone: Zone) -> None:
     assert cloud.control("dns") == before
 
 
+def test_names_outlive_the_control_plane(cloud: LocalCloud, zone: Zone) -> None:
+    zone.put("www.shop.example", "A", "10.0.0.1")
+    zone.put("late.shop.example", "A", "10.0.0.2")
+    server = cloud.control("dns")
+    resolver = dns.resolver.Resolver(configure=False)
+    resolver.nameservers, resolver.port, resolver.lifetime = [server["address"]], server["port"], 20
+
+    def ask(name: str, tcp: bool = False) -> str:
+        return str(next(iter(resolver.resolve(f"{name}.shop.example", "A", tcp=tcp))))
+
+    assert ask("www") == ask("www", tcp=True) == "10.0.0.1"
+    cloud.kill()
+    # What was asked before is answered as it was; what was not waits for the control plane.
+    assert ask("www") == ask("www", tcp=True) == "10.0.0.1"
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.submit(ask, "late")
+        time.sleep(0.3)
+        assert not waiting.done()
+        cloud.start()
+        assert waiting.result() == "10.0.0.2"
+
+    # The front is killed: there is another at once, at the same address.
+    (front,) = [one["pid"] for one in cloud.control("health")["children"] if one["name"] == "dns"]
+    os.kill(front, signal.SIGKILL)
+    assert ask("late") == "10.0.0.2"
+    assert cloud.control("dns") == server
+
+
 def test_a_kill_while_instances_come_and_go(cloud: LocalCloud) -> None:
     settings = Config(inject_host_prefix=False, retries={"max_attempts": 0}, max_pool_connections=8)
     discovery = cloud.client("servicediscovery", config=settings)
@@ -239,6 +269,7 @@ def test_an_instance_of_cloud_map_that_fails_its_check(cloud: LocalCloud, endpoi
 @pytest.mark.skipif(bubblewrap() is None, reason="bubblewrap cannot make sandboxes here")
 def test_functions_resolve_our_names(cloud: LocalCloud) -> None:
     source = """
+import signal
 import socket
 def handler(event, context):
     try:

@@ -95,9 +95,19 @@ class LocalCloud:
         self._process.send_signal(signal.SIGKILL)
         self._process.communicate()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the cloud's process is there."""
+        return self._process is not None and self._process.poll() is None
+
     def stop(self) -> None:
-        """Stop the cloud and delete its data."""
-        if self._process is not None and self._process.poll() is None:
+        """Stop the cloud and delete its data.
+
+        One that was killed is started first: what it has left running ends only with it.
+        """
+        if self._process is not None and not self.is_running:
+            self.start()
+        if self._process is not None and self.is_running:
             self._process.terminate()
             try:
                 self._process.communicate(timeout=15)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from cloudlet.services.route53.balancers import Balancers
 from cloudlet.services.route53.checking import Checker
 from cloudlet.services.route53.healthchecks import HealthChecks
+from cloudlet.services.route53.link import Link
 from cloudlet.services.route53.querylogs import QueryLines
 from cloudlet.services.route53.records import Listening
 from cloudlet.services.route53.serving import DnsServer
@@ -30,7 +31,10 @@ class Service(HealthChecks):
         lines = QueryLines(self.cloud, self.logged, self.index.zone_of)
         resolv_conf = self.cloud.data_dir / "resolv.conf"
         self._balancers = Balancers(self.cloud)
-        self.server = DnsServer(self.view, self._balancers.find, self._listen_at, resolv_conf, told=lines.note)
+        self._link = Link(self.cloud.supervisor, self.cloud.data_dir / "dns")
+        self.server = DnsServer(
+            self.view, self._balancers.find, self._listen_at, resolv_conf, told=lines.note, listen=self._link.listen
+        )
         self.checker = Checker(self.clock, self.look, self.cloud.spawn, self.health_changed, self.looked)
         await self.follow_alarms(record.value for record in self._checks.all())
         for record in self._checks.all():
@@ -50,6 +54,7 @@ class Service(HealthChecks):
     async def stop(self) -> None:
         self.checker.stop()
         self.server.close()
+        self._link.close()
 
     async def dns_address(self) -> tuple[str, int]:
         """Where the DNS server listens; it is started if need be. Raises OSError."""

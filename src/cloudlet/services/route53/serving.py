@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Protocol
 
 from cloudlet.services.route53 import names
 from cloudlet.services.route53.answers import HEALTH, Answer, Entry, Outside, Question, View, answer
 from cloudlet.services.route53.forwarding import Forwarder, resolv_conf_lines
+from cloudlet.services.route53.listener import Listener, Respond
 from cloudlet.services.route53.messages import Exchange, read
 
 log = logging.getLogger("cloudlet.dns")
 
 PORT = 53
 _ADDRESSES = (*(f"127.0.0.{last}" for last in range(2, 51)), "127.0.0.1")
-_IDLE = 10.0  # seconds that a TCP connection may be silent
 _AT_ONCE = 1000  # questions that wait for others' answers
 _LOCAL_TTL = 5  # seconds
 _MOST_OUTSIDE = 100  # other questions that one question may need answered first
@@ -30,6 +30,19 @@ Balancers = Callable[[str, str], Awaitable[list[str]]]
 Told = Callable[[Exchange, str], object]
 
 
+class Listening(Protocol):
+    """An address that is listened on."""
+
+    @property
+    def port(self) -> int: ...
+
+    def close(self) -> None: ...
+
+
+# Listens on an address and a port. Raises OSError.
+Listen = Callable[[Respond, str, int], Awaitable[Listening]]
+
+
 class DnsServer:
     """Starts with the first zone, or when it is asked for, and then with every start of the cloud."""
 
@@ -40,6 +53,7 @@ class DnsServer:
         chosen: Callable[[str, int, bool], Awaitable[None]],
         resolv_conf: Path,
         forwarder: Forwarder | None = None,
+        listen: Listen = Listener.open,
         told: Told = lambda *_: None,
     ) -> None:
         """``view`` is what answers depend on, given what is known from outside and the client's address. ``chosen``
@@ -51,7 +65,8 @@ class DnsServer:
         self._resolv_conf = resolv_conf
         self._forwarder = forwarder or Forwarder()
         self._told = told
-        self._listeners: dict[str, _Listener] = {}
+        self._open = listen
+        self._listeners: dict[str, Listening] = {}
         self._wanted: tuple[str, int] | None = None
         self._starting = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -177,7 +192,7 @@ class DnsServer:
             send(asked.answered(_FAILED))
 
     async def _listen(self, address: str, port: int) -> None:
-        self._listeners[address] = await _Listener.open(self, address, port)
+        self._listeners[address] = await self._open(self.respond, address, port)
 
     def _write_resolv_conf(self) -> None:
         """Write the file that sandboxes have as /etc/resolv.conf, in place, so that those that run see it."""
@@ -186,97 +201,6 @@ class DnsServer:
             kept = [line for line in lines if line.split()[:1] not in (["nameserver"], ["options"])]
             lines = [*kept, f"nameserver {self.address}", "options edns0"]
         self._resolv_conf.write_text("".join(f"{line}\n" for line in lines))
-
-
-class _Listener:
-    """One address, by UDP and by TCP."""
-
-    def __init__(self, transport: asyncio.DatagramTransport, server: asyncio.Server, port: int) -> None:
-        self._transport = transport
-        self._server = server
-        self.port = port
-
-    @classmethod
-    async def open(cls, server: DnsServer, address: str, port: int) -> _Listener:
-        """Listen. Raises OSError."""
-        loop = asyncio.get_running_loop()
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        stream = socket.socket(family, socket.SOCK_STREAM)
-        datagram = socket.socket(family, socket.SOCK_DGRAM)
-        try:
-            stream.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            stream.bind((address, port))
-            port = stream.getsockname()[1]
-            datagram.bind((address, port))
-            for one in (stream, datagram):
-                one.setblocking(False)
-            accepting = await loop.create_server(lambda: _Tcp(server), sock=stream)
-            transport, _ = await loop.create_datagram_endpoint(lambda: _Udp(server), sock=datagram)
-        except BaseException:
-            stream.close()
-            datagram.close()
-            raise
-        return cls(transport, accepting, port)
-
-    def close(self) -> None:
-        """Stop listening."""
-        self._transport.close()
-        self._server.close()
-
-
-class _Udp(asyncio.DatagramProtocol):
-    def __init__(self, server: DnsServer) -> None:
-        self._server = server
-        self._transport: asyncio.DatagramTransport
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
-
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        self._server.respond(data, "UDP", addr[0], lambda reply: self._send(reply, addr))
-
-    def _send(self, reply: bytes, addr: tuple[str, int]) -> None:
-        if not self._transport.is_closing():
-            self._transport.sendto(reply, addr)
-
-
-class _Tcp(asyncio.Protocol):
-    """One connection: messages with their lengths before them, answered as they become ready."""
-
-    def __init__(self, server: DnsServer) -> None:
-        self._server = server
-        self._buffer = b""
-        self._client = ""
-        self._transport: asyncio.Transport
-        self._idle: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
-        self._client = (transport.get_extra_info("peername") or ("",))[0]
-        self._wait()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._idle is not None:
-            self._idle.cancel()
-
-    def data_received(self, data: bytes) -> None:
-        self._wait()
-        self._buffer += data
-        while len(self._buffer) >= 2:
-            end = 2 + int.from_bytes(self._buffer[:2], "big")
-            if len(self._buffer) < end:
-                return
-            wire, self._buffer = self._buffer[2:end], self._buffer[end:]
-            self._server.respond(wire, "TCP", self._client, self._send)
-
-    def _wait(self) -> None:
-        if self._idle is not None:
-            self._idle.cancel()
-        self._idle = asyncio.get_running_loop().call_later(_IDLE, self._transport.close)
-
-    def _send(self, reply: bytes) -> None:
-        if not self._transport.is_closing():
-            self._transport.write(len(reply).to_bytes(2, "big") + reply)
 
 
 def _is_local(name: str) -> bool:

@@ -17,9 +17,10 @@ import pytest
 from cloudlet.services.route53.answers import View
 from cloudlet.services.route53.forwarding import Forwarder
 from cloudlet.services.route53.index import Index
+from cloudlet.services.route53.listener import Listener, Respond
 from cloudlet.services.route53.names import BadName, canonical
 from cloudlet.services.route53.records import RecordSet, Zone
-from cloudlet.services.route53.serving import DnsServer, _Listener
+from cloudlet.services.route53.serving import DnsServer
 
 
 class Upstream(asyncio.DatagramProtocol):
@@ -108,15 +109,12 @@ async def test_forwarding(tmp_path: Path) -> None:
         upstream.transport.close()
 
 
-async def test_where_port_53_may_not_be_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bind = _Listener.open
-
-    async def restricted(server: DnsServer, address: str, port: int) -> _Listener:
+async def test_where_port_53_may_not_be_bound(tmp_path: Path) -> None:
+    async def restricted(respond: Respond, address: str, port: int) -> Listener:
         if port == 53:
             raise PermissionError(13, "Permission denied")
-        return await bind(server, address, port)
+        return await Listener.open(respond, address, port)
 
-    monkeypatch.setattr(_Listener, "open", restricted)
     stored: list[tuple[str, int, bool]] = []
 
     async def chosen(address: str, port: int, further: bool) -> None:
@@ -132,6 +130,7 @@ async def test_where_port_53_may_not_be_bound(tmp_path: Path, monkeypatch: pytes
             balancers,
             chosen,
             tmp_path / "resolv.conf",
+            listen=restricted,
         )
 
     server = make()
