@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cloudlet.engines.containers import folders
-from cloudlet.engines.containers.api import CannotStart, Container, ContainerState, EngineMissing, Mount, Pod, PodState
+from cloudlet.engines.containers.api import CannotStart, Container, ContainerState, Mount, Pod, PodState
 from cloudlet.engines.containers.network import NetworkError, command
 from cloudlet.services.ec2 import images, instance_types, user_data
 from cloudlet.services.ec2.instance_records import state, transition, wanted
@@ -57,7 +57,7 @@ class Machines:
         self._ec2 = ec2
         self._cloud = ec2.cloud
         self._folder = ec2.cloud.data_dir / "ec2" / "instances"
-        self._busy: dict[str, asyncio.Event] = {}
+        self._busy: dict[str, tuple[asyncio.Event, asyncio.Task[None]]] = {}
         self._booted: dict[str, int] = {}  # instance -> which of its boots runs
         self._pods: dict[str, PodState] = {}
         self.metadata = MetadataServers(ec2)
@@ -71,11 +71,11 @@ class Machines:
 
     def look_after(self, scope: str, id: str) -> None:
         """Have an instance made what its record says."""
-        if (news := self._busy.get(id)) is not None:
-            news.set()
+        if (busy := self._busy.get(id)) is not None:
+            busy[0].set()
             return
-        self._busy[id] = news = asyncio.Event()
-        self._cloud.spawn(self._keep(scope, id, news), f"instance {id}")
+        news = asyncio.Event()
+        self._busy[id] = news, self._cloud.spawn(self._keep(scope, id, news), f"instance {id}")
 
     def stop(self) -> None:
         """Answer no more; instances go on, or are ended by their engine."""
@@ -131,7 +131,8 @@ class Machines:
                 await asyncio.to_thread(_prepare, folder, item, is_ecs, pod.address, servers)
                 container = self._container(scope, item, endpoint, bool(pod.namespace))
                 await ecs.run_guest(container)
-        except (CannotStart, EngineMissing, OSError, NetworkError) as error:
+        except Exception as error:
+            # Whatever stumbled, the instance is not left half-made.
             log.warning("instance %s cannot be started: %s", item.id, error)
             await self._fail(scope, item.id, f"Server.InternalError: {error}")
             return
@@ -167,7 +168,7 @@ class Machines:
             environment["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = f"{endpoint}/_cloudlet/{DOOR}/{item.hidden['door']}"
         folder = self._folder / item.id
         return Container(
-            name=item.id,
+            name=f"{item.id}-machine",
             pod=item.id,
             image=str(folder / "image"),
             command=["/bin/bash", "/opt/cloudlet/boot.sh"],
@@ -285,6 +286,8 @@ class Machines:
 
     async def forward(self, id: str, key: str, forwards: list[Forward]) -> None:
         """Have ports of an instance lead elsewhere, instead of those of ``key`` before. Raises CannotStart."""
+        if (busy := self._busy.get(id)) is not None:
+            await asyncio.wait([busy[1]])
         pod = self._pods.get(id)
         if pod is None or not pod.namespace:
             raise CannotStart(f"The instance {id} has no network of its own.")

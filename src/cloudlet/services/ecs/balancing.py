@@ -114,7 +114,7 @@ class Balancing(TaskSets):
             ask = {"TargetGroupArn": balancer["targetGroupArn"], "Targets": [self._target_of(task, balancer)]}
             await self._gone(self._ask(scope, "elbv2", "DeregisterTargets", ask))
         runs = any(one.status == "RUNNING" for one in task.containers)
-        if task.balancers and runs and task.stop_code != "EssentialContainerExited":
+        if task.balancers and runs and task.stop_code not in ("EssentialContainerExited", "TerminationNotice"):
             await self._drained(scope, task)
 
     async def tell_health(self, scope: str, task: Task) -> None:

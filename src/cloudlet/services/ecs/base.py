@@ -13,9 +13,9 @@ from cloudlet.services import api
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ecs import records
 from cloudlet.services.ecs.records import (
-    Attribute,
     CapacityProvider,
     Cluster,
+    ContainerInstance,
     Family,
     Service,
     ServiceDeployment,
@@ -47,7 +47,7 @@ class Base(api.Service):
         self.revisions = self.db.resources(ServiceRevision)
         self.tasks = self.db.resources(Task)
         self.settings = self.db.resources(Setting)
-        self.attributes = self.db.resources(Attribute)
+        self.instances = self.db.resources(ContainerInstance)
 
     def arn(self, scope: str, kind: str, name: str) -> str:
         """An ARN: ``cluster/x``, ``service/<cluster>/<name>``, ``task/<cluster>/<id>``."""

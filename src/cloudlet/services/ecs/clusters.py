@@ -76,6 +76,11 @@ class Clusters(Base):
                     raise AwsError(
                         "ClusterContainsServicesException", "The Cluster cannot be deleted while Services are active."
                     )
+            if self.instances.list(call.scope, f"{name}/", tx):
+                raise AwsError(
+                    "ClusterContainsContainerInstancesException",
+                    "The Cluster cannot be deleted while Container Instances are active or draining.",
+                )
             if any(task.value.status != "STOPPED" for task in self.tasks.list(call.scope, f"{name}/", tx)):
                 raise AwsError("ClusterContainsTasksException", "The Cluster cannot be deleted while Tasks are active.")
             record = self.clusters.get(call.scope, name, tx)
@@ -235,11 +240,12 @@ class Clusters(Base):
         cluster = record.value
         tasks = [one.value for one in self.tasks.list(scope, f"{name}/")]
         services = [one.value for one in self.services.list(scope, f"{name}/")]
+        instances = self.instances.list(scope, f"{name}/")
         described = {
             "clusterArn": self.arn(scope, "cluster", name),
             "clusterName": name,
             "status": cluster.status,
-            "registeredContainerInstancesCount": 0,
+            "registeredContainerInstancesCount": len(instances),
             "runningTasksCount": sum(task.status == "RUNNING" for task in tasks),
             "pendingTasksCount": sum(task.status in ON_THE_WAY for task in tasks),
             "activeServicesCount": sum(service.status == "ACTIVE" for service in services),

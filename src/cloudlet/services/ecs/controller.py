@@ -42,6 +42,11 @@ class Plan:
     ask: list[Hook] = field(default_factory=list)  # functions of hooks that are due
 
     @property
+    def only_starts(self) -> bool:
+        """Whether nothing is to be stored but new tasks."""
+        return not (self.stop or self.count or self.events) and self.service == self.before
+
+    @property
     def is_empty(self) -> bool:
         """Whether there is nothing to store."""
         return not (self.start or self.stop or self.count or self.events) and self.service == self.before
@@ -99,8 +104,8 @@ def deploy(service: Service, new: Deployment, now: float) -> Service:
 
 
 def desired_count(service: Service) -> int:
-    """How many tasks there should be: this machine is the one place for a daemon."""
-    return 1 if service.members.get("schedulingStrategy") == "DAEMON" else service.desired
+    """How many tasks there should be; of a daemon, as many as there are instances for it."""
+    return service.desired
 
 
 def threshold(breaker: dict[str, Any], desired: int) -> int:
@@ -246,8 +251,8 @@ def _roll(made: Plan, active: list[Task], now: float) -> None:
     desired, settings = desired_count(service), service.members["deploymentConfiguration"]
     least = math.ceil(desired * settings["minimumHealthyPercent"] / 100)
     most = max(1, math.floor(desired * settings["maximumPercent"] / 100)) if desired else 0
-    new = [task for task in active if task.deployment == primary.id]
-    old = [task for task in active if task.deployment != primary.id]
+    new = [task for task in active if task.deployment == primary.id and not task.leaving]
+    old = [task for task in active if task.deployment != primary.id or task.leaving]
     ready = sum(task.ready for task in active)
     if primary.rollout == "FAILED":
         return
@@ -290,7 +295,7 @@ def _complete(made: Plan, active: list[Task], tasks: Sequence[Task], now: float)
     service, primary = made.service, made.service.primary
     assert primary is not None
     desired = desired_count(service)
-    new = [task for task in active if task.deployment == primary.id]
+    new = [task for task in active if task.deployment == primary.id and not task.leaving]
     is_settled = (
         not made.start
         and len(new) == desired == sum(task.ready for task in new)

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from cloudlet.errors import AwsError, not_implemented
+from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ecs import sidecars, validation
 from cloudlet.services.ecs.base import Base, client_error, from_tags, last, page, revision_key, to_tags
@@ -147,20 +147,6 @@ class Definitions(Base):
             if wanted == "ALL" or (wanted == "ACTIVE") == (record.value.active > 0)
         ]
         return page("families", names, input)
-
-    async def RegisterContainerInstance(self, call: Call, input: Input) -> Output:
-        raise not_implemented("RegisterContainerInstance: this machine runs all tasks, without container instances")
-
-    async def ListContainerInstances(self, call: Call, input: Input) -> Output:
-        self.cluster(call, input)
-        return {"containerInstanceArns": []}
-
-    async def DescribeContainerInstances(self, call: Call, input: Input) -> Output:
-        cluster = self.cluster(call, input)
-        if not input["containerInstances"]:
-            raise AwsError("InvalidParameterException", "Container Instances cannot be empty.")
-        arns = [self.arn(call.scope, "container-instance", f"{cluster}/{last(i)}") for i in input["containerInstances"]]
-        return {"containerInstances": [], "failures": [{"arn": arn, "reason": "MISSING"} for arn in arns]}
 
 
 def _described(definition: TaskDefinition) -> dict[str, Any]:

@@ -11,7 +11,7 @@ Ended = Callable[[ContainerState], None]
 
 
 class Guests(Keeping):
-    """A guest is a pod with one container, both of the guest's name."""
+    """A guest is a pod of its name with one container, ``<name>-machine``."""
 
     async def start(self) -> None:
         self._guests: dict[str, Ended] = {}
@@ -27,7 +27,7 @@ class Guests(Keeping):
         await self.relay.open(pod.name, state.namespace)
         self._guests[pod.name] = ended
         endpoint = self.relay.endpoint(pod.name, state.namespace, self.abilities.host_address)
-        return state, endpoint, self.recovered.pop(pod.name, {}).get(pod.name)
+        return state, endpoint, self.recovered.pop(pod.name, {}).get(f"{pod.name}-machine")
 
     async def run_guest(self, container: Container) -> None:
         """Start a guest's container; one that runs goes on. Raises CannotStart and ImageMissing."""
@@ -36,8 +36,8 @@ class Guests(Keeping):
     async def stop_guest(self, name: str, grace: float) -> None:
         """End a guest's container; its pod stays. That it is gone already is no error."""
         engine = await self.engine()
-        await engine.stop(name, grace)
-        await engine.remove(name)
+        await engine.stop(f"{name}-machine", grace)
+        await engine.remove(f"{name}-machine")
 
     async def unhouse(self, name: str) -> None:
         """Remove a guest with all that runs in its pod."""

@@ -19,6 +19,7 @@ from cloudlet.errors import AwsError
 from cloudlet.services.ecs import controller
 from cloudlet.services.ecs.connecting import Connecting
 from cloudlet.services.ecs.joining import Joining
+from cloudlet.services.ecs.placement import cannot_place
 from cloudlet.services.ecs.records import Deployment, Service, Task, TaskDefinition
 from cloudlet.services.ecs.relay import Relay
 from cloudlet.services.ecs.rollouts import Rollouts
@@ -28,6 +29,7 @@ from cloudlet.services.ecs.tasks import new_task, stopping
 
 if TYPE_CHECKING:
     from cloudlet.services.api import Cloud
+    from cloudlet.services.ecs.records import Service
     from cloudlet.store import Tx
 
 log = logging.getLogger("cloudlet.ecs")
@@ -60,6 +62,7 @@ class Keeping(Joining, Rollouts):
         self._engine: asyncio.Future[Engine] | None = None
         self._running: Engine | None = None
         self._dirty: dict[tuple[str, str], None] = {}
+        self._unplaced: set[tuple[str, str]] = set()  # services whose tasks find no instance until something changes
         self._wakes: dict[tuple[str, str], Timer] = {}
         self._awaited: dict[tuple[str, str], list[asyncio.Future[None]]] = defaultdict(list)
         self._forgetting: Timer | None = None
@@ -113,7 +116,7 @@ class Keeping(Joining, Rollouts):
         found: dict[str, dict[str, ContainerState]] = defaultdict(dict)
         for state in containers:
             found[state.pod][state.name] = state
-        self.recovered = {pod: states for pod, states in found.items() if pod in wanted}
+        self.recovered = dict(found)
         await self._connect_again(pods)
         for pod in pods:
             if pod.name not in wanted and "com.amazonaws.ecs.task-arn" in pod.labels:
@@ -137,6 +140,18 @@ class Keeping(Joining, Rollouts):
         runner = self.runners.get(state.pod)
         if runner is not None and not self._stopping:
             runner.ended(state.name.removeprefix(f"{state.pod}-"), state)
+
+    def daemons_wanted(self, scope: str, cluster: str, service: Service, tx: Tx | None = None) -> int:
+        """How many instances a daemon should run on."""
+        raise NotImplementedError
+
+    async def publish(self, scope: str, task: Task, pod: PodState) -> tuple[tuple[int, str, int, str], ...]:
+        """Have a task's ports answer at its instance's address."""
+        raise NotImplementedError
+
+    async def unpublish(self, task: Task) -> None:
+        """Take a task's ports back from its instance."""
+        raise NotImplementedError
 
     async def name_servers(self) -> tuple[str, ...]:
         """The DNS servers of tasks: Route 53's, where tasks reach it; else the engine's own."""
@@ -189,6 +204,10 @@ class Keeping(Joining, Rollouts):
             self.connecting.changed(scope, record.value)
         if task.service:
             self.look_after(scope, f"{task.cluster}/{task.service}")
+        if task.instance and task.status == "STOPPED":
+            # Its place is free for those that found none.
+            for place, name in [one for one in self._unplaced if one[1].startswith(f"{task.cluster}/")]:
+                self.look_after(place, name)
 
     def poke_task(self, id: str) -> None:
         """Have a task looked at by its runner."""
@@ -234,6 +253,7 @@ class Keeping(Joining, Rollouts):
     def look_after(self, scope: str, name: str) -> None:
         """Compare a service with its tasks soon."""
         self._tell(scope, name)
+        self._unplaced.discard((scope, name))
         if not self._stopping:
             self._dirty[scope, name] = None
             self._reconciler.trigger()
@@ -252,7 +272,7 @@ class Keeping(Joining, Rollouts):
                 continue
             self._wake_later(scope, name, plan.wake)
             self.hear_alarms(plan.service.current)
-            if not plan.is_empty:
+            if not plan.is_empty and not (plan.only_starts and (scope, name) in self._unplaced):
                 steps.append(Step(f"{scope} {name}", partial(self._carry_out, scope, name)))
             elif plan.shift:
                 steps.append(Step(f"{scope} {name} shifts traffic", partial(self.shift, scope, name)))
@@ -267,7 +287,12 @@ class Keeping(Joining, Rollouts):
         if record is None or record.value.status == "INACTIVE":
             return None
         cluster, _, service = name.partition("/")
-        return controller.plan(record.value, self.tasks_of(scope, cluster, service, tx), self.clock.now())
+        known = record.value
+        if known.members.get("schedulingStrategy") == "DAEMON" and known.status == "ACTIVE":
+            known = msgspec.structs.replace(known, desired=self.daemons_wanted(scope, cluster, known, tx))
+        plan = controller.plan(known, self.tasks_of(scope, cluster, service, tx), self.clock.now())
+        plan.before = record.value
+        return plan
 
     async def _carry_out(self, scope: str, name: str) -> None:
         """Plan again within the transaction that carries the plan out: nothing is done twice."""
@@ -301,16 +326,44 @@ class Keeping(Joining, Rollouts):
             if definition is None:
                 raise AwsError("ClientException", "TaskDefinition not found.")
             made = [self._new_task(scope, cluster, plan.service, deployment, definition, now) for _ in range(count)]
+            if made[0].members.get("launchType") == "EC2":
+                made = self._put_on_instances(tx, scope, name, plan.service, made, definition, events)
             for task in made:
                 self.tasks.put(tx, scope, f"{cluster}/{task.id}", task)
             touched += made
-            ids = " ".join(f"(task {task.id})" for task in made)
-            events.append(f"has started {count} tasks: {ids}.")
+            if made:
+                ids = " ".join(f"(task {task.id})" for task in made)
+                events.append(f"has started {len(made)} tasks: {ids}.")
         service_name = plan.service.members["serviceName"]
         told = tuple((str(uuid.uuid4()), now, f"(service {service_name}) {text}") for text in events)
         after = msgspec.structs.replace(plan.service, events=(*told[::-1], *plan.service.events)[:_EVENTS])
         self.put_service(tx, scope, name, after)
         return touched
+
+    def _put_on_instances(
+        self,
+        tx: Tx,
+        scope: str,
+        name: str,
+        service: Service,
+        tasks: list[Task],
+        definition: TaskDefinition,
+        events: list[str],
+    ) -> list[Task]:
+        """Those of a service's new tasks that found an instance; what is said of the others, once."""
+        members = service.members
+        constraints, strategy = members.get("placementConstraints") or [], members.get("placementStrategy") or []
+        if members.get("schedulingStrategy") == "DAEMON":
+            constraints = [*constraints, {"type": "distinctInstance"}]
+        placed, lacks, count = self.placed(tx, scope, tasks, definition, constraints, strategy)
+        if len(placed) == len(tasks):
+            self._unplaced.discard((scope, name))
+            return placed
+        self._unplaced.add((scope, name))
+        text = cannot_place(lacks, count)
+        if not service.events or not service.events[0][2].endswith(text):
+            events.append(text)
+        return placed
 
     def _new_task(
         self,

@@ -25,7 +25,10 @@ def pod_of(scope: str, task: Task, definition: dict[str, Any], own_addresses: bo
     mode = definition.get("networkMode", "bridge")
     containers = definition["containerDefinitions"]
     ports = []
-    if mode == "bridge" or (mode == "awsvpc" and not own_addresses):
+    on_instance = own_addresses and bool(task.instance)
+    if on_instance and mode == "host":
+        mode = "bridge"  # the instance's network is not this machine's: its ports lead to the task
+    if (mode == "bridge" and not on_instance) or (mode == "awsvpc" and not own_addresses):
         for container in containers:
             for port in container["portMappings"]:
                 host = port.get("hostPort", 0) if mode == "bridge" else 0

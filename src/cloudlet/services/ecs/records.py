@@ -179,6 +179,11 @@ class Task(msgspec.Struct, frozen=True):
     registries: list[dict[str, Any]] = []
     connect: dict[str, Any] = {}  # what Service Connect gives it: ``service_connect.of_task``
     grace: float = 0.0  # seconds after its start in which failed health checks do not count
+    instance: str = ""  # the container instance that it is on, or none
+    host: str = ""  # the same, as EC2 knows it
+    takes: tuple[int, int] = (0, 0)  # CPU units and MiB of its instance
+    bindings: tuple[tuple[int, int, str], ...] = ()  # container port, its instance's port, protocol
+    leaving: bool = False  # its instance is drained: its service replaces it
     address: str = ""
     ports: tuple[tuple[int, str, int, str], ...] = ()  # container port, host address, host port, protocol
     pull_started: float = 0.0
@@ -216,7 +221,22 @@ class Setting(msgspec.Struct, frozen=True):
     principal: str = ""
 
 
-class Attribute(msgspec.Struct, frozen=True):
-    """An attribute of a target, named ``<cluster>/<name>/<target>``."""
+class ContainerInstance(msgspec.Struct, frozen=True):
+    """A container instance, named ``<cluster>/<id>``: what its agent has registered."""
 
-    members: dict[str, Any]
+    id: str
+    arn: str
+    cluster: str
+    ec2_id: str
+    cpu: int  # units
+    memory: int  # MiB
+    ports: tuple[str, ...]  # that are taken by itself
+    ports_udp: tuple[str, ...]
+    attributes: list[dict[str, str]]
+    version_info: dict[str, str]
+    registered_at: float
+    status: str = "ACTIVE"
+    connected: bool = True
+    provider: str = ""  # the capacity provider whose group it is in
+    tags: dict[str, str] = {}
+    version: int = 1

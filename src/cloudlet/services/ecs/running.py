@@ -92,7 +92,7 @@ class Runner:
         await self._change(
             status="PENDING" if self.task.status == "PROVISIONING" else self.task.status,
             address=pod.address,
-            ports=tuple((port.container, port.address, port.host, port.protocol) for port in pod.ports),
+            ports=await self._ports(pod),
         )
         await self._keeper.relay.open(pod.name, pod.namespace)
         await self._keeper.connecting.open(self._scope, self.task, pod.namespace)
@@ -117,6 +117,12 @@ class Runner:
             await self._news.wait()
 
     async def _adopt(self, definition: dict[str, Any]) -> None:
+    async def _ports(self, pod: PodState) -> tuple[tuple[int, str, int, str], ...]:
+        """Where the task's ports answer: at its instance, or at this machine."""
+        if self.task.bindings and pod.namespace:
+            return await self._keeper.publish(self._scope, self.task, pod)
+        return tuple((port.container, port.address, port.host, port.protocol) for port in pod.ports)
+
         """Take up what an earlier run of the control plane has started."""
         known = self._keeper.recovered.get(self.id, {})
         for one in self.task.containers:
@@ -332,6 +338,8 @@ class Runner:
         await self._change(status="DEPROVISIONING", execution_stopped=keeper.clock.now())
         await keeper.relay.close(self.id)
         await keeper.connecting.close(self.task)
+        if self.task.bindings:
+            await keeper.unpublish(self.task)
         await sidecars.finish(keeper.cloud, self._scope, self.task, definition)
         if engine is not None:
             await engine.remove_pod(self.id)

@@ -1,4 +1,4 @@
-"""Tags, account settings and attributes: records of the API."""
+"""Tags and account settings: records of the API."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import msgspec
 
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.ecs.base import Base, client_error, from_tags, invalid, last, page, revision_key, to_tags
-from cloudlet.services.ecs.records import Attribute, Setting
+from cloudlet.services.ecs.base import Base, client_error, from_tags, invalid, page, revision_key, to_tags
+from cloudlet.services.ecs.records import Setting
 from cloudlet.store import Resources, Tx
 
 _DEFAULTS = {
@@ -35,7 +35,7 @@ _VALUES = {
 
 
 class Settings(Base):
-    """Operations on tags, account settings and attributes."""
+    """Operations on tags and account settings."""
 
     async def TagResource(self, call: Call, input: Input) -> Output:
         added = from_tags(input["tags"])
@@ -88,6 +88,7 @@ class Settings(Base):
             "service": self.services,
             "task": self.tasks,
             "capacity-provider": self.providers,
+            "container-instance": self.instances,
         }
         if kind not in found or not name:
             raise invalid("The specified ARN is invalid.")
@@ -142,49 +143,6 @@ class Settings(Base):
         made = Setting(name, value, principal)
         await self.db.write(lambda tx: self.settings.put(tx, call.scope, f"{principal}/{name}", made))
         return {"setting": {"name": name, "value": value, "principalArn": principal, "type": "user"}}
-
-    # Attributes
-
-    async def PutAttributes(self, call: Call, input: Input) -> Output:
-        cluster = self.cluster(call, input)
-        if any(not one.get("targetId") for one in input["attributes"]):
-            raise AwsError("TargetNotFoundException", "Target not found.")
-
-        def work(tx: Tx) -> None:
-            for one in input["attributes"]:
-                members = {"targetType": "container-instance", **one, "targetId": last(one["targetId"])}
-                self.attributes.put(tx, call.scope, _attribute(cluster, members), Attribute(members))
-
-        await self.db.write(work)
-        return {"attributes": input["attributes"]}
-
-    async def DeleteAttributes(self, call: Call, input: Input) -> Output:
-        cluster = self.cluster(call, input)
-
-        def work(tx: Tx) -> None:
-            for one in input["attributes"]:
-                name = _attribute(cluster, {**one, "targetId": last(one.get("targetId", ""))})
-                if not self.attributes.delete(tx, call.scope, name):
-                    raise AwsError("TargetNotFoundException", "Target not found.")
-
-        await self.db.write(work)
-        return {"attributes": input["attributes"]}
-
-    async def ListAttributes(self, call: Call, input: Input) -> Output:
-        cluster = self.cluster(call, input)
-        if input.get("attributeValue") and not input.get("attributeName"):
-            raise client_error("attributeName must be specified with attributeValue.")
-        found = [
-            record.value.members
-            for record in self.attributes.list(call.scope, f"{cluster}/")
-            if input.get("attributeName") in (None, record.value.members["name"])
-            and input.get("attributeValue") in (None, record.value.members.get("value"))
-        ]
-        return page("attributes", found, input)
-
-
-def _attribute(cluster: str, members: dict[str, Any]) -> str:
-    return f"{cluster}/{members['name']}/{members['targetId']}"
 
 
 def _missing(arn: str) -> AwsError:

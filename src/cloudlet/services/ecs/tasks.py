@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -13,10 +14,12 @@ from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ecs import service_connect, validation
 from cloudlet.services.ecs.base import Base, from_tags, invalid, last, new_id, page, to_tags
+from cloudlet.services.ecs.placement import Lack
 from cloudlet.services.ecs.records import Container, Task, TaskDefinition
 from cloudlet.store import Tx
 
 _MOST = 10  # tasks of one RunTask
+NO_INSTANCES = "No Container Instances were found in your cluster."
 _PROTECTION = 120  # minutes, when nothing else is asked
 _OVERRIDES = ("command", "cpu", "environment", "environmentFiles", "memory", "memoryReservation", "name")
 
@@ -35,7 +38,7 @@ class Tasks(Base):
         definition = self.usable_definition(call.scope, input["taskDefinition"])
         launch = self.launch_of(call.scope, cluster, input)
         validation.check_fits(definition.members, launch["kind"], input.get("networkConfiguration"))
-        overrides = _checked_overrides(definition, input.get("overrides") or {})
+        overrides = checked_overrides(definition, input.get("overrides") or {})
         tags = from_tags(input.get("tags"))
         if input.get("propagateTags") == "TASK_DEFINITION":
             tags = {**definition.tags, **tags}
@@ -52,18 +55,24 @@ class Tasks(Base):
         now = self.clock.now()
         made = [new_task(definition, cluster, members, now, tags=tags) for _ in range(count)]
 
-        def work(tx: Tx) -> None:
+        constraints, strategy = input.get("placementConstraints") or (), input.get("placementStrategy") or ()
+
+        def work(tx: Tx) -> tuple[list[Task], list[dict[str, str]]]:
             self.cluster(call, input, tx)
-            for task in made:
+            tasks, failures = made, []
+            if launch["kind"] == "EC2":
+                tasks, lacks, count = self.placed(tx, call.scope, made, definition, constraints, strategy)
+                if not count:
+                    raise invalid(NO_INSTANCES)
+                failures = [{"arn": one.instance.arn, "reason": one.reason} for one in lacks]
+            for task in tasks:
                 self.tasks.put(tx, call.scope, f"{cluster}/{task.id}", task)
+            return tasks, failures
 
-        await self.db.write(work)
-        for task in made:
+        started, failures = await self.db.write(work)
+        for task in started:
             self.take_up(call.scope, task)
-        return {"tasks": [self.described_task(call.scope, task, True) for task in made], "failures": []}
-
-    async def StartTask(self, call: Call, input: Input) -> Output:
-        raise not_implemented("StartTask: this machine runs all tasks, without container instances")
+        return {"tasks": [self.described_task(call.scope, task, True) for task in started], "failures": failures}
 
     async def StopTask(self, call: Call, input: Input) -> Output:
         cluster = self.cluster(call, input)
@@ -104,7 +113,7 @@ class Tasks(Base):
             and ("family" not in input or last(task.task_definition).partition(":")[0] == input["family"])
             and ("startedBy" not in input or task.members.get("startedBy") == input["startedBy"])
             and ("launchType" not in input or task.members.get("launchType") == input["launchType"])
-            and "containerInstance" not in input
+            and ("containerInstance" not in input or task.instance == last(input["containerInstance"]))
         ]
         arns = [self.arn(call.scope, "task", f"{cluster}/{task.id}") for task in found]
         return page("taskArns", arns, input)
@@ -138,6 +147,18 @@ class Tasks(Base):
         return {"protectedTasks": found, "failures": failures}
 
     # What operations, services and runners share
+
+    def placed(
+        self,
+        tx: Tx,
+        scope: str,
+        tasks: Sequence[Task],
+        definition: TaskDefinition,
+        constraints: Sequence[dict[str, Any]],
+        strategy: Sequence[dict[str, Any]],
+    ) -> tuple[list[Task], list[Lack], int]:
+        """Those of some tasks that found a place, why the others did not, and how many instances there are."""
+        raise NotImplementedError
 
     def take_up(self, scope: str, task: Task) -> None:
         """Begin to carry out a task that is stored."""
@@ -355,7 +376,7 @@ def stopping(task: Task, code: str, reason: str, now: float) -> Task:
     )
 
 
-def _checked_overrides(definition: TaskDefinition, overrides: dict[str, Any]) -> dict[str, Any]:
+def checked_overrides(definition: TaskDefinition, overrides: dict[str, Any]) -> dict[str, Any]:
     names = {one["name"] for one in definition.containers}
     for one in overrides.get("containerOverrides") or ():
         if one.get("name") not in names:
@@ -377,8 +398,9 @@ def _container(definition: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _bindings(task: Task, definition: dict[str, Any], container: str) -> list[dict[str, Any]]:
     own = {(one["containerPort"], one["protocol"]) for one in _container(definition, container).get("portMappings", ())}
+    everywhere = "0.0.0.0" if task.instance else ""
     return [
-        {"bindIP": address, "containerPort": port, "hostPort": host, "protocol": protocol}
+        {"bindIP": everywhere or address, "containerPort": port, "hostPort": host, "protocol": protocol}
         for port, address, host, protocol in task.ports
         if (port, protocol) in own
     ]
