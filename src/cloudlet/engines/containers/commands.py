@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
 import os
 import pty
@@ -14,8 +13,17 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from cloudlet.control.supervisor import Child, Supervisor
 
 _PIECE = 64 * 1024
-# A new session takes the first terminal that it opens for its own.
-_WITH_TERMINAL = 'exec "$@" <>"$0" >&0 2>&0'
+# A new session takes the first terminal that it opens for its own. When its first process ends the kernel throws away
+# what is on its way to the terminal's other side: that process is ours, and ends a moment after the command.
+_WITH_TERMINAL = 'exec <>"$0" >&0 2>&0; trap : INT QUIT; "$@"; code=$?; sleep 0.02; exit $code'
+
+
+class _Printed(asyncio.StreamReaderProtocol):
+    """What a command prints. A terminal that nobody holds any more is an error to its reader: here it is an end, for an
+    error would hide what has not been taken yet."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(None)
 
 
 class Command:
@@ -57,9 +65,7 @@ class Command:
         finally:
             os.close(given)
             os.close(taken)
-        await loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(self._reader), os.fdopen(output, "rb", buffering=0)
-        )
+        await loop.connect_read_pipe(lambda: _Printed(self._reader), os.fdopen(output, "rb", buffering=0))
         os.set_blocking(self._input, False)
 
     async def wait(self) -> int:
@@ -68,10 +74,8 @@ class Command:
         return await asyncio.shield(self._code)
 
     async def output(self) -> AsyncIterator[bytes]:
-        # A terminal that nobody holds any more is an error to its reader, not an end.
-        with contextlib.suppress(OSError):
-            while piece := await self._reader.read(_PIECE):
-                yield piece
+        while piece := await self._reader.read(_PIECE):
+            yield piece
 
     async def send(self, data: bytes) -> None:
         if not data:

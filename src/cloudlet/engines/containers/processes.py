@@ -53,6 +53,7 @@ log = logging.getLogger("cloudlet.containers")
 _STREAMS = ("stdout", "stderr")
 _KILLED = 137
 _LONGEST_END = 10.0
+_STEP, _STEPS = 0.002, 500  # seconds between looks at a sandbox that is being made, and how many
 _ENTER = (
     f"unset {CLOUD_VARIABLE} {NAME_VARIABLE}; groups=$1; shift; "
     'for file in $groups; do echo 0 >"$file"; done; exec "$@"'
@@ -212,8 +213,9 @@ class Processes(Pods):
                 raise CannotStart(said.strip()[-1000:] or "The sandbox did not start.")
             about = {"container": asdict(container), "state": asdict(state), "program": asdict(program)}
             await asyncio.to_thread(put, folder / "container.json", about)
-            self._running[container.name] = _Running(state, container, program)
+            running = self._running[container.name] = _Running(state, container, program)
             self._follow(container.name)
+            await self._begun(running)
             if self._child(container.name) is None:
                 self._end(container.name)
             return state
@@ -455,6 +457,17 @@ class Processes(Pods):
 
     async def _gone(self, name: str) -> None:
         await self._supervisor.stop(_process(name), grace=_LONGEST_END)
+
+    async def _begun(self, running: _Running) -> None:
+        """Wait until the image's command runs: bubblewrap tells of its child before it has made its file system, and a
+        command would find nothing there."""
+        for _ in range(_STEPS):
+            try:
+                if os.path.basename(os.readlink(f"/proc/{self._top(running)}/exe")) != "bwrap":
+                    return
+            except OSError:
+                return  # it has ended
+            await asyncio.sleep(_STEP)
 
     def _top(self, running: _Running) -> int:
         """The process that the image's command has become."""
