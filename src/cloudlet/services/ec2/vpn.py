@@ -229,11 +229,10 @@ def _connection(world: World, input: Input) -> Members:
 
 
 def _tunnel(world: World, given: Members) -> Members:
-    versions = [{"Value": value} for value in ("ikev1", "ikev2")]
     inside = given.get("TunnelInsideCidr", f"169.254.{6 + secrets.randbelow(240)}.{4 * secrets.randbelow(64)}/30")
     secret = given.get("PreSharedKey") or secrets.token_urlsafe(24).replace("-", "_").lstrip("0")
     fixed = {"OutsideIpAddress": free_address(set()), "TunnelInsideCidr": inside, "PreSharedKey": secret}
-    return {**_TUNNEL, "IkeVersions": versions, **given, **fixed}
+    return {**_TUNNEL, **given, **fixed}
 
 
 def _configuration(shown: Members, customer: Item, tunnels: list[Members]) -> str:
