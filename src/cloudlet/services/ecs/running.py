@@ -116,13 +116,13 @@ class Runner:
                 continue
             await self._news.wait()
 
-    async def _adopt(self, definition: dict[str, Any]) -> None:
     async def _ports(self, pod: PodState) -> tuple[tuple[int, str, int, str], ...]:
         """Where the task's ports answer: at its instance, or at this machine."""
         if self.task.bindings and pod.namespace:
             return await self._keeper.publish(self._scope, self.task, pod)
         return tuple((port.container, port.address, port.host, port.protocol) for port in pod.ports)
 
+    async def _adopt(self, definition: dict[str, Any]) -> None:
         """Take up what an earlier run of the control plane has started."""
         known = self._keeper.recovered.get(self.id, {})
         for one in self.task.containers:
