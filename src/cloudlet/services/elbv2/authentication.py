@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from cloudlet.mesh.clusters import assignment, endpoint
+from cloudlet.mesh.routes import header
 from cloudlet.mesh.snapshot import Resource
 from cloudlet.mesh.tls import client_tls
 from cloudlet.mesh.typed import extension
@@ -41,9 +42,21 @@ def config_of(action: Document) -> Document:
 
 
 def key_of(action: Document) -> str:
-    """What stands for an action: the same for the same settings, so that sessions outlive a restart."""
-    config = {name: value for name, value in config_of(action).items() if name != "ClientSecret"}
-    return hashlib.sha256(msgspec.json.encode([action["Type"], config], order="deterministic")).hexdigest()[:16]
+    """What stands for an action: the same for the same settings, so that it outlives a restart."""
+    return _hash([action["Type"], {name: value for name, value in config_of(action).items() if name != "ClientSecret"}])
+
+
+def session_of(action: Document) -> str:
+    """What stands for the sessions, or tokens, of an action: a session is good for all actions of one provider's
+    client with one cookie, whatever they do with users who have none."""
+    if action["Type"] == JWT:
+        return key_of(action)
+    config = config_of(action)
+    return _hash([config["Issuer"], config["ClientId"], cookie_of(action)])
+
+
+def _hash(parts: Sequence[Any]) -> str:
+    return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()[:16]
 
 
 def cookie_of(action: Document) -> str:
@@ -53,7 +66,7 @@ def cookie_of(action: Document) -> str:
 
 def passes(action: Document) -> list[Resource]:
     """What the metadata of a request that may pass says, for a route's match."""
-    key, issuer = key_of(action), config_of(action)["Issuer"] if action["Type"] == JWT else ISSUER
+    key, issuer = session_of(action), config_of(action)["Issuer"] if action["Type"] == JWT else ISSUER
     found = [_says(key, "iss", {"string_match": {"exact": issuer}})]
     for claim in config_of(action).get("AdditionalClaims", []):
         for value in claim["Values"]:
@@ -66,13 +79,27 @@ def passes(action: Document) -> list[Resource]:
     return found
 
 
+def told(action: Document) -> list[Resource]:
+    """The headers in which a target is told who the user is."""
+    start = f"%DYNAMIC_METADATA({_FILTER}:{session_of(action)}"
+    return [header(name, f"{start}:{claim})%") for name, claim in _HEADERS.items()] if action["Type"] == OIDC else []
+
+
+def untold(action: Document) -> list[str]:
+    """Those headers: a client cannot set them itself."""
+    return list(_HEADERS) if action["Type"] == OIDC else []
+
+
+_HEADERS = {"x-amzn-oidc-accesstoken": "accesstoken", "x-amzn-oidc-identity": "sub", "x-amzn-oidc-data": "data"}
+
+
 def _says(key: str, claim: str, value: Resource) -> Resource:
     return {"filter": _FILTER, "path": [{"key": key}, {"key": claim}], "value": value}
 
 
 def jwt_filter(actions: Sequence[Document], public_key: Mapping[str, Any]) -> Resource:
     """The filter that verifies what the actions ask for; sessions are signed with ``public_key``, a JSON Web Key."""
-    providers = {key_of(action): _provider(action, public_key) for action in actions}
+    providers = {session_of(action): _provider(action, public_key) for action in actions}
     either = [
         {"requires_any": {"requirements": [{"provider_name": key}, {"allow_missing_or_failed": {}}]}}
         for key in providers
@@ -87,7 +114,7 @@ def jwt_filter(actions: Sequence[Document], public_key: Mapping[str, Any]) -> Re
 
 
 def _provider(action: Document, public_key: Mapping[str, Any]) -> Resource:
-    config, key = config_of(action), key_of(action)
+    config, key = config_of(action), session_of(action)
     made: Resource = {"payload_in_metadata": key, "forward": True, "clear_route_cache": True}
     if action["Type"] == JWT:
         source = {"uri": config["JwksEndpoint"], "cluster": jwks_cluster_name(action), "timeout": "5s"}
@@ -97,11 +124,6 @@ def _provider(action: Document, public_key: Mapping[str, Any]) -> Resource:
     keys = msgspec.json.encode({"keys": [public_key]}).decode()
     made |= {"issuer": ISSUER, "audiences": [key], "from_cookies": [cookie_of(action)]}
     made["local_jwks"] = {"inline_string": keys}
-    made["claim_to_headers"] = [
-        {"header_name": "x-amzn-oidc-accesstoken", "claim_name": "accesstoken"},
-        {"header_name": "x-amzn-oidc-identity", "claim_name": "sub"},
-        {"header_name": "x-amzn-oidc-data", "claim_name": "data"},
-    ]
     return made
 
 

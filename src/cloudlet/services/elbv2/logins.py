@@ -118,7 +118,7 @@ class Logins(TrustStores):
             self._told(asked, "ELBAuthFailure")
             return failed(401, "Authorization Required")
         try:
-            session = await self._session(request, key, asked, state["for"], given["code"])
+            session = await self._session(request, key, asked, given["code"])
         except Failed as error:
             self._told(asked, "ELBAuthError")
             return failed(561, f"Unauthorized: {error}")
@@ -135,7 +135,7 @@ class Logins(TrustStores):
         ]
         return answer
 
-    async def _session(self, request: Request, key: SigningKey, asked: Asked, wanted: str, code: str) -> str:
+    async def _session(self, request: Request, key: SigningKey, asked: Asked, code: str) -> str:
         """A session for the user whom the identity provider names for the code. Raises Failed."""
         config = authentication.config_of(asked.action)
         form = {
@@ -160,7 +160,7 @@ class Logins(TrustStores):
             key,
             {
                 "iss": authentication.ISSUER,
-                "aud": wanted,
+                "aud": authentication.session_of(asked.action),
                 "exp": ends,
                 "sub": user["sub"],
                 "accesstoken": bearer,

@@ -32,9 +32,9 @@ class Carried:
 
     @cached_property
     def guards(self) -> list[Document]:
-        """The actions that say who may pass."""
+        """The actions that say who may pass, one for each kind of session or token."""
         found = [guard for actions in self.actions if (guard := authentication.action_of(actions))]
-        return list({authentication.key_of(guard): guard for guard in found}.values())
+        return list({authentication.session_of(guard): guard for guard in found}.values())
 
     @property
     def logins(self) -> bool:
@@ -103,7 +103,7 @@ def _filters(
             own_cookie=routing.APP_COOKIE,
         )
     ]
-    guards = list({authentication.key_of(guard): guard for one in carried for guard in one.guards}.values())
+    guards = list({authentication.session_of(guard): guard for one in carried for guard in one.guards}.values())
     if guards:
         made.append(authentication.jwt_filter(guards, public_key))
     if any(rule.transforms for one in carried for rule in one.rules):

@@ -50,8 +50,11 @@ def routes(
     if guard is None:
         return passing
     metadata = {"dynamic_metadata": authentication.passes(guard)}
+    if untold := authentication.untold(guard):
+        passing = [{**one, "request_headers_to_remove": untold} for one in passing]
+    told = {"request_headers_to_add": headers} if (headers := authentication.told(guard)) else {}
     return [
-        *({**one, "match": {**one["match"], **metadata}} for one in passing),
+        *({**one, **told, "match": {**one["match"], **metadata}} for one in passing),
         *_without_session(name, here, guard, passing),
     ]
 

@@ -154,7 +154,8 @@ class TrustStores(Base):
         code = "CaCertificatesBundleNotFoundException" if prefix else "RevocationContentNotFoundException"
         try:
             found = await self.cloud.call("s3", "GetObject", asked, account=call.account, region=call.region)
-            return b"".join([part async for part in found["Body"]]).decode()
+            body = found["Body"]
+            return (body if isinstance(body, bytes) else b"".join([part async for part in body])).decode()
         except (AwsError, UnicodeDecodeError):
             what = "certificates bundle" if prefix else "revocation content"
             raise AwsError(code, f"The specified {what} s3://{asked['Bucket']}/{asked['Key']} cannot be read") from None
