@@ -217,6 +217,64 @@ def test_policies_decide_who_may_do_what(enforcing: LocalCloud) -> None:
     assert denied(bob.send_message, QueueUrl=url, MessageBody="x")[0] == "AccessDenied"
 
 
+def test_keys_secrets_and_tables_have_policies_of_their_own(enforcing: LocalCloud) -> None:
+    root = root_of(enforcing)
+    iam = enforcing.client("iam", **root)
+    everything = allow("kms:*", "dynamodb:*", "secretsmanager:*")
+    ann, bob = keys_of(iam, "ann", everything), keys_of(iam, "bob")
+    arns = {name: f"arn:aws:iam::{ACCOUNT}:user/{name}" for name in ("ann", "bob")}
+
+    # A key is open only to whom its policy lets in: the account as a whole, at first, and so its users' policies.
+    kms, anns, bobs = (enforcing.client("kms", **keys) for keys in (root, ann, bob))
+    key = kms.create_key()["KeyMetadata"]["KeyId"]
+    context = {"shop": "1"}
+    blob = anns.encrypt(KeyId=key, Plaintext=b"x", EncryptionContext=context)["CiphertextBlob"]
+    assert denied(bobs.decrypt, CiphertextBlob=blob, EncryptionContext=context)[0] == "AccessDeniedException"
+    only = {"Effect": "Allow", "Principal": {"AWS": arns["bob"]}, "Action": "kms:Decrypt", "Resource": "*"}
+    admin = {
+        "Effect": "Allow",
+        "Principal": {"AWS": arns["ann"]},
+        "Action": ["kms:Put*", "kms:CreateGrant"],
+        "Resource": "*",
+    }
+    kms.put_key_policy(KeyId=key, Policy=document(only, admin))
+    assert bobs.decrypt(CiphertextBlob=blob, EncryptionContext=context)["Plaintext"] == b"x"
+    code, message = denied(anns.decrypt, CiphertextBlob=blob, EncryptionContext=context)
+    assert code == "AccessDeniedException"
+    assert message.endswith("because no resource-based policy allows the kms:Decrypt action")
+    assert denied(kms.describe_key, KeyId=key)[0] == "AccessDeniedException"
+    # A grant opens it too, for its operations and its context.
+    granted = {"EncryptionContextSubset": context}
+    anns.create_grant(KeyId=key, GranteePrincipal=arns["ann"], Operations=["Decrypt"], Constraints=granted)
+    assert anns.decrypt(CiphertextBlob=blob, EncryptionContext=context)["Plaintext"] == b"x"
+    assert denied(anns.encrypt, KeyId=key, Plaintext=b"x")[0] == "AccessDeniedException"
+
+    secrets = enforcing.client("secretsmanager", **root)
+    secrets.create_secret(Name="db", SecretString="pw")
+    reading = {"Effect": "Allow", "Principal": {"AWS": arns["bob"]}, "Action": "secretsmanager:GetSecretValue"}
+    assert denied(enforcing.client("secretsmanager", **bob).get_secret_value, SecretId="db")[0].startswith(
+        "AccessDenied"
+    )
+    secrets.put_resource_policy(SecretId="db", ResourcePolicy=document({**reading, "Resource": "*"}))
+    assert enforcing.client("secretsmanager", **bob).get_secret_value(SecretId="db")["SecretString"] == "pw"
+
+    tables = enforcing.client("dynamodb", **root)
+    schema = {"AttributeDefinitions": [{"AttributeName": "k", "AttributeType": "S"}]}
+    table = tables.create_table(
+        TableName="orders",
+        KeySchema=[{"AttributeName": "k", "KeyType": "HASH"}],
+        BillingMode="PAY_PER_REQUEST",
+        **schema,
+    )["TableDescription"]["TableArn"]
+    theirs = enforcing.client("dynamodb", **ann)
+    theirs.get_item(TableName="orders", Key={"k": {"S": "1"}})
+    no = {"Effect": "Deny", "Principal": {"AWS": arns["ann"]}, "Action": "dynamodb:*Item", "Resource": table}
+    tables.put_resource_policy(ResourceArn=table, Policy=document(no))
+    assert denied(theirs.get_item, TableName="orders", Key={"k": {"S": "1"}})[1].endswith("in a resource-based policy")
+    items = {"orders": {"Keys": [{"k": {"S": "1"}}]}}
+    assert denied(theirs.batch_get_item, RequestItems=items)[0] == "AccessDeniedException"
+
+
 def test_roles_trust_and_sessions_are_narrowed(enforcing: LocalCloud) -> None:
     root = root_of(enforcing)
     iam = enforcing.client("iam", **root)

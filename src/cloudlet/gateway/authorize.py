@@ -23,4 +23,5 @@ class Authorizer:
             return
         iam = await self._cloud.service("iam")
         service = await self._cloud.service(call.service)
-        await iam.authorize(call, input, service.resource_policy(call, input))
+        arn, policy = await service.resource_arn(call, input), await service.resource_policy(call, input)
+        await iam.authorize(call, input, arn, policy, service.is_policy_needed)

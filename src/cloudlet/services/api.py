@@ -100,6 +100,7 @@ class Service:
     """
 
     name: ClassVar[str]
+    is_policy_needed: ClassVar[bool] = False  # whether nobody gets in whom a resource's policy does not mention
 
     def __init__(self, cloud: Cloud) -> None:
         self.cloud = cloud
@@ -115,9 +116,13 @@ class Service:
         """Answer a data-plane request for ``<label>.<this service's host name>``: a bucket, an API, a function URL."""
         raise NotImplementedError
 
-    def resource_policy(self, call: Call, input: Input) -> str | None:
+    async def resource_policy(self, call: Call, input: Input) -> str | None:
         """The policy document of the resource that a call is about, when it has one: it may let the caller in."""
         return None
+
+    async def resource_arn(self, call: Call, input: Input) -> str:
+        """The ARN of what a call is about, where its input alone does not say: of an alias, of a ciphertext."""
+        return ""
 
     def resources_of(self, account: str, region: str) -> list[dict[str, str]]:
         """What a user would call resources here, each with ``type``, ``name``, ``arn`` and perhaps ``endpoint``."""

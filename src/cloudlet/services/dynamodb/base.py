@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 
+from cloudlet.errors import AwsError
 from cloudlet.services import api
-from cloudlet.services.api import Call
-from cloudlet.services.dynamodb import records
+from cloudlet.services.api import Call, Input
+from cloudlet.services.dynamodb import policy, records
 from cloudlet.services.dynamodb.errors import bad_name, no_table
 from cloudlet.services.dynamodb.records import Stream, Table
 from cloudlet.services.dynamodb.schema import Plan
@@ -38,6 +39,19 @@ class Base(api.Service):
         self._sweeping: asyncio.Task[None] | None = None
         if await self._db.read(records.garbage) is not None:
             self._sweep()
+
+    async def resource_policy(self, call: Call, input: Input) -> str | None:
+        found = [held[0] for name in policy.tables_of(input) for held in self._policies(call, name)]
+        return policy.joined(found)
+
+    def _policies(self, call: Call, name: str) -> list[list[str]]:
+        """The policies of a table, or of the stream that is named."""
+        try:
+            table = self._plan(call, name.split("/stream/")[0].split("/index/")[0]).table
+        except AwsError:
+            return []
+        wanted = "/stream/" in name
+        return [held for arn, held in table.policies.items() if ("/stream/" in arn) == wanted]
 
     def _plan(self, call: Call, name: str) -> Plan:
         """The table that a request names, by its name or ARN. Raises ResourceNotFoundException."""

@@ -1,8 +1,10 @@
-"""Resource policies: what is kept of them. IAM decides by the caller's own policies alone."""
+"""Resource policies of tables and streams: what is kept of them. IAM asks them with ``--auth enforce``."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from typing import Any
 
 from cloudlet.errors import AwsError
 from cloudlet.services.dynamodb.errors import bad_parameter
@@ -21,6 +23,22 @@ def check_policy(text: str) -> None:
         document = None
     if not isinstance(document, dict) or "Statement" not in document:
         raise bad_parameter("Invalid policy document")
+
+
+def tables_of(input: dict[str, Any]) -> list[str]:
+    """The tables, or the stream, that a request is about, by name or ARN."""
+    named = [input[key] for key in ("TableName", "ResourceArn", "StreamArn") if key in input]
+    items = [next(iter(item.values())) for item in input.get("TransactItems", ())]
+    return [*named, *input.get("RequestItems", ()), *dict.fromkeys(one["TableName"] for one in items)]
+
+
+def joined(policies: Sequence[str]) -> str | None:
+    """One document with the statements of several policies."""
+    if len(policies) < 2:
+        return policies[0] if policies else None
+    statements = [json.loads(policy)["Statement"] for policy in policies]
+    parts = [one if isinstance(one, list) else [one] for one in statements]
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement for part in parts for statement in part]})
 
 
 def new_revision(now: float) -> str:

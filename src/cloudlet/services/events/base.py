@@ -116,7 +116,7 @@ class Base(api.Service):
         self._ticking.stop()
         await self._courier.stop()
 
-    def resource_policy(self, call: Call, input: Input) -> str | None:
+    async def resource_policy(self, call: Call, input: Input) -> str | None:
         named = next((entry["EventBusName"] for entry in input.get("Entries", ()) if "EventBusName" in entry), None)
         try:
             return self._bus(call, input.get("EventBusName", named)).policy or None

@@ -53,8 +53,14 @@ class Authorization(Accounts):
     _identities: dict[tuple[str, str], Identity]
     _identities_of = -1
 
-    async def authorize(self, call: Call, input: Input, resource_policy: str | None = None) -> None:
-        """Whether the caller may do this. Raises AccessDenied in the service's words."""
+    async def authorize(
+        self, call: Call, input: Input, arn: str = "", resource_policy: str | None = None, needed: bool = False
+    ) -> None:
+        """Whether the caller may do this. Raises AccessDenied in the service's words.
+
+        ``arn`` is the resource's, where the input does not say; ``needed`` says that without a word in the resource's
+        policy nobody may, not even its account.
+        """
         identity = await self._identity(call)
         lookup = _lookup(call, input, identity, self.clock.now)
         resource = None
@@ -63,10 +69,12 @@ class Authorization(Accounts):
         for need in actions.needs_of(call, input):
             if need.action in actions.FREE or (need.action == "sts:AssumeRole" and resource is None):
                 continue  # a role's trust policy is STS's to ask
-            request = Request(need.action, self._real(call, input, need.resources), lookup, identity.who)
-            if identity.layers is None and not is_foreign(request):
+            resources = (arn,) if arn else self._real(call, input, need.resources)
+            request = Request(need.action, resources, lookup, identity.who)
+            is_needed = needed and resource is not None
+            if identity.layers is None and not is_foreign(request) and not is_needed:
                 continue  # an account's root may do everything in it
-            decision = evaluate(request, identity.layers or _UNLIMITED, resource)
+            decision = evaluate(request, identity.layers or _UNLIMITED, resource, is_needed)
             if not decision.allowed:
                 raise _denied(call, request, decision)
 
@@ -226,6 +234,8 @@ def _lookup(call: Call, input: Input, identity: Identity, now: Any) -> Lookup:
         if tags:
             made["aws:tagkeys"] = [key for key, _ in tags]
             made.update({f"aws:requesttag/{key.lower()}": [value] for key, value in tags})
+        for name, value in (input.get("EncryptionContext") or {}).items() if call.service == "kms" else ():
+            made[f"kms:encryptioncontext:{name.lower()}"] = [value]
         for member, key in _OF_INPUT.get(call.service, ()):
             if member in input:
                 made[key] = [str(input[member])]

@@ -94,9 +94,10 @@ def compile_statements(document: str) -> tuple[Statement, ...]:
     return tuple(Statement(one) for one in (statements if isinstance(statements, list) else [statements]))
 
 
-def evaluate(request: Request, layers: Layers, resource: Policy | None = None) -> Decision:
+def evaluate(request: Request, layers: Layers, resource: Policy | None = None, needed: bool = False) -> Decision:
     """Decide as AWS does: an explicit deny wins; else the identity's policies must allow it, or a resource's policy
-    that names the principal itself (in another account: both of them), and so must every limit that is there."""
+    that names the principal itself (in another account, or where the policy is needed: both of them), and so must
+    every limit that is there."""
     limits = [
         (name, policies)
         for name, policies in (("permissions boundary", layers.boundary), ("session policy", layers.session))
@@ -114,9 +115,10 @@ def evaluate(request: Request, layers: Layers, resource: Policy | None = None) -
             return Decision(False, True, "with an explicit deny in a resource-based policy", (resource,))
         grip = grip_of(request, resource)
     matched = _saying(request, layers.identity, allows=True)
+    if (is_foreign(request) or needed) and (grip is Grip.NONE or resource is None):
+        return Decision(False, False, f"because no resource-based policy allows the {request.action} action")
     if is_foreign(request):
-        if grip is Grip.NONE or resource is None:
-            return Decision(False, False, f"because no resource-based policy allows the {request.action} action")
+        assert resource is not None
         matched = (*matched, resource) if matched else ()
     elif grip is Grip.DIRECT and resource is not None:
         matched = (*matched, resource)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import uuid
 from typing import Any
@@ -14,7 +13,7 @@ from cloudlet.control.clock import Timer
 from cloudlet.errors import AwsError
 from cloudlet.services import api
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.kms import ciphertext, material, records, specs
+from cloudlet.services.kms import ciphertext, material, policies, records, specs
 from cloudlet.services.kms.material import Vault
 from cloudlet.services.kms.records import Alias, Key, Material
 from cloudlet.store import Database, Resources, Tx
@@ -29,6 +28,7 @@ class Base(api.Service):
     """The state of the service."""
 
     name = "kms"
+    is_policy_needed = True
 
     db: Database
     keys: Resources[Key]
@@ -53,6 +53,30 @@ class Base(api.Service):
             {"type": "AWS::KMS::Key", "name": record.name, "arn": record.value.arn}
             for record in self.keys.list(f"{account}/{region}")
         ]
+
+    async def resource_arn(self, call: Call, input: Input) -> str:
+        key = await self._asked(call, input)
+        return key.arn if key is not None else ""
+
+    async def resource_policy(self, call: Call, input: Input) -> str | None:
+        key = await self._asked(call, input)
+        if key is None:
+            return None
+        granted = await self.db.read(lambda tx: records.grants(tx, key.id))
+        return policies.with_grants(key.policy, granted)
+
+    async def _asked(self, call: Call, input: Input) -> Key | None:
+        """The key that a call is about, if there is one: named, or by its ciphertext."""
+        try:
+            if "KeyId" in input:
+                return await self.named(call, input["KeyId"])
+            if "CiphertextBlob" in input:
+                opened = ciphertext.read(input["CiphertextBlob"])
+                record = self.keys.get(f"{opened.account}/{call.region}", opened.key)
+                return None if record is None else record.value
+        except AwsError:
+            pass
+        return None
 
     async def seal(self, account: str, region: str, key_id: str, plaintext: bytes, context: dict[str, str]) -> bytes:
         """Encrypt for another service of this cloud, whatever the size. Raises as Encrypt does."""
@@ -165,7 +189,7 @@ class Base(api.Service):
         account, region = scope.split("/")
         service = alias.removeprefix("alias/aws/")
         description = f"Default key that protects my {service} data when no other key is defined"
-        policy = default_policy(account)
+        policy = policies.default(account)
         now = self.clock.now()
         key = Key(
             str(uuid.uuid4()), account, region, now, specs.SYMMETRIC, "ENCRYPT_DECRYPT", policy, description,
@@ -262,15 +286,3 @@ def page(found: list[Any], input: Input, name: Any, most: int = 100) -> tuple[li
         found = [item for item in found if name(item) > marker]
     shown = found[:limit]
     return shown, {"Truncated": True, "NextMarker": name(shown[-1])} if len(found) > limit else {"Truncated": False}
-
-
-def default_policy(account: str) -> str:
-    """The policy that a key has by itself: its account decides."""
-    statement = {
-        "Sid": "Enable IAM User Permissions",
-        "Effect": "Allow",
-        "Principal": {"AWS": f"arn:aws:iam::{account}:root"},
-        "Action": "kms:*",
-        "Resource": "*",
-    }
-    return json.dumps({"Version": "2012-10-17", "Id": "key-default-1", "Statement": [statement]}, indent=2)

@@ -1,4 +1,4 @@
-"""Operations on grants, which are records: nobody is refused for having none."""
+"""Operations on grants. What they allow is in ``policies.py``."""
 
 from __future__ import annotations
 

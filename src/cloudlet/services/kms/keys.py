@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.kms import specs
-from cloudlet.services.kms.base import DAY, Base, check_state, default_policy, page
+from cloudlet.services.kms import policies, specs
+from cloudlet.services.kms.base import DAY, Base, check_state, page
 from cloudlet.services.kms.records import Alias, Key
 from cloudlet.store import Tx
 
@@ -32,7 +32,7 @@ class Keys(Base):
         if (origin := input.get("Origin", "AWS_KMS")) != "AWS_KMS":
             raise not_implemented(f"KMS CreateKey with the Origin {origin}")
         spec = input.get("KeySpec") or input.get("CustomerMasterKeySpec") or specs.SYMMETRIC
-        policy = input.get("Policy") or default_policy(call.account)
+        policy = input.get("Policy") or policies.default(call.account)
         _check_policy(policy)
         key = Key(
             str(uuid.uuid4()),

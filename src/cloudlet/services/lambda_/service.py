@@ -58,7 +58,7 @@ class Service(Layers, Aliases, Urls, Mappings, api.Service):
         await self.engine.stop()
         await self._logs.flush()
 
-    def resource_policy(self, call: Call, input: Input) -> str | None:
+    async def resource_policy(self, call: Call, input: Input) -> str | None:
         if "FunctionName" not in input:
             return None
         try:

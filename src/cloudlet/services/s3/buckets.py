@@ -48,7 +48,7 @@ class Buckets(api.Service):
         self.outbox = Outbox(self.db, self.clock, self.deliver, retries=self.pause_after)
         await self.outbox.start()
 
-    def resource_policy(self, call: Call, input: Input) -> str | None:
+    async def resource_policy(self, call: Call, input: Input) -> str | None:
         record = self.buckets.get(EVERYWHERE, input.get("Bucket", ""))
         return record.value.settings.get("policy", {}).get("Policy") if record is not None else None
 

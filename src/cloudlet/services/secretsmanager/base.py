@@ -50,6 +50,14 @@ class Base(api.Service):
             for record in self.secrets.list(f"{account}/{region}")
         ]
 
+    async def resource_policy(self, call: Call, input: Input) -> str | None:
+        found = self.place(call, input.get("SecretId", ""))
+        return None if found is None else found[1].policy or None
+
+    async def resource_arn(self, call: Call, input: Input) -> str:
+        found = self.place(call, input.get("SecretId", ""))
+        return "" if found is None else found[1].arn
+
     def plan(self, scope: str, secret: Secret) -> None:
         """See that a secret is deleted or rotated when its time comes."""
         if (timer := self._timers.pop(secret.arn, None)) is not None:

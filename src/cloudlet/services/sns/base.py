@@ -98,7 +98,7 @@ class Base(api.Service):
     async def stop(self) -> None:
         await self._courier.stop()
 
-    def resource_policy(self, call: Call, input: Input) -> str | None:
+    async def resource_policy(self, call: Call, input: Input) -> str | None:
         arn = next((input[name] for name in ("TopicArn", "TargetArn", "ResourceArn") if name in input), "")
         try:
             return self._topic(arn).attributes.get("Policy")

@@ -35,7 +35,7 @@ class Base(api.Service):
             if number not in known:
                 self.cloud.spawn(self._sweep(number), f"sqs sweeps {number}")
 
-    def resource_policy(self, call: Call, input: Input) -> str | None:
+    async def resource_policy(self, call: Call, input: Input) -> str | None:
         try:
             return self._queue(call, input["QueueUrl"]).policy or None
         except (KeyError, AwsError):
