@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,7 @@ class Proxy:
         self.task = task
         self.namespace = namespace  # the path of the task's network namespace
         self.envoy: Envoy | None = None
-        self.lines: Lines | None = None
+        self.unfollow: Callable[[], None] = _nothing  # ends the following of its lines
         self.carries: Any = None
         self.counted: dict[str, float] = {}
         self.busy = asyncio.Lock()
@@ -60,6 +60,7 @@ class Connecting:
         # Account and namespace -> discovery name -> task -> where its Envoy lets in.
         self._members: dict[tuple[str, str], dict[str, dict[str, Place]]] = {}
         self._reconciler: Reconciler | None = None
+        self._lines: Lines | None = None  # one for all: the kernel gives a user few
 
     def changed(self, scope: str, task: Task) -> None:
         """A task may be an endpoint from now on, or no more."""
@@ -105,8 +106,7 @@ class Connecting:
         async with proxy.busy:
             if proxy.envoy is not None:
                 await proxy.envoy.stop()
-            if proxy.lines is not None:
-                proxy.lines.stop()
+            proxy.unfollow()
         await asyncio.to_thread(shutil.rmtree, self._folder(task), True)
 
     async def told(self) -> None:
@@ -119,6 +119,8 @@ class Connecting:
         if self._reconciler is not None:
             await self._reconciler.stop()
         await asyncio.gather(*(self.close(proxy.task) for proxy in list(self._proxies.values())))
+        if self._lines is not None:
+            self._lines.stop()
 
     # Keeping them as they should be
 
@@ -176,14 +178,15 @@ class Connecting:
             place = (account, options.get("awslogs-region", region), options["awslogs-group"], stream)
             await self._shipping.make(place, options.get("awslogs-create-group", "false").lower() == "true")
             self._shipping.direct(f"{task.id}-{name}", place)
-            proxy.lines = Lines(folder / "lines", lambda line: self._shipping.take(f"{task.id}-{name}", "stdout", line))
-            proxy.lines.start()
+            lines = self._lines = self._lines or Lines()
+            proxy.unfollow = lines.follow(
+                folder / "lines", lambda line: self._shipping.take(f"{task.id}-{name}", "stdout", line)
+            )
 
     def _ended(self, proxy: Proxy) -> None:
         """An Envoy has ended by itself: another is started."""
         proxy.envoy = None
-        if proxy.lines is not None:
-            proxy.lines.stop()
+        proxy.unfollow()
         if self._reconciler is not None:
             self._reconciler.trigger()
 
@@ -202,6 +205,10 @@ class Connecting:
                     continue  # it is being started again
                 found += _gauges(proxy, stats)
         return found
+
+
+def _nothing() -> None:
+    """No lines are followed."""
 
 
 def _gauges(proxy: Proxy, stats: dict[str, Any]) -> list[Gauge]:
