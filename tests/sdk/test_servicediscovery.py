@@ -150,10 +150,13 @@ def test_discovery_by_the_api(discovery: Any) -> None:
     for number in range(3):
         discovery.deregister_instance(ServiceId=orders, InstanceId=f"i-{number}")
     discovery.delete_service(Id=orders)
-    discovery.delete_namespace(Id=http)
-    assert discovery.list_namespaces()["Namespaces"] == []
     kinds = [{"Name": "TYPE", "Values": ["DEREGISTER_INSTANCE"]}]
     assert len(discovery.list_operations(Filters=kinds)["Operations"]) == 3
+    deletion = discovery.delete_namespace(Id=http)["OperationId"]
+    assert discovery.list_namespaces()["Namespaces"] == []
+    # Operations are listed as long as their namespace is there; one can still be asked for.
+    assert discovery.list_operations()["Operations"] == []
+    assert discovery.get_operation(OperationId=deletion)["Operation"]["Status"] == "SUCCESS"
 
 
 def test_bad_input_changes_nothing(cloud: LocalCloud, discovery: Any) -> None:

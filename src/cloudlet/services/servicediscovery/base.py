@@ -190,7 +190,12 @@ class Base(api.Service):
 
     async def ListOperations(self, call: Call, input: Input) -> Output:
         columns = {"NAMESPACE_ID": "namespace", "SERVICE_ID": "service", "TYPE": "type"}
-        where, values = ["scope = ?", "number < ?"], [call.scope, int(token_of(input) or 2**62)]
+        # What was done to a namespace is listed as long as that is there.
+        namespaces = [record.name for record in self._namespaces.list(call.scope)]
+        services = [record.name for record in self._services.list(call.scope)]
+        there = f"(namespace IN ({_marks(namespaces)}) OR namespace = '' AND service IN ({_marks(services)}))"
+        where = ["scope = ?", "number < ?", there]
+        values: list[Any] = [call.scope, int(token_of(input) or 2**62), *namespaces, *services]
         for one in input.get("Filters", ()):
             if one["Name"] == "STATUS":
                 if "SUCCESS" not in one["Values"]:
@@ -202,7 +207,7 @@ class Base(api.Service):
                 values += [float(value) for value in one["Values"]]
             else:
                 _check_condition(one, ("EQ", "IN") if one["Name"] == "TYPE" else ("EQ",))
-                where.append(f"{columns[one['Name']]} IN ({', '.join('?' * len(one['Values']))})")
+                where.append(f"{columns[one['Name']]} IN ({_marks(one['Values'])})")
                 values += one["Values"]
         size = input.get("MaxResults", 100)
         rows = await self._db.scan(
@@ -213,6 +218,10 @@ class Base(api.Service):
         )
         output: Output = {"Operations": [{"Id": id, "Status": "SUCCESS"} for _, id in rows[:size]]}
         return output | ({"NextToken": token(str(rows[size - 1][0]))} if len(rows) > size else {})
+
+
+def _marks(values: list[Any]) -> str:
+    return ", ".join("?" * len(values))
 
 
 def filtered(items: list[Any], filters: list[dict[str, Any]], readers: dict[str, Callable[[Any], str]]) -> list[Any]:
