@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from cloudlet.engines.containers.api import Container, Mount, Pod, PodState, Port
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Cloud
-from cloudlet.services.ecs import service_connect
+from cloudlet.services.ecs import firelens, service_connect
 from cloudlet.services.ecs.records import Task
 from cloudlet.services.ecs.shipping import SELF, Stream
 
@@ -68,6 +69,11 @@ async def container_of(
     environment.update({one["name"]: one.get("value", "") for one in members["environment"] if "name" in one})
     for secret in members.get("secrets", ()):
         environment[secret["name"]] = await _secret(cloud, scope, secret["valueFrom"])
+    if firelens.is_routed(members):
+        environment |= {"FLUENT_HOST": "127.0.0.1", "FLUENT_PORT": str(firelens.PORT)}
+    if "firelensConfiguration" in members:
+        for variable, source in firelens.secrets(definition).items():
+            environment[variable] = await _secret(cloud, scope, source)
     environment.update({one["name"]: one.get("value", "") for one in override.get("environment", ())})
     cpu = overrides.get("cpu") or definition.get("cpu")
     memory = override.get("memory") or members.get("memory") or overrides.get("memory") or definition.get("memory")
@@ -141,12 +147,39 @@ def volumes_folder(cloud: Cloud, task: Task) -> Path:
     return cloud.data_dir / "ecs" / "volumes" / task.id
 
 
+def firelens_folder(cloud: Cloud, task: Task) -> Path:
+    """Where a task's router finds its configuration and makes its socket."""
+    return cloud.data_dir / "ecs" / "firelens" / task.id
+
+
+async def configure_router(cloud: Cloud, scope: str, task: Task, definition: dict[str, Any]) -> None:
+    """Write the files of a task's router. Raises CannotPrepare."""
+    members = firelens.router(definition)
+    assert members is not None
+    options, folder = members["firelensConfiguration"].get("options", {}), firelens_folder(cloud, task)
+    metadata = {
+        "ecs_cluster": task.cluster,
+        "ecs_task_arn": task_arn(scope, task),
+        "ecs_task_definition": f"{definition['family']}:{definition['revision']}",
+    }
+    files = {"fluent.conf": firelens.configuration(definition, task.id, metadata).encode()}
+    if options.get("config-file-type") == "s3":
+        files["external.conf"] = await _object(cloud, scope, options["config-file-value"])
+
+    def write() -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+
+    await asyncio.to_thread(write)
+
+
 def make_folders(container: Container, cloud: Cloud) -> None:
     """Make the folders of ours that a container mounts. Any user of the container may write to them."""
     ours = cloud.data_dir / "ecs"
     for mount in container.mounts:
         folder = Path(mount.source)
-        if folder.is_relative_to(ours) and not folder.is_dir():
+        if folder.is_relative_to(ours) and not folder.exists():
             folder.mkdir(parents=True)
             folder.chmod(0o777)
 
@@ -178,6 +211,8 @@ def _mounts(cloud: Cloud, scope: str, task: Task, definition: dict[str, Any], me
         volume = volumes[point["sourceVolume"]]
         source = _source(cloud, scope, task, volume)
         made.append(Mount(source, point["containerPath"], point.get("readOnly", False)))
+    if (routes := members.get("firelensConfiguration")) is not None:
+        made += firelens.mounts(routes["type"], firelens_folder(cloud, task), routes.get("options", {}))
     return made
 
 
@@ -197,6 +232,14 @@ def _source(cloud: Cloud, scope: str, task: Task, volume: dict[str, Any]) -> str
 
 async def _from_file(cloud: Cloud, scope: str, arn: str) -> dict[str, str]:
     """The variables of an environment file: NAME=value lines and comments."""
+    data = await _object(cloud, scope, arn)
+    lines = (line.strip() for line in data.decode(errors="replace").splitlines())
+    pairs = (line.partition("=") for line in lines if line and not line.startswith("#") and "=" in line)
+    return {name.strip(): value for name, _, value in pairs}
+
+
+async def _object(cloud: Cloud, scope: str, arn: str) -> bytes:
+    """A file in S3 that a task needs. Raises CannotPrepare with AWS's words."""
     account, region = scope.split("/")
     bucket, _, key = arn.removeprefix("arn:aws:s3:::").partition("/")
     try:
@@ -204,15 +247,12 @@ async def _from_file(cloud: Cloud, scope: str, arn: str) -> dict[str, str]:
             "s3", "GetObject", {"Bucket": bucket, "Key": key}, account=account, region=region, principal=SELF
         )
         body = found["Body"]
-        data = body if isinstance(body, bytes) else b"".join([part async for part in body])
+        return body if isinstance(body, bytes) else b"".join([part async for part in body])
     except AwsError as error:
         raise CannotPrepare(
             "ResourceInitializationError: failed to download env files: file download command: non empty error "
             f"stream: {error.code}: {error.message}"
         ) from None
-    lines = (line.strip() for line in data.decode(errors="replace").splitlines())
-    pairs = (line.partition("=") for line in lines if line and not line.startswith("#") and "=" in line)
-    return {name.strip(): value for name, _, value in pairs}
 
 
 async def _secret(cloud: Cloud, scope: str, source: str) -> str:

@@ -13,7 +13,8 @@ import msgspec
 from cloudlet.engines.containers import api as engines
 from cloudlet.engines.containers.api import ContainerState, PodState
 from cloudlet.errors import AwsError
-from cloudlet.services.ecs import preparing, sidecars
+from cloudlet.services.ecs import firelens, preparing, sidecars
+from cloudlet.services.ecs.forwarding import Forwarder
 from cloudlet.services.ecs.health import Health
 from cloudlet.services.ecs.preparing import CannotPrepare
 from cloudlet.services.ecs.records import Container, Task
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("cloudlet.ecs")
 
 _GRACE = 30  # seconds between the stop signal and the kill when the definition says nothing
+_LAST_LINES = 2.0  # seconds that a router is given to take what is left, before it is stopped
 _ESSENTIAL = "Essential container in task exited"
 
 
@@ -47,6 +49,7 @@ class Runner:
         self._pod: PodState | None = None
         self._healths: dict[str, str] = {}
         self._restarted: dict[str, float] = {}
+        self._forwarder: Forwarder | None = None
 
     @property
     def task(self) -> Task:
@@ -172,7 +175,7 @@ class Runner:
 
     def _may_start(self, definition: dict[str, Any], members: dict[str, Any]) -> bool:
         """Whether a container's dependencies have come true. Raises _Failed when one never will."""
-        for dependency in members.get("dependsOn", ()):
+        for dependency in firelens.dependencies(definition, members):
             name, condition = dependency["containerName"], dependency["condition"]
             other = self._container(name)
             has_ended = other.status == "STOPPED"
@@ -211,6 +214,9 @@ class Runner:
                     f"times: failed to create Cloudwatch log stream: {error.code}: {error.message} : exit status 1"
                 ) from None
             keeper.shipping.direct(container.name, place[0])
+        self._route(members)
+        if "firelensConfiguration" in members:
+            await preparing.configure_router(keeper.cloud, self._scope, self.task, definition)
         await asyncio.to_thread(preparing.make_folders, container, keeper.cloud)
         try:
             if sidecars.is_proxy(definition, members):
@@ -235,7 +241,7 @@ class Runner:
             name,
             started=True,
             status="RUNNING",
-            runtime_id=f"{self.id}-{zlib.crc32(name.encode())}",
+            runtime_id=self._runtime_id(name),
             digest=state.image_digest or self._container(name).digest,
         )
         if state.exit_code is not None:
@@ -256,12 +262,32 @@ class Runner:
         members = next(one for one in definition["containerDefinitions"] if one["name"] == name)
         if (place := preparing.log_stream(self._scope, self.task, members)) is not None:
             self._keeper.shipping.direct(preparing.container_name(self.task, name), place[0])
+        self._route(members)
         check = members.get("healthCheck")
         if check is not None and check["command"][0] != "NONE" and name not in self._health:
             self._health[name] = Health(
                 self._keeper, preparing.container_name(self.task, name), check, lambda state: self._judged(name, state)
             )
             self._health[name].start()
+
+    def _route(self, members: dict[str, Any]) -> None:
+        """Have a container's lines go to the task's router, where that is its log driver."""
+        if not firelens.is_routed(members):
+            return
+        cloud = self._keeper.cloud
+        if self._forwarder is None:
+            self._forwarder = Forwarder(cloud, preparing.firelens_folder(cloud, self.task) / "socket")
+        forwarder, name = self._forwarder, preparing.container_name(self.task, members["name"])
+        tag, about = firelens.tag(members, self.id), {"container_id": self._runtime_id(members["name"])}
+
+        def take(source: str, line: bytes) -> None:
+            text = line.decode(errors="replace").rstrip("\r\n")
+            forwarder.take(tag, {**about, "container_name": f"/{name}", "source": source, "log": text})
+
+        self._keeper.shipping.route(name, take)
+
+    def _runtime_id(self, name: str) -> str:
+        return f"{self.id}-{zlib.crc32(name.encode())}"
 
     def _judged(self, name: str, state: str) -> None:
         self._healths[name] = state
@@ -346,6 +372,9 @@ class Runner:
         await keeper.shipping.flush()
         for one in self.task.containers:
             keeper.shipping.forget(preparing.container_name(self.task, one.name))
+        if self._forwarder is not None:
+            self._forwarder.close()
+            await asyncio.to_thread(shutil.rmtree, preparing.firelens_folder(keeper.cloud, self.task), True)
         await asyncio.to_thread(shutil.rmtree, preparing.volumes_folder(keeper.cloud, self.task), True)
         keeper.recovered.pop(self.id, None)
         await self._change(
@@ -358,7 +387,9 @@ class Runner:
         """Stop containers before those that they depend on; independent ones at once."""
         left = {one["name"]: one for one in definition["containerDefinitions"]}
         while left:
-            needed = {other["containerName"] for one in left.values() for other in one.get("dependsOn", ())}
+            needed = {
+                other["containerName"] for one in left.values() for other in firelens.dependencies(definition, one)
+            }
             wave = [name for name in left if name not in needed] or list(left)
             await asyncio.gather(*(self._stop_container(engine, left[name]) for name in wave))
             for name in wave:
@@ -369,6 +400,8 @@ class Runner:
         name = preparing.container_name(self.task, one.name)
         if one.runtime_id == sidecars.IN_PLACE:
             return
+        if self._forwarder is not None and "firelensConfiguration" in members:
+            await self._forwarder.flush(_LAST_LINES)
         if one.status != "STOPPED" and (one.started or self._pod is not None):
             await engine.stop(name, float(members.get("stopTimeout", _GRACE)))
         state = self._exits.pop(one.name, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
+from collections.abc import Callable
 
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Cloud
@@ -25,6 +26,7 @@ class Shipping:
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
         self._streams: dict[str, Stream] = {}
+        self._routers: dict[str, Callable[[str, bytes], None]] = {}
         self._lines: dict[Stream, list[tuple[int, str]]] = defaultdict(list)
         self._writing = asyncio.Lock()
         self._planned = False
@@ -33,12 +35,19 @@ class Shipping:
         """From here on what this container prints goes to that stream."""
         self._streams[container] = stream
 
+    def route(self, container: str, router: Callable[[str, bytes], None]) -> None:
+        """From here on what this container prints (source, line) goes there."""
+        self._routers[container] = router
+
     def forget(self, container: str) -> None:
         """The container is gone."""
+        self._routers.pop(container, None)
         self._streams.pop(container, None)
 
     def take(self, container: str, source: str, line: bytes) -> None:
         """A line of a container; without a log configuration nobody keeps it."""
+        if (router := self._routers.get(container)) is not None:
+            router(source, line)
         stream = self._streams.get(container)
         if stream is None:
             return

@@ -7,6 +7,7 @@ from typing import Any
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Input
+from cloudlet.services.ecs import firelens
 from cloudlet.services.ecs.base import client_error
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,255}\Z")
@@ -28,14 +29,13 @@ _NOT_OF_CONTAINER = (
     "repositoryCredentials",
     "volumesFrom",
     "resourceRequirements",
-    "firelensConfiguration",
     "credentialSpecs",
     "systemControls",
     "dockerSecurityOptions",
     "disableNetworking",
 )
 _NOT_OF_LINUX = ("devices", "tmpfs", "sharedMemorySize", "maxSwap", "swappiness")
-_LOG_DRIVERS = ("awslogs", "json-file")  # json-file stays with the engine
+_LOG_DRIVERS = ("awslogs", "json-file", firelens.DRIVER)  # json-file stays with the engine
 _FARGATE_NOT = ("links", "privileged", "extraHosts", "dnsServers", "dnsSearchDomains", "hostname")
 
 
@@ -100,8 +100,8 @@ def _refuse(input: Input) -> None:
         for name in ("awslogs-datetime-format", "awslogs-multiline-pattern"):
             if log is not None and name in log.get("options", {}):
                 raise not_implemented(f"{operation} with the log option {name}")
-        if log is not None and log.get("secretOptions"):
-            raise not_implemented(f"{operation} with logConfiguration.secretOptions")
+        if log is not None and log.get("secretOptions") and log["logDriver"] != firelens.DRIVER:
+            raise not_implemented(f"{operation} with secretOptions for the log driver {log['logDriver']}")
 
 
 def _amount(text: str, unit: str, key: str) -> int:
@@ -267,6 +267,7 @@ def _check_together(members: dict[str, Any]) -> None:
                 raise client_error("Links are only supported when networkMode is bridge.")
             if link.partition(":")[0] not in names:
                 raise client_error(f"Invalid link: {link}")
+    firelens.check(containers)
     _check_cycles(needs)
     if "memory" in members:
         whole, parts = int(members["memory"]), sum(one.get("memoryReservation", 0) for one in containers)
