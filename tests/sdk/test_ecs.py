@@ -84,12 +84,24 @@ def register(ecs: Any, root: str, *command: str, **more: Any) -> str:
     return str(made["taskDefinition"]["taskDefinitionArn"])
 
 
-NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-1"]}}
+def network(cloud: LocalCloud) -> dict[str, Any]:
+    """In the default VPC, behind a security group that lets everybody in."""
+    ec2 = cloud.client("ec2")
+    (vpc,) = ec2.describe_vpcs()["Vpcs"]
+    known = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["open"]}])["SecurityGroups"]
+    if known:
+        group = known[0]["GroupId"]
+    else:
+        group = ec2.create_security_group(GroupName="open", Description="open", VpcId=vpc["VpcId"])["GroupId"]
+        everybody = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+        ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[everybody])
+    subnet = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
+    return {"awsvpcConfiguration": {"subnets": [subnet], "securityGroups": [group]}}
 
 
-def run(ecs: Any, definition: str, **more: Any) -> str:
-    answer = ecs.run_task(
-        cluster="c", taskDefinition=definition, launchType="FARGATE", networkConfiguration=NETWORK, **more
+def run(cloud: LocalCloud, definition: str, **more: Any) -> str:
+    answer = cloud.client("ecs").run_task(
+        cluster="c", taskDefinition=definition, launchType="FARGATE", networkConfiguration=network(cloud), **more
     )
     assert answer["failures"] == []
     return str(answer["tasks"][0]["taskArn"])
@@ -145,7 +157,7 @@ def test_a_task_gets_what_it_needs_and_says_how_it_ended(cloud: LocalCloud, root
             },
         },
     )
-    arn = run(ecs, definition)
+    arn = run(cloud, definition)
     ended = stopped(ecs, arn)
     assert ended["stopCode"] == "EssentialContainerExited", ended
     assert ended["stoppedReason"] == "Essential container in task exited"
@@ -183,7 +195,7 @@ def test_containers_start_in_their_order_and_bad_tasks_say_why(cloud: LocalCloud
             ]
         },
     )
-    arn = run(ecs, definition)
+    arn = run(cloud, definition)
     ecs.get_waiter("tasks_running").wait(cluster="c", tasks=[arn], WaiterConfig={"Delay": 1, "MaxAttempts": 30})
     running = task(ecs, arn)
     assert running["healthStatus"] == "HEALTHY"
@@ -197,11 +209,11 @@ def test_containers_start_in_their_order_and_bad_tasks_say_why(cloud: LocalCloud
     assert (task(ecs, arn)["stopCode"], task(ecs, arn)["stoppedReason"]) == ("UserInitiated", "enough")
 
     missing = register(ecs, "localhost/nobody/has-this:1", "true", family="missing")
-    ended = stopped(ecs, run(ecs, missing))
+    ended = stopped(ecs, run(cloud, missing))
     assert ended["stopCode"] == "TaskFailedToStart"
     assert ended["stoppedReason"].startswith("CannotPullContainerError")
     secret = register(ecs, root, "true", family="s", container={"secrets": [{"name": "A", "valueFrom": "/none"}]})
-    ended = stopped(ecs, run(ecs, secret))
+    ended = stopped(ecs, run(cloud, secret))
     assert ended["stoppedReason"].startswith("ResourceInitializationError: unable to pull secrets or registry auth")
     assert "invalid parameters: /none" in ended["stoppedReason"]
 
@@ -222,7 +234,7 @@ def test_a_service_is_kept_running_through_everything(cloud: LocalCloud, root: s
         taskDefinition=definition,
         desiredCount=2,
         launchType="FARGATE",
-        networkConfiguration=NETWORK,
+        networkConfiguration=network(cloud),
     )
     stable = ecs.get_waiter("services_stable")
     stable.wait(cluster="c", services=["web"], WaiterConfig={"Delay": 1, "MaxAttempts": 30})
@@ -322,7 +334,7 @@ def test_tasks_find_a_service_by_its_name(cloud: LocalCloud, root: str, request:
         taskDefinition=register(ecs, root, "httpd", "-f", "-p", "8080", "-h", "/www"),
         desiredCount=2,
         launchType="FARGATE",
-        networkConfiguration=NETWORK,
+        networkConfiguration=network(cloud),
         serviceRegistries=[{"registryArn": found["Arn"]}],
     )
     ecs.get_waiter("services_stable").wait(cluster="c", services=["web"], WaiterConfig={"Delay": 1, "MaxAttempts": 30})
@@ -342,7 +354,7 @@ def test_tasks_find_a_service_by_its_name(cloud: LocalCloud, root: str, request:
         family="client",
         container={"logConfiguration": log},
     )
-    assert stopped(ecs, run(ecs, client))["containers"][0]["exitCode"] == 0
+    assert stopped(ecs, run(cloud, client))["containers"][0]["exitCode"] == 0
     stream = logs.describe_log_streams(logGroupName="/a")["logStreams"][0]["logStreamName"]
     assert logs.get_log_events(logGroupName="/a", logStreamName=stream)["events"][0]["message"] == "hello"
 

@@ -55,6 +55,10 @@ _AS_GIVEN = (
     "propagateTags",
     "availabilityZoneRebalancing",
 )
+_NO_COUNT = (
+    "The daemon scheduling strategy does not support a desired count for services. "
+    "Remove the desired count value and try again"
+)
 _NOT_HERE = ("vpcLatticeConfigurations", "gatewayConnectors", "volumeConfigurations", "monitoring")
 
 
@@ -71,17 +75,18 @@ class Services(Tasks):
         launch = self.launch_of(call.scope, cluster, input)
         if controller == "EXTERNAL":
             if "taskDefinition" in input:
-                raise invalid("TaskDefinition can not be specified when the deployment controller is EXTERNAL.")
+                raise invalid("TaskDefinition must be blank.")
         elif "taskDefinition" not in input:
             raise invalid("TaskDefinition can not be blank.")
         else:
             definition = self.usable_definition(call.scope, input["taskDefinition"])
             validation.check_fits(definition.members, launch["kind"], input.get("networkConfiguration"))
             check_containers(definition, input)
+            await self.check_network(call, input.get("networkConfiguration"))
         if strategy == "DAEMON" and launch["kind"] == "FARGATE":
             raise invalid("The daemon scheduling strategy is not supported on Fargate.")
         if strategy == "DAEMON" and "desiredCount" in input:
-            raise invalid("The daemon scheduling strategy does not support a desired count for services.")
+            raise invalid(_NO_COUNT)
         if strategy == "REPLICA" and "desiredCount" not in input and controller != "EXTERNAL":
             raise invalid("Desired count can not be empty for services with the REPLICA scheduling strategy.")
         members = {key: input[key] for key in _AS_GIVEN if key in input}
@@ -143,7 +148,7 @@ class Services(Tasks):
         if is_external and "taskDefinition" in input:
             raise invalid("Unable to update task definition on services with an EXTERNAL deployment controller.")
         if old.members["schedulingStrategy"] == "DAEMON" and "desiredCount" in input:
-            raise invalid("The daemon scheduling strategy does not support a desired count for services.")
+            raise invalid(_NO_COUNT)
         definition = None
         if not is_external:
             primary = old.primary
@@ -170,6 +175,7 @@ class Services(Tasks):
             kind = "FARGATE" if "platformVersion" in members else "EC2"
             validation.check_fits(definition.members, kind, members.get("networkConfiguration"))
             check_containers(definition, members)
+            await self.check_network(call, changes.get("networkConfiguration"))
             changes |= await self.connect_members(call, cluster, name, input, definition.members)
         if changes.get("loadBalancers"):
             mode = definition.members["networkMode"] if definition is not None else ""

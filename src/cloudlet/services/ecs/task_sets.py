@@ -17,6 +17,8 @@ from cloudlet.services.ecs.records import Deployment, Service
 from cloudlet.services.ecs.services import check_containers, launch_members
 from cloudlet.store import Tx
 
+_MOST = 5  # task sets of a service
+
 
 class TaskSets(Deployments):
     """Operations on task sets."""
@@ -27,6 +29,7 @@ class TaskSets(Deployments):
         launch = self.launch_of(call.scope, cluster, input)
         validation.check_fits(definition.members, launch["kind"], input.get("networkConfiguration"))
         check_containers(definition, input)
+        await self.check_network(call, input.get("networkConfiguration"))
         given = {
             key: input[key] for key in ("networkConfiguration", "loadBalancers", "serviceRegistries") if key in input
         }
@@ -55,7 +58,15 @@ class TaskSets(Deployments):
 
         def add(service: Service) -> Service:
             if service.members["deploymentController"]["type"] != "EXTERNAL":
-                raise invalid("The deployment controller of the service must be EXTERNAL.")
+                raise invalid(
+                    "Amazon ECS only supports task set management on services configured to use external deployment "
+                    "controllers."
+                )
+            if len(service.deployments) >= _MOST:
+                raise invalid(
+                    f"{_MOST} deployments exist on the service. Unable to create new TaskSet since this exceeds the "
+                    "maximum limit."
+                )
             return msgspec.structs.replace(service, deployments=(*service.deployments, made))
 
         service = await self._change_service(call, cluster, name, add)

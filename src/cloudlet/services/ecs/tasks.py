@@ -38,6 +38,7 @@ class Tasks(Base):
         definition = self.usable_definition(call.scope, input["taskDefinition"])
         launch = self.launch_of(call.scope, cluster, input)
         validation.check_fits(definition.members, launch["kind"], input.get("networkConfiguration"))
+        await self.check_network(call, input.get("networkConfiguration"))
         overrides = checked_overrides(definition, input.get("overrides") or {})
         tags = from_tags(input.get("tags"))
         if input.get("propagateTags") == "TASK_DEFINITION":
@@ -147,6 +148,21 @@ class Tasks(Base):
         return {"protectedTasks": found, "failures": failures}
 
     # What operations, services and runners share
+
+    async def check_network(self, call: Call, network: dict[str, Any] | None) -> None:
+        """Raises InvalidParameterException for subnets and security groups that are not there."""
+        members = (network or {}).get("awsvpcConfiguration") or {}
+        for what, ids, operation, key in (
+            ("subnet", members.get("subnets"), "DescribeSubnets", "SubnetIds"),
+            ("security group", members.get("securityGroups"), "DescribeSecurityGroups", "GroupIds"),
+        ):
+            if not ids:
+                continue
+            try:
+                await self.cloud.call("ec2", operation, {key: ids}, account=call.account, region=call.region)
+            except AwsError as error:
+                where = f"Error retrieving {what} information for [{', '.join(ids)}]"
+                raise invalid(f"{where}: {error.message} (ErrorCode: {error.code})") from None
 
     def placed(
         self,

@@ -45,6 +45,11 @@ def normalized(input: Input) -> dict[str, Any]:
         raise client_error("Family contains invalid characters.")
     if not input["containerDefinitions"]:
         raise client_error("Container list cannot be empty.")
+    if "FARGATE" in input.get("requiresCompatibilities", ()) and input.get("pidMode") == "host":
+        raise client_error(
+            "Tasks using the Fargate launch type do not support pidMode 'host'. "
+            "The supported value for pidMode is 'task'."
+        )
     _refuse(input)
     members = {key: value for key, value in input.items() if key not in ("tags", "containerDefinitions")}
     for container in input["containerDefinitions"]:
@@ -213,7 +218,7 @@ def _volume(volume: dict[str, Any]) -> dict[str, Any]:
 
 
 def _port(mapping: dict[str, Any], mode: str) -> dict[str, Any]:
-    made = {"protocol": "tcp", **mapping}
+    made = {**mapping, "protocol": "udp" if mapping.get("protocol") == "udp" else "tcp"}
     if "containerPortRange" in mapping:
         raise not_implemented("RegisterTaskDefinition with containerPortRange")
     if "containerPort" not in mapping:
