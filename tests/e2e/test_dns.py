@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
@@ -384,3 +384,51 @@ def test_questions_are_logged(cloud: LocalCloud, zone: Zone) -> None:
     zone.route53.delete_query_logging_config(Id=made["Id"])
     with pytest.raises(ClientError, match="NoSuchQueryLoggingConfig"):
         zone.route53.get_query_logging_config(Id=made["Id"])
+
+
+def test_an_alias_leads_to_a_load_balancer_while_that_is_well(
+    cloud: LocalCloud, zone: Zone, endpoint: _Endpoint
+) -> None:
+    balancing, networks = cloud.client("elbv2"), cloud.client("ec2")
+    vpc = networks.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    subnets = [
+        networks.create_subnet(VpcId=vpc, CidrBlock=f"10.0.{n}.0/24", AvailabilityZone=f"us-east-1{letter}")["Subnet"]
+        for n, letter in enumerate("ab")
+    ]
+    ids = [one["SubnetId"] for one in subnets]
+    made = balancing.create_load_balancer(Name="front", Subnets=ids)["LoadBalancers"][0]
+    group = balancing.create_target_group(
+        Name="web",
+        Protocol="HTTP",
+        Port=endpoint.port,
+        VpcId=vpc,
+        TargetType="ip",
+        HealthCheckIntervalSeconds=5,
+        HealthCheckTimeoutSeconds=2,
+        HealthyThresholdCount=2,
+        UnhealthyThresholdCount=2,
+    )["TargetGroups"][0]["TargetGroupArn"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    balancing.create_listener(
+        LoadBalancerArn=made["LoadBalancerArn"],
+        Protocol="HTTP",
+        Port=port,
+        DefaultActions=[{"Type": "forward", "TargetGroupArn": group}],
+    )
+    alias = {"HostedZoneId": made["CanonicalHostedZoneId"], "DNSName": made["DNSName"], "EvaluateTargetHealth": True}
+    zone.put("www.shop.example", "A", AliasTarget=alias, SetIdentifier="1", Failover="PRIMARY")
+    zone.put("www.shop.example", "A", "10.0.0.2", SetIdentifier="2", Failover="SECONDARY")
+    assert zone.ask("www.shop.example", "A") == ["10.0.0.2"]  # nothing is behind it yet
+
+    def becomes(test: Callable[[list[str]], bool]) -> None:
+        deadline = time.monotonic() + 20
+        while not test(zone.ask("www.shop.example", "A")):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    balancing.register_targets(TargetGroupArn=group, Targets=[{"Id": "127.0.0.1", "Port": endpoint.port}])
+    becomes(lambda found: found != ["10.0.0.2"])
+    endpoint.well = False
+    becomes(lambda found: found == ["10.0.0.2"])
