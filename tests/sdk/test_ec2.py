@@ -214,6 +214,140 @@ def test_key_pairs_are_real(ec2: Any) -> None:
     assert refused(ec2.create_key_pair, KeyName="mine") == "InvalidKeyPair.Duplicate"
 
 
+def test_gateways_between_networks(cloud: LocalCloud, ec2: Any) -> None:
+    vpc, other = new_vpc(ec2), new_vpc(ec2, "10.1.0.0/16")
+    subnet = new_subnet(ec2, vpc)
+    tag = {"ResourceType": "transit-gateway", "Tags": [{"Key": "Name", "Value": "hub"}]}
+    hub = ec2.create_transit_gateway(TagSpecifications=[tag])["TransitGateway"]
+    table = hub["Options"]["AssociationDefaultRouteTableId"]
+    attach = {"TransitGatewayId": hub["TransitGatewayId"], "VpcId": vpc, "SubnetIds": [subnet]}
+    made = ec2.create_transit_gateway_vpc_attachment(**attach)["TransitGatewayVpcAttachment"]
+    assert refused(ec2.create_transit_gateway_vpc_attachment, **attach) == "DuplicateTransitGatewayAttachment"
+    id = made["TransitGatewayAttachmentId"]
+    (shown,) = ec2.describe_transit_gateway_attachments(Filters=by(**{"association.state": "associated"}))[
+        "TransitGatewayAttachments"
+    ]
+    assert (shown["ResourceId"], shown["Association"]["TransitGatewayRouteTableId"]) == (vpc, table)
+    blackhole = {"TransitGatewayRouteTableId": table, "DestinationCidrBlock": "10.9.0.0/16"}
+    ec2.create_transit_gateway_route(**blackhole, Blackhole=True)
+    assert refused(ec2.create_transit_gateway_route, **blackhole, Blackhole=True) == "RouteAlreadyExists"
+    search = {"TransitGatewayRouteTableId": table, "Filters": by(state=["active", "blackhole"])}
+    routes = ec2.search_transit_gateway_routes(**search)["Routes"]
+    assert [(one["DestinationCidrBlock"], one["Type"], one["State"]) for one in routes] == [
+        ("10.9.0.0/16", "static", "blackhole"),
+        ("10.0.0.0/16", "propagated", "active"),
+    ]
+    assert refused(ec2.delete_transit_gateway, TransitGatewayId=hub["TransitGatewayId"]) == "IncorrectState"
+    ec2.delete_transit_gateway_vpc_attachment(TransitGatewayAttachmentId=id)
+    ec2.delete_transit_gateway(TransitGatewayId=hub["TransitGatewayId"])
+    gone = {"TransitGatewayIds": [hub["TransitGatewayId"]]}
+    assert refused(ec2.describe_transit_gateways, **gone) == "InvalidTransitGatewayID.NotFound"
+
+    customer = ec2.create_customer_gateway(Type="ipsec.1", IpAddress="192.0.2.7", BgpAsn=65000)["CustomerGateway"]
+    private = ec2.create_vpn_gateway(Type="ipsec.1")["VpnGateway"]["VpnGatewayId"]
+    ec2.attach_vpn_gateway(VpnGatewayId=private, VpcId=other)
+    (main,) = ec2.describe_route_tables(Filters=by(vpc_id=other))["RouteTables"]
+    ec2.create_route(RouteTableId=main["RouteTableId"], DestinationCidrBlock="192.168.0.0/16", GatewayId=private)
+    ec2.enable_vgw_route_propagation(RouteTableId=main["RouteTableId"], GatewayId=private)
+    vpn = ec2.create_vpn_connection(
+        Type="ipsec.1",
+        CustomerGatewayId=customer["CustomerGatewayId"],
+        VpnGatewayId=private,
+        Options={"StaticRoutesOnly": True},
+    )["VpnConnection"]
+    assert [tunnel["Status"] for tunnel in vpn["VgwTelemetry"]] == ["DOWN", "DOWN"], "nobody has dialled in"
+    assert refused(ec2.delete_vpn_gateway, VpnGatewayId=private) == "IncorrectState"
+    ec2.delete_vpn_connection(VpnConnectionId=vpn["VpnConnectionId"])
+    ec2.detach_vpn_gateway(VpnGatewayId=private, VpcId=other)
+    ec2.delete_vpn_gateway(VpnGatewayId=private)
+    state = ec2.describe_vpn_gateways(VpnGatewayIds=[private])["VpnGateways"][0]["State"]
+    assert state == "deleted"
+    cloud.client("ec2").delete_customer_gateway(CustomerGatewayId=customer["CustomerGatewayId"])
+    cloud.advance(3601)
+    assert ec2.describe_vpn_gateways()["VpnGateways"] == []
+
+
+def test_endpoint_services(cloud: LocalCloud, ec2: Any) -> None:
+    subnet = new_subnet(ec2, new_vpc(ec2))
+    elb = cloud.client("elbv2")
+    balancer = elb.create_load_balancer(Name="inner", Type="network", Scheme="internal", Subnets=[subnet])
+    arn = balancer["LoadBalancers"][0]["LoadBalancerArn"]
+    assert refused(ec2.create_vpc_endpoint_service_configuration) == "InvalidParameter"
+    made = ec2.create_vpc_endpoint_service_configuration(NetworkLoadBalancerArns=[arn])["ServiceConfiguration"]
+    (shown,) = ec2.describe_vpc_endpoint_services(ServiceNames=[made["ServiceName"]])["ServiceDetails"]
+    assert (shown["AvailabilityZones"], shown["AcceptanceRequired"]) == (["us-east-1a"], True)
+    everyone = {"ServiceId": made["ServiceId"], "AddAllowedPrincipals": ["*"]}
+    ec2.modify_vpc_endpoint_service_permissions(**everyone)
+    allowed = ec2.describe_vpc_endpoint_service_permissions(ServiceId=made["ServiceId"])["AllowedPrincipals"]
+    assert [one["PrincipalType"] for one in allowed] == ["All"]
+    ours = ec2.describe_vpc_endpoint_services(Filters=by(owner="amazon", service_type="Gateway"))["ServiceNames"]
+    assert sorted(name.rpartition(".")[2] for name in ours) == ["dynamodb", "s3"]
+    asked = {"ServiceIds": [made["ServiceId"], "vpce-svc-0123456789abcdef0"]}
+    (failed,) = ec2.delete_vpc_endpoint_service_configurations(**asked)["Unsuccessful"]
+    assert failed["Error"]["Code"] == "InvalidVpcEndpointService.NotFound"
+
+
+def test_a_stack_joins_networks(cloud: LocalCloud, ec2: Any) -> None:
+    stacks = cloud.client("cloudformation")
+    template = {
+        "Resources": {
+            "Vpc": resource("VPC", CidrBlock="10.0.0.0/16"),
+            "Subnet": resource("Subnet", VpcId=ref("Vpc"), CidrBlock="10.0.0.0/24"),
+            "Hub": resource("TransitGateway", DefaultRouteTableAssociation="disable", Description="one"),
+            "Attached": resource(
+                "TransitGatewayVpcAttachment",
+                TransitGatewayId=ref("Hub"),
+                VpcId=ref("Vpc"),
+                SubnetIds=[ref("Subnet")],
+            ),
+            "Routes": resource("TransitGatewayRouteTable", TransitGatewayId=ref("Hub")),
+            "Follows": resource(
+                "TransitGatewayRouteTableAssociation",
+                TransitGatewayAttachmentId=ref("Attached"),
+                TransitGatewayRouteTableId=ref("Routes"),
+            ),
+            "Default": resource(
+                "TransitGatewayRoute",
+                TransitGatewayAttachmentId=ref("Attached"),
+                TransitGatewayRouteTableId=ref("Routes"),
+                DestinationCidrBlock="0.0.0.0/0",
+            ),
+            "Customer": resource("CustomerGateway", Type="ipsec.1", IpAddress="192.0.2.7", BgpAsn=65000),
+            "Private": resource("VPNGateway", Type="ipsec.1"),
+            "Serves": resource("VPCGatewayAttachment", VpcId=ref("Vpc"), VpnGatewayId=ref("Private")),
+            "Vpn": resource(
+                "VPNConnection",
+                Type="ipsec.1",
+                CustomerGatewayId=ref("Customer"),
+                VpnGatewayId=ref("Private"),
+                StaticRoutesOnly=True,
+            ),
+            "Office": resource("VPNConnectionRoute", VpnConnectionId=ref("Vpn"), DestinationCidrBlock="192.168.0.0/16"),
+        },
+        "Outputs": {"Table": {"Value": ref("Routes")}},
+    }
+
+    def wait(what: str) -> None:
+        stacks.get_waiter(f"stack_{what}_complete").wait(StackName="hub", WaiterConfig={"Delay": 1})
+
+    stacks.create_stack(StackName="hub", TemplateBody=json.dumps(template))
+    wait("create")
+    table = stacks.describe_stacks(StackName="hub")["Stacks"][0]["Outputs"][0]["OutputValue"]
+    search = {"TransitGatewayRouteTableId": table, "Filters": by(type="static")}
+    assert ec2.search_transit_gateway_routes(**search)["Routes"][0]["State"] == "active"
+    template["Resources"]["Hub"]["Properties"]["Description"] = "two"
+    stacks.update_stack(StackName="hub", TemplateBody=json.dumps(template))
+    wait("update")
+    assert ec2.describe_transit_gateways()["TransitGateways"][0]["Description"] == "two"
+    stacks.delete_stack(StackName="hub")
+    wait("delete")
+    assert ec2.describe_transit_gateways()["TransitGateways"] == []
+
+    logs = {"Resources": {"Logs": resource("FlowLog", ResourceId="vpc-1", ResourceType="VPC", TrafficType="ALL")}}
+    with pytest.raises(ClientError, match="Cloudlet does not implement"):
+        stacks.create_stack(StackName="logs", TemplateBody=json.dumps(logs))
+
+
 def resource(type: str, **properties: Any) -> dict[str, Any]:
     return {"Type": f"AWS::EC2::{type}", "Properties": properties}
 

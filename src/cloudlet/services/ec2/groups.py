@@ -109,11 +109,10 @@ class Groups(Base):
 
     async def _authorize(self, call: Call, input: Input, *, egress: bool) -> Output:
         tags = new_tags(call, input, RULE)
-        permissions = _permissions(input)
 
         def work(world: World) -> Output:
             group = _group(world, input)
-            made = rules.add(world, group, egress, rules.read(world, group, permissions), tags)
+            made = rules.add(world, group, egress, rules.read(world, group, _permissions(input)), tags)
             return {"Return": True, "SecurityGroupRules": [_shown_rule(item) for item in made]}
 
         return await self.write(call.scope, work)

@@ -136,6 +136,8 @@ def read(world: World, group: Item, permissions: list[Permission]) -> list[Rule]
             found.append({**ports, "ReferencedGroupInfo": _referenced(world, group, entry), **_described(entry)})
         if len(found) == before:
             raise AwsError("InvalidParameterValue", "Invalid rule: no source or destination is given for it.")
+    if len({_identity(rule) for rule in found}) < len(found):
+        raise invalid("The same permission must not appear multiple times")
     return found
 
 
