@@ -36,8 +36,9 @@ from cloudlet.services.appmesh.redirect import Redirect
 T = TypeVar("T")
 
 SCOPE = "000000000000/us-east-1"
-NET = "10.233.77"
-PREFIX = "cmbench"
+# Several may run at once, and one that was killed leaves its network behind.
+NET = f"10.233.{os.getpid() % 256}"
+PREFIX = f"cm{os.getpid() % 100_000}"
 REQUEST = b"GET / HTTP/1.1\r\nhost: blue.bench.local:8080\r\n\r\n"
 HTTP = "type.googleapis.com/envoy.extensions.filters"
 
@@ -47,12 +48,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.mesh", description=__doc__)
     parser.add_argument("--seconds", type=float, default=2.0, help="how long each cell is measured")
     parser.add_argument("--rounds", type=int, default=5, help="how often; the fastest is shown")
+    parser.add_argument("--sidecars", type=int, default=60, help="how many there are when the crowd is measured")
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("bench.mesh makes network namespaces, which needs root")
     folder = Path(tempfile.mkdtemp(prefix="cloudlet-bench-mesh-"))
     try:
-        asyncio.run(measure(folder, arguments.seconds, arguments.rounds))
+        asyncio.run(measure(folder, arguments.seconds, arguments.rounds, arguments.sidecars))
     finally:
         for namespace in (folder / "namespaces").read_text().split():
             subprocess.run(["ip", "netns", "del", namespace], check=False)
@@ -60,7 +62,7 @@ def main() -> None:
         shutil.rmtree(folder)
 
 
-async def measure(folder: Path, seconds: float, rounds: int) -> None:
+async def measure(folder: Path, seconds: float, rounds: int, sidecars: int) -> None:
     """All of it, one after the other."""
     (folder / "namespaces").write_text("")
     ip("link", "add", PREFIX, "type", "bridge")
@@ -77,6 +79,7 @@ async def measure(folder: Path, seconds: float, rounds: int) -> None:
         await rates(cloud, folder, front, blue, seconds, rounds)
         await changes(cloud, front)
         await idle(cloud, folder)
+        await crowd(cloud, folder, sidecars)
     finally:
         await cloud.stop()
 
@@ -157,18 +160,52 @@ async def seen(check: Callable[[], Awaitable[bool]]) -> None:
 
 async def idle(cloud: Cloud, folder: Path) -> None:
     """What ten sidecars hold that carry nothing."""
-    appmesh = await cloud.service("appmesh")
-    for number in range(10):
-        namespace = add(folder, f"idle{number}", 20 + number)
-        await appmesh.join(SCOPE, f"idle{number}", Environment("mesh/bench/virtualNode/front"), namespace, Redirect())
+    await join_idle(cloud, folder, range(10))
     await asyncio.sleep(2)
-    processes = [psutil.Process(one.pid) for one in cloud.supervisor.children if one.name.startswith("appmesh-idle")]
+    processes = idle_processes(cloud)
     before = sum(sum(process.cpu_times()[:2]) for process in processes)
     await asyncio.sleep(5)
     used = sum(sum(process.cpu_times()[:2]) for process in processes) - before
-    full = [process.memory_full_info() for process in processes]
-    shared = sum(one.pss for one in full) / 1e6
+    shared = memory(processes)
     print(f"{len(processes)} idle sidecars: {shared:.0f} MB (each {shared / len(processes):.1f}), CPU {used / 5:.1%}")
+
+
+async def crowd(cloud: Cloud, folder: Path, count: int) -> None:
+    """Many sidecars at once, which all hear of a change."""
+    started = time.perf_counter()
+    await join_idle(cloud, folder, range(10, count))
+    joined = (time.perf_counter() - started) / (count - 10)
+    appmesh = await cloud.service("appmesh")
+    envoys = [running.envoy for (_, name), running in appmesh.running.items() if name.startswith("idle")]
+    taken = []
+    for number in range(5):
+        wanted = f"/crowd-{number}/"
+        started = time.perf_counter()
+        await route(cloud, "Update", wanted)
+        await asyncio.gather(*(seen(partial(carries, envoy, wanted)) for envoy in envoys))
+        taken.append(time.perf_counter() - started)
+    shared = memory(idle_processes(cloud))
+    print(
+        f"{len(envoys)} sidecars: {joined:.2f} s to join each, {shared:.0f} MB, "
+        f"a change is carried by all after {sorted(taken)[2] * 1e3:.0f} ms"
+    )
+
+
+async def join_idle(cloud: Cloud, folder: Path, numbers: range) -> None:
+    """Sidecars in namespaces of their own."""
+    appmesh = await cloud.service("appmesh")
+    for number in numbers:
+        namespace = add(folder, f"idle{number}", 20 + number)
+        await appmesh.join(SCOPE, f"idle{number}", Environment("mesh/bench/virtualNode/front"), namespace, Redirect())
+
+
+def idle_processes(cloud: Cloud) -> list[psutil.Process]:
+    return [psutil.Process(one.pid) for one in cloud.supervisor.children if one.name.startswith("appmesh-idle")]
+
+
+def memory(processes: list[psutil.Process]) -> float:
+    """Megabytes that processes hold, with their part of what they share."""
+    return sum(one.memory_full_info().pss for one in processes) / 1e6
 
 
 # The mesh

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -22,7 +23,6 @@ LOGS = {
     "logDriver": "awslogs",
     "options": {"awslogs-group": "/mesh", "awslogs-region": "us-east-1", "awslogs-stream-prefix": "t"},
 }
-NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-1"]}}
 MESH = {"meshName": "shop"}
 
 
@@ -54,6 +54,10 @@ def root(tmp_path: Path) -> str:
     shutil.copy(busybox, tmp_path / "bin/busybox")
     for name in ("sh", "httpd", "wget", "sleep", "echo", "seq"):
         (tmp_path / "bin" / name).symlink_to("busybox")
+    # And what Envoy needs, as App Mesh's own image has it.
+    for library in re.findall(r"/\S+", subprocess.run(["ldd", binary()], capture_output=True, text=True).stdout):
+        (tmp_path / library[1:]).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(library, tmp_path / library[1:])
     (tmp_path / "etc/passwd").write_text("root:x:0:0:root:/:/bin/sh\n")
     (tmp_path / "www/index.html").write_text("hello from blue\n")
     return str(tmp_path)
@@ -69,8 +73,9 @@ def wait_for(check: Callable[[], Any], seconds: float = 40) -> Any:
     raise AssertionError("it has not come true in time")
 
 
-def define(cloud: LocalCloud, family: str, root: str, script: str, port: int) -> str:
-    """A task definition as App Mesh's examples have it."""
+def define(cloud: LocalCloud, family: str, root: str, script: str, port: int, own_envoy: bool = False) -> str:
+    """A task definition as App Mesh's examples have it; ``own_envoy``: with an image made from App Mesh's, which does
+    something before it starts Envoy."""
     properties = {"IgnoredUID": "1337", "ProxyIngressPort": "15000", "ProxyEgressPort": "15001"}
     properties |= {"AppPorts": str(port), "EgressIgnoredIPs": "169.254.170.2,169.254.169.254"}
     environment = [{"name": "APPMESH_RESOURCE_ARN", "value": f"mesh/shop/virtualNode/{family}"}]
@@ -92,6 +97,8 @@ def define(cloud: LocalCloud, family: str, root: str, script: str, port: int) ->
         "environment": environment,
         "logConfiguration": LOGS,
     }
+    if own_envoy:
+        envoy |= {"image": root, "entryPoint": ["sh", "-c", "echo prepared; exec /usr/bin/agent"]}
     made = cloud.client("ecs").register_task_definition(
         family=family,
         requiresCompatibilities=["FARGATE"],
@@ -109,6 +116,15 @@ def define(cloud: LocalCloud, family: str, root: str, script: str, port: int) ->
     return str(made["taskDefinition"]["taskDefinitionArn"])
 
 
+def answer_of(url: str) -> tuple[bytes, str] | None:
+    """The body and the server's name; None while nothing listens."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.read(), answer.headers["server"]
+    except OSError:
+        return None
+
+
 def lines(cloud: LocalCloud, stream: str) -> list[str]:
     logs = cloud.client("logs")
     found = logs.filter_log_events(logGroupName="/mesh", logStreamNamePrefix=stream)["events"]
@@ -118,6 +134,14 @@ def lines(cloud: LocalCloud, stream: str) -> list[str]:
 def test_tasks_are_joined(cloud: LocalCloud, root: str) -> None:
     ecs, appmesh, discovery = (cloud.client(name) for name in ("ecs", "appmesh", "servicediscovery"))
     cloud.client("logs").create_log_group(logGroupName="/mesh")
+    ec2 = cloud.client("ec2")
+    subnet = ec2.describe_subnets()["Subnets"][0]
+    group = ec2.create_security_group(GroupName="web", Description="the web", VpcId=subnet["VpcId"])["GroupId"]
+    everyone = [{"CidrIp": "0.0.0.0/0"}]
+    ec2.authorize_security_group_ingress(
+        GroupId=group, IpPermissions=[{"IpProtocol": "tcp", "FromPort": 8080, "ToPort": 8080, "IpRanges": everyone}]
+    )
+    network = {"awsvpcConfiguration": {"subnets": [subnet["SubnetId"]], "securityGroups": [group]}}
     discovery.create_private_dns_namespace(Name="shop.local", Vpc="vpc-1")
     (space,) = wait_for(lambda: discovery.list_namespaces()["Namespaces"])
     config = {"DnsRecords": [{"Type": "A", "TTL": 1}]}
@@ -138,23 +162,23 @@ def test_tasks_are_joined(cloud: LocalCloud, root: str) -> None:
     appmesh.create_virtual_node(**MESH, virtualNodeName="front", spec=front)
 
     ecs.create_cluster(clusterName="c")
-    blue = define(cloud, "blue", root, "exec httpd -f -p 8080 -h /www", 8080)
+    blue = define(cloud, "blue", root, "exec httpd -f -p 8080 -h /www", 8080, own_envoy=True)
     ecs.create_service(
         cluster="c",
         serviceName="blue",
         taskDefinition=blue,
         desiredCount=1,
         launchType="FARGATE",
-        networkConfiguration=NETWORK,
+        networkConfiguration=network,
         serviceRegistries=[{"registryArn": registry}],
     )
     wait_for(lambda: ecs.describe_services(cluster="c", services=["blue"])["services"][0]["runningCount"])
     wait_for(lambda: discovery.list_instances(ServiceId=registry.rpartition("/")[2])["Instances"])
     # From outside, as a load balancer does, the task answers through its Envoy.
     (instance,) = discovery.list_instances(ServiceId=registry.rpartition("/")[2])["Instances"]
-    with urllib.request.urlopen(f"http://{instance['Attributes']['AWS_INSTANCE_IPV4']}:8080/", timeout=5) as answer:
-        assert answer.read() == b"hello from blue\n"
-        assert answer.headers["server"] == "envoy"
+    address = instance["Attributes"]["AWS_INSTANCE_IPV4"]
+    assert wait_for(lambda: answer_of(f"http://{address}:8080/")) == (b"hello from blue\n", "envoy")
+    assert lines(cloud, "t/envoy")[0] == "prepared"
     # A static busybox cannot resolve names: any address will do, since Envoy takes the connection and goes by the Host.
     ask = "wget -q -O - --header 'Host: blue.shop.local:8080' http://192.0.2.1:8080/"
     script = f"for i in $(seq 30); do {ask} || echo no; sleep 0.2; done"
@@ -162,7 +186,7 @@ def test_tasks_are_joined(cloud: LocalCloud, root: str) -> None:
         cluster="c",
         taskDefinition=define(cloud, "front", root, script, 9999),
         launchType="FARGATE",
-        networkConfiguration=NETWORK,
+        networkConfiguration=network,
     )
     wait_for(lambda: len(lines(cloud, "t/app")) >= 30)
     answers = [line for line in lines(cloud, "t/app") if line in ("hello from blue", "no")]

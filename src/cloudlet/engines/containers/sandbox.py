@@ -118,6 +118,8 @@ def arguments(
     for name in sorted(os.listdir(etc)):
         made += ["--bind", str(etc / name), f"/etc/{name}"]
     for mount in mounts:
+        for parent in reversed(Path(mount.target).parents[:-1]):
+            made += ["--perms", "0755", "--dir", str(parent)]  # else those that are not there are its alone
         made += ["--ro-bind" if mount.read_only else "--bind", mount.source, mount.target]
     made += ["--dir", run.folder, "--chdir", run.folder]
     if becomes(run):

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import random
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 UID = 1337
+# Users that nobody else is likely to be.
+_FIRST, _USERS = 1_337_000, 1_000_000
+
+
+def own_user(taken: Container[int] = ()) -> int:
+    """A user for one proxy alone: Linux counts inotify instances by user, and Envoy needs one for every file that it
+    watches. Chosen by chance, since other clouds of this machine choose as well."""
+    while (uid := _FIRST + random.randrange(_USERS)) in taken:
+        pass
+    return uid
 
 
 def within(namespace: str, uid: int = UID) -> tuple[str, ...]:

@@ -59,6 +59,9 @@ class Folder:
         async with self._publishing:
             wanted = self._complete("clusters", snapshot.clusters)
             before = await asyncio.to_thread(self._carried, "clusters")
+            if wanted.keys() == before.keys():
+                await asyncio.to_thread(self._replace, snapshot)
+                return
             carries = bool(await asyncio.to_thread(self._carried, "listeners"))
             await asyncio.to_thread(self._write, snapshot, ("secrets", "endpoints"))
             await asyncio.to_thread(self._put_kind, "clusters", {**before, **wanted})
@@ -70,6 +73,11 @@ class Folder:
                     await self._taken_up()
                 await asyncio.to_thread(self._put_kind, "clusters", wanted)
             await asyncio.to_thread(self._sweep, snapshot)
+
+    def _replace(self, snapshot: Snapshot) -> None:
+        """Write what differs where there are no other clusters than before."""
+        self._write(snapshot, ("secrets", "endpoints", "clusters", "routes", "listeners"))
+        self._sweep(snapshot)
 
     async def _warmed(self) -> None:
         """Wait, but not for long, until new clusters have had their first health checks: a route to one that has not

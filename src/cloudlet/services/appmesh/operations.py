@@ -22,13 +22,16 @@ from cloudlet.services.appmesh.records import (
 from cloudlet.store import Tx
 
 _MOST_TAGS = 50
+_SELF = "appmesh.amazonaws.com"
 
 
 class Operations(Base):
     """App Mesh's API. What a request says is checked in ``checks.py``."""
 
     async def CreateMesh(self, call: Call, input: Input) -> Output:
-        return await self.make(call, MESH, input, checks.mesh)
+        made = await self.make(call, MESH, input, checks.mesh)
+        await self._link_role(call)
+        return made
 
     async def DescribeMesh(self, call: Call, input: Input) -> Output:
         return await self.describe(call, MESH, input)
@@ -167,3 +170,14 @@ class Operations(Base):
         if found is None:
             raise AwsError("NotFoundException", f"Resource with ARN {arn} is not present for account {call.account}")
         return found.value
+
+    async def _link_role(self, call: Call) -> None:
+        """With an account's first mesh App Mesh makes its service-linked role."""
+        role = {"AWSServiceName": "appmesh.amazonaws.com"}
+        try:
+            await self.cloud.call(
+                "iam", "CreateServiceLinkedRole", role, account=call.account, region=call.region, principal=_SELF
+            )
+        except AwsError as error:
+            if error.code != "InvalidInput":  # it is there
+                raise

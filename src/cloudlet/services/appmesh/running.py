@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cloudlet.engines.proxies.apart import owned, within
+from cloudlet.engines.proxies.apart import UID, owned, within
 from cloudlet.services.appmesh.environment import Environment
 from cloudlet.services.appmesh.records import VIRTUAL_GATEWAY
 from cloudlet.services.appmesh.redirect import Redirect
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from cloudlet.engines.proxies.envoy import Envoy
     from cloudlet.engines.proxies.inside import EnvoyInside
 
-# The first of the users that Envoys run as, each as one of its own: Linux counts inotify instances by user, and each
-# Envoy needs one for every file that it watches.
-FIRST_UID = 1_337_000
-
 
 class Sidecar(msgspec.Struct, frozen=True):
     """An Envoy that shall run, named by its task. ``namespace`` is the path of the task's network namespace."""
@@ -30,7 +26,7 @@ class Sidecar(msgspec.Struct, frozen=True):
     environment: Environment
     namespace: str
     redirect: Redirect | None = None  # none for a gateway
-    uid: int = FIRST_UID
+    uid: int = UID  # whom Envoy runs as
     dns: tuple[str, int] | None = None
     files: dict[str, str] = {}
     container: str = ""  # whose lines its own are, in the task's log

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cloudlet.control.reconcile import Reconciler, Step
+from cloudlet.engines.proxies.apart import own_user
 from cloudlet.errors import AwsError
 from cloudlet.services.appmesh import redirect as redirecting
 from cloudlet.services.appmesh.environment import Environment, environment_of, resource_of
@@ -22,7 +23,7 @@ from cloudlet.services.appmesh.looking import Looking
 from cloudlet.services.appmesh.operations import Operations
 from cloudlet.services.appmesh.records import KINDS, MESH, Part, key_of
 from cloudlet.services.appmesh.redirect import Redirect
-from cloudlet.services.appmesh.running import FIRST_UID, Running, Sidecar, envoy_of
+from cloudlet.services.appmesh.running import Running, Sidecar, envoy_of
 from cloudlet.services.appmesh.security import MaterialMissing, check_files
 from cloudlet.services.appmesh.world import Proxy, World, world_of
 from cloudlet.store import Resources
@@ -144,7 +145,7 @@ class Sidecars(Operations):
         starts Envoy itself. The Envoy has been told what to carry when this returns. Raises ProxyMissing,
         CannotRedirect, MaterialMissing, and AwsError where another service says so.
         """
-        uid = self._free_uid() if inside_as is None else inside_as
+        uid = own_user({one.value.uid for one in self.sidecars.all()}) if inside_as is None else inside_as
         made = Sidecar(
             *(environment, namespace, redirect, uid, dns, dict(files or {}), container), inside=inside_as is not None
         )
@@ -163,11 +164,6 @@ class Sidecars(Operations):
             return
         await self.db.write(lambda tx: self.sidecars.delete(tx, scope, name))
         await self._end(scope, name, found.value)
-
-    def _free_uid(self) -> int:
-        """The lowest user that no other Envoy runs as."""
-        taken = {one.value.uid for one in self.sidecars.all()}
-        return next(uid for uid in range(FIRST_UID, FIRST_UID + len(taken) + 1) if uid not in taken)
 
     # Keeping them as they should be
 

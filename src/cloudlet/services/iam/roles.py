@@ -28,6 +28,7 @@ from cloudlet.store import Tx
 
 # Service -> what its role's name ends with, where that is not just the service's own name.
 _SERVICE_ROLES = {
+    "appmesh.amazonaws.com": "AppMesh",
     "autoscaling.amazonaws.com": "AutoScaling",
     "dynamodb.application-autoscaling.amazonaws.com": "ApplicationAutoScaling_DynamoDBTable",
     "ecs.amazonaws.com": "ECS",
