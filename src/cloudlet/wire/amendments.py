@@ -249,4 +249,7 @@ _S3 = Amendment(
 
 AMENDMENTS: dict[str, Amendment] = {"sqs": _SQS, "s3": _S3, "rds": Amendment(names_missing=True)}
 AMENDMENTS["acm"] = Amendment(refusal="ValidationException")  # also where an operation declares only others
+# "http" is taken as well, and is "tcp": AWS's own examples have it.
+_TRANSPORTS = {"TransportProtocol": {"type": "string", "enum": ["tcp", "udp", "http"]}}
+AMENDMENTS["ecs"] = Amendment(additions={"operations": {}, "shapes": _TRANSPORTS})
 NONE = Amendment()
