@@ -20,6 +20,11 @@ _FLAGS = [
     click.option("--auth", type=click.Choice(["local", "enforce"]), help="enforce verifies every signature."),
     click.option("--region", help="Region of unsigned requests (default us-east-1)."),
     click.option("--isolation", type=click.Choice(["auto", "none"]), help="auto puts functions in bwrap sandboxes."),
+    click.option(
+        "--security-groups",
+        type=click.Choice(["auto", "none"]),
+        help="auto has them hold between tasks, where this machine lets us.",
+    ),
 ]
 
 
