@@ -419,7 +419,19 @@ def test_a_stack_of_records(cloud: LocalCloud, route53: Any) -> None:
         "Resources": {
             "Zone": {
                 "Type": "AWS::Route53::HostedZone",
-                "Properties": {"Name": "shop.example", "HostedZoneTags": [{"Key": "team", "Value": "a"}]},
+                "Properties": {
+                    "Name": "shop.example",
+                    "HostedZoneTags": [{"Key": "team", "Value": "a"}],
+                    "QueryLoggingConfig": {"CloudWatchLogsLogGroupArn": {"Fn::GetAtt": ["Log", "Arn"]}},
+                },
+            },
+            "Log": {"Type": "AWS::Logs::LogGroup", "Properties": {"LogGroupName": "dns"}},
+            "Offices": {
+                "Type": "AWS::Route53::CidrCollection",
+                "Properties": {
+                    "Name": "offices",
+                    "Locations": [{"LocationName": "ulm", "CidrList": ["10.1.0.0/16"]}],
+                },
             },
             "Check": {
                 "Type": "AWS::Route53::HealthCheck",
@@ -442,13 +454,21 @@ def test_a_stack_of_records(cloud: LocalCloud, route53: Any) -> None:
     expected = [("shop.example.", "TXT"), ("a.shop.example.", "TXT"), ("www.shop.example.", "A")]
     assert listed(route53, values["Zone"]) == expected
 
+    assert len(route53.list_query_logging_configs()["QueryLoggingConfigs"]) == 1
+    (offices,) = route53.list_cidr_collections()["CidrCollections"]
+
     template["Resources"]["Www"] = www("10.0.0.2")
+    del template["Resources"]["Zone"]["Properties"]["QueryLoggingConfig"]
+    template["Resources"]["Offices"]["Properties"]["Locations"][0]["CidrList"] = ["10.2.0.0/16"]
     group.pop()
     stacks.update_stack(StackName="dns", TemplateBody=json.dumps(template))
     stacks.get_waiter("stack_update_complete").wait(StackName="dns", WaiterConfig={"Delay": 1})
     assert listed(route53, values["Zone"]) == expected[1:]
     sets = route53.list_resource_record_sets(HostedZoneId=values["Zone"])["ResourceRecordSets"]
     assert sets[-1]["ResourceRecords"] == [{"Value": "10.0.0.2"}]
+    assert route53.list_query_logging_configs()["QueryLoggingConfigs"] == []
+    blocks = route53.list_cidr_blocks(CollectionId=offices["Id"])["CidrBlocks"]
+    assert blocks == [{"CidrBlock": "10.2.0.0/16", "LocationName": "ulm"}]
     # What somebody else has removed is no error.
     change(route53, values["Zone"], ("DELETE", sets[-1]))
     stacks.delete_stack(StackName="dns")

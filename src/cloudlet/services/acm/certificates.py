@@ -28,7 +28,7 @@ class Certificates(Base):
     """Operations on certificates."""
 
     async def RequestCertificate(self, call: Call, input: Input) -> Output:
-        for parameter in ("CertificateAuthorityArn", "ManagedBy"):
+        for parameter in ("CertificateAuthorityArn", "ManagedBy", "RootHierarchyType", "CertificateUsage"):
             if parameter in input:
                 raise not_implemented(f"RequestCertificate with {parameter}")
         if input.get("ValidationMethod") == "HTTP":
@@ -290,7 +290,10 @@ def _summary(found: Certificate, now: float) -> dict[str, Any]:
 
 def _is_included(found: Certificate, input: Input, now: float) -> bool:
     statuses, wanted = input.get("CertificateStatuses"), input.get("Includes", {})
-    if (statuses and _status(found, now) not in statuses) or "managedBy" in wanted:
+    if (statuses and _status(found, now) not in statuses) or "managedBy" in wanted or "RootHierarchyTypes" in input:
+        return False
+    origin = "CUSTOMER_PROVIDED" if found.kind == "IMPORTED" else "AWS_MANAGED"
+    if origin not in input.get("CertificateKeyPairOrigins", (origin,)):
         return False
     if found.algorithm not in (wanted.get("keyTypes") or _LISTED):
         return False

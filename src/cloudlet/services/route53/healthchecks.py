@@ -200,6 +200,8 @@ def _completed(given: dict[str, Any], operation: str) -> dict[str, Any]:
         if member in given:
             raise not_implemented(f"{operation} with {member}")
     kind = given["Type"]
+    if given.get("EndpointType", "PUBLIC") != "PUBLIC":
+        raise not_implemented(f"{operation} with EndpointType {given['EndpointType']}")
     if kind == "RECOVERY_CONTROL":
         raise not_implemented(f"{operation} of type RECOVERY_CONTROL")
     config: dict[str, Any] = {"Inverted": False, "Disabled": False}

@@ -7,7 +7,9 @@ from typing import Any
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.stacks.api import Deployment, Physical, Properties, ResourceType, changed, tags_of
 
-_ZONE = frozenset(("HostedZoneConfig", "HostedZoneTags", "Name", "VPCs"))
+Locations = dict[str, set[str]]  # blocks of addresses by the location's name
+
+_ZONE = frozenset(("HostedZoneConfig", "HostedZoneTags", "Name", "QueryLoggingConfig", "VPCs"))
 _CHECK = frozenset(("HealthCheckConfig", "HealthCheckTags"))
 _OURS = frozenset(("Comment", "HostedZoneId", "HostedZoneName"))  # of a record, and not for its record set
 _RECORD = _OURS | {
@@ -48,6 +50,7 @@ class HostedZone(ResourceType):
             id = await _zone_made(do, given["CallerReference"])
         found = await _call(do, "GetHostedZone", {"Id": id})
         await self._associate(do, id, [vpc for vpc in vpcs if vpc not in found.get("VPCs", [])])
+        await self._log(do, id, properties.get("QueryLoggingConfig"))
         await _retag(do, "hostedzone", id, _zone_tags(do, properties))
         servers = found.get("DelegationSet", {}).get("NameServers", [])
         return Physical(id, {"Id": id, "NameServers": servers})
@@ -69,11 +72,25 @@ class HostedZone(ResourceType):
                     "DisassociateVPCFromHostedZone",
                     {"HostedZoneId": physical.id, "VPC": vpc},
                 )
+        if changed(old, new, "QueryLoggingConfig"):
+            await self._log(do, physical.id, new.get("QueryLoggingConfig"))
         await _retag(do, "hostedzone", physical.id, _zone_tags(do, new))
         return physical
 
     async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
         await _unless(do, ("NoSuchHostedZone",), "DeleteHostedZone", {"Id": physical.id})
+
+    async def _log(self, do: Deployment, id: str, wanted: Properties | None) -> None:
+        """Have questions about the zone logged as wanted, or not at all."""
+        found = await _call(do, "ListQueryLoggingConfigs", {"HostedZoneId": id})
+        group = (wanted or {}).get("CloudWatchLogsLogGroupArn")
+        for one in found["QueryLoggingConfigs"]:
+            if one["CloudWatchLogsLogGroupArn"] == group:
+                return
+            await _unless(do, ("NoSuchQueryLoggingConfig",), "DeleteQueryLoggingConfig", {"Id": one["Id"]})
+        if group:
+            place = {"HostedZoneId": id, "CloudWatchLogsLogGroupArn": group}
+            await _call(do, "CreateQueryLoggingConfig", place)
 
     async def _associate(self, do: Deployment, id: str, vpcs: list[dict[str, str]]) -> None:
         for vpc in vpcs:
@@ -153,6 +170,47 @@ class HealthCheck(ResourceType):
 
     async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
         await _unless(do, ("NoSuchHealthCheck",), "DeleteHealthCheck", {"HealthCheckId": physical.id})
+
+
+class CidrCollection(ResourceType):
+    """A CIDR collection with its locations. ``Ref`` is its id."""
+
+    type = "AWS::Route53::CidrCollection"
+    required = frozenset(("Name",))
+    replaces = frozenset(("Name",))
+
+    async def create(self, do: Deployment, properties: Properties) -> Physical:
+        given = {"Name": properties["Name"], "CallerReference": do.name(64)}
+        made = (await _call(do, "CreateCidrCollection", given))["Collection"]
+        await self._change(do, made["Id"], {}, _locations(properties))
+        return Physical(made["Id"], {"Id": made["Id"], "Arn": made["Arn"]})
+
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        await self._change(do, physical.id, _locations(old), _locations(new))
+        return physical
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        try:
+            await self._change(do, physical.id, _locations(properties), {})
+            await _call(do, "DeleteCidrCollection", {"Id": physical.id})
+        except AwsError as error:
+            if error.code != "NoSuchCidrCollectionException":
+                raise
+
+    async def _change(self, do: Deployment, id: str, old: Locations, new: Locations) -> None:
+        gone = {name: blocks - new.get(name, set()) for name, blocks in old.items()}
+        changes = [
+            {"LocationName": name, "Action": action, "CidrList": sorted(blocks)}
+            for action, locations in (("DELETE_IF_EXISTS", gone), ("PUT", new))
+            for name, blocks in locations.items()
+            if blocks
+        ]
+        if changes:
+            await _call(do, "ChangeCidrCollection", {"Id": id, "Changes": changes})
+
+
+def _locations(properties: Properties) -> Locations:
+    return {one["LocationName"]: set(one["CidrList"]) for one in properties.get("Locations") or []}
 
 
 def _refuse_others(type: str, properties: Properties, known: frozenset[str] | set[str]) -> None:
@@ -284,4 +342,4 @@ async def _unless(do: Deployment, codes: tuple[str, ...], operation: str, input:
             raise
 
 
-TYPES = [HostedZone, RecordSet, RecordSetGroup, HealthCheck]
+TYPES = [HostedZone, RecordSet, RecordSetGroup, HealthCheck, CidrCollection]
