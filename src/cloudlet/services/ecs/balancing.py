@@ -55,6 +55,29 @@ class Balancing(TaskSets):
                 )
             if not group.get("LoadBalancerArns") and arn not in alternates:
                 raise invalid(f"The target group with targetGroupArn {arn} does not have an associated load balancer.")
+        for balancer in balancers:
+            more = balancer.get("advancedConfiguration", {})
+            for rule in [more[key] for key in ("productionListenerRule", "testListenerRule") if key in more]:
+                await self.actions_of(scope, rule)
+
+    async def actions_of(self, scope: str, rule: str) -> tuple[list[dict[str, Any]], str]:
+        """The actions of a listener rule, or of a listener by its ARN, and the listener's ARN where they are its own.
+
+        Raises InvalidParameterException.
+        """
+        is_rule = ":listener-rule/" in rule
+        operation, key = ("DescribeRules", "RuleArns") if is_rule else ("DescribeListeners", "ListenerArns")
+        try:
+            found = await self._ask(scope, "elbv2", operation, {key: [rule]})
+        except AwsError as error:
+            if error.code == "NotImplemented":
+                raise
+            raise invalid(f"The listener rule does not exist: {rule}") from None
+        if not is_rule:
+            return found["Listeners"][0]["DefaultActions"], rule
+        one = found["Rules"][0]
+        listener = rule.replace(":listener-rule/", ":listener/").rpartition("/")[0]
+        return one["Actions"], listener if one.get("IsDefault") else ""
 
     async def check_registries(self, registries: list[dict[str, Any]]) -> None:
         """Raises NotImplemented where Cloud Map is not there, InvalidParameterException for an unknown service."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -11,9 +11,9 @@ from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ecs import hooks, shifting
 from cloudlet.services.ecs.base import client_error, invalid, last, page
-from cloudlet.services.ecs.controller import desired_count, threshold, wanted
-from cloudlet.services.ecs.records import ON_THE_WAY, Deployment, Service, ServiceDeployment, Task
-from cloudlet.services.ecs.services import Services
+from cloudlet.services.ecs.controller import desired_count, threshold
+from cloudlet.services.ecs.records import Deployment, Service, ServiceDeployment, Task
+from cloudlet.services.ecs.services import Services, task_counts
 from cloudlet.store import Tx
 
 _MOST = 20  # ARNs of one request
@@ -222,16 +222,12 @@ class Deployments(Services):
 
 
 def _summary(
-    service: Service, id: str, arn: str, tasks: Sequence[Task], share: float | None, test: float | None
+    service: Service, id: str, arn: str, tasks: list[Task], share: float | None, test: float | None
 ) -> dict[str, Any]:
     """How many tasks a revision has, and which per cent of the traffic where that is shifted."""
-    own = [task for task in tasks if task.deployment == id]
-    deployment = next((one for one in service.deployments if one.id == id), None)
     return {
         "arn": arn,
-        "requestedTaskCount": wanted(service, deployment) if deployment is not None else 0,
-        "runningTaskCount": sum(task.status == "RUNNING" for task in own),
-        "pendingTaskCount": sum(task.status in ON_THE_WAY for task in own),
+        **task_counts(service, id, tasks),
         **({"requestedProductionTrafficWeight": share} if share is not None else {}),
         **({"requestedTestTrafficWeight": test} if test is not None else {}),
     }

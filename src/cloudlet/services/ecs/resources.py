@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from cloudlet.errors import AwsError
@@ -208,6 +209,9 @@ def _service(properties: Properties) -> Properties:
     """A service's properties as the API's members."""
     skipped = ("ServiceName", "Tags", "ForceNewDeployment", "PlacementStrategies")
     made: Properties = _lowered({key: value for key, value in properties.items() if key not in skipped})
+    for hook in made.get("deploymentConfiguration", {}).get("lifecycleHooks", ()):
+        if isinstance(hook.get("hookDetails"), str):
+            hook["hookDetails"] = json.loads(hook["hookDetails"])
     if "PlacementStrategies" in properties:
         made["placementStrategy"] = _lowered(properties["PlacementStrategies"])
     return made

@@ -62,15 +62,9 @@ class Rollouts(Balancing):
 
     async def _send(self, scope: str, rule: str, groups: tuple[str, str], share: float) -> None:
         """Share out a rule's requests, or a listener's: ``share`` per cent to the second group. Raises AwsError."""
-        if ":listener-rule/" not in rule:
-            found = await self._ask(scope, "elbv2", "DescribeListeners", {"ListenerArns": [rule]})
-            actions = shared_out(found["Listeners"][0]["DefaultActions"], groups, share)
-            await self._ask(scope, "elbv2", "ModifyListener", {"ListenerArn": rule, "DefaultActions": actions})
-            return
-        one = (await self._ask(scope, "elbv2", "DescribeRules", {"RuleArns": [rule]}))["Rules"][0]
-        actions = shared_out(one["Actions"], groups, share)
-        if one.get("IsDefault"):
-            listener = rule.replace(":listener-rule/", ":listener/").rpartition("/")[0]
+        actions, listener = await self.actions_of(scope, rule)
+        actions = shared_out(actions, groups, share)
+        if listener:
             await self._ask(scope, "elbv2", "ModifyListener", {"ListenerArn": listener, "DefaultActions": actions})
         else:
             await self._ask(scope, "elbv2", "ModifyRule", {"RuleArn": rule, "Actions": actions})

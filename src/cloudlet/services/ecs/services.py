@@ -108,6 +108,7 @@ class Services(Tasks):
         if definition is not None:
             members |= await self.connect_members(call, cluster, name, input, definition.members)
         members["createdBy"] = call.principal or f"arn:aws:iam::{call.account}:root"
+        strategies.check_balancers(members["loadBalancers"], members["deploymentConfiguration"]["strategy"])
         if members["loadBalancers"]:
             members.setdefault("healthCheckGracePeriodSeconds", 0)
             mode = definition.members["networkMode"] if definition is not None else ""
@@ -139,12 +140,13 @@ class Services(Tasks):
 
     async def UpdateService(self, call: Call, input: Input) -> Output:
         self._refuse(call, input)
-        if "deploymentController" in input:
-            raise not_implemented("UpdateService with deploymentController")
         cluster = self.cluster(call, input)
         name = last(input["service"])
         old = self.service(call, cluster, name)
-        is_external = old.members["deploymentController"]["type"] == "EXTERNAL"
+        controller = old.members["deploymentController"]
+        if input.get("deploymentController", controller) != controller:
+            raise not_implemented("UpdateService with another deploymentController")
+        is_external = controller["type"] == "EXTERNAL"
         if is_external and "taskDefinition" in input:
             raise invalid("Unable to update task definition on services with an EXTERNAL deployment controller.")
         if old.members["schedulingStrategy"] == "DAEMON" and "desiredCount" in input:
@@ -161,7 +163,7 @@ class Services(Tasks):
             )
         changes = {key: input[key] for key in _AS_GIVEN if key in input}
         if "deploymentConfiguration" in input:
-            merged = {**old.members["deploymentConfiguration"], **input["deploymentConfiguration"]}
+            merged = strategies.merged(old.members["deploymentConfiguration"], input["deploymentConfiguration"])
             changes["deploymentConfiguration"] = strategies.configuration(merged, old.members["schedulingStrategy"])
         if "capacityProviderStrategy" in input or "platformVersion" in input:
             ask: Input = {key: input[key] for key in ("capacityProviderStrategy", "platformVersion") if key in input}
@@ -175,6 +177,7 @@ class Services(Tasks):
             kind = "FARGATE" if "platformVersion" in members else "EC2"
             validation.check_fits(definition.members, kind, members.get("networkConfiguration"))
             check_containers(definition, members)
+            strategies.check_balancers(members["loadBalancers"], members["deploymentConfiguration"]["strategy"])
             await self.check_network(call, changes.get("networkConfiguration"))
             changes |= await self.connect_members(call, cluster, name, input, definition.members)
         if changes.get("loadBalancers"):
@@ -326,6 +329,14 @@ class Services(Tasks):
             "AWSServiceRoleForECS",
             **service.members,
         }
+        if service.current is not None:
+            number = service.current.number
+            described["currentServiceDeployment"] = self.arn(scope, "service-deployment", f"{cluster}/{name}/{number}")
+        if not is_external:
+            described["currentServiceRevisions"] = [
+                {"arn": self.revision_arn(scope, f"{cluster}/{name}", one.id), **task_counts(service, one.id, tasks)}
+                for one in service.deployments
+            ]
         if is_external:
             described["taskSets"] = [
                 self.described_task_set(scope, cluster, service, one) for one in service.deployments
@@ -375,6 +386,17 @@ def _described_deployment(service: Service, one: Deployment, tasks: list[Task]) 
         "rolloutState": one.rollout,
         "rolloutStateReason": one.reason or f"ECS deployment {one.id} in progress.",
         **{key: one.settings[key] for key in _SHOWN if key in one.settings},
+    }
+
+
+def task_counts(service: Service, deployment: str, tasks: list[Task]) -> dict[str, int]:
+    """How many tasks a deployment of a service should have, has and gets."""
+    one = next((one for one in service.deployments if one.id == deployment), None)
+    own = [task for task in tasks if task.deployment == deployment]
+    return {
+        "requestedTaskCount": wanted(service, one) if one is not None and service.status == "ACTIVE" else 0,
+        "runningTaskCount": sum(task.status == "RUNNING" for task in own),
+        "pendingTaskCount": sum(task.status in ON_THE_WAY for task in own),
     }
 
 

@@ -46,6 +46,15 @@ def configuration(given: dict[str, Any], scheduling: str) -> dict[str, Any]:
     return made
 
 
+def merged(old: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """A configuration with what is given instead of what it said; another strategy leaves the last one's own behind."""
+    made = {**old, **given}
+    for of, member in _OWN.items():
+        if of != made["strategy"] and member not in given:
+            made.pop(member, None)
+    return made
+
+
 def _check_strategy(made: dict[str, Any], is_daemon: bool) -> None:
     strategy = made["strategy"]
     if strategy != "ROLLING" and is_daemon:
