@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Cloud
@@ -12,8 +12,24 @@ from cloudlet.services.appmesh.world import Found, Spec, World
 
 _SELF = "appmesh.amazonaws.com"
 
-# scope, namespace, service, attributes: what is asked of Cloud Map.
-Question = tuple[str, str, str, tuple[tuple[str, str], ...]]
+_IPV4, _IPV6 = "AWS_INSTANCE_IPV4", "AWS_INSTANCE_IPV6"
+# Which of an instance's addresses is taken, the first that it has.
+_FAMILIES = {
+    "IPv4_ONLY": (_IPV4,),
+    "IPv6_ONLY": (_IPV6,),
+    "IPv4_PREFERRED": (_IPV4, _IPV6),
+    "IPv6_PREFERRED": (_IPV6, _IPV4),
+}
+
+
+class Question(NamedTuple):
+    """What is asked of Cloud Map."""
+
+    scope: str
+    namespace: str
+    service: str
+    attributes: tuple[tuple[str, str], ...]
+    preference: str  # of _FAMILIES
 
 
 def reachable(world: World, name: str, *, gateway: bool) -> set[str]:
@@ -38,13 +54,14 @@ def reachable(world: World, name: str, *, gateway: bool) -> set[str]:
     return nodes & world.nodes.keys()
 
 
-def question_of(scope: str, spec: Spec) -> Question | None:
+def question_of(scope: str, world: World, node: str) -> Question | None:
     """What to ask Cloud Map for a node, if it is discovered by it."""
-    found = spec.get("serviceDiscovery", {}).get("awsCloudMap")
+    found = world.nodes[node].get("serviceDiscovery", {}).get("awsCloudMap")
     if found is None:
         return None
     attributes = tuple(sorted((one["key"], one["value"]) for one in found.get("attributes", [])))
-    return scope, found["namespaceName"], found["serviceName"], attributes
+    preference = found.get("ipPreference") or world.spec.get("serviceDiscovery", {}).get("ipPreference")
+    return Question(scope, found["namespaceName"], found["serviceName"], attributes, preference or "IPv4_PREFERRED")
 
 
 class Looking:
@@ -67,7 +84,7 @@ class Looking:
         spec = (world.gateways if gateway else world.nodes)[name]
         endpoints: dict[str, list[str]] = {}
         for node in sorted(reachable(world, name, gateway=gateway)):
-            if (question := question_of(scope, world.nodes[node])) is not None:
+            if (question := question_of(scope, world, node)) is not None:
                 endpoints[node] = await self._instances(question)
         certificates: dict[str, tuple[str, str]] = {}
         for certificate in _certificates(spec):
@@ -95,13 +112,12 @@ class Looking:
     async def _instances(self, question: Question) -> list[str]:
         if question not in self._addresses:
             await self._watch()
-            scope, namespace, service, attributes = question
-            account, region = scope.split("/")
+            account, region = question.scope.split("/")
+            input: dict[str, Any] = {"NamespaceName": question.namespace, "ServiceName": question.service}
             # Those without a health check are neither healthy nor not.
-            input: dict[str, Any] = {"NamespaceName": namespace, "ServiceName": service, "HealthStatus": "ALL"}
-            input["MaxResults"] = 1000
-            if attributes:
-                input["QueryParameters"] = dict(attributes)
+            input |= {"HealthStatus": "ALL", "MaxResults": 1000}
+            if question.attributes:
+                input["QueryParameters"] = dict(question.attributes)
             try:
                 found = await self._cloud.call(
                     "servicediscovery", "DiscoverInstances", input, account=account, region=region, principal=_SELF
@@ -111,8 +127,8 @@ class Looking:
                     raise
                 found = {"Instances": []}
             alive = [instance for instance in found["Instances"] if instance.get("HealthStatus") != "UNHEALTHY"]
-            attributes_of = [instance.get("Attributes", {}) for instance in alive]
-            addresses = (one.get("AWS_INSTANCE_IPV4") or one.get("AWS_INSTANCE_IPV6") for one in attributes_of)
+            families = _FAMILIES[question.preference]
+            addresses = (_address(instance.get("Attributes", {}), families) for instance in alive)
             self._addresses[question] = sorted({address for address in addresses if address})
         return self._addresses[question]
 
@@ -122,6 +138,10 @@ class Looking:
             discovery: Any = await self._cloud.service("servicediscovery")
             self._watching = True
             await discovery.on_change(self.instances_changed)
+
+
+def _address(attributes: dict[str, str], families: Sequence[str]) -> str:
+    return next((attributes[family] for family in families if family in attributes), "")
 
 
 def _certificates(spec: Any) -> Iterator[Spec]:

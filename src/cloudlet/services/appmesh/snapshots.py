@@ -72,7 +72,7 @@ def _outbound(world: World, outlets: Sequence[Outlet], proxy: Proxy, logs: Seque
     where both want one port HTTP has it.
     """
     allowed = world.spec.get("egressFilter", {}).get("type", "DROP_ALL") == "ALLOW_ALL"
-    passthrough = f"cds_egress_{world.name}_passthrough"
+    passthrough = f"cds_egress_{world.name}_mesh-allow-all"
     if allowed:
         into.clusters[passthrough] = {
             "name": passthrough,
