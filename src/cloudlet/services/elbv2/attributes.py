@@ -271,9 +271,10 @@ def group_attributes(group: TargetGroup) -> dict[str, str]:
 
 def check(kind: str, known: Mapping[str, Attribute], changes: Mapping[str, str]) -> None:
     """Raises InvalidConfigurationRequest and NotImplemented; ``kind`` is ``Target group`` and the like."""
-    for key, value in changes.items():
+    for key in changes:
         if key not in known:
             raise misconfigured(f"{kind} attribute key '{key}' is not recognized")
+    for key, value in changes.items():
         one = known[key]
         if not one.values.takes(value):
             raise misconfigured(f"{kind} attribute '{key}' cannot be '{value}'; it must be {one.values.said}")

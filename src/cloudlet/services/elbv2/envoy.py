@@ -149,7 +149,8 @@ class _Maker:
             proxy = udp_proxy(carried.owner.id, group.id, idle_timeout=_FLOW, sticky=_is_sticky(group))
             self._snapshot.listeners[f"{name}/udp"] = udp_listener(f"{name}/udp", address, port, proxy)
         if one.protocol != "UDP":
-            made = listener(name, address, port, [self._chain(carried)], **_BALANCED)
+            chain, prefix = self._chain(carried), carried.owner.id
+            made = listener(name, address, port, [chain], stat_prefix=prefix, **_inspected(carried), **_BALANCED)
             if logs := self._connection_logs([carried]):
                 made["access_log"] = logs
             self._snapshot.listeners[name] = made
@@ -199,7 +200,8 @@ class _Maker:
         logs = []
         if one.protocol == "TLS" and load_balancer_attributes(owner)["access_logs.s3.enabled"] == "true":
             logs.append(file_log(f"{self._world.logs}/{formats.FLOWS}/{owner.id}", formats.of_flow(one)))
-        return tcp_proxy(owner.id, weights, idle_timeout=f"{idle}s", sticky=sticky, access_logs=logs)
+        prefix = f"{owner.id}-tls" if one.protocol == "TLS" else owner.id
+        return tcp_proxy(prefix, weights, idle_timeout=f"{idle}s", sticky=sticky, access_logs=logs)
 
     def _manager(self, stat_prefix: str, routes: str, carried: Sequence[Carried]) -> Resource:
         logs = list(self._request_logs(carried))
@@ -249,7 +251,8 @@ class _Maker:
         if plain:
             hosts = [self._host(one, _domains(one.owner, port, len(plain) == 1)) for one in plain]
             self._snapshot.routes[name] = route_configuration(name, hosts)
-            chains.append(filter_chain([self._manager("shared", name, plain)]))
+            prefix = plain[0].owner.id if len(plain) == 1 else "shared"
+            chains.append(filter_chain([self._manager(prefix, name, plain)]))
         if chains:
             inspect = {"listener_filters": [tls_inspector()]} if secure else {}
             made = listener(name, SHARED_ADDRESS, port, chains, **inspect, **_BALANCED)
@@ -260,6 +263,13 @@ class _Maker:
 
 def _domains(owner: LoadBalancer, port: int, is_only: bool) -> list[str]:
     return ["*"] if is_only else [owner.dns_name, f"{owner.dns_name}:{port}"]
+
+
+def _inspected(carried: Carried) -> Resource:
+    """Have the names that clients ask for read, where a log tells them."""
+    attributes = load_balancer_attributes(carried.owner)
+    is_told = any(attributes.get(f"{kind}_logs.s3.enabled") == "true" for kind in ("access", "connection"))
+    return {"listener_filters": [tls_inspector()]} if is_told and carried.listener.certificates else {}
 
 
 def _is_sticky(group: TargetGroup) -> bool:

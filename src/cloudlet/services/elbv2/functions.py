@@ -36,6 +36,7 @@ class Functions(Targets):
             return failed(413, "Request Entity Too Large")
         many = group_attributes(group)["lambda.multi_value_headers.enabled"] == "true"
         self._count(owner, group, "RequestCount")
+        self._count(owner, group, "LambdaTargetProcessedBytes", len(body), "Bytes")
         try:
             answer = await self.cloud.call(
                 "lambda",
@@ -52,13 +53,17 @@ class Functions(Targets):
         if made is None:
             self._count(owner, group, "LambdaUserError")
             return failed(502, "Bad Gateway")
+        self._count(owner, group, "LambdaTargetProcessedBytes", len(answer["Payload"]), "Bytes")
         return made
 
-    def _count(self, owner: LoadBalancer | None, group: TargetGroup, name: str) -> None:
+    def _count(
+        self, owner: LoadBalancer | None, group: TargetGroup, name: str, value: float = 1, unit: str = "Count"
+    ) -> None:
         if owner is not None:
             dimensions = (("LoadBalancer", owner.path), ("TargetGroup", group.path))
-            for these in (dimensions, dimensions[:1]) if name == "RequestCount" else (dimensions[1:],):
-                self.cloud.metrics.add(owner.scope, "AWS/ApplicationELB", name, these, 1, "Count")
+            places = {"RequestCount": (dimensions, dimensions[:1]), "LambdaTargetProcessedBytes": (dimensions[:1],)}
+            for these in places.get(name, (dimensions[1:],)):
+                self.cloud.metrics.add(owner.scope, "AWS/ApplicationELB", name, these, value, unit)
 
 
 def event(request: Request, body: bytes, group: TargetGroup, many: bool) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import secrets
-import time
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode
 
@@ -76,6 +75,10 @@ class Logins(TrustStores):
         asked = self._asked(label)
         return None if asked is None else await self._sent(request, key, label, asked)
 
+    def _now(self) -> int:
+        """The machine's own time: Envoy, which judges sessions, knows no other."""
+        return int(self.clock.now() - self.clock.offset)
+
     def _asked(self, wanted: str) -> Asked | None:
         """The action of a key, with its load balancer."""
         owners = {record.value.arn: record.value for record in self.load_balancers.all()}
@@ -99,7 +102,7 @@ class Logins(TrustStores):
             "redirect_uri": f"{_origin(request)}{authentication.CALLBACK}",
             "response_type": "code",
             "scope": config["Scope"],
-            "state": await _signed(key, {**state, "exp": int(time_now()) + _LOGIN_SECONDS}),
+            "state": await _signed(key, {**state, "exp": self._now() + _LOGIN_SECONDS}),
         }
         sign = "&" if "?" in config["AuthorizationEndpoint"] else "?"
         answer = Response(302, {"location": f"{config['AuthorizationEndpoint']}{sign}{urlencode(parameters)}"}, b"")
@@ -110,7 +113,7 @@ class Logins(TrustStores):
     async def _returned(self, request: Request, key: SigningKey) -> Response:
         """Give a user who comes back from the identity provider a session."""
         given = dict(parse_qsl(request.query))
-        state = await asyncio.to_thread(_verified, key, given.get("state", ""))
+        state = await asyncio.to_thread(_verified, key, given.get("state", ""), self._now())
         asked = self._asked(state["for"]) if state else None
         if state is None or asked is None or _cookies(request).get(_NONCE) != state["nonce"]:
             return failed(401, "Authorization Required")
@@ -152,7 +155,7 @@ class Logins(TrustStores):
         user = await _fetched("GET", config["UserInfoEndpoint"], headers={"authorization": f"Bearer {bearer}"})
         if not isinstance(user.get("sub"), str):
             raise Failed("the user info endpoint gave no subject")
-        now = int(time_now())
+        now = self._now()
         ends = now + min(config["SessionTimeout"], int(tokens.get("expires_in") or config["SessionTimeout"]))
         told = {"iss": config["Issuer"], "client": config["ClientId"], "signer": asked.owner.arn, "exp": ends}
         data = await _signed(key, {**user, "exp": ends, "iss": config["Issuer"]}, told)
@@ -171,11 +174,6 @@ class Logins(TrustStores):
     def _told(self, asked: Asked, name: str) -> None:
         owner = asked.owner
         self.cloud.metrics.add(owner.scope, "AWS/ApplicationELB", name, (("LoadBalancer", owner.path),), 1, "Count")
-
-
-def time_now() -> float:
-    """The machine's own time: Envoy, which judges sessions, knows no other."""
-    return time.time()
 
 
 def _origin(request: Request) -> str:
@@ -242,7 +240,7 @@ def _sign(key: SigningKey, claims: Document, more: Document) -> str:
     return f"{text}.{_encoded(r.to_bytes(32) + s.to_bytes(32))}"
 
 
-def _verified(key: SigningKey, token: str) -> Document | None:
+def _verified(key: SigningKey, token: str, now: int) -> Document | None:
     """The claims of a token of ours that is still good."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives import hashes, serialization
@@ -258,7 +256,7 @@ def _verified(key: SigningKey, token: str) -> Document | None:
         found: Document = msgspec.json.decode(_decoded(claims))
     except (ValueError, InvalidSignature, msgspec.DecodeError):
         return None
-    return found if "for" in found and found.get("exp", 0) > time_now() else None
+    return found if "for" in found and found.get("exp", 0) > now else None
 
 
 def _encoded(data: bytes) -> str:

@@ -7,7 +7,13 @@ from typing import Any
 from cloudlet.errors import AwsError
 from cloudlet.stacks.api import Deployment, Physical, Properties, ResourceType, changed, tags_of
 
-_GONE = ("LoadBalancerNotFoundException", "ListenerNotFoundException", "RuleNotFoundException")
+_GONE = (
+    "LoadBalancerNotFoundException",
+    "ListenerNotFoundException",
+    "RuleNotFoundException",
+    "TrustStoreNotFoundException",
+    "RevocationIdNotFoundException",
+)
 
 
 class LoadBalancer(ResourceType):
@@ -204,7 +210,6 @@ class ListenerRule(ResourceType):
     type = "AWS::ElasticLoadBalancingV2::ListenerRule"
     required = frozenset(("Actions", "Conditions", "ListenerArn", "Priority"))
     replaces = frozenset(("ListenerArn",))
-    refuses = frozenset(("Transforms",))
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         try:
@@ -222,9 +227,10 @@ class ListenerRule(ResourceType):
             raise
 
     async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
-        if changed(old, new, "Actions", "Conditions"):
+        if changed(old, new, "Actions", "Conditions", "Transforms"):
             given = {"RuleArn": physical.id, "Actions": new["Actions"], "Conditions": new["Conditions"]}
-            await do.call("elbv2", "ModifyRule", given)
+            more = {"Transforms": new["Transforms"]} if new.get("Transforms") else {"ResetTransforms": True}
+            await do.call("elbv2", "ModifyRule", {**given, **more})
         if changed(old, new, "Priority"):
             pair = {"RuleArn": physical.id, "Priority": new["Priority"]}
             await do.call("elbv2", "SetRulePriorities", {"RulePriorities": [pair]})
@@ -262,6 +268,62 @@ class ListenerCertificate(ResourceType):
         await _unless_gone(do, "RemoveListenerCertificates", properties)
 
 
+class TrustStore(ResourceType):
+    """A trust store. ``Ref`` is its ARN."""
+
+    type = "AWS::ElasticLoadBalancingV2::TrustStore"
+    replaces = frozenset(("Name",))
+
+    async def create(self, do: Deployment, properties: Properties) -> Physical:
+        name = properties.get("Name") or do.name(32).strip("-")
+        given = {key: value for key, value in properties.items() if key.startswith("CaCertificatesBundle")}
+        try:
+            made = await do.call("elbv2", "CreateTrustStore", {**given, "Name": name, "Tags": _tags(do, properties)})
+        except AwsError as error:
+            if error.code != "DuplicateTrustStoreNameException" or "Name" in properties:
+                raise
+            made = await do.call("elbv2", "DescribeTrustStores", {"Names": [name]})
+        return _trust_store(made["TrustStores"][0])
+
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        given = {key: value for key, value in new.items() if key.startswith("CaCertificatesBundle")}
+        if changed(old, new, *given):
+            await do.call("elbv2", "ModifyTrustStore", {**given, "TrustStoreArn": physical.id})
+        await _retag(do, physical.id, new)
+        found = await do.call("elbv2", "DescribeTrustStores", {"TrustStoreArns": [physical.id]})
+        return _trust_store(found["TrustStores"][0])
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        await _unless_gone(do, "DeleteTrustStore", {"TrustStoreArn": physical.id})
+
+
+def _trust_store(one: dict[str, Any]) -> Physical:
+    names = ("NumberOfCaCertificates", "Status", "TrustStoreArn")
+    return Physical(one["TrustStoreArn"], {name: one[name] for name in names})
+
+
+class TrustStoreRevocation(ResourceType):
+    """A revocation list of a trust store, or several. ``Ref`` is the trust store's ARN with the list's number."""
+
+    type = "AWS::ElasticLoadBalancingV2::TrustStoreRevocation"
+    required = frozenset(("RevocationContents", "TrustStoreArn"))
+    replaces = frozenset(("RevocationContents", "TrustStoreArn"))
+
+    async def create(self, do: Deployment, properties: Properties) -> Physical:
+        made = await do.call("elbv2", "AddTrustStoreRevocations", properties)
+        ids = [one["RevocationId"] for one in made["TrustStoreRevocations"]]
+        shown = {"RevocationId": ids[0], "TrustStoreRevocations": made["TrustStoreRevocations"]}
+        return Physical(f"{properties['TrustStoreArn']}/{','.join(map(str, ids))}", shown)
+
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        return physical
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        arn, _, ids = physical.id.rpartition("/")
+        given = {"TrustStoreArn": arn, "RevocationIds": [int(id) for id in ids.split(",")]}
+        await _unless_gone(do, "RemoveTrustStoreRevocations", given)
+
+
 def _tags(do: Deployment, properties: Properties) -> list[dict[str, str]]:
     return [{"Key": key, "Value": value} for key, value in tags_of(do, properties).items()]
 
@@ -293,4 +355,12 @@ async def _unless_gone(do: Deployment, operation: str, input: Properties) -> Non
             raise
 
 
-TYPES = [LoadBalancer, TargetGroup, Listener, ListenerRule, ListenerCertificate]
+TYPES = [
+    LoadBalancer,
+    TargetGroup,
+    Listener,
+    ListenerRule,
+    ListenerCertificate,
+    TrustStore,
+    TrustStoreRevocation,
+]

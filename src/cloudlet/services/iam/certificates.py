@@ -51,6 +51,14 @@ class Certificates(Mfa):
             shown["Tags"] = tags
         return {"ServerCertificate": shown}
 
+    async def material(self, arn: str) -> tuple[str, str]:
+        """A server certificate with its chain, and its key, both in PEM: for load balancers. Raises NoSuchEntity."""
+        for record in self.certificates.list(f"{arn.split(':')[4]}/global"):
+            kept = record.value
+            if kept.members["Arn"] == arn:
+                return kept.body.rstrip("\n") + "\n" + kept.chain, kept.key
+        raise no_such(f"The Server Certificate with name {arn.rpartition('/')[2]} cannot be found.")
+
     async def ListServerCertificates(self, call: Call, input: Input) -> Output:
         prefix = input.get("PathPrefix", "/")
         found = [record.value.members for record in self.certificates.list(scope_of(call))]
