@@ -1,0 +1,542 @@
+"""Auto Scaling groups: what there should be. Keeping them so is in ``keeping.py``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from cloudlet.errors import AwsError, not_implemented
+from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.autoscaling.base import group_arn, invalid, name_in, page
+from cloudlet.services.autoscaling.configurations import Configurations
+from cloudlet.services.autoscaling.records import Group, Hook
+from cloudlet.services.ec2.filters import chosen
+from cloudlet.store import Tx
+
+_KEPT = (
+    *(
+        "AutoScalingGroupName",
+        "LaunchConfigurationName",
+        "LaunchTemplate",
+        "MixedInstancesPolicy",
+        "MinSize",
+        "MaxSize",
+    ),
+    *("DefaultCooldown", "AvailabilityZones", "TargetGroupARNs", "HealthCheckType", "HealthCheckGracePeriod"),
+    *("VPCZoneIdentifier", "TerminationPolicies", "NewInstancesProtectedFromScaleIn", "ServiceLinkedRoleARN"),
+    *("MaxInstanceLifetime", "CapacityRebalance", "Context", "DesiredCapacityType", "DefaultInstanceWarmup"),
+    *("TrafficSources", "InstanceMaintenancePolicy", "PlacementGroup"),
+)
+_REFUSED = (
+    *("LoadBalancerNames", "InstanceId", "MaxInstanceLifetime", "PlacementGroup", "AvailabilityZoneDistribution"),
+    *("AvailabilityZoneImpairmentPolicy", "CapacityReservationSpecification", "InstanceLifecyclePolicy"),
+    *("DeletionProtection", "AvailabilityZoneIds"),
+)
+PROCESSES = (
+    *("AddToLoadBalancer", "AlarmNotification", "AZRebalance", "HealthCheck", "InstanceRefresh", "Launch"),
+    *("ReplaceUnhealthy", "ScheduledActions", "Terminate"),
+)
+_METRICS = (
+    *("GroupMinSize", "GroupMaxSize", "GroupDesiredCapacity", "GroupInServiceInstances", "GroupPendingInstances"),
+    *("GroupStandbyInstances", "GroupTerminatingInstances", "GroupTotalInstances", "GroupInServiceCapacity"),
+    *("GroupPendingCapacity", "GroupStandbyCapacity", "GroupTerminatingCapacity", "GroupTotalCapacity"),
+    *("WarmPoolDesiredCapacity", "WarmPoolWarmedCapacity", "WarmPoolPendingCapacity", "WarmPoolTerminatingCapacity"),
+    *("WarmPoolTotalCapacity", "GroupAndWarmPoolDesiredCapacity", "GroupAndWarmPoolTotalCapacity"),
+)
+_TAG_PATHS = {
+    "auto-scaling-group": ("ResourceId",),
+    "key": ("Key",),
+    "value": ("Value",),
+    "propagate-at-launch": ("PropagateAtLaunch",),
+}
+
+
+class Groups(Configurations):
+    """Operations on groups."""
+
+    async def CreateAutoScalingGroup(self, call: Call, input: Input) -> Output:
+        self._refuse(call, input)
+        name = input["AutoScalingGroupName"]
+        least: int = input["MinSize"]
+        most: int = input["MaxSize"]
+        desired: int = input.get("DesiredCapacity", least)
+        _check_sizes(least, most, desired)
+        await self._check_source(call, input)
+        zones, subnets = await self._places(call, input)
+        members: dict[str, Any] = {
+            "DefaultCooldown": 300,
+            "HealthCheckType": "EC2",
+            "HealthCheckGracePeriod": 0,
+            "TerminationPolicies": ["Default"],
+            "NewInstancesProtectedFromScaleIn": False,
+            "CapacityRebalance": False,
+            "TargetGroupARNs": [],
+            "ServiceLinkedRoleARN": f"arn:aws:iam::{call.account}:role/aws-service-role/autoscaling.amazonaws.com/"
+            "AWSServiceRoleForAutoScaling",
+            **{key: input[key] for key in _KEPT if key in input},
+            "AvailabilityZones": zones,
+            "VPCZoneIdentifier": ",".join(subnets),
+        }
+        hooks = [{**one, "AutoScalingGroupName": name} for one in input.get("LifecycleHookSpecificationList") or ()]
+        tags = {
+            tag["Key"]: (tag.get("Value", ""), tag.get("PropagateAtLaunch", False)) for tag in input.get("Tags") or ()
+        }
+        now = self.clock.now()
+        asked = (
+            f"At {moment(now)} a user request created an AutoScalingGroup changing the desired capacity from 0 to "
+            f"{desired}."
+        )
+        made = Group(members, desired, now, tags=tags, asked=asked)
+
+        def work(tx: Tx) -> None:
+            if self.groups.get(call.scope, name, tx) is not None:
+                raise AwsError(
+                    "AlreadyExists",
+                    f"AutoScalingGroup by this name already exists - A group with the name {name} already exists",
+                )
+            self.groups.put(tx, call.scope, name, made)
+            for hook in hooks:
+                self.hooks.put(tx, call.scope, f"{name}/{hook['LifecycleHookName']}", Hook(completed_hook(hook)))
+
+        await self.db.write(work)
+        self.look_after(call.scope, name)
+        return {}
+
+    async def UpdateAutoScalingGroup(self, call: Call, input: Input) -> Output:
+        self._refuse(call, input)
+        name = name_in(call, input["AutoScalingGroupName"])
+        old = self.group(call.scope, name)
+        await self._check_source(call, input, old.members)
+        changes = {key: input[key] for key in _KEPT if key in input and key != "AutoScalingGroupName"}
+        if "AvailabilityZones" in input or "VPCZoneIdentifier" in input:
+            zones, subnets = await self._places(call, input)
+            changes |= {"AvailabilityZones": zones, "VPCZoneIdentifier": ",".join(subnets)}
+        gone = {
+            "LaunchConfigurationName": ("LaunchTemplate", "MixedInstancesPolicy"),
+            "LaunchTemplate": ("LaunchConfigurationName", "MixedInstancesPolicy"),
+            "MixedInstancesPolicy": ("LaunchConfigurationName", "LaunchTemplate"),
+        }
+        dropped = {other for key, others in gone.items() if key in changes for other in others}
+        now = self.clock.now()
+
+        def change(group: Group) -> Group:
+            members = {key: value for key, value in group.members.items() if key not in dropped} | changes
+            least, most = members["MinSize"], members["MaxSize"]
+            desired = input.get("DesiredCapacity", max(least, min(most, group.desired)))
+            _check_sizes(least, most, desired)
+            made = msgspec.structs.replace(group, members=members, failures=0)
+            return resized(made, desired, now, "update of AutoScalingGroup constraints to")
+
+        await self.change(call.scope, name, change)
+        self.look_after(call.scope, name)
+        return {}
+
+    async def SetDesiredCapacity(self, call: Call, input: Input) -> Output:
+        name = name_in(call, input["AutoScalingGroupName"])
+        group, wanted, now = self.group(call.scope, name), input["DesiredCapacity"], self.clock.now()
+        least, most = group.members["MinSize"], group.members["MaxSize"]
+        if wanted > most:
+            raise invalid(f"New SetDesiredCapacity value {wanted} is above max value {most} for the AutoScalingGroup.")
+        if wanted < least:
+            raise invalid(f"New SetDesiredCapacity value {wanted} is below min value {least} for the AutoScalingGroup.")
+        if input.get("HonorCooldown") and now < group.changed + group.members["DefaultCooldown"]:
+            raise AwsError(
+                "ScalingActivityInProgress", f"Scaling activity in progress and cooldown is not over for {name}"
+            )
+        await self.change(
+            call.scope, name, lambda one: resized(msgspec.structs.replace(one, failures=0), wanted, now, "user request")
+        )
+        self.look_after(call.scope, name)
+        return {}
+
+    async def DeleteAutoScalingGroup(self, call: Call, input: Input) -> Output:
+        name = name_in(call, input["AutoScalingGroupName"])
+
+        def change(tx: Tx) -> None:
+            group = self.group(call.scope, name, tx)
+            if group.instances and not input.get("ForceDelete"):
+                raise AwsError(
+                    "ResourceInUse",
+                    "You cannot delete an AutoScalingGroup while there are instances or pending Spot instance "
+                    "request(s) still in the group.",
+                )
+            made = msgspec.structs.replace(
+                group, status="Delete in progress", desired=0, asked="a user request to delete the group"
+            )
+            self.groups.put(tx, call.scope, name, made)
+
+        await self.db.write(change)
+        self.look_after(call.scope, name)
+        return {}
+
+    async def DescribeAutoScalingGroups(self, call: Call, input: Input) -> Output:
+        names = {name_in(call, one) for one in input.get("AutoScalingGroupNames") or ()}
+        found = [
+            described(call.scope, record.value)
+            for record in self.groups.list(call.scope)
+            if not names or record.name in names
+        ]
+        paths = {"tag-key": ("Tags", "Key"), "tag-value": ("Tags", "Value")}
+        return page("AutoScalingGroups", chosen(found, input.get("Filters") or [], paths), input)
+
+    async def DescribeScalingActivities(self, call: Call, input: Input) -> Output:
+        name = name_in(call, input.get("AutoScalingGroupName", ""))
+        wanted = input.get("ActivityIds")
+        found = [
+            record.value.members
+            for record in reversed(self.activities.list(call.scope, f"{name}/" if name else ""))
+            if not wanted or record.value.members["ActivityId"] in wanted
+        ]
+        return page("Activities", found, input, 100)
+
+    # Processes and metrics
+
+    async def SuspendProcesses(self, call: Call, input: Input) -> Output:
+        wanted = _processes(input)
+        why = f"User suspended at {moment(self.clock.now())}"
+        name = name_in(call, input["AutoScalingGroupName"])
+        self.group(call.scope, name)
+        await self.change(
+            call.scope,
+            name,
+            lambda group: msgspec.structs.replace(group, suspended={**dict.fromkeys(wanted, why), **group.suspended}),
+        )
+        return {}
+
+    async def ResumeProcesses(self, call: Call, input: Input) -> Output:
+        wanted = _processes(input)
+        name = name_in(call, input["AutoScalingGroupName"])
+        self.group(call.scope, name)
+        await self.change(
+            call.scope,
+            name,
+            lambda group: msgspec.structs.replace(
+                group, suspended={key: value for key, value in group.suspended.items() if key not in wanted}
+            ),
+        )
+        self.look_after(call.scope, name)
+        return {}
+
+    async def EnableMetricsCollection(self, call: Call, input: Input) -> Output:
+        wanted = input.get("Metrics") or list(_METRICS)
+        if unknown := [one for one in wanted if one not in _METRICS]:
+            raise invalid(f"Invalid metric(s): {unknown}")
+        await self._change_group(
+            call,
+            input,
+            lambda group: msgspec.structs.replace(group, metrics=tuple(dict.fromkeys([*group.metrics, *wanted]))),
+        )
+        return {}
+
+    async def DisableMetricsCollection(self, call: Call, input: Input) -> Output:
+        wanted = input.get("Metrics") or list(_METRICS)
+        await self._change_group(
+            call,
+            input,
+            lambda group: msgspec.structs.replace(
+                group, metrics=tuple(one for one in group.metrics if one not in wanted)
+            ),
+        )
+        return {}
+
+    # Target groups
+
+    async def AttachLoadBalancerTargetGroups(self, call: Call, input: Input) -> Output:
+        arns = input["TargetGroupARNs"]
+        await self._check_targets(call, arns)
+        await self._set_targets(call, input, lambda known: [*known, *(one for one in arns if one not in known)])
+        return {}
+
+    async def DetachLoadBalancerTargetGroups(self, call: Call, input: Input) -> Output:
+        gone = input["TargetGroupARNs"]
+        await self._set_targets(call, input, lambda known: [one for one in known if one not in gone])
+        return {}
+
+    async def AttachTrafficSources(self, call: Call, input: Input) -> Output:
+        arns = _sources(input["TrafficSources"])
+        await self._check_targets(call, arns)
+        await self._set_targets(call, input, lambda known: [*known, *(one for one in arns if one not in known)])
+        return {}
+
+    async def DetachTrafficSources(self, call: Call, input: Input) -> Output:
+        gone = _sources(input["TrafficSources"])
+        await self._set_targets(call, input, lambda known: [one for one in known if one not in gone])
+        return {}
+
+    async def DescribeLoadBalancerTargetGroups(self, call: Call, input: Input) -> Output:
+        group = self.group(call.scope, name_in(call, input["AutoScalingGroupName"]))
+        found = [
+            {"LoadBalancerTargetGroupARN": arn, "State": _attached(group)} for arn in group.members["TargetGroupARNs"]
+        ]
+        return page("LoadBalancerTargetGroups", found, input)
+
+    async def DescribeTrafficSources(self, call: Call, input: Input) -> Output:
+        group = self.group(call.scope, name_in(call, input["AutoScalingGroupName"]))
+        found = [
+            {"TrafficSource": arn, "Identifier": arn, "Type": "elbv2", "State": _attached(group)}
+            for arn in group.members["TargetGroupARNs"]
+            if input.get("TrafficSourceType", "elbv2") == "elbv2"
+        ]
+        return page("TrafficSources", found, input)
+
+    async def DescribeLoadBalancers(self, call: Call, input: Input) -> Output:
+        self.group(call.scope, name_in(call, input["AutoScalingGroupName"]))
+        return {"LoadBalancers": []}
+
+    # Tags
+
+    async def CreateOrUpdateTags(self, call: Call, input: Input) -> Output:
+        for tag in input["Tags"]:
+            name = tag.get("ResourceId", "")
+            self.group(call.scope, name)
+
+            def change(group: Group, tag: dict[str, Any] = tag) -> Group:
+                entry = (tag.get("Value", ""), tag.get("PropagateAtLaunch", False))
+                return msgspec.structs.replace(group, tags={**group.tags, tag["Key"]: entry})
+
+            await self.change(call.scope, name, change)
+        return {}
+
+    async def DeleteTags(self, call: Call, input: Input) -> Output:
+        for tag in input["Tags"]:
+            name = tag.get("ResourceId", "")
+            self.group(call.scope, name)
+
+            def change(group: Group, gone: str = tag["Key"]) -> Group:
+                return msgspec.structs.replace(group, tags={key: one for key, one in group.tags.items() if key != gone})
+
+            await self.change(call.scope, name, change)
+        return {}
+
+    async def DescribeTags(self, call: Call, input: Input) -> Output:
+        found = [tag for record in self.groups.list(call.scope) for tag in _tags(record.name, record.value)]
+        return page("Tags", chosen(found, input.get("Filters") or [], _TAG_PATHS), input)
+
+    # What the account has
+
+    async def DescribeAccountLimits(self, call: Call, input: Input) -> Output:
+        return {
+            "MaxNumberOfAutoScalingGroups": 500,
+            "MaxNumberOfLaunchConfigurations": 200,
+            "NumberOfAutoScalingGroups": len(self.groups.list(call.scope)),
+            "NumberOfLaunchConfigurations": len(self.configurations.list(call.scope)),
+        }
+
+    async def DescribeAdjustmentTypes(self, call: Call, input: Input) -> Output:
+        names = ("ChangeInCapacity", "ExactCapacity", "PercentChangeInCapacity")
+        return {"AdjustmentTypes": [{"AdjustmentType": name} for name in names]}
+
+    async def DescribeScalingProcessTypes(self, call: Call, input: Input) -> Output:
+        return {"Processes": [{"ProcessName": name} for name in PROCESSES]}
+
+    async def DescribeMetricCollectionTypes(self, call: Call, input: Input) -> Output:
+        return {
+            "Metrics": [{"Metric": name} for name in _METRICS],
+            "Granularities": [{"Granularity": "1Minute"}],
+        }
+
+    async def DescribeTerminationPolicyTypes(self, call: Call, input: Input) -> Output:
+        names = (
+            *("AllocationStrategy", "ClosestToNextInstanceHour", "Default", "NewestInstance", "OldestInstance"),
+            *("OldestLaunchConfiguration", "OldestLaunchTemplate"),
+        )
+        return {"TerminationPolicyTypes": list(names)}
+
+    async def DescribeWarmPool(self, call: Call, input: Input) -> Output:
+        self.group(call.scope, name_in(call, input["AutoScalingGroupName"]))
+        return {"Instances": []}
+
+    # Parts
+
+    def _refuse(self, call: Call, input: Input) -> None:
+        for name in _REFUSED:
+            if input.get(name):
+                raise not_implemented(f"{call.operation or 'CreateAutoScalingGroup'} with {name}")
+        for one in input.get("HealthCheckType", "EC2").split(","):
+            if one.strip() not in ("EC2", "ELB"):
+                raise not_implemented(f"the health check type {one}")
+        for policy in input.get("TerminationPolicies") or ():
+            if policy.startswith("arn:"):
+                raise not_implemented("termination policies that are Lambda functions")
+
+    async def _change_group(self, call: Call, input: Input, fn: Any) -> None:
+        name = name_in(call, input["AutoScalingGroupName"])
+        self.group(call.scope, name)
+        await self.change(call.scope, name, fn)
+
+    async def _check_source(self, call: Call, input: Input, old: dict[str, Any] | None = None) -> None:
+        """That there is one thing to launch from, and that it is there. Raises ValidationError."""
+        given = [key for key in ("LaunchConfigurationName", "LaunchTemplate", "MixedInstancesPolicy") if input.get(key)]
+        if not given and old is not None:
+            return
+        if len(given) != 1:
+            raise invalid(
+                "Valid requests must contain either LaunchTemplate, LaunchConfigurationName, InstanceId or "
+                "MixedInstancesPolicy parameter."
+            )
+        name = input.get("LaunchConfigurationName")
+        if name and self.configurations.get(call.scope, name) is None:
+            raise invalid(f"Launch configuration name not found - Launch configuration {name} not found")
+        if template := template_of(input):
+            names = ("LaunchTemplateId", "LaunchTemplateName")
+            ask: dict[str, Any] = {key: template[key] for key in names if key in template}
+            version = template.get("Version", "$Default")
+            try:
+                found = await self.ask(
+                    call.scope, "ec2", "DescribeLaunchTemplateVersions", {**ask, "Versions": [version]}
+                )
+            except AwsError as error:
+                raise invalid(f"You must use a valid fully-formed launch template. {error.message}") from None
+            one = found["LaunchTemplateVersions"][0]
+            # Which of its names was given, the group shows both.
+            template |= {key: one[key] for key in ("LaunchTemplateId", "LaunchTemplateName")}
+
+    async def _places(self, call: Call, input: Input) -> tuple[list[str], list[str]]:
+        """The zones of a group, and its subnets. Raises ValidationError."""
+        given = [one.strip() for one in input.get("VPCZoneIdentifier", "").split(",") if one.strip()]
+        if given:
+            try:
+                found = (await self.ask(call.scope, "ec2", "DescribeSubnets", {"SubnetIds": given}))["Subnets"]
+            except AwsError as error:
+                raise invalid(f"{error.message}") from None
+            zones = {subnet["SubnetId"]: subnet["AvailabilityZone"] for subnet in found}
+            named = input.get("AvailabilityZones")
+            if named and any(zone not in named for zone in zones.values()):
+                raise invalid("The availability zones of the specified subnets and the Auto Scaling group do not match")
+            return list(dict.fromkeys(zones[id] for id in given)), given
+        named = input.get("AvailabilityZones") or []
+        if not named:
+            raise invalid("At least one Availability Zone or VPC Subnet is required.")
+        known = {
+            one["ZoneName"]
+            for one in (await self.ask(call.scope, "ec2", "DescribeAvailabilityZones", {}))["AvailabilityZones"]
+        }
+        if unknown := [zone for zone in named if zone not in known]:
+            raise invalid(f"Invalid availability zone: [{', '.join(unknown)}]")
+        return list(named), []
+
+    async def _check_targets(self, call: Call, arns: list[str]) -> None:
+        for arn in arns:
+            try:
+                await self.ask(call.scope, "elbv2", "DescribeTargetGroups", {"TargetGroupArns": [arn]})
+            except AwsError as error:
+                raise invalid(f"Provided Target Groups may not be valid. {error.message}") from None
+
+    async def _set_targets(self, call: Call, input: Input, change: Any) -> None:
+        name = name_in(call, input["AutoScalingGroupName"])
+        before = self.group(call.scope, name).members["TargetGroupARNs"]
+        after = change(before)
+        await self.change(
+            call.scope,
+            name,
+            lambda one: msgspec.structs.replace(one, members={**one.members, "TargetGroupARNs": after}),
+        )
+        await self.move_targets(call.scope, name, before, after)
+
+    async def move_targets(self, scope: str, name: str, before: list[str], after: list[str]) -> None:
+        """Register a group's instances with new target groups, and take them out of old ones."""
+        raise NotImplementedError
+
+
+def template_of(members: dict[str, Any]) -> dict[str, Any]:
+    """The launch template of a group, that of its mixed instances policy among them."""
+    policy = members.get("MixedInstancesPolicy") or {}
+    own = (policy.get("LaunchTemplate") or {}).get("LaunchTemplateSpecification")
+    found: dict[str, Any] = members.get("LaunchTemplate") or own or {}
+    return found
+
+
+def completed_hook(hook: dict[str, Any]) -> dict[str, Any]:
+    """A lifecycle hook with AWS's defaults."""
+    made = {"HeartbeatTimeout": 3600, "DefaultResult": "ABANDON", **hook}
+    return {**made, "GlobalTimeout": min(172800, made["HeartbeatTimeout"] * 100)}
+
+
+def moment(seconds: float) -> str:
+    """A time as causes of activities say it."""
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def described(scope: str, group: Group) -> dict[str, Any]:
+    """A group as it is shown."""
+    name = group.members["AutoScalingGroupName"]
+    return {
+        "LoadBalancerNames": [],
+        "TrafficSources": [{"Identifier": arn, "Type": "elbv2"} for arn in group.members["TargetGroupARNs"]],
+        **group.members,
+        "AutoScalingGroupARN": group_arn(scope, name),
+        "DesiredCapacity": group.desired,
+        "CreatedTime": group.created,
+        "Instances": [described_member(one) for one in group.instances if one.state != "Terminated"],
+        "SuspendedProcesses": [
+            {"ProcessName": key, "SuspensionReason": why} for key, why in sorted(group.suspended.items())
+        ],
+        "EnabledMetrics": [{"Metric": one, "Granularity": "1Minute"} for one in group.metrics],
+        "Tags": _tags(name, group),
+        **({"Status": group.status} if group.status else {}),
+    }
+
+
+def described_member(one: Any) -> dict[str, Any]:
+    """An instance as its group shows it."""
+    return {
+        "InstanceId": one.id,
+        "InstanceType": one.type,
+        "AvailabilityZone": one.zone,
+        "LifecycleState": one.state,
+        "HealthStatus": one.health,
+        "ProtectedFromScaleIn": one.is_protected,
+        **one.source,
+    }
+
+
+def resized(group: Group, desired: int, now: float, who: str) -> Group:
+    """The group with another capacity, and why."""
+    if desired == group.desired:
+        return group
+    asked = f"At {moment(now)} a {who} changed the desired capacity from {group.desired} to {desired}."
+    return msgspec.structs.replace(group, desired=desired, asked=asked, changed=now)
+
+
+def _check_sizes(least: int, most: int, desired: int) -> None:
+    if least > most:
+        raise invalid("Max bound, " + f"{most}, must be greater than or equal to min bound, {least}")
+    if desired > most:
+        raise invalid(f"Desired capacity:{desired} must be between the specified min size:{least} and max size:{most}")
+    if desired < least:
+        raise invalid(f"Desired capacity:{desired} must be between the specified min size:{least} and max size:{most}")
+
+
+def _processes(input: Input) -> list[str]:
+    wanted = input.get("ScalingProcesses") or list(PROCESSES)
+    for one in wanted:
+        if one not in PROCESSES:
+            raise invalid(f"Invalid Process type: {one}")
+    return list(wanted)
+
+
+def _sources(given: list[dict[str, Any]]) -> list[str]:
+    for one in given:
+        if one.get("Type", "elbv2") != "elbv2":
+            raise not_implemented(f"a traffic source of type {one['Type']}")
+    return [one["Identifier"] for one in given]
+
+
+def _attached(group: Group) -> str:
+    return "InService" if any(one.is_registered for one in group.instances) else "Added"
+
+
+def _tags(name: str, group: Group) -> list[dict[str, Any]]:
+    return [
+        {
+            "ResourceId": name,
+            "ResourceType": "auto-scaling-group",
+            "Key": key,
+            "Value": value,
+            "PropagateAtLaunch": launched,
+        }
+        for key, (value, launched) in sorted(group.tags.items())
+    ]

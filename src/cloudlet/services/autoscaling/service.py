@@ -1,0 +1,17 @@
+"""EC2 Auto Scaling. What there should be is in ``groups.py``; what makes it so in ``keeping.py``."""
+
+from __future__ import annotations
+
+from cloudlet.services.autoscaling.base import group_arn
+from cloudlet.services.autoscaling.scheduled import Scheduled
+
+
+class Service(Scheduled):
+    """Groups of instances that are kept at their size."""
+
+    def resources_of(self, account: str, region: str) -> list[dict[str, str]]:
+        scope = f"{account}/{region}"
+        return [
+            {"type": "AWS::AutoScaling::AutoScalingGroup", "name": one.name, "arn": group_arn(scope, one.name)}
+            for one in self.groups.list(scope)
+        ]
