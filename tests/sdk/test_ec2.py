@@ -293,6 +293,15 @@ def test_a_stack_joins_networks(cloud: LocalCloud, ec2: Any) -> None:
         "Resources": {
             "Vpc": resource("VPC", CidrBlock="10.0.0.0/16"),
             "Subnet": resource("Subnet", VpcId=ref("Vpc"), CidrBlock="10.0.0.0/24"),
+            "Block6": resource("VPCCidrBlock", VpcId=ref("Vpc"), AmazonProvidedIpv6CidrBlock=True),
+            "Subnet6": resource(
+                "SubnetCidrBlock",
+                SubnetId=ref("Subnet"),
+                Ipv6CidrBlock={
+                    "Fn::Select": [0, {"Fn::Cidr": [{"Fn::Select": [0, of("Vpc", "Ipv6CidrBlocks")]}, 1, 64]}]
+                },
+            )
+            | {"DependsOn": "Block6"},
             "Hub": resource("TransitGateway", DefaultRouteTableAssociation="disable", Description="one"),
             "Attached": resource(
                 "TransitGatewayVpcAttachment",

@@ -11,7 +11,7 @@ from cloudlet.services.ec2.base import Base, new_tags, page
 from cloudlet.services.ec2.kinds import PREFIX_LIST, ROUTE_TABLE, RULE
 from cloudlet.services.ec2.operations import describes
 from cloudlet.services.ec2.records import Item
-from cloudlet.services.ec2.world import World, in_use, invalid, shown_tags
+from cloudlet.services.ec2.world import World, invalid, shown_tags
 
 Entry = dict[str, str]
 
@@ -105,9 +105,11 @@ class PrefixLists(Base):
             if world.all(RULE, PrefixListId=item.id) or any(
                 route.get("DestinationPrefixListId") == item.id for route in routes
             ):
-                raise in_use(f"The prefix list '{item.id}' is referenced and cannot be deleted.")
-            world.delete(item)
-            return {"PrefixList": {**item.shown, "State": "delete-complete", "Tags": shown_tags(item.tags)}}
+                # AWS accepts this too; only afterwards the list says that it was not deleted.
+                world.change(item, {"State": "delete-failed", "StateMessage": "The prefix list is referenced."})
+            else:
+                world.delete(item)
+            return {"PrefixList": {**item.shown, "State": "delete-in-progress", "Tags": shown_tags(item.tags)}}
 
         return await self.write(call.scope, work)
 

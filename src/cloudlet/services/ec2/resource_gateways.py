@@ -178,9 +178,39 @@ class VPCEndpointService(Thing):
         await unless(do, "DeleteVpcEndpointServiceConfigurations", {"ServiceIds": [physical.id]})
 
 
+class VPCEndpointServicePermissions(Type):
+    """Who may make endpoints of an endpoint service."""
+
+    required = frozenset(("ServiceId",))
+    replaces = frozenset(("ServiceId",))
+    changes = frozenset(("AllowedPrincipals",))
+
+    async def create(self, do: Deployment, properties: Properties) -> Physical:
+        self.check(properties)
+        await self._set(do, properties["ServiceId"], [], properties.get("AllowedPrincipals", []))
+        return Physical(properties["ServiceId"])
+
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        self.check(new)
+        await self._set(do, physical.id, old.get("AllowedPrincipals", []), new.get("AllowedPrincipals", []))
+        return physical
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        gone = {"ServiceId": physical.id, "RemoveAllowedPrincipals": properties.get("AllowedPrincipals", [])}
+        await unless(do, "ModifyVpcEndpointServicePermissions", gone)
+
+    async def _set(self, do: Deployment, id: str, old: list[str], new: list[str]) -> None:
+        input = {
+            "ServiceId": id,
+            "AddAllowedPrincipals": [one for one in new if one not in old],
+            "RemoveAllowedPrincipals": [one for one in old if one not in new],
+        }
+        await do.call("ec2", "ModifyVpcEndpointServicePermissions", input)
+
+
 TYPES = [
     *(TransitGateway, TransitGatewayVpcAttachment, TransitGatewayAttachment, TransitGatewayRouteTable),
     *(TransitGatewayRouteTableAssociation, TransitGatewayRouteTablePropagation, TransitGatewayRoute),
     *(CustomerGateway, VPNGateway, VPNConnection, VPNConnectionRoute, VPNGatewayRoutePropagation),
-    VPCEndpointService,
+    *(VPCEndpointService, VPCEndpointServicePermissions),
 ]

@@ -103,6 +103,28 @@ class Subnet(Thing):
                 await do.call("ec2", "ModifySubnetAttribute", {"SubnetId": id, name: value})
 
 
+class SubnetCidrBlock(Type):
+    """A subnet's block of IPv6 addresses. ``Ref`` is the id of its association."""
+
+    required = replaces = frozenset(("SubnetId", "Ipv6CidrBlock"))
+
+    async def create(self, do: Deployment, properties: Properties) -> Physical:
+        self.check(properties)
+        shown = (await do.call("ec2", "DescribeSubnets", {"SubnetIds": [properties["SubnetId"]]}))["Subnets"][0]
+        there = [
+            entry
+            for entry in shown["Ipv6CidrBlockAssociationSet"]
+            if cidr.network6(entry["Ipv6CidrBlock"]) == cidr.network6(properties["Ipv6CidrBlock"])
+        ]
+        if not there:
+            answer = await do.call("ec2", "AssociateSubnetCidrBlock", dict(properties))
+            there = [answer["Ipv6CidrBlockAssociation"]]
+        return Physical(there[0]["AssociationId"], {"Id": there[0]["AssociationId"]})
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        await unless(do, "DisassociateSubnetCidrBlock", {"AssociationId": physical.id})
+
+
 class RouteTable(Thing):
     """A route table. ``Ref`` is its id."""
 
@@ -276,7 +298,16 @@ class EIPAssociation(Type):
 
 
 TYPES = [
-    *(VPC, VPCCidrBlock, Subnet, RouteTable, Route, SubnetRouteTableAssociation, GatewayRouteTableAssociation),
+    *(
+        VPC,
+        VPCCidrBlock,
+        Subnet,
+        SubnetCidrBlock,
+        RouteTable,
+        Route,
+        SubnetRouteTableAssociation,
+        GatewayRouteTableAssociation,
+    ),
     *(InternetGateway, VPCGatewayAttachment, EgressOnlyInternetGateway, CarrierGateway, NatGateway),
     *(EIP, EIPAssociation),
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from cloudlet.errors import AwsError
 from cloudlet.services.ec2 import kinds, resource_gateways, resource_networks, resource_rules
 from cloudlet.services.ec2.stacking import Thing, Type, assign, made, picked, retag, specification, unless
 from cloudlet.stacks.api import Deployment, Physical, Properties, changed
@@ -157,6 +158,12 @@ class PrefixList(Thing):
         found = (await do.call("ec2", "ModifyManagedPrefixList", input))["PrefixList"]
         await retag(do, physical.id, new)
         return Physical(physical.id, physical.attributes | {"Version": found["Version"]})
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        await super().delete(do, physical, properties)
+        filters = [{"Name": "prefix-list-id", "Values": [physical.id]}]
+        for left in (await do.call("ec2", "DescribeManagedPrefixLists", {"Filters": filters}))["PrefixLists"]:
+            raise AwsError("DependencyViolation", left["StateMessage"])
 
 
 class VPCPeeringConnection(Thing):
