@@ -100,14 +100,15 @@ class TaskSets(Deployments):
         now = self.clock.now()
 
         def choose(service: Service) -> Service:
-            chosen = _one(service, id)
-            rest = tuple(msgspec.structs.replace(one, status="ACTIVE") for one in service.deployments if one.id != id)
-            new = msgspec.structs.replace(chosen, status="PRIMARY", updated=now)
+            new = msgspec.structs.replace(_one(service, id), status="PRIMARY", updated=now)
+            every = tuple(
+                new if one.id == id else msgspec.structs.replace(one, status="ACTIVE") for one in service.deployments
+            )
             members = {**service.members, "taskDefinition": new.task_definition}
             for key in ("loadBalancers", "serviceRegistries", "networkConfiguration"):
                 if key in new.settings:
                     members[key] = new.settings[key]
-            return msgspec.structs.replace(service, members=members, deployments=(new, *rest))
+            return msgspec.structs.replace(service, members=members, deployments=every)
 
         service = await self._change_service(call, cluster, name, choose)
         return {"taskSet": self.described_task_set(call.scope, cluster, service, _one(service, id))}
