@@ -110,7 +110,7 @@ class Plugin:
 def _started(cloud: LocalCloud, root: str, **more: Any) -> tuple[Any, str]:
     ecs = cloud.client("ecs")
     ecs.create_cluster(clusterName="c")
-    arn = run(ecs, register(ecs, root, "sleep", "600", **more), enableExecuteCommand=True)
+    arn = run(cloud, register(ecs, root, "sleep", "600", **more), enableExecuteCommand=True)
     wait_for(lambda: ecs.describe_tasks(cluster="c", tasks=[arn])["tasks"][0]["lastStatus"] == "RUNNING")
     return ecs, arn
 
@@ -169,7 +169,7 @@ def test_what_a_session_is_refused_for(engine_cloud: LocalCloud, busybox: str) -
     assert refused(cluster="none").startswith("ClusterNotFoundException")
     assert refused(task="none").startswith("InvalidParameterException")
     assert refused(container="none").startswith("InvalidParameterException")
-    without = run(ecs, register(ecs, busybox, "sleep", "600"))
+    without = run(engine_cloud, register(ecs, busybox, "sleep", "600"))
     wait_for(lambda: ecs.describe_tasks(cluster="c", tasks=[without])["tasks"][0]["lastStatus"] == "RUNNING")
     assert refused(task=without).startswith(
         "InvalidParameterException: The execute command failed because execute command was not enabled"

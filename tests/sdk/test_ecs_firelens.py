@@ -61,7 +61,7 @@ def test_a_router_gets_the_lines_of_the_others(engine_cloud: LocalCloud, busybox
     definition = register(
         ecs, busybox, "sh", "-c", script, others=[router], container={"logConfiguration": routed}, family="routed"
     )
-    arn = run(ecs, definition)
+    arn = run(engine_cloud, definition)
     id = arn.rpartition("/")[2]
     ended = stopped(ecs, arn)
     assert ended["stopCode"] == "EssentialContainerExited", ended

@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 from botocore.exceptions import ClientError
-from test_ecs import NETWORK, register, wait_for
+from test_ecs import network, register, wait_for
 
 from cloudlet.engines.proxies.api import ProxyMissing
 from cloudlet.engines.proxies.envoy import binary
@@ -29,14 +29,14 @@ def _needs() -> None:
         pytest.skip(str(error))
 
 
-def _service(ecs: Any, name: str, definition: str, count: int = 1, **connect: Any) -> None:
-    ecs.create_service(
+def _service(cloud: LocalCloud, name: str, definition: str, count: int = 1, **connect: Any) -> None:
+    cloud.client("ecs").create_service(
         cluster="c",
         serviceName=name,
         taskDefinition=definition,
         desiredCount=count,
         launchType="FARGATE",
-        networkConfiguration=NETWORK,
+        networkConfiguration=network(cloud),
         enableExecuteCommand=True,
         serviceConnectConfiguration={"enabled": True, **connect},
     )
@@ -77,10 +77,10 @@ def test_services_find_each_other(engine_cloud: LocalCloud, busybox: str) -> Non
     client = register(ecs, busybox, "sleep", "600", family="client")
     services = [{"portName": "web", "clientAliases": [{"port": 80, "dnsName": "web"}]}]
     options = {"awslogs-group": "/proxy", "awslogs-region": "us-east-1", "awslogs-stream-prefix": "envoy"}
-    _service(ecs, "web", web, 2, services=services)
+    _service(cloud, "web", web, 2, services=services)
     _steady(ecs, "web")
     _service(
-        ecs,
+        cloud,
         "client",
         client,
         logConfiguration={"logDriver": "awslogs", "options": options},
@@ -152,11 +152,11 @@ def test_what_service_connect_refuses(engine_cloud: LocalCloud, busybox: str) ->
     port = [{"containerPort": 8080, "name": "web"}]
     web = register(ecs, busybox, "sleep", "60", family="web", container={"portMappings": port})
     with pytest.raises(ClientError, match="namespace"):
-        _service(ecs, "web", web, services=[{"portName": "web"}])
+        _service(engine_cloud, "web", web, services=[{"portName": "web"}])
     with pytest.raises(ClientError, match="NamespaceNotFoundException"):
-        _service(ecs, "web", web, namespace="none", services=[{"portName": "web"}])
+        _service(engine_cloud, "web", web, namespace="none", services=[{"portName": "web"}])
     with pytest.raises(ClientError, match="does not refer to any named PortMapping"):
-        _service(ecs, "web", web, services=[{"portName": "other"}])
+        _service(engine_cloud, "web", web, services=[{"portName": "other"}])
     tls = {"issuerCertificateAuthority": {"awsPcaAuthorityArn": "arn"}}
     with pytest.raises(ClientError, match=r"services\.tls"):
-        _service(ecs, "web", web, services=[{"portName": "web", "tls": tls}])
+        _service(engine_cloud, "web", web, services=[{"portName": "web", "tls": tls}])
