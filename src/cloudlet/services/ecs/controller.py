@@ -151,7 +151,7 @@ def _count_ends(made: Plan, tasks: Sequence[Task], now: float) -> None:
     One that takes its time to stop counts at once, so that those that fail do not pile up.
     """
     for task in tasks:
-        deployment = _of(made.service, task.deployment)
+        deployment = made.service.deployment(task.deployment)
         if not task.is_active and not task.counted:
             made.count.append(task)
             if deployment is not None and _has_failed(task):
@@ -343,7 +343,7 @@ def _go_through_stages(
     made: Plan, current: ServiceDeployment, active: list[Task], tasks: Sequence[Task], now: float
 ) -> None:
     """Take a deployment with a strategy as far as it goes, with the tasks that each revision has at its stage."""
-    green, blue = _of(made.service, current.target), _blue(made.service, current)
+    green, blue = made.service.deployment(current.target), _blue(made.service, current)
     assert green is not None
     stays = blue if shifting.is_back(current) else green
     known = {green.id, *([blue.id] if blue is not None else [])}
@@ -365,7 +365,9 @@ def _go_through_stages(
     for one in made.service.deployments:
         own = [task for task in active if task.deployment == one.id]
         _hold(made, one, own, wanted(made.service, one), now)
-    made.stop += [(task, "Its deployment has ended") for task in active if _of(made.service, task.deployment) is None]
+    made.stop += [
+        (task, "Its deployment has ended") for task in active if made.service.deployment(task.deployment) is None
+    ]
     made.shift = shifting.wants_shift(current, blue is not None)
     made.ask = hooks.due(current, now)
     made.wake_at(shifting.wake(current, now))
@@ -374,7 +376,7 @@ def _go_through_stages(
 def _blue(service: Service, current: ServiceDeployment) -> Deployment | None:
     """What serves until the target does: the last deployment that went well, if it is still there."""
     good = service.last_good
-    return _of(service, good.id) if good is not None and good.id != current.target else None
+    return service.deployment(good.id) if good is not None and good.id != current.target else None
 
 
 def _hold(made: Plan, one: Deployment, own: list[Task], count: int, now: float) -> None:
@@ -415,10 +417,6 @@ def _is_external(service: Service) -> bool:
 
 def _name(service: Service) -> str:
     return str(service.members["serviceName"])
-
-
-def _of(service: Service, id: str) -> Deployment | None:
-    return next((one for one in service.deployments if one.id == id), None)
 
 
 def _with(service: Service, changed: Deployment) -> Service:

@@ -144,6 +144,10 @@ class Service(msgspec.Struct, frozen=True):
     def primary(self) -> Deployment | None:
         return next((one for one in self.deployments if one.status == "PRIMARY"), None)
 
+    def deployment(self, id: str) -> Deployment | None:
+        """One of its deployments, if it is still there."""
+        return next((one for one in self.deployments if one.id == id), None)
+
 
 class Container(msgspec.Struct, frozen=True):
     """A container of a task."""

@@ -34,8 +34,8 @@ class Rollouts(Balancing):
         service = self._service(scope, name)
         if service is None or (current := service.current) is None:
             return
-        green = _of(service, current.target)
-        blue = _of(service, service.last_good.id) if service.last_good is not None else None
+        green = service.deployment(current.target)
+        blue = service.deployment(service.last_good.id) if service.last_good is not None else None
         fault = ""
         try:
             for place, balancer in enumerate(green.settings.get("loadBalancers", ()) if green is not None else ()):
@@ -188,10 +188,6 @@ def shared_out(actions: Sequence[dict[str, Any]], groups: tuple[str, str], share
     if "Order" in forward:
         made["Order"] = forward["Order"]
     return [*(one for one in actions if one["Type"] != "forward"), made]
-
-
-def _of(service: Service, id: str) -> Deployment | None:
-    return next((one for one in service.deployments if one.id == id), None)
 
 
 def _group(one: Deployment | None, place: int) -> str:

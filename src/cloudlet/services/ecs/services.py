@@ -391,7 +391,7 @@ def _described_deployment(service: Service, one: Deployment, tasks: list[Task]) 
 
 def task_counts(service: Service, deployment: str, tasks: list[Task]) -> dict[str, int]:
     """How many tasks a deployment of a service should have, has and gets."""
-    one = next((one for one in service.deployments if one.id == deployment), None)
+    one = service.deployment(deployment)
     own = [task for task in tasks if task.deployment == deployment]
     return {
         "requestedTaskCount": wanted(service, one) if one is not None and service.status == "ACTIVE" else 0,

@@ -164,9 +164,9 @@ def _id(identifier: str) -> str:
 
 
 def _one(service: Service, id: str) -> Deployment:
-    for one in service.deployments:
-        if one.id == id:
-            return one
+    one = service.deployment(id)
+    if one is not None:
+        return one
     raise AwsError("TaskSetNotFoundException", "The specified task set does not exist.")
 
 

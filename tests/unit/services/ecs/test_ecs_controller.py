@@ -88,3 +88,57 @@ def test_a_protected_task_is_not_scaled_in_and_an_unhealthy_one_is_replaced() ->
     plan = controller.plan(service(2), sick, 100.0)
     assert [reason for _, reason in plan.stop] == ["Task failed container health checks"]
     assert sum(count for _, count in plan.start) == 1
+
+
+def test_one_task_that_is_well_does_not_hide_that_another_crashes_again_and_again() -> None:
+    made, well, now = service(2), tasks(1, started=0.0)[0], 100.0
+    pauses = []
+    for number in range(6):
+        started = msgspec.structs.replace(tasks(1)[0], id=f"bad{number}", started=now)
+        ended = {"status": "STOPPED", "desired": "STOPPED", "stop_code": "EssentialContainerExited", "ready": False}
+        crashed = msgspec.structs.replace(started, stopping=now + 1, **ended)
+        plan = controller.plan(made, [well, crashed], now + 1)
+        made, before = plan.service, now + 1
+        now = plan.wake or before
+        while not plan.start:
+            plan = controller.plan(made, [well], now)
+            made = plan.service
+            now = plan.wake or now
+        pauses.append(round(now - before))
+    assert pauses == [0, 1, 2, 4, 8, 16]
+    assert made.deployments[0].failed_tasks == 0  # as AWS counts: one task is healthy
+
+
+def test_a_rolling_deployment_is_watched_for_alarms_while_it_bakes() -> None:
+    alarms = {"enable": True, "rollback": True, "alarmNames": ["a"]}
+    made = controller.plan(service(1, strategy="ROLLING", bakeTimeInMinutes=5, alarms=alarms), tasks(1), 0.0)
+    assert made.wake == 300.0
+    done = controller.plan(made.service, tasks(1), 300.0).service
+    assert done.current is not None
+    assert done.current.status == "SUCCESSFUL"
+    newer = controller.deploy(done, Deployment("newer", "PRIMARY", "web:3", 400.0, 400.0), 400.0)
+    assert newer.current is not None
+    newer = msgspec.structs.replace(newer, current=msgspec.structs.replace(newer.current, alarms=("a",)))
+    back = controller.plan(newer, [*tasks(1), *tasks(1, "newer")], 410.0)
+    assert [task.deployment for task, _ in back.stop] == ["newer"]
+    assert back.service.members["taskDefinition"] == "web:2"
+    assert back.service.current is not None
+    assert back.service.current.status == "ROLLBACK_IN_PROGRESS"
+    again = controller.plan(back.service, tasks(1), 420.0).service
+    assert again.current is not None
+    assert again.current.status == "ROLLBACK_SUCCESSFUL"
+
+
+@pytest.mark.parametrize(
+    ("given", "desired", "most"),
+    [
+        ({}, 1, 3),
+        ({}, 25, 13),
+        ({}, 1000, 200),
+        ({"type": "COUNT", "value": 1}, 50, 1),
+        ({"type": "UNBOUNDED_PERCENT", "value": 10}, 5, 1),
+        ({"type": "BOUNDED_PERCENT", "value": 10}, 100, 10),
+    ],
+)
+def test_how_many_failures_trip_the_breaker(given: dict[str, Any], desired: int, most: int) -> None:
+    assert controller.threshold({"thresholdConfiguration": given} if given else {}, desired) == most
