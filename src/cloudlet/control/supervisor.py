@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import signal
@@ -83,10 +84,13 @@ class Supervisor:
 
     def sweep(self) -> int:
         """Kill the leftovers that nobody adopted, and return how many there were."""
-        count = len(self._leftovers)
-        for process in self._leftovers.values():
-            _kill_family(process)
-        self._leftovers.clear()
+        count = 0
+        # One at a time: another thread may adopt one meanwhile.
+        with contextlib.suppress(KeyError):
+            while True:
+                _, process = self._leftovers.popitem()
+                _kill_family(process)
+                count += 1
         return count
 
     def start(
