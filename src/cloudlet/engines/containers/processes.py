@@ -117,6 +117,9 @@ class Processes(Pods):
         exited, self._exited = self._exited, _unheard
         await asyncio.gather(*(self.stop(name, 0) for name in [*self._running]))
         self._exited = exited
+        for name in await asyncio.to_thread(self._names, "containers"):
+            # Those whose start was broken off are not known as running.
+            await self._supervisor.stop(_process(name), grace=0)
         for name in await asyncio.to_thread(self._names, "pods"):
             await self.remove_pod(name)
         self._shared = Shared(self._open_network, self._close_network)
@@ -294,8 +297,9 @@ class Processes(Pods):
                 await asyncio.wait_for(running.ended.wait(), _LONGEST_END)
 
     async def remove(self, name: str) -> None:
-        await self.stop(name, 0)
         async with self._lock(name):
+            # Within the lock: one that is just being started is not forgotten while it runs.
+            await self.stop(name, 0)
             await self._delete(name)
         self._locks.pop(name, None)
 
