@@ -68,13 +68,19 @@ class Front:
         self._control: _Control | None = None
 
     def respond(self, wire: bytes, protocol: str, client: str, send: Callable[[bytes], None]) -> None:
-        """Have the control plane answer; without it, answer as it did last."""
-        if len(wire) < 12:
+        """Have the control plane answer; without it, answer as it did last.
+
+        What nobody answers, a response, goes no further. A flood is dropped here, as it would be at a full socket:
+        whoever asks in earnest asks again.
+        """
+        if len(wire) < 12 or wire[2] & 0x80:
             return
         body = question(protocol, client, wire)
         if self._control is None and self._recall(body, send):
             return
         if len(self._waiting) >= _MOST_WAITING:
+            if self._control is not None:
+                return
             del self._waiting[next(iter(self._waiting))]
         self._number = self._number % 0xFFFFFFFF + 1
         self._waiting[self._number] = body, send
