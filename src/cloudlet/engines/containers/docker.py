@@ -195,17 +195,29 @@ class Docker:
     async def _choose_subnet(self) -> ipaddress.IPv4Network:
         """The addresses of our network: those that it has, or that no other network of the engine has."""
         taken = []
-        for network in await self._daemon.call("GET", "/networks"):
-            for block in (network.get("IPAM") or {}).get("Config") or ():
-                subnet = ipaddress.ip_network(block.get("Subnet") or "::/128")
-                if isinstance(subnet, ipaddress.IPv4Network):
-                    if network["Name"] == self._network:
-                        return subnet
-                    taken.append(subnet)
+        for name, block in await self._networks():
+            subnet = ipaddress.ip_network(block or "::/128")
+            if isinstance(subnet, ipaddress.IPv4Network):
+                if name == self._network:
+                    return subnet
+                taken.append(subnet)
         try:
             return free_subnet(self._cloud, taken)
         except NetworkError as error:
             raise EngineMissing(str(error)) from None
+
+    async def _networks(self) -> list[tuple[str, str]]:
+        """Each block of addresses that a network of the engine has, with the network's name."""
+        if self._podman:
+            # Docker's own call fails in Podman when a container goes while it looks.
+            listed = await self._daemon.call("GET", "/v4.0.0/libpod/networks/json")
+            return [(one["name"], block["subnet"]) for one in listed for block in one.get("subnets") or ()]
+        listed = await self._daemon.call("GET", "/networks")
+        return [
+            (one["Name"], block.get("Subnet", ""))
+            for one in listed
+            for block in (one.get("IPAM") or {}).get("Config") or ()
+        ]
 
     async def _open_network(self) -> None:
         labels, gateway = {translate.CLOUD: self._cloud}, str(self._subnet[1])

@@ -110,8 +110,12 @@ class Keeping(Joining, Rollouts):
 
     async def _start_engine(self) -> Engine:
         engine = open_engine(self.cloud)
-        self.abilities = await engine.start(self.shipping.take, self._ended)
-        pods, containers = await engine.recover()
+        try:
+            self.abilities = await engine.start(self.shipping.take, self._ended)
+            pods, containers = await engine.recover()
+        except BaseException:
+            await engine.stop_engine()
+            raise
         wanted = {record.value.id for record in self.tasks.all() if record.value.status != "STOPPED"}
         found: dict[str, dict[str, ContainerState]] = defaultdict(dict)
         for state in containers:
@@ -171,6 +175,7 @@ class Keeping(Joining, Rollouts):
 
     def take_up(self, scope: str, task: Task) -> None:
         """Carry out a task that is stored, or look at it again."""
+        self.announcer.wake()
         runner = self.runners.get(task.id)
         if runner is not None:
             runner.poke()
@@ -200,6 +205,7 @@ class Keeping(Joining, Rollouts):
 
     def task_changed(self, scope: str, task: Task) -> None:
         """Something of a task is new to its service."""
+        self.announcer.wake()
         if task.connect and (record := self.tasks.get(scope, f"{task.cluster}/{task.id}")) is not None:
             self.connecting.changed(scope, record.value)
         if task.service:
@@ -252,6 +258,7 @@ class Keeping(Joining, Rollouts):
 
     def look_after(self, scope: str, name: str) -> None:
         """Compare a service with its tasks soon."""
+        self.announcer.wake()
         self._tell(scope, name)
         self._unplaced.discard((scope, name))
         if not self._stopping:
@@ -311,10 +318,10 @@ class Keeping(Joining, Rollouts):
         cluster = name.partition("/")[0]
         events, touched = list(plan.events), []
         for task in plan.count:
-            self.tasks.put(tx, scope, f"{cluster}/{task.id}", msgspec.structs.replace(task, counted=True))
+            self.put_task(tx, scope, msgspec.structs.replace(task, counted=True))
         for task, reason in plan.stop:
             stopped = stopping(task, "ServiceSchedulerInitiated", reason, now)
-            self.tasks.put(tx, scope, f"{cluster}/{task.id}", stopped)
+            self.put_task(tx, scope, stopped)
             touched.append(stopped)
             if task.fault:
                 events.append(f"(task {task.id}) failed health checks: {reason}.")
@@ -329,7 +336,7 @@ class Keeping(Joining, Rollouts):
             if made[0].members.get("launchType") == "EC2":
                 made = self._put_on_instances(tx, scope, name, plan.service, made, definition, events)
             for task in made:
-                self.tasks.put(tx, scope, f"{cluster}/{task.id}", task)
+                self.put_task(tx, scope, task)
             touched += made
             if made:
                 ids = " ".join(f"(task {task.id})" for task in made)
