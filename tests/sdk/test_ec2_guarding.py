@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from cloudlet.engines.containers.network import HostReach
+from cloudlet.engines.proxies import envoy
+from cloudlet.engines.proxies.api import ProxyMissing
 from cloudlet.testing import LocalCloud
 
 PORT = 8080
@@ -110,8 +112,13 @@ def namespace_of(address: str) -> str:
 
 
 def from_here(target: str) -> bool:
+    """Whether this machine gets a task's page."""
+    return answers(target, PORT)
+
+
+def answers(address: str, port: int) -> bool:
     try:
-        with urllib.request.urlopen(f"http://{target}:{PORT}/", timeout=0.4) as answer:
+        with urllib.request.urlopen(f"http://{address}:{port}/", timeout=0.5) as answer:
             return bool(answer.read() == b"hello")
     except OSError:
         return False
@@ -164,3 +171,38 @@ def test_tasks_are_reached_only_by_whom_a_rule_names(cloud: LocalCloud, image: s
     assert network.reaches(network.task(client), target)
     network.ec2.authorize_security_group_egress(GroupId=other, IpPermissions=everything)
     assert soon(lambda: network.reaches(denied, target))
+
+
+def test_a_load_balancer_speaks_for_its_groups(cloud: LocalCloud, image: str) -> None:
+    try:
+        envoy.binary()
+    except ProxyMissing as missing:
+        pytest.skip(str(missing))
+    network = Network(cloud, image)
+    ec2, elb = network.ec2, cloud.client("elbv2")
+    both = {"VpcId": network.vpc, "AvailabilityZone": "us-east-1b"}
+    second = ec2.create_subnet(CidrBlock="10.0.2.0/24", **both)["Subnet"]["SubnetId"]
+    front, other, tasks = (network.group(name) for name in ("front", "other", "tasks"))
+    # Another task has the load balancer's group too: the group alone does not say that this machine is in it.
+    rule = {"IpProtocol": "tcp", "FromPort": PORT, "ToPort": PORT, "UserIdGroupPairs": [{"GroupId": front}]}
+    ec2.authorize_security_group_ingress(GroupId=tasks, IpPermissions=[rule])
+    network.task(front)
+    target = network.task(tasks)
+    assert not from_here(target)
+    made = elb.create_load_balancer(Name="front", Subnets=[network.subnet, second], SecurityGroups=[front])
+    arn = made["LoadBalancers"][0]["LoadBalancerArn"]
+    check = {"HealthCheckIntervalSeconds": 5, "HealthCheckTimeoutSeconds": 2, "HealthyThresholdCount": 2}
+    group = elb.create_target_group(
+        Name="tasks", Protocol="HTTP", Port=PORT, VpcId=network.vpc, TargetType="ip", **check
+    )["TargetGroups"][0]["TargetGroupArn"]
+    elb.create_listener(
+        LoadBalancerArn=arn,
+        Protocol="HTTP",
+        Port=18080,
+        DefaultActions=[{"Type": "forward", "TargetGroupArn": group}],
+    )
+    elb.register_targets(TargetGroupArn=group, Targets=[{"Id": target}])
+    (shown,) = [one for one in cloud.control("resources")["resources"] if one["type"].endswith("::LoadBalancer")]
+    assert soon(lambda: answers(shown["address"], 18080))
+    elb.set_security_groups(LoadBalancerArn=arn, SecurityGroups=[other])
+    assert soon(lambda: not from_here(target))

@@ -17,6 +17,7 @@ from functools import partial
 import msgspec
 
 from cloudlet.control.reconcile import Reconciler, Step
+from cloudlet.engines.containers.network import HostReach, NetworkError, command
 from cloudlet.services.ec2 import firewall, rules
 from cloudlet.services.ec2.base import Base
 from cloudlet.services.ec2.firewall import Peer
@@ -28,7 +29,6 @@ from cloudlet.store.api import Compacted
 log = logging.getLogger("cloudlet.ec2")
 
 _WATCHED = (RULE, SECURITY_GROUP, PREFIX_LIST, SUBNET)
-_SOON = 5.0  # seconds within which rules are in force, or it is said that they are not
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -63,6 +63,7 @@ class Guard:
         self._service = service
         self._members: Resources[Member] = service.db.resources(Member)
         self._in_force: dict[tuple[str, str], str] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
         self._reconciler: Reconciler | None = None
         self._follower: asyncio.Task[None] | None = None
         self._has_said_why = False
@@ -103,14 +104,16 @@ class Guard:
         await self._keep(world.scope, name, member)
         if self._reconciler is None:
             self._begin()
-        assert self._reconciler is not None
         self._in_force.pop((world.scope, name), None)  # the namespace may be another one of the same path
-        self._reconciler.trigger()
+        record = self._members.get(world.scope, name)
+        assert record is not None
+        text = self._text(record)
         try:
-            await asyncio.wait_for(self._reconciler.settled(), _SOON)
-        except TimeoutError:
-            log.warning("the security groups of %s are not in force yet", name)
-        return bool(self._in_force.get((world.scope, name), "").count("chain"))
+            await self._enforce(record, text)
+        except NetworkError as error:
+            log.warning("the security groups of %s are not in force yet: %s", name, error)
+        self._look_again()
+        return "chain" in text and self._in_force.get((world.scope, name)) == text
 
     async def represent(
         self, account: str, region: str, name: str, *, subnets: Iterable[str], groups: Iterable[str]
@@ -123,6 +126,7 @@ class Guard:
         """Something is there no more; that it was not known is no error."""
         scope = f"{account}/{region}"
         self._in_force.pop((scope, name), None)
+        self._locks.pop(name, None)
         if self._members.get(scope, name) is not None:
             await self._service.db.write(lambda tx: self._members.delete(tx, scope, name))
             self._look_again()
@@ -133,8 +137,6 @@ class Guard:
             await self._service.db.write(lambda tx: self._members.put(tx, scope, name, member))
 
     def _may_guard(self) -> bool:
-        from cloudlet.engines.containers.network import HostReach
-
         if self._service.cloud.config.security_groups == "none":
             return False
         if not (possible := HostReach.possible()) and not self._has_said_why:
@@ -193,12 +195,11 @@ class Guard:
         return firewall.script(own, peers, member.gateway, prefixes)
 
     async def _enforce(self, record: Record[Member], text: str) -> None:
-        from cloudlet.engines.containers.network import command
-
         namespace = record.value.namespace
-        if os.path.exists(namespace):
-            await command("nsenter", f"--net={namespace}", "nft", "-f", "-", given=text)
-        self._in_force[record.scope, record.name] = text
+        async with self._locks.setdefault(record.name, asyncio.Lock()):
+            if os.path.exists(namespace):
+                await command("nsenter", f"--net={namespace}", "nft", "-f", "-", given=text)
+            self._in_force[record.scope, record.name] = text
 
 
 def _groups(world: World, groups: list[str], subnets: list[str]) -> list[str]:
