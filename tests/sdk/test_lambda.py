@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from botocore.exceptions import ClientError
 
@@ -215,6 +216,48 @@ def test_concurrency_is_used_and_limited(cloud: LocalCloud) -> None:
         functions.invoke(FunctionName="slow")
 
 
+def test_provisioned_sandboxes_are_ready_and_stay(cloud: LocalCloud) -> None:
+    functions = cloud.client("lambda")
+    source = "import os\ndef handler(e, c):\n    return [os.getpid(), os.environ['AWS_LAMBDA_INITIALIZATION_TYPE']]"
+    make(cloud, "ready", source)
+    functions.publish_version(FunctionName="ready")
+    functions.create_alias(FunctionName="ready", Name="live", FunctionVersion="1")
+    config = {"FunctionName": "ready", "Qualifier": "live"}
+    put = functions.put_provisioned_concurrency_config(**config, ProvisionedConcurrentExecutions=2)
+    assert (put["Status"], put["AvailableProvisionedConcurrentExecutions"]) == ("READY", 2)
+
+    def sandboxes() -> int:
+        children = psutil.Process(cloud.pid).children()
+        return sum("bootstrap.py" in " ".join(child.cmdline()) for child in children)
+
+    assert sandboxes() == 2
+    answer = functions.invoke(FunctionName="ready:live")
+    assert answer["ResponseMetadata"]["HTTPHeaders"]["content-type"] == "application/json"
+    pid, kind = json.loads(answer["Payload"].read())
+    assert kind == "provisioned-concurrency"
+    cloud.advance(3600)
+    assert invoke(cloud, "ready:live")[0] == pid
+    assert sandboxes() == 2
+    cloud.kill()
+    cloud.start()
+    functions = cloud.client("lambda")
+    functions.get_account_settings()
+    eventually(lambda: sandboxes() == 2)
+    # The version that an alias means next is made ready, and the former one goes when it is quiet.
+    functions.update_function_code(FunctionName="ready", ZipFile=archive(index=source + " + [2]"), Publish=True)
+    functions.update_alias(FunctionName="ready", Name="live", FunctionVersion="2")
+    eventually(lambda: sandboxes() == 4)
+
+    def later() -> int:
+        cloud.advance(700)
+        return sandboxes()
+
+    eventually(lambda: later() == 2)
+    assert invoke(cloud, "ready:live")[1:] == ["provisioned-concurrency", 2]
+    functions.delete_provisioned_concurrency_config(**config)
+    eventually(lambda: later() == 0)
+
+
 def test_a_burst_is_served_by_what_becomes_free(cloud: LocalCloud) -> None:
     """More at once than sandboxes start at once: whoever waits takes the first free one, new or used."""
     from concurrent.futures import ThreadPoolExecutor
@@ -414,6 +457,46 @@ def handler(event, context):
     cloud.start()
     put("d")
     assert [message["Body"] for message in receive(cloud, done)] == ["INSERTd"]
+
+
+def test_batches_of_a_shard_run_side_by_side_and_an_item_stays_in_order(cloud: LocalCloud) -> None:
+    dynamodb, functions = cloud.client("dynamodb"), cloud.client("lambda")
+    stream = dynamodb.create_table(
+        TableName="orders",
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"},
+    )["TableDescription"]["LatestStreamArn"]
+    done = cloud.client("sqs").create_queue(QueueName="done")["QueueUrl"]
+    source = """
+import boto3, json, os, time
+sqs = boto3.client("sqs")
+def handler(event, context):
+    began = time.time()
+    time.sleep(0.3)
+    seen = [[r["dynamodb"]["Keys"]["id"]["S"], r["dynamodb"]["NewImage"]["n"]["N"]] for r in event["Records"]]
+    sqs.send_message(QueueUrl=os.environ["DONE"], MessageBody=json.dumps([began, time.time(), seen]))
+"""
+    make(cloud, "follow", source, Environment={"Variables": {"DONE": done}}, Timeout=10)
+    for number in range(3):
+        for id in "abcdef":
+            dynamodb.put_item(TableName="orders", Item={"id": {"S": id}, "n": {"N": str(number)}})
+    functions.create_event_source_mapping(
+        EventSourceArn=stream, FunctionName="follow", StartingPosition="TRIM_HORIZON", ParallelizationFactor=4
+    )
+    batches: list[Any] = []
+
+    def all_there() -> bool:
+        batches.extend(json.loads(message["Body"]) for message in receive(cloud, done, 1))
+        return sum(len(seen) for _, _, seen in batches) >= 18
+
+    eventually(all_there, 20)
+    assert len(batches) > 1
+    assert max(began for began, _, _ in batches) < min(ended for _, ended, _ in batches)
+    for id in "abcdef":
+        (numbers,) = [found for _, _, seen in batches if (found := [n for one, n in seen if one == id])]
+        assert numbers == ["0", "1", "2"]
 
 
 def test_accepted_event_is_tried_again_and_told_of(cloud: LocalCloud) -> None:

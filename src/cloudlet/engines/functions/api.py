@@ -36,6 +36,7 @@ class Function:
     code: Path = Path()
     image: Image | None = None  # in place of runtime, handler, code and layers
     memory: int = 128  # MB
+    storage: int = 512  # MB that /tmp may hold
     timeout: float = 3.0  # seconds
     environment: dict[str, str] = field(default_factory=dict, hash=False)
     layers: tuple[Path, ...] = ()

@@ -40,6 +40,7 @@ class _Pool:
         self.idle: list[Sandbox] = []
         self.all: set[Sandbox] = set()
         self.starting = 0
+        self.kept = 0  # sandboxes that stay, however quiet it is
         self.hopeless_later = False  # a timer runs for those who wait without room for a sandbox
         self.waiters: deque[asyncio.Future[Sandbox]] = deque()
 
@@ -127,15 +128,17 @@ class Engine:
             outcome.log += self._report(sandbox, request_id, outcome.seconds, init, outcome.error)
         return outcome
 
-    async def prepare(self, function: Function, count: int) -> None:
-        """Have that many sandboxes ready before anybody asks. Raises FunctionFailed and Throttled."""
+    async def keep(self, function: Function, count: int) -> None:
+        """Have that many sandboxes ready before anybody asks, from now on. Raises FunctionFailed and Throttled."""
         pool = self._pools.setdefault(function.key, _Pool(function))
+        pool.kept = count
+        self._reap_later()
         for _ in range(count - len(pool.all)):
             if not self._has_room():
                 raise Throttled
             self._count += 1
             try:
-                self._free(await self._start(function, pool))
+                self._free(await self._start(function, pool, provisioned=True))
             except StartFailed as failed:
                 raise FunctionFailed(str(failed)) from None
 
@@ -218,7 +221,7 @@ class Engine:
             self._free(sandbox)
             self._provide(pool)
 
-    async def _start(self, function: Function, pool: _Pool) -> Sandbox:
+    async def _start(self, function: Function, pool: _Pool, provisioned: bool = False) -> Sandbox:
         """A sandbox that has just become ready; its place has been counted."""
         try:
             if function.runtime.startswith("nodejs"):
@@ -233,6 +236,8 @@ class Engine:
         now = datetime.fromtimestamp(self._clock.now(), UTC).strftime("%Y/%m/%d")
         stream = f"{now}/[{function.version}]{secrets.token_hex(16)}"
         environment["AWS_LAMBDA_LOG_STREAM_NAME"] = stream
+        if provisioned:
+            environment["AWS_LAMBDA_INITIALIZATION_TYPE"] = "provisioned-concurrency"
 
         def log(text: str) -> None:
             if text:
@@ -291,7 +296,7 @@ class Engine:
             argv = ["/bin/sh", "-c", f'ulimit -d {limit} 2>/dev/null; exec "$@"', "sh", *argv]
         if bwrap:
             names = isolation.resolv_conf(self._resolv_conf)
-            argv = isolation.wrap(bwrap, argv, function.code, opt, start, names)
+            argv = isolation.wrap(bwrap, argv, function, opt, start, names)
         return Process(self._supervisor, name, argv, None if bwrap else function.code), environment, start.note
 
     def _environment(self, function: Function) -> dict[str, str]:
@@ -367,8 +372,7 @@ class Engine:
         """Whether another sandbox may be started now; the longest idle one makes place for it."""
         if self._count < _AT_ONCE:
             return True
-        idle = [sandbox for pool in self._pools.values() for sandbox in pool.idle]
-        if idle:
+        if idle := self._dispensable():
             self._stop(min(idle, key=lambda sandbox: sandbox.idle_since))
         return False
 
@@ -379,14 +383,21 @@ class Engine:
     def _reap(self) -> None:
         """End what has been idle for long; one timer for all of them, and none when nothing is warm."""
         self._reaper = None
-        idle = [sandbox for pool in self._pools.values() for sandbox in pool.idle]
         now = self._clock.now()
-        for sandbox in idle:
+        for sandbox in self._dispensable():
             if now - sandbox.idle_since >= _QUIET:
                 self._stop(sandbox)
-        left = [sandbox.idle_since for pool in self._pools.values() for sandbox in pool.idle]
+        left = [sandbox.idle_since for sandbox in self._dispensable()]
         if left:
             self._reaper = self._clock.call_at(min(left) + _QUIET, self._reap)
+
+    def _dispensable(self) -> list[Sandbox]:
+        """The idle sandboxes that are more than their versions keep; those that have been idle longest."""
+        found = []
+        for pool in self._pools.values():
+            longest = sorted(pool.idle, key=lambda sandbox: sandbox.idle_since)
+            found += longest[: max(0, len(pool.all) - pool.kept)]
+        return found
 
     def _report(self, sandbox: Sandbox, request_id: str, seconds: float, init: float, error: str) -> str:
         """The last lines of an invocation's log."""

@@ -10,8 +10,9 @@ from msgspec.structs import replace
 
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.lambda_.base import Base, new_revision, no_such
+from cloudlet.services.lambda_.base import new_revision, no_such
 from cloudlet.services.lambda_.code import invalid
+from cloudlet.services.lambda_.provisioned import Provisioned
 from cloudlet.services.lambda_.records import ACCOUNT_CONCURRENCY, LATEST, Alias, Mapping, Settings
 from cloudlet.store import Record
 
@@ -19,7 +20,7 @@ _UNRESERVED = 100  # of the account's thousand, what must stay for functions wit
 _MAPPING = ":event-source-mapping:"
 
 
-class Aliases(Base):
+class Aliases(Provisioned):
     """The operations on them."""
 
     async def CreateAlias(self, call: Call, input: Input) -> Output:
@@ -58,6 +59,7 @@ class Aliases(Base):
         kept: dict[str, Any] = {k: input[k] for k in ("FunctionVersion", "Description", "RoutingConfig") if k in input}
         members = {**current, **kept, "RevisionId": new_revision()}
         await self.db.write(lambda tx: self.aliases.put(tx, scope, f"{name}/{input['Name']}", Alias(members)))
+        self.provision_later(scope, name, input["Name"], before=current["FunctionVersion"])
         return members
 
     async def DeleteAlias(self, call: Call, input: Input) -> Output:

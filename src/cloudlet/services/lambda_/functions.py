@@ -26,7 +26,7 @@ _CONFIGURATION = (
 )
 _NOT_HERE = (
     *("CapacityProviderConfig", "DurableConfig", "TenancyConfig", "AcceleratorConfig"),
-    *("RuntimeConfig", "CodeSigningConfigArn", "PublishTo"),
+    *("RuntimeConfig", "CodeSigningConfigArn", "PublishTo", "FileSystemConfigs"),
 )
 _ENVIRONMENT = 4096  # bytes of all variables
 _RESERVED = frozenset(
@@ -47,9 +47,7 @@ class Functions(Images):
         scope, name, _ = self.named(call, input)
         if self.settings.get(scope, name) is not None:
             raise AwsError("ResourceConflictException", f"Function already exist: {name}", status=409, Type="User")
-        for member in _NOT_HERE:
-            if input.get(member):
-                raise not_implemented(f"CreateFunction with {member}")
+        _refuse("CreateFunction", input)
         kind = input.get("PackageType", "Zip")
         _check_kind(kind, input, created=True)
         given = {key: input[key] for key in _CONFIGURATION if key in input}
@@ -177,9 +175,7 @@ class Functions(Images):
     async def UpdateFunctionConfiguration(self, call: Call, input: Input) -> Output:
         scope, name, _ = self.named(call, input)
         current = self._latest(scope, name, input)
-        for member in _NOT_HERE:
-            if input.get(member):
-                raise not_implemented(f"UpdateFunctionConfiguration with {member}")
+        _refuse("UpdateFunctionConfiguration", input)
         _check_kind(current.members["PackageType"], input, created=False)
         members = {
             **current.members,
@@ -391,6 +387,15 @@ class Functions(Images):
         return f"{arn}:{LATEST}" if members["Version"] == LATEST else arn
 
 
+def _refuse(operation: str, input: Input) -> None:
+    """Raises NotImplemented for what has no effect here."""
+    for member in _NOT_HERE:
+        if input.get(member):
+            raise not_implemented(f"{operation} with {member}")
+    if (input.get("SnapStart") or {}).get("ApplyOn") == "PublishedVersions":
+        raise not_implemented(f"{operation} with SnapStart of PublishedVersions")
+
+
 def _check_kind(kind: str, input: Input, *, created: bool) -> None:
     """An archive needs a runtime and a handler; an image brings its own, and its layers. Raises as Lambda does."""
     if kind == "Image":
@@ -400,8 +405,6 @@ def _check_kind(kind: str, input: Input, *, created: bool) -> None:
             )
         if created and not input["Code"].get("ImageUri"):
             raise invalid("Please provide a source for function code.")
-        if (input.get("SnapStart") or {}).get("ApplyOn") == "PublishedVersions":
-            raise invalid("SnapStart is not supported for functions created with container images.")
         return
     if input.get("ImageConfig"):
         raise invalid("ImageConfig is not supported for functions created with deployment packages.")

@@ -19,7 +19,6 @@ from cloudlet.engines.functions import Function, FunctionFailed, Outcome, Thrott
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.lambda_.base import Base
-from cloudlet.services.lambda_.code import invalid
 from cloudlet.services.lambda_.images import engine_image
 from cloudlet.services.lambda_.records import ACCOUNT_CONCURRENCY, LATEST, Settings, Version
 from cloudlet.store import Record
@@ -74,6 +73,7 @@ class Invocations(Base):
             await self._accept(Async(scope, name, qualifier, call.request_id or str(uuid.uuid4()), event, context))
             return {"StatusCode": 202, "Payload": b""}
         outcome = await gathered(await self.run(scope, record, event, call.request_id, context, trace, tail=tail))
+        call.headers["content-type"] = "application/json"
         answer: Output = {
             "StatusCode": 200,
             "Payload": outcome.payload,
@@ -123,7 +123,7 @@ class Invocations(Base):
                 status=409,
                 Type="User",
             )
-        function = self._runnable(scope, record)
+        function = self.runnable_of(scope, record)
         decoded = _decoded_context(client_context)
         pool = self._take_slot(scope, function.name)
         try:
@@ -163,7 +163,7 @@ class Invocations(Base):
         self.under_way[pool] = running + 1
         return pool
 
-    def _runnable(self, scope: str, record: Record[Version]) -> Function:
+    def runnable_of(self, scope: str, record: Record[Version]) -> Function:
         """A version as the engine takes it; made again only when it has changed."""
         known = self.runnable.get((scope, record.name))
         if known is not None and known[0] == record.revision:
@@ -199,6 +199,7 @@ class Invocations(Base):
             image=engine_image(record.value),
             code=self.archive.path(record.value.sha) if record.value.sha else Path(record.value.folder),
             memory=members["MemorySize"],
+            storage=members["EphemeralStorage"]["Size"],
             timeout=float(members["Timeout"]),
             environment=environment,
             layers=layers,
@@ -414,53 +415,6 @@ class Invocations(Base):
         key = qualifier or LATEST
         await self.alter(scope, name, lambda now: replace(now, event_invoke={**now.event_invoke, key: members}))
         return members
-
-    # Provisioned concurrency
-
-    async def PutProvisionedConcurrencyConfig(self, call: Call, input: Input) -> Output:
-        scope, name, qualifier = self.named(call, input)
-        self.function(call, input)
-        if not qualifier or qualifier == LATEST:
-            raise invalid("Provisioned Concurrency Configs cannot be applied to unpublished function versions.")
-        record = self.version(scope, name, qualifier)
-        count = input["ProvisionedConcurrentExecutions"]
-        members = {
-            "RequestedProvisionedConcurrentExecutions": count,
-            "AllocatedProvisionedConcurrentExecutions": count,
-            "AvailableProvisionedConcurrentExecutions": count,
-            "Status": "READY",
-            "LastModified": self.timestamp(),
-        }
-        await self.engine.prepare(self._runnable(scope, record), count)
-        await self.alter(scope, name, lambda now: replace(now, provisioned={**now.provisioned, qualifier: members}))
-        return members
-
-    async def GetProvisionedConcurrencyConfig(self, call: Call, input: Input) -> Output:
-        _, _, settings = self.function(call, input)
-        found = settings.provisioned.get(self.named(call, input)[2])
-        if found is None:
-            words = "No Provisioned Concurrency Config found for this function"
-            raise AwsError("ProvisionedConcurrencyConfigNotFoundException", words, status=404, Type="User")
-        return found
-
-    async def ListProvisionedConcurrencyConfigs(self, call: Call, input: Input) -> Output:
-        scope, name, settings = self.function(call, input)
-        found = [
-            {**members, "FunctionArn": self.arn(scope, name, qualifier)}
-            for qualifier, members in settings.provisioned.items()
-        ]
-        return self.page("ProvisionedConcurrencyConfigs", found, input)
-
-    async def DeleteProvisionedConcurrencyConfig(self, call: Call, input: Input) -> Output:
-        scope, name, _ = self.function(call, input)
-        qualifier = self.named(call, input)[2]
-
-        def change(settings: Settings) -> Settings:
-            kept = {key: value for key, value in settings.provisioned.items() if key != qualifier}
-            return replace(settings, provisioned=kept)
-
-        await self.alter(scope, name, change)
-        return {}
 
 
 _SELF = "lambda.amazonaws.com"

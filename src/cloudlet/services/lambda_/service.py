@@ -50,6 +50,7 @@ class Service(Layers, Aliases, Urls, Mappings, api.Service):
         )
         await self.outbox.start()
         self.start_mappings()
+        self.resume_provisioned()
 
     async def stop(self) -> None:
         await self.stop_mappings()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import logging
+import zlib
+from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -45,6 +48,7 @@ class StreamSource:
         self._function: str = members["FunctionArn"]
         self._where: dict[str, Any] = {"account": account, "region": region, "principal": "lambda.amazonaws.com"}
         self._size: int = members["BatchSize"]
+        self._lanes: int = members.get("ParallelizationFactor", 1)
         self._window: int = members.get("MaximumBatchingWindowInSeconds", 0)
         self._tries: int = members.get("MaximumRetryAttempts", -1)
         self._age: int = members.get("MaximumRecordAgeInSeconds", -1)
@@ -86,7 +90,8 @@ class StreamSource:
         iterator = begun.get("ShardIterator")
         waited = False
         while iterator:
-            request = {"ShardIterator": iterator, "Limit": _LOOK if self._filter else min(_LOOK, self._size)}
+            most = _LOOK if self._filter else min(_LOOK, self._size * self._lanes)
+            request = {"ShardIterator": iterator, "Limit": most}
             answer = await self._cloud.call("dynamodbstreams", "GetRecords", request, **self._where)
             records = answer.get("Records", [])
             if not records:
@@ -99,24 +104,36 @@ class StreamSource:
             waited = False
             iterator = answer.get("NextShardIterator")
             shown = [_shown(record, self._arn) for record in records]
+            progress = _Progress(shard, shown)
             passed = [record for record in shown if self._filter.passes(record)]
-            for first in range(0, len(passed), self._size):
-                await self._batch(shard, passed[first : first + self._size])
-            await self._done(shard, shown[-1])
+            lanes: list[list[dict[str, Any]]] = [[] for _ in range(self._lanes)]
+            for record in passed:
+                lanes[_lane(record, self._lanes)].append(record)
+            # What is done of one item is done in order; different items go side by side.
+            work = [self._work_off(progress, lane) for lane in lanes if lane]
+            for ended in await asyncio.gather(*work, return_exceptions=True):
+                if isinstance(ended, BaseException):
+                    raise ended
+            await self._done(progress, shown)
 
-    async def _done(self, shard: str, record: dict[str, Any]) -> None:
-        number = record["dynamodb"]["SequenceNumber"]
-        if self._positions.get(shard) != number:
-            self._positions[shard] = number
-            await self._keep(shard, number)
+    async def _work_off(self, progress: _Progress, records: list[dict[str, Any]]) -> None:
+        for first in range(0, len(records), self._size):
+            await self._batch(progress, records[first : first + self._size])
 
-    async def _batch(self, shard: str, batch: list[dict[str, Any]]) -> None:
+    async def _done(self, progress: _Progress, records: list[dict[str, Any]]) -> None:
+        """These records are done: the place that is kept is before the first one that is not."""
+        number = progress.done(records)
+        if number is not None and self._positions.get(progress.shard) != number:
+            self._positions[progress.shard] = number
+            await self._keep(progress.shard, number)
+
+    async def _batch(self, progress: _Progress, batch: list[dict[str, Any]]) -> None:
         """Run the function on a batch until it is done or given up; records before a failed one are done."""
         tried, pause = 0, _PAUSE
         while batch:
             batch, given_up = self._young(batch)
             if given_up:
-                await self._give_up(shard, given_up, "RecordAgeExceeded", tried, None)
+                await self._give_up(progress, given_up, "RecordAgeExceeded", tried, None)
                 continue
             numbers = [record["dynamodb"]["SequenceNumber"] for record in batch]
             outcome: Outcome | None = None
@@ -128,23 +145,23 @@ class StreamSource:
                 await self._cloud.clock.sleep(pause)
                 continue
             if not undone:
-                await self._done(shard, batch[-1])
+                await self._done(progress, batch)
                 return
             first = min(numbers.index(number) for number in undone)
             if first:
                 # What comes before the first failure is done, and the rest begins its tries anew.
-                await self._done(shard, batch[first - 1])
+                await self._done(progress, batch[:first])
                 batch, tried, pause = batch[first:], 0, _PAUSE
                 continue
             tried += 1
             if 0 <= self._tries < tried:
-                await self._give_up(shard, batch, "RetryAttemptsExhausted", tried, outcome)
+                await self._give_up(progress, batch, "RetryAttemptsExhausted", tried, outcome)
                 return
             await self._cloud.clock.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
             if self._halves and len(batch) > 1:
                 middle = len(batch) // 2
-                await self._batch(shard, batch[:middle])
+                await self._batch(progress, batch[:middle])
                 batch, tried = batch[middle:], 0
 
     def _young(self, batch: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -156,7 +173,7 @@ class StreamSource:
         return batch[len(old) :], old
 
     async def _give_up(
-        self, shard: str, batch: list[dict[str, Any]], condition: str, tried: int, outcome: Outcome | None
+        self, progress: _Progress, batch: list[dict[str, Any]], condition: str, tried: int, outcome: Outcome | None
     ) -> None:
         created = [record["dynamodb"]["ApproximateCreationDateTime"] for record in batch]
         record: dict[str, Any] = {
@@ -169,7 +186,7 @@ class StreamSource:
             "version": "1.0",
             "timestamp": _iso(self._cloud.clock.now()),
             "DDBStreamBatchInfo": {
-                "shardId": shard,
+                "shardId": progress.shard,
                 "startSequenceNumber": batch[0]["dynamodb"]["SequenceNumber"],
                 "endSequenceNumber": batch[-1]["dynamodb"]["SequenceNumber"],
                 "approximateArrivalOfFirstRecord": _iso(created[0]),
@@ -185,7 +202,34 @@ class StreamSource:
                 "functionError": outcome.error,
             }
         await self._tell(record)
-        await self._done(shard, batch[-1])
+        await self._done(progress, batch)
+
+
+class _Progress:
+    """How far the records of one reading are done, when several batches of it are under way."""
+
+    def __init__(self, shard: str, records: list[dict[str, Any]]) -> None:
+        self.shard = shard
+        self._open = deque(_number(record) for record in records)
+        self._done: set[str] = set()
+
+    def done(self, records: list[dict[str, Any]]) -> str | None:
+        """These are done; the last number before the first that is not, or None where that has not changed."""
+        self._done.update(_number(record) for record in records)
+        reached = None
+        while self._open and self._open[0] in self._done:
+            reached = self._open.popleft()
+        return reached
+
+
+def _number(record: dict[str, Any]) -> str:
+    number: str = record["dynamodb"]["SequenceNumber"]
+    return number
+
+
+def _lane(record: dict[str, Any], count: int) -> int:
+    """Where a record belongs among concurrent batches: all changes of an item, by its keys, go the same way."""
+    return zlib.crc32(msgspec.json.encode(record["dynamodb"].get("Keys"), order="sorted")) % count if count > 1 else 0
 
 
 def _shown(record: dict[str, Any], arn: str) -> dict[str, Any]:
