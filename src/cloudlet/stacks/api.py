@@ -43,6 +43,10 @@ class Deployment(Protocol):
         """A physical name as CloudFormation makes it: stack, logical id, and a random part kept for this resource."""
         ...
 
+    async def initiated(self, physical_id: str) -> None:
+        """Remember the physical id before the resource is usable, so that it is deleted should it never be."""
+        ...
+
     def local_path(self, uri: str) -> str | None:
         """The absolute path that a local ``CodeUri`` and its like names, or None when it is not a local path."""
         ...

@@ -146,6 +146,7 @@ class Service(ResourceType):
             made = live[0]
         else:
             made = (await do.call("ecs", "CreateService", input))["service"]
+        await do.initiated(made["serviceArn"])
         await _stable(do, made)
         return Physical(made["serviceArn"], {"Name": name, "ServiceArn": made["serviceArn"]})
 
@@ -229,10 +230,8 @@ async def _stable(do: Deployment, service: Properties) -> None:
             raise AwsError("NotStabilized", f"Service {name} was deleted before it was stable.")
         one = found[0]
         now = next((each for each in one["deployments"] if each["id"] == deployment), None)
-        if now is None and deployment:
-            raise AwsError("NotStabilized", f"ECS Deployment Circuit Breaker was triggered: {await _why(do, one)}")
-        if now is not None and now["rolloutState"] == "FAILED":
-            raise AwsError("NotStabilized", f"ECS Deployment Circuit Breaker was triggered: {await _why(do, one)}")
+        if (now is None and deployment) or (now is not None and now["rolloutState"] == "FAILED"):
+            raise AwsError("NotStabilized", await _failure(do, one))
         # Done is what its load balancer calls healthy too; of task sets somebody else is in charge.
         is_done = now["rolloutState"] == "COMPLETED" if now is not None else one["runningCount"] == one["desiredCount"]
         if is_done and len(one["deployments"]) <= 1:
@@ -240,6 +239,16 @@ async def _stable(do: Deployment, service: Properties) -> None:
         if now is not None and now["failedTasks"] >= 3 and not now["runningCount"]:
             raise AwsError("NotStabilized", f"Service {name} is unable to start tasks: {await _why(do, one)}")
         await news
+
+
+async def _failure(do: Deployment, service: Properties) -> str:
+    """Why the last deployment of a service has failed."""
+    place = {"cluster": service["clusterArn"], "service": service["serviceName"]}
+    found = (await do.call("ecs", "ListServiceDeployments", place))["serviceDeployments"]
+    reason = found[0].get("statusReason", "") if found else ""
+    if reason and "circuit breaker" not in reason:
+        return f"ECS deployment failed: {reason}"
+    return f"ECS Deployment Circuit Breaker was triggered: {await _why(do, service)}"
 
 
 async def _why(do: Deployment, service: Properties) -> str:
