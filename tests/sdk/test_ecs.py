@@ -363,3 +363,39 @@ def test_tasks_find_a_service_by_its_name(cloud: LocalCloud, root: str, request:
     usage = cloud.control("usage")["tasks"]
     assert len(usage) == 3
     assert all(one["vcpu_seconds"] == one["seconds"] / 4 for one in usage)
+
+
+def test_eventbridge_hears_of_tasks_and_deployments(cloud: LocalCloud, root: str) -> None:
+    ecs, sqs, events = cloud.client("ecs"), cloud.client("sqs"), cloud.client("events")
+    queue = sqs.create_queue(QueueName="news")["QueueUrl"]
+    target = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    events.put_rule(Name="news", EventPattern=json.dumps({"source": ["aws.ecs"]}))
+    events.put_targets(Rule="news", Targets=[{"Id": "1", "Arn": target}])
+    ecs.create_cluster(clusterName="c")
+    definition = register(ecs, root, "sleep", "100")
+    place = {"launchType": "FARGATE", "networkConfiguration": network(cloud)}
+    ecs.create_service(cluster="c", serviceName="s", taskDefinition=definition, desiredCount=1, **place)
+    heard: list[dict[str, Any]] = []
+
+    def hears(name: str) -> bool:
+        for message in sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", ()):
+            heard.append(json.loads(message["Body"]))
+            sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+        return any(name in (one["detail"].get("eventName"), one["detail"].get("lastStatus")) for one in heard)
+
+    wait_for(lambda: hears("SERVICE_DEPLOYMENT_COMPLETED"))
+    ecs.delete_service(cluster="c", service="s", force=True)
+    wait_for(lambda: hears("STOPPED"))
+    deployments = [one for one in heard if one["detail-type"] == "ECS Deployment State Change"]
+    assert [one["detail"]["eventName"] for one in deployments] == [
+        "SERVICE_DEPLOYMENT_IN_PROGRESS",
+        "SERVICE_DEPLOYMENT_COMPLETED",
+    ]
+    assert deployments[0]["resources"][0].endswith(":service/c/s")
+    tasks = [one["detail"] for one in heard if one["detail-type"] == "ECS Task State Change"]
+    states = list(dict.fromkeys(one["lastStatus"] for one in sorted(tasks, key=lambda one: one["version"])))
+    assert states[0] == "PROVISIONING"
+    assert states[-1] == "STOPPED"
+    assert {"PENDING", "RUNNING", "DEACTIVATING"} < set(states)
+    assert tasks[0]["group"] == "service:s"
+    assert tasks[-1]["stoppedAt"].endswith("Z")

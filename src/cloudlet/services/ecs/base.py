@@ -12,6 +12,7 @@ from cloudlet.errors import AwsError
 from cloudlet.services import api
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ecs import records
+from cloudlet.services.ecs.announcing import Announcer, news_of
 from cloudlet.services.ecs.records import (
     CapacityProvider,
     Cluster,
@@ -38,6 +39,8 @@ class Base(api.Service):
 
     async def start(self) -> None:
         self.db = await self.cloud.store.database(self.name, records.MIGRATIONS)
+        self.announcer = Announcer(self.cloud, self.db)
+        await self.announcer.start()
         self.clusters = self.db.resources(Cluster)
         self.providers = self.db.resources(CapacityProvider)
         self.families = self.db.resources(Family)
@@ -48,6 +51,10 @@ class Base(api.Service):
         self.tasks = self.db.resources(Task)
         self.settings = self.db.resources(Setting)
         self.instances = self.db.resources(ContainerInstance)
+
+    async def stop(self) -> None:
+        await self.announcer.stop()
+        await super().stop()
 
     def arn(self, scope: str, kind: str, name: str) -> str:
         """An ARN: ``cluster/x``, ``service/<cluster>/<name>``, ``task/<cluster>/<id>``."""
@@ -113,9 +120,15 @@ class Base(api.Service):
         """Store a service, and how its deployment goes. One that another has taken the place of has stopped."""
         before, now = self.services.get(scope, name, tx), self.clock.now()
         old, new = before.value.current if before is not None else None, made.current
+        ended = None
         if old is not None and (new is None or new.number != old.number):
             ended = msgspec.structs.replace(old, status="STOPPED", finished=now, updated=now)
             self.deployments.put(tx, scope, f"{name}/{old.number}", ended)
+        for one in (ended, new):
+            if one is not None and self.announcer.is_heard:
+                arn = self.arn(scope, "service", name)
+                for detail in news_of(old, one):
+                    self.announcer.add(tx, "ECS Deployment State Change", arn, detail)
         if new is not None and new != old:
             self.deployments.put(tx, scope, f"{name}/{new.number}", new)
             if old is None or old.number != new.number:
@@ -125,6 +138,20 @@ class Base(api.Service):
             if new.is_over:
                 made = msgspec.structs.replace(made, current=None)
         self.services.put(tx, scope, name, made)
+
+    def put_task(self, tx: Tx, scope: str, task: Task) -> None:
+        """Store a task, and tell of it when its state is another one."""
+        name = f"{task.cluster}/{task.id}"
+        before = self.tasks.get(scope, name, tx)
+        self.tasks.put(tx, scope, name, task)
+        if self.announcer.is_heard and (before is None or _states(before.value) != _states(task)):
+            detail = {**self.described_task(scope, task, False), "updatedAt": self.clock.now()}
+            detail.pop("tags")
+            self.announcer.add(tx, "ECS Task State Change", self.arn(scope, "task", name), detail)
+
+    def described_task(self, scope: str, task: Task, with_tags: bool) -> dict[str, Any]:
+        """A task as the API shows it."""
+        raise NotImplementedError
 
     def _forget_deployments(self, tx: Tx, scope: str, name: str, service: Service) -> None:
         """Forget the oldest deployments of a service, and revisions that nothing refers to any more."""
@@ -153,6 +180,10 @@ class Base(api.Service):
                 f"{what} name can have up to 255 letters (uppercase and lowercase), numbers, hyphens, and underscores.",
             )
         return name
+
+
+def _states(task: Task) -> tuple[str, str, list[str]]:
+    return task.status, task.desired, [one.status for one in task.containers]
 
 
 def last(identifier: str) -> str:

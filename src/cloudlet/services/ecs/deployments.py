@@ -92,10 +92,10 @@ class Deployments(Services):
 
         def stop(one: ServiceDeployment) -> ServiceDeployment:
             if one.status != "IN_PROGRESS":
-                raise AwsError("ConflictException", f"The service deployment cannot be stopped: it is {one.status}.")
+                raise AwsError("ConflictException", _over(one))
             return msgspec.structs.replace(one, status=status, updated=now)
 
-        return await self._change_current(call, input["serviceDeploymentArn"], stop)
+        return await self._change_current(call, input["serviceDeploymentArn"], stop, "ConflictException")
 
     async def ContinueServiceDeployment(self, call: Call, input: Input) -> Output:
         now, goes_on = self.clock.now(), input.get("action", "CONTINUE") == "CONTINUE"
@@ -107,12 +107,12 @@ class Deployments(Services):
                 raise invalid(f"The hook {input['hookId']} does not await an action.")
             return hooks.answered(one, hook.id, answer, now)
 
-        return await self._change_current(call, input["serviceDeploymentArn"], go_on)
+        return await self._change_current(call, input["serviceDeploymentArn"], go_on, "InvalidParameterException")
 
     async def _change_current(
-        self, call: Call, arn: str, change: Callable[[ServiceDeployment], ServiceDeployment]
+        self, call: Call, arn: str, change: Callable[[ServiceDeployment], ServiceDeployment], over: str
     ) -> Output:
-        """Change a deployment that is under way. Raises ServiceDeploymentNotFoundException."""
+        """Change a deployment that is under way, else raise ``over``. Raises ServiceDeploymentNotFoundException."""
         name, number = _parts(arn, "service-deployment")
 
         def work(tx: Tx) -> None:
@@ -121,9 +121,9 @@ class Deployments(Services):
             if record is None or service is None:
                 raise AwsError("ServiceDeploymentNotFoundException", "The service deployment was not found.")
             current = service.value.current
-            is_current = current is not None and current.number == number
-            changed = change(current if current is not None and is_current else record.value)
-            self.put_service(tx, call.scope, name, msgspec.structs.replace(service.value, current=changed))
+            if current is None or current.number != number:
+                raise AwsError(over, _over(record.value))
+            self.put_service(tx, call.scope, name, msgspec.structs.replace(service.value, current=change(current)))
 
         await self.db.write(work)
         self.look_after(call.scope, name)
@@ -219,6 +219,10 @@ class Deployments(Services):
                 ]
             },
         }
+
+
+def _over(one: ServiceDeployment) -> str:
+    return f"The service deployment is not in progress: it is {one.status}."
 
 
 def _summary(

@@ -36,7 +36,6 @@ class Instances(Guests):
     """Operations on container instances, and their tasks' places."""
 
     async def start(self) -> None:
-        self.instances = (await self.cloud.store.database(self.name)).resources(ContainerInstance)
         self._watching = False
         await super().start()
         if self.instances.all():
@@ -146,7 +145,7 @@ class Instances(Guests):
                 self.instances.put(tx, call.scope, f"{cluster}/{instance.id}", changed)
                 for task in self._tasks_on(call.scope, instance, tx):
                     moved = msgspec.structs.replace(task, leaving=bool(task.service) and input["status"] == "DRAINING")
-                    self.tasks.put(tx, call.scope, f"{cluster}/{task.id}", moved)
+                    self.put_task(tx, call.scope, moved)
                 found.append(changed)
 
         await self.db.write(work)
@@ -191,7 +190,7 @@ class Instances(Guests):
                     continue
                 task = new_task(definition, cluster, members, now, tags=from_tags(input.get("tags")))
                 task = placement.put(task, need, seat)
-                self.tasks.put(tx, call.scope, f"{cluster}/{task.id}", task)
+                self.put_task(tx, call.scope, task)
                 made.append(task)
 
         await self.db.write(work)

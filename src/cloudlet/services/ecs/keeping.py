@@ -252,13 +252,13 @@ class Keeping(Joining, Rollouts):
         return news
 
     def _tell(self, scope: str, name: str) -> None:
+        self.announcer.wake()
         for news in self._awaited.pop((scope, name), ()):
             if not news.done():
                 news.set_result(None)
 
     def look_after(self, scope: str, name: str) -> None:
         """Compare a service with its tasks soon."""
-        self.announcer.wake()
         self._tell(scope, name)
         self._unplaced.discard((scope, name))
         if not self._stopping:

@@ -6,7 +6,9 @@ from typing import Any
 
 import msgspec
 
-MIGRATIONS: tuple[str, ...] = ()
+from cloudlet.control.outbox import Outbox
+
+MIGRATIONS: tuple[str, ...] = (Outbox.MIGRATION,)
 
 # The states of a task before it runs, in their order, and those of one on its way out.
 ON_THE_WAY = ("PROVISIONING", "PENDING", "ACTIVATING")

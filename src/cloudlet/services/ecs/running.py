@@ -420,7 +420,7 @@ class Runner:
         record = self._keeper.tasks.get(self._scope, self._key, tx)
         if record is not None and record.value.is_active:
             made = stopping(record.value, code, reason, self._keeper.clock.now())
-            self._keeper.tasks.put(tx, self._scope, self._key, made)
+            self._keeper.put_task(tx, self._scope, made)
 
     # The record
 

@@ -67,7 +67,7 @@ class Tasks(Base):
                     raise invalid(NO_INSTANCES)
                 failures = [{"arn": one.instance.arn, "reason": one.reason} for one in lacks]
             for task in tasks:
-                self.tasks.put(tx, call.scope, f"{cluster}/{task.id}", task)
+                self.put_task(tx, call.scope, task)
             return tasks, failures
 
         started, failures = await self.db.write(work)
@@ -186,7 +186,7 @@ class Tasks(Base):
         def work(tx: Tx) -> None:
             record = self.tasks.get(scope, f"{task.cluster}/{task.id}", tx)
             if record is not None and record.value.is_active:
-                self.tasks.put(tx, scope, record.name, stopping(record.value, code, reason, self.clock.now()))
+                self.put_task(tx, scope, stopping(record.value, code, reason, self.clock.now()))
 
         await self.db.write(work)
         record = self.tasks.get(scope, f"{task.cluster}/{task.id}")
@@ -204,7 +204,7 @@ class Tasks(Base):
             if made == record.value:
                 return made
             made = msgspec.structs.replace(made, version=record.value.version + 1)
-            self.tasks.put(tx, scope, record.name, made)
+            self.put_task(tx, scope, made)
             return made
 
         return await self.db.write(work)
@@ -223,7 +223,7 @@ class Tasks(Base):
                     made = msgspec.structs.replace(
                         record.value, containers=containers, version=record.value.version + 1
                     )
-                    self.tasks.put(tx, scope, record.name, made)
+                    self.put_task(tx, scope, made)
 
         await self.db.write(work)
 
