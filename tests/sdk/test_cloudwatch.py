@@ -185,8 +185,6 @@ def test_metric_math(cloudwatch: Any) -> None:
             value(expression)
     with pytest.raises(ClientError, match="Cloudlet does not implement metric math's ANOMALY_DETECTION_BAND"):
         value("ANOMALY_DETECTION_BAND(e)")
-    with pytest.raises(ClientError, match="Cloudlet does not implement Metrics Insights"):
-        value("SELECT AVG(load) FROM app")
 
     pages = cloudwatch.get_paginator("get_metric_data").paginate(
         MetricDataQueries=[stat("a", "errors"), stat("b", "requests")],
@@ -237,6 +235,38 @@ def test_searches_and_labels(cloudwatch: Any) -> None:
     late = stat("a", Label="${LAST_TIME}")
     with pytest.raises(ClientError, match="NotImplemented"):
         cloudwatch.get_metric_data(MetricDataQueries=[late], StartTime=start, EndTime=start + 60)
+
+
+def test_metrics_insights(cloudwatch: Any) -> None:
+    start = int(time.time()) // 60 * 60 - 120
+    for host, zone, load in (("a", "1", 10), ("b", "1", 30), ("c", "2", 50)):
+        dimensions = [{"Name": "Host", "Value": host}, {"Name": "Zone", "Value": zone}]
+        put(cloudwatch, load, at=start, Dimensions=dimensions)
+    put(cloudwatch, 99, at=start)
+
+    def found(text: str, **more: Any) -> list[tuple[str, list[float]]]:
+        query = {"Id": "q", "Expression": text, "Period": 60, **more}
+        answer = cloudwatch.get_metric_data(MetricDataQueries=[query], StartTime=start, EndTime=start + 60)
+        return [(one["Label"], one["Values"]) for one in answer["MetricDataResults"]]
+
+    assert found("SELECT SUM(load) FROM app") == [("q", [189.0])]
+    assert found('SELECT AVG(load) FROM SCHEMA("app", Host, Zone)') == [("q", [30.0])]
+    assert found("select max(load) from app where Zone = '1' group by Host") == [("a", [10.0]), ("b", [30.0])]
+    by_zone = "SELECT SUM(load) FROM app WHERE Host != 'b' GROUP BY Zone ORDER BY MAX() DESC"
+    assert found(by_zone) == [("2", [50.0]), ("1", [10.0])]
+    assert found(f"{by_zone} LIMIT 1", Label="zone ${LABEL}") == [("zone 2", [50.0])]
+    assert found("SELECT COUNT(load) FROM other") == []
+    for text, words in {
+        "SELECT FROB(load) FROM app": "Unknown function",
+        "SELECT AVG(load)": "FROM is missing",
+    }.items():
+        with pytest.raises(ClientError, match=words):
+            found(text)
+    query = {"Id": "q", "Expression": "SELECT SUM(load) FROM app"}
+    with pytest.raises(ClientError, match="Period is required"):
+        cloudwatch.get_metric_data(MetricDataQueries=[query], StartTime=start, EndTime=start + 60)
+    alarm = {"AlarmName": "a", "EvaluationPeriods": 1, "Threshold": 1.0, "ComparisonOperator": "GreaterThanThreshold"}
+    assert refused(cloudwatch.put_metric_alarm, **alarm, Metrics=[{**query, "Period": 60}])[0] == "NotImplemented"
 
 
 def test_percentiles_of_few_samples(cloud: LocalCloud, cloudwatch: Any) -> None:

@@ -14,6 +14,7 @@ from cloudlet.services.cloudwatch import labels, records
 from cloudlet.services.cloudwatch.base import metric_of, read_token, token_of, validation
 from cloudlet.services.cloudwatch.expressions import Expression, compile_expression
 from cloudlet.services.cloudwatch.functions import Environment, MathError, Series, Value
+from cloudlet.services.cloudwatch.insights import Insight, compile_insight, is_insight
 from cloudlet.services.cloudwatch.metrics import LISTED, Metrics, aggregate, rounded_start
 from cloudlet.services.cloudwatch.records import Metric, Point
 from cloudlet.services.cloudwatch.searching import compile_search
@@ -36,6 +37,7 @@ class Query:
         self.label: str | None = given.get("Label")
         self.metric: Metric | None = None
         self.expression: Expression | None = None
+        self.insight: Insight | None = None
         self.period: int = given.get("Period", 0)
         if given.get("AccountId", call.account) != call.account:
             raise not_implemented("metric data of another account")
@@ -46,12 +48,15 @@ class Query:
         if "MetricStat" in given and "Expression" in given:
             raise validation(f"The parameters {where}.MetricStat and {where}.Expression are mutually exclusive.")
         if "Expression" in given:
-            if given["Expression"].lstrip()[:6].upper() == "SELECT":
-                raise not_implemented("Metrics Insights queries")
             try:
-                self.expression = compile_expression(given["Expression"])
+                if is_insight(given["Expression"]):
+                    self.insight = compile_insight(given["Expression"])
+                else:
+                    self.expression = compile_expression(given["Expression"])
             except MathError as error:
                 raise self.wrong(error) from None
+            if self.insight is not None and not self.period:
+                raise validation(f"The parameter {where}.Period is required for a Metrics Insights query.")
             return
         asked = given["MetricStat"]
         for name in ("Namespace", "MetricName"):
@@ -143,7 +148,10 @@ def evaluate(
 
     def value(query: Query) -> Value:
         if query.id not in known:
-            known[query.id] = calculated(query) if query.expression is not None else taken(query)
+            if query.insight is not None:
+                known[query.id] = selected(query, query.insight)
+            else:
+                known[query.id] = calculated(query) if query.expression is not None else taken(query)
         return known[query.id]
 
     def taken(query: Query) -> Series:
@@ -155,6 +163,12 @@ def evaluate(
         summaries = aggregate(read(metric, first, end, unit), first, period)
         points = ((time, statistic(summaries[time])) for time in sorted(summaries))
         return Series(label, period, {time: point for time, point in points if point is not None})
+
+    def selected(query: Query, insight: Insight) -> list[Series]:
+        first = start(query.period)
+        return insight.series(
+            listed(), lambda one: aggregate(read(one, first, end, None), first, query.period), query.period, query.id
+        )
 
     def search(text: str, stat: str, period: int) -> list[Series]:
         test, statistic = compile_search(text), compile_statistic(stat)
@@ -257,6 +271,9 @@ def _results(query: Query, value: Value) -> list[tuple[str, str, list[tuple[int,
     results = []
     for series in value:
         points = _finite(series)
+        if query.insight is not None:
+            results.append((query.id, query.label_of(series.label, points), points))
+            continue
         label = query.label_of(series.label, points) if query.label and "${" in query.label else ""
         results.append((query.id, label or f"{query.label or query.id} {series.label}".strip(), points))
     return results

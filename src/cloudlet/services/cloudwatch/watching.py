@@ -15,6 +15,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from cloudlet.control.clock import Timer
+from cloudlet.errors import not_implemented
 from cloudlet.services.api import Call
 from cloudlet.services.cloudwatch import records
 from cloudlet.services.cloudwatch.actions import Actions, queries_of
@@ -41,6 +42,8 @@ class Watched:
     def __init__(self, call: Call, members: dict[str, Any]) -> None:
         self.queries = compile_queries(call, queries_of(members))
         for query in self.queries.values():
+            if query.insight is not None:
+                raise not_implemented("PutMetricAlarm with a Metrics Insights query")
             if query.expression is not None and query.expression.searches:
                 raise validation("SEARCH is not supported on Metric Alarms.")
         self.subject: Query = next(query for query in self.queries.values() if query.shown)
