@@ -145,7 +145,7 @@ class Sidecars(Operations):
         starts Envoy itself. The Envoy has been told what to carry when this returns. Raises ProxyMissing,
         CannotRedirect, MaterialMissing, and AwsError where another service says so.
         """
-        uid = own_user({one.value.uid for one in self.sidecars.all()}) if inside_as is None else inside_as
+        uid = self._user_of(scope, name) if inside_as is None else inside_as
         made = Sidecar(
             *(environment, namespace, redirect, uid, dns, dict(files or {}), container), inside=inside_as is not None
         )
@@ -164,6 +164,12 @@ class Sidecars(Operations):
             return
         await self.db.write(lambda tx: self.sidecars.delete(tx, scope, name))
         await self._end(scope, name, found.value)
+
+    def _user_of(self, scope: str, name: str) -> int:
+        """Whom an Envoy runs as: nobody else does, and it stays so."""
+        if (known := self.sidecars.get(scope, name)) is not None:
+            return known.value.uid
+        return own_user({one.value.uid for one in self.sidecars.all()})
 
     # Keeping them as they should be
 
