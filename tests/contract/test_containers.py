@@ -368,6 +368,20 @@ async def test_limits_hold_where_they_are_promised(desk: Desk) -> None:
     assert desk.said("limits") == [b"500", b"600"]
 
 
+async def test_a_container_has_what_linux_gives_it(desk: Desk) -> None:
+    await desk.engine.create_pod(Pod("p"))
+    script = "chown 5 /tmp && echo may; echo x > /scratch/x && cat /scratch/x; cat /proc/mounts"
+    settings = {"tmpfs": {"/scratch": 2**20}, "shared_memory": 2**22, "cpu_shares": 512}
+    await desk.run("linux", "sh", "-c", script, dropped=["CHOWN"], **settings)
+    await desk.end("linux")
+    said = desk.said("linux")
+    assert b"may" not in said
+    assert b"x" in said
+    mounts = {line.split()[1]: line.split()[3] for line in said if line.count(b" ") == 5}
+    assert b"size=1024k" in mounts[b"/scratch"]
+    assert b"size=4096k" in mounts[b"/dev/shm"]
+
+
 async def test_files_users_and_folders(desk: Desk, tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared/in").write_text("from outside")

@@ -58,7 +58,7 @@ def cloud(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.setenv("CLOUDLET_ENGINE", request.param)
     with LocalCloud() as running:
         yield running
-        print(running.log[-5000:])
+        print(running.log[-20_000:])
 
 
 class Traffic:

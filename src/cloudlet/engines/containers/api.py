@@ -86,12 +86,16 @@ class Container:
     working_dir: str = ""
     user: str = ""
     cpu: float = 0.0  # CPUs at most; 0 is no limit
+    cpu_shares: int = 0  # of the CPU where containers compete for it, 1024 for one that says nothing; 0 is that
     memory: int = 0  # bytes at most; 0 is no limit
     mounts: Sequence[Mount] = ()
     ulimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # soft, hard
     read_only: bool = False
     privileged: bool = False
     capabilities: Sequence[str] = ()  # added to the engine's own
+    dropped: Sequence[str] = ()  # capabilities taken away from the engine's own
+    tmpfs: Mapping[str, int] = field(default_factory=dict)  # paths in memory -> bytes at most
+    shared_memory: int = 0  # bytes of /dev/shm at most; 0 is the engine's own limit
     tty: bool = False
     init: bool = False
     stop_signal: str = ""

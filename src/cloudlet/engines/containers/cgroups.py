@@ -44,7 +44,7 @@ class Groups:
         self._name = name
         self.cpu, self.memory = self._try()
 
-    def create(self, name: str, cpu: float, memory: int) -> list[str]:
+    def create(self, name: str, cpu: float, memory: int, shares: int = 0) -> list[str]:
         """Make a group with limits (CPUs, bytes; 0 is none); the files that a process of it must be written to."""
         found = []
         for controller, folder in self._folders().items():
@@ -52,6 +52,7 @@ class Groups:
             try:
                 os.makedirs(group, exist_ok=True)
                 self._limit(controller, group, cpu, memory)
+                self._share(controller, group, shares)
             except OSError:
                 continue
             found.append(f"{group}/cgroup.procs")
@@ -114,6 +115,14 @@ class Groups:
             else:
                 _write(group, "memory.max", str(memory))
                 _write(group, "memory.swap.max", "0")
+
+    def _share(self, controller: str, group: str, shares: int) -> None:
+        """Set a group's part of the CPU: 1024 is what a group has that says nothing."""
+        if controller == "cpu" and shares:
+            _write(group, "cpu.shares", str(shares))
+        elif controller == "" and shares:
+            # As the kernel's own documentation turns the one into the other.
+            _write(group, "cpu.weight", str(1 + (max(2, min(shares, 262144)) - 2) * 9999 // 262142))
 
     def _folders(self) -> dict[str, str]:
         """Our group's folder for each controller; ``""`` is version 2, where version 1 has not got the controllers."""

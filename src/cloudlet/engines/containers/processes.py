@@ -253,7 +253,7 @@ class Processes(Pods):
     def _command(
         self, container: Container, program: sandbox.Program, is_application: bool, pod: PodState
     ) -> list[str]:
-        groups = self._groups.create(container.name, container.cpu, container.memory)
+        groups = self._groups.create(container.name, container.cpu, container.memory, container.cpu_shares)
         # The arguments, with the environment's secrets, are read from a file: command lines are seen by everybody.
         argv = [sandbox.BECOME, *program.argv] if sandbox.becomes(program) else program.argv
         inner = [*sandbox.limits(container.ulimits), "/bin/sh", "-c", 'exec bwrap --args 9 9<sandbox "$@"', "bwrap"]

@@ -106,7 +106,9 @@ def arguments(
         made += ["--unshare-user", "--uid", str(run.user), "--gid", str(run.group)]
     if root and not container.privileged:
         made += ["--cap-drop", "ALL"]
-        for name in dict.fromkeys((*CAPABILITIES, *container.capabilities)):
+        kept = () if "ALL" in container.dropped else CAPABILITIES
+        taken = {name.removeprefix("CAP_") for name in container.dropped}
+        for name in dict.fromkeys(one for one in (*kept, *container.capabilities) if one not in taken):
             made += ["--cap-add", name if name == "ALL" else f"CAP_{name.removeprefix('CAP_')}"]
     if image.application:
         made += ["--tmpfs", "/", "--dir", "/tmp", "--dir", "/etc"]
@@ -121,6 +123,11 @@ def arguments(
         for parent in reversed(Path(mount.target).parents[:-1]):
             made += ["--perms", "0755", "--dir", str(parent)]  # else those that are not there are its alone
         made += ["--ro-bind" if mount.read_only else "--bind", mount.source, mount.target]
+    for path, size in {
+        **container.tmpfs,
+        **({"/dev/shm": container.shared_memory} if container.shared_memory else {}),
+    }.items():
+        made += ["--size", str(size), "--tmpfs", path]
     made += ["--dir", run.folder, "--chdir", run.folder]
     if becomes(run):
         helper = folder / "become"

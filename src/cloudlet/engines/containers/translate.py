@@ -70,6 +70,8 @@ def container_body(
         "ReadonlyRootfs": container.read_only,
         "Privileged": container.privileged,
         "CapAdd": list(container.capabilities),
+        "CapDrop": list(container.dropped),
+        "Tmpfs": {path: f"size={size}" for path, size in container.tmpfs.items()},
         "Init": container.init,
         "LogConfig": {"Type": "json-file"},
         "Ulimits": [
@@ -78,6 +80,10 @@ def container_body(
         ],
     }
     labels = {**container.labels, CLOUD: cloud, KIND: "container", NAME: container.name, POD: container.pod}
+    if container.shared_memory:
+        host["ShmSize"] = container.shared_memory
+    if container.cpu_shares:
+        host["CpuShares"] = container.cpu_shares
     if container.cpu and can.limits_cpu:
         host["NanoCpus"] = int(container.cpu * 1e9)
     if container.memory and can.limits_memory:

@@ -15,6 +15,7 @@ from cloudlet.services.ecs.records import Task
 from cloudlet.services.ecs.shipping import SELF, Stream
 
 DOOR = "ecs-task"
+_MIB = 1024 * 1024
 
 
 class CannotPrepare(Exception):
@@ -88,12 +89,16 @@ async def container_of(
         working_dir=members.get("workingDirectory", ""),
         user=members.get("user", ""),
         cpu=int(cpu) / 1024 if cpu else 0.0,
-        memory=int(memory) * 1024 * 1024 if memory else 0,
+        cpu_shares=max(2, int(override.get("cpu") or members["cpu"] or cpu or 0)),
+        memory=int(memory) * _MIB if memory else 0,
         mounts=tuple(_mounts(cloud, scope, task, definition, members)),
         ulimits={one["name"]: (one["softLimit"], one["hardLimit"]) for one in members.get("ulimits", ())},
         read_only=members.get("readonlyRootFilesystem", False),
         privileged=members.get("privileged", False),
         capabilities=tuple(linux.get("capabilities", {}).get("add", ())),
+        dropped=tuple(linux.get("capabilities", {}).get("drop", ())),
+        tmpfs={one["containerPath"]: one["size"] * _MIB for one in linux.get("tmpfs", ())},
+        shared_memory=linux.get("sharedMemorySize", 0) * _MIB,
         tty=members.get("pseudoTerminal", False),
         init=linux.get("initProcessEnabled", False),
         labels={

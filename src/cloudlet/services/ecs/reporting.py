@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from dataclasses import dataclass
 from typing import Any
 
 from cloudlet.engines.containers.api import Usage
-from cloudlet.observe.metrics import Gauge
+from cloudlet.observe.metrics import Dimensions, Gauge
 from cloudlet.services.ecs import preparing
+from cloudlet.services.ecs.base import last
+from cloudlet.services.ecs.controller import desired_count
 from cloudlet.services.ecs.metadata import Metadata
-from cloudlet.services.ecs.records import Task
+from cloudlet.services.ecs.records import ON_THE_WAY, Task
 
 _NAMESPACE = "AWS/ECS"
 _INSIGHTS = "ECS/ContainerInsights"
 _MINUTE = 60.0
+_MIB = 1024 * 1024
 _VCPUS = (("Class", "Standard/OnDemand"), ("Resource", "vCPU"), ("Service", "Fargate"), ("Type", "Resource"))
 
 
@@ -20,7 +25,8 @@ class Reporting(Metadata):
     """Measures once a minute, as long as tasks run."""
 
     async def start(self) -> None:
-        self._measured: dict[str, tuple[float, float]] = {}  # container -> when, CPU seconds so far
+        # Container -> when, and what it had used then: CPU seconds, bytes received and sent.
+        self._measured: dict[str, tuple[float, float, int, int]] = {}
         await super().start()
         self.cloud.metrics.gauge(self._measure)
         self._keep_measuring()
@@ -30,7 +36,7 @@ class Reporting(Metadata):
         if task.status == "RUNNING":
             for one in task.containers:
                 name = preparing.container_name(task, one.name)
-                self._measured.setdefault(name, (self.clock.now() - self.clock.offset, 0.0))
+                self._measured.setdefault(name, (self.clock.now() - self.clock.offset, 0.0, 0, 0))
             self._keep_measuring(scope)
 
     def usage(self, account: str, region: str) -> list[dict[str, Any]]:
@@ -89,40 +95,106 @@ class Reporting(Metadata):
         usage = await self._running.usage(names)
         # CPU time passes by this machine's clock, wherever ours has been moved.
         now = self.clock.now() - self.clock.offset
-        groups: dict[tuple[str, str, str], list[tuple[Task, float, float]]] = {}
+        used = {task.id: self._used(scope, task, usage, now) for scope, task in running}
+        self._measured = {name: (now, one.cpu_seconds, one.received, one.sent) for name, one in usage.items()}
+        services: dict[tuple[str, str, str], list[Used]] = defaultdict(list)
+        clusters: dict[tuple[str, str], list[Used]] = defaultdict(list)
+        families: dict[tuple[str, str, str], list[Used]] = defaultdict(list)
         for scope, task in running:
-            cpu, memory = self._share(scope, task, usage, now)
-            groups.setdefault((scope, task.cluster, task.service), []).append((task, cpu, memory))
-        self._measured = {name: (now, used.cpu_seconds) for name, used in usage.items()}
+            clusters[scope, task.cluster].append(used[task.id])
+            families[scope, task.cluster, last(task.task_definition).partition(":")[0]].append(used[task.id])
+            if task.service:
+                services[scope, task.cluster, task.service].append(used[task.id])
         gauges = []
-        for (scope, cluster, service), tasks in groups.items():
-            if not service:
-                continue
-            dimensions = (("ClusterName", cluster), ("ServiceName", service))
-            for name, values in (
-                ("CPUUtilization", [cpu for _, cpu, _ in tasks]),
-                ("MemoryUtilization", [memory for _, _, memory in tasks]),
-            ):
-                gauges.append(
-                    Gauge(scope, _NAMESPACE, name, dimensions, "Percent", round(sum(values) / len(values), 3))
-                )
+        for (scope, cluster, service), tasks in services.items():
+            gauges += _utilization(scope, (("ClusterName", cluster), ("ServiceName", service)), tasks)
+        for (scope, cluster), tasks in clusters.items():
             if self._has_insights(scope, cluster):
-                gauges.append(Gauge(scope, _INSIGHTS, "RunningTaskCount", dimensions, "Count", float(len(tasks))))
+                gauges += _insights(scope, (("ClusterName", cluster),), tasks, self._counts_of_cluster(scope, cluster))
+        for (scope, cluster, family), tasks in families.items():
+            if self._has_insights(scope, cluster):
+                dimensions = (("ClusterName", cluster), ("TaskDefinitionFamily", family))
+                gauges += _insights(scope, dimensions, tasks, {})
+        for (scope, cluster, service), tasks in services.items():
+            if self._has_insights(scope, cluster):
+                dimensions = (("ClusterName", cluster), ("ServiceName", service))
+                gauges += _insights(scope, dimensions, tasks, self._counts_of_service(scope, cluster, service))
         return gauges
 
-    def _share(self, scope: str, task: Task, usage: dict[str, Usage], now: float) -> tuple[float, float]:
-        """Per cent of its CPU that a task has used since it was last measured, and of its memory that it uses."""
-        cpus, megabytes = self._size(scope, task)
-        used = cpu = 0.0
+    def _used(self, scope: str, task: Task, usage: dict[str, Usage], now: float) -> Used:
+        """What a task has used since it was last measured."""
+        made = Used(*self._size(scope, task))
         for one in task.containers:
             name = preparing.container_name(task, one.name)
             if (found := usage.get(name)) is not None:
-                when, before = self._measured.get(name, (task.started - self.clock.offset, 0.0))
-                cpu += max(0.0, found.cpu_seconds - before) / max(1.0, now - when)
-                used += found.memory / 1024 / 1024
-        return 100 * cpu / (cpus or 1.0), 100 * used / megabytes if megabytes else 0.0
+                start = (task.started - self.clock.offset, 0.0, 0, 0)
+                when, cpu, received, sent = self._measured.get(name, start)
+                seconds = max(1.0, now - when)
+                made.cpu += max(0.0, found.cpu_seconds - cpu) / seconds
+                made.memory += found.memory / _MIB
+                # Containers of a task share its network.
+                made.received = max(made.received, max(0, found.received - received) / seconds)
+                made.sent = max(made.sent, max(0, found.sent - sent) / seconds)
+        return made
+
+    def _counts_of_cluster(self, scope: str, cluster: str) -> dict[str, int]:
+        services = [one.value for one in self.services.list(scope, f"{cluster}/")]
+        tasks = [one.value for one in self.tasks.list(scope, f"{cluster}/")]
+        return {
+            "TaskCount": sum(task.status == "RUNNING" for task in tasks),
+            "ServiceCount": sum(service.status == "ACTIVE" for service in services),
+        }
+
+    def _counts_of_service(self, scope: str, cluster: str, service: str) -> dict[str, int]:
+        tasks = self.tasks_of(scope, cluster, service)
+        counts = {
+            "RunningTaskCount": sum(task.status == "RUNNING" for task in tasks),
+            "PendingTaskCount": sum(task.status in ON_THE_WAY for task in tasks),
+        }
+        record = self.services.get(scope, f"{cluster}/{service}")
+        if record is not None:
+            is_set = [one.scale is not None for one in record.value.deployments]
+            counts["DesiredTaskCount"] = desired_count(record.value)
+            counts["DeploymentCount"], counts["TaskSetCount"] = is_set.count(False), is_set.count(True)
+        return counts
 
     def _has_insights(self, scope: str, cluster: str) -> bool:
         record = self.clusters.get(scope, cluster)
         settings = record.value.members["settings"] if record is not None else []
         return any(one.get("name") == "containerInsights" and one.get("value") != "disabled" for one in settings)
+
+
+@dataclass(slots=True)
+class Used:
+    """What a task has asked for and uses: CPUs, MiB, bytes a second."""
+
+    cpus: float
+    megabytes: float
+    cpu: float = 0.0
+    memory: float = 0.0
+    received: float = 0.0
+    sent: float = 0.0
+
+
+def _utilization(scope: str, dimensions: Dimensions, tasks: list[Used]) -> list[Gauge]:
+    """Per cent of what tasks have asked for, on average."""
+    cpu = [100 * one.cpu / (one.cpus or 1.0) for one in tasks]
+    memory = [100 * one.memory / one.megabytes if one.megabytes else 0.0 for one in tasks]
+    return [
+        Gauge(scope, _NAMESPACE, name, dimensions, "Percent", round(sum(values) / len(values), 3))
+        for name, values in (("CPUUtilization", cpu), ("MemoryUtilization", memory))
+    ]
+
+
+def _insights(scope: str, dimensions: Dimensions, tasks: list[Used], counts: dict[str, int]) -> list[Gauge]:
+    """Container Insights: CPU units, megabytes, bytes a second, and how many there are."""
+    sums = (
+        ("CpuUtilized", "None", sum(one.cpu for one in tasks) * 1024),
+        ("CpuReserved", "None", sum(one.cpus for one in tasks) * 1024),
+        ("MemoryUtilized", "Megabytes", sum(one.memory for one in tasks)),
+        ("MemoryReserved", "Megabytes", sum(one.megabytes for one in tasks)),
+        ("NetworkRxBytes", "Bytes/Second", sum(one.received for one in tasks)),
+        ("NetworkTxBytes", "Bytes/Second", sum(one.sent for one in tasks)),
+        *((name, "Count", float(count)) for name, count in counts.items()),
+    )
+    return [Gauge(scope, _INSIGHTS, name, dimensions, unit, round(value, 3)) for name, unit, value in sums]

@@ -50,6 +50,7 @@ class Runner:
         self._healths: dict[str, str] = {}
         self._restarted: dict[str, float] = {}
         self._forwarder: Forwarder | None = None
+        self._begun: dict[str, float] = {}  # when each container was started, or taken up again
 
     @property
     def task(self) -> Task:
@@ -195,11 +196,23 @@ class Runner:
                     f"Container '{members['name']}' cannot start: its dependency '{name}' did not become {condition}."
                 )
             if not met:
+                self._check_patience(definition, name, condition)
                 return False
         proxy = definition.get("proxyConfiguration")
         if proxy is not None and members["name"] != proxy["containerName"]:
             return self._container(proxy["containerName"]).started
         return True
+
+    def _check_patience(self, definition: dict[str, Any], name: str, condition: str) -> None:
+        """Raises _Failed once a container has had its ``startTimeout`` to become what another waits for."""
+        members = next(one for one in definition["containerDefinitions"] if one["name"] == name)
+        begun = self._begun.get(name)
+        if "startTimeout" not in members or begun is None:
+            return
+        clock, end = self._keeper.clock, begun + members["startTimeout"]
+        if clock.now() >= end:
+            raise _Failed(f"Container '{name}' did not become {condition} within its startTimeout.")
+        clock.call_at(end, self.poke)
 
     async def _start(self, engine: Engine, definition: dict[str, Any], members: dict[str, Any], pod: PodState) -> None:
         keeper, name = self._keeper, members["name"]
@@ -263,6 +276,7 @@ class Runner:
         if (place := preparing.log_stream(self._scope, self.task, members)) is not None:
             self._keeper.shipping.direct(preparing.container_name(self.task, name), place[0])
         self._route(members)
+        self._begun.setdefault(name, self._keeper.clock.now())
         check = members.get("healthCheck")
         if check is not None and check["command"][0] != "NONE" and name not in self._health:
             self._health[name] = Health(

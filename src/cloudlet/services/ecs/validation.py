@@ -34,7 +34,14 @@ _NOT_OF_CONTAINER = (
     "dockerSecurityOptions",
     "disableNetworking",
 )
-_NOT_OF_LINUX = ("devices", "tmpfs", "sharedMemorySize", "maxSwap", "swappiness")
+_NOT_OF_LINUX = ("devices", "maxSwap", "swappiness")
+# The options of awslogs; a ``mode`` has no meaning here: no container ever waits for its log.
+_AWSLOGS = ("group", "region", "stream-prefix", "create-group")
+_LOG_OPTIONS = {
+    "awslogs": (*(f"awslogs-{name}" for name in _AWSLOGS), "mode", "max-buffer-size"),
+    "json-file": (),
+}
+_FARGATE_DRIVERS = ("awslogs", "splunk", firelens.DRIVER)
 _LOG_DRIVERS = ("awslogs", "json-file", firelens.DRIVER)  # json-file stays with the engine
 _FARGATE_NOT = ("links", "privileged", "extraHosts", "dnsServers", "dnsSearchDomains", "hostname")
 
@@ -89,6 +96,8 @@ def _refuse(input: Input) -> None:
         driver = volume.get("dockerVolumeConfiguration", {}).get("driver", "local")
         if driver != "local":
             raise not_implemented(f"{operation} with the volume driver {driver}")
+        if volume.get("dockerVolumeConfiguration", {}).get("driverOpts"):
+            raise not_implemented(f"{operation} with dockerVolumeConfiguration.driverOpts")
     for container in input["containerDefinitions"]:
         for name in _NOT_OF_CONTAINER:
             if container.get(name):
@@ -97,13 +106,13 @@ def _refuse(input: Input) -> None:
         for name in _NOT_OF_LINUX:
             if linux.get(name):
                 raise not_implemented(f"{operation} with linuxParameters.{name}")
-        if linux.get("capabilities", {}).get("drop"):
-            raise not_implemented(f"{operation} with linuxParameters.capabilities.drop")
+        if any(one.get("mountOptions") for one in linux.get("tmpfs", ())):
+            raise not_implemented(f"{operation} with linuxParameters.tmpfs.mountOptions")
         log = container.get("logConfiguration")
         if log is not None and log["logDriver"] not in _LOG_DRIVERS:
             raise not_implemented(f"{operation} with the log driver {log['logDriver']}")
-        for name in ("awslogs-datetime-format", "awslogs-multiline-pattern"):
-            if log is not None and name in log.get("options", {}):
+        for name in (log or {}).get("options", {}):
+            if log is not None and name not in _LOG_OPTIONS.get(log["logDriver"], (name,)):
                 raise not_implemented(f"{operation} with the log option {name}")
         if log is not None and log.get("secretOptions") and log["logDriver"] != firelens.DRIVER:
             raise not_implemented(f"{operation} with secretOptions for the log driver {log['logDriver']}")
@@ -141,6 +150,15 @@ def _check_fargate(members: dict[str, Any], containers: list[dict[str, Any]]) ->
         if "dockerVolumeConfiguration" in volume:
             raise client_error("Fargate does not support Docker volumes.")
     for container in containers:
+        driver = container.get("logConfiguration", {}).get("logDriver", "awslogs")
+        if driver not in _FARGATE_DRIVERS:
+            raise client_error(f"The log driver {driver} is not supported for Fargate.")
+        linux = container.get("linuxParameters", {})
+        if other := [one for one in linux.get("capabilities", {}).get("add", ()) if one != "SYS_PTRACE"]:
+            raise client_error(f"Adding the capability {other[0]} is not supported for Fargate.")
+        for name in ("tmpfs", "sharedMemorySize"):
+            if linux.get(name):
+                raise client_error(f"The 'linuxParameters.{name}' parameter is not supported for Fargate.")
         for name in _FARGATE_NOT:
             if container.get(name):
                 raise client_error(f"The '{name}' parameter is not supported for Fargate.")
