@@ -267,6 +267,31 @@ def test_gateways_between_networks(cloud: LocalCloud, ec2: Any) -> None:
     assert ec2.describe_vpn_gateways()["VpnGateways"] == []
 
 
+def test_prefix_lists_have_versions_and_users(ec2: Any) -> None:
+    make = {"PrefixListName": "offices", "AddressFamily": "IPv4", "MaxEntries": 2}
+    made = ec2.create_managed_prefix_list(**make, Entries=[{"Cidr": "10.0.0.0/8"}])["PrefixList"]
+    id = made["PrefixListId"]
+    ec2.modify_managed_prefix_list(PrefixListId=id, CurrentVersion=1, RemoveEntries=[{"Cidr": "10.0.0.0/8"}])
+    stale = {"PrefixListId": id, "PreviousVersion": 1, "CurrentVersion": 1}
+    assert refused(ec2.restore_managed_prefix_list_version, **stale) == "PrefixListVersionMismatch"
+    ec2.restore_managed_prefix_list_version(PrefixListId=id, PreviousVersion=1, CurrentVersion=2)
+    entries = ec2.get_managed_prefix_list_entries(PrefixListId=id)["Entries"]
+    assert [entry["Cidr"] for entry in entries] == ["10.0.0.0/8"]
+    vpc = new_vpc(ec2)
+    group = ec2.create_security_group(GroupName="in", Description="in", VpcId=vpc)["GroupId"]
+    rule = {"IpProtocol": "-1", "PrefixListIds": [{"PrefixListId": id}]}
+    ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[rule])
+    again = {"GroupId": group, "IpPermissions": [rule, rule]}
+    assert refused(ec2.authorize_security_group_ingress, **again) == "InvalidParameterValue"
+    (user,) = ec2.get_managed_prefix_list_associations(PrefixListId=id)["PrefixListAssociations"]
+    assert user["ResourceId"] == group
+    names = [one["GroupName"] for one in ec2.get_security_groups_for_vpc(VpcId=vpc)["SecurityGroupForVpcs"]]
+    assert sorted(names) == ["default", "in"]
+    ec2.delete_managed_prefix_list(PrefixListId=id)
+    (left,) = ec2.describe_managed_prefix_lists(PrefixListIds=[id])["PrefixLists"]
+    assert left["State"] == "delete-failed"
+
+
 def test_endpoint_services(cloud: LocalCloud, ec2: Any) -> None:
     subnet = new_subnet(ec2, new_vpc(ec2))
     elb = cloud.client("elbv2")

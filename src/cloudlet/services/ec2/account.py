@@ -13,9 +13,12 @@ from cloudlet.services.ec2.world import invalid
 
 _REGION_PATHS = {"endpoint": ("Endpoint",), "region-name": ("RegionName",), "opt-in-status": ("OptInStatus",)}
 _ZONE_PATHS = {
+    "group-long-name": ("GroupLongName",),
     "group-name": ("GroupName",),
     "message": ("Messages", "Message"),
     "opt-in-status": ("OptInStatus",),
+    "parent-zone-id": ("ParentZoneId",),
+    "parent-zone-name": ("ParentZoneName",),
     "region-name": ("RegionName",),
     "state": ("State",),
     "zone-id": ("ZoneId",),
@@ -53,6 +56,7 @@ class Account(Base):
         shown: list[dict[str, Any]] = [
             {
                 "GroupName": f"{call.region}-zg-1",
+                "GroupLongName": f"{call.region} 1",
                 "Messages": [],
                 "NetworkBorderGroup": call.region,
                 "OptInStatus": "opt-in-not-required",

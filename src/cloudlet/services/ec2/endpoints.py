@@ -100,6 +100,7 @@ def _make(world: World, input: Input, kind: str, tags: dict[str, str]) -> Item:
         "RequesterManaged": False,
         "RouteTableIds": [world.get(ROUTE_TABLE, id).id for id in tables],
         "ServiceName": service,
+        "ServiceRegion": input.get("ServiceRegion", world.region),
         "State": "available",
         "SubnetIds": [world.get(SUBNET, id).id for id in subnets],
         "VpcEndpointType": kind,

@@ -52,6 +52,28 @@ class Groups(Base):
             ids.append(_named(world, name).id)
         return self.described(call, {**input, "GroupIds": ids}, SECURITY_GROUP, _shown)
 
+    async def GetSecurityGroupsForVpc(self, call: Call, input: Input) -> Output:
+        vpc = self.world(call.scope).get(VPC, input["VpcId"])
+        filters = [*input.get("Filters", []), {"Name": "vpc-id", "Values": [vpc.id]}]
+        answer = self.described(call, {**input, "Filters": filters}, SECURITY_GROUP)
+        found = [{**group, "PrimaryVpcId": vpc.id} for group in answer.pop(SECURITY_GROUP.plural)]
+        return {**answer, "SecurityGroupForVpcs": found}
+
+    async def DescribeSecurityGroupReferences(self, call: Call, input: Input) -> Output:
+        # Only what refers to a group from another, peered, VPC.
+        world = self.world(call.scope)
+        asked = {id: world.get(SECURITY_GROUP, id) for id in input["GroupId"]}
+        found = []
+        for rule in world.all(RULE):
+            info = rule.shown.get("ReferencedGroupInfo", {})
+            owner = world.get(SECURITY_GROUP, rule.shown["GroupId"])
+            group = asked.get(info.get("GroupId", ""))
+            if group is not None and owner.shown["VpcId"] != group.shown["VpcId"]:
+                shown = {"GroupId": group.id, "ReferencingVpcId": owner.shown["VpcId"]}
+                through = info.get("VpcPeeringConnectionId")
+                found.append(shown | ({"VpcPeeringConnectionId": through} if through else {}))
+        return {"SecurityGroupReferenceSet": found}
+
     async def DeleteSecurityGroup(self, call: Call, input: Input) -> Output:
         def work(world: World) -> Output:
             group = _group(world, input)

@@ -149,6 +149,13 @@ class Interfaces(Base):
 
         return await self.write(call.scope, work)
 
+    async def ResetNetworkInterfaceAttribute(self, call: Call, input: Input) -> Output:
+        def work(world: World) -> Output:
+            world.change(world.get(INTERFACE, input["NetworkInterfaceId"]), {"SourceDestCheck": True})
+            return {}
+
+        return await self.write(call.scope, work)
+
     async def AssignPrivateIpAddresses(self, call: Call, input: Input) -> Output:
         for parameter in ("Ipv4Prefixes", "Ipv4PrefixCount"):
             if parameter in input:
@@ -240,10 +247,12 @@ def make(
     ((address, name),) = _taken(world, subnet, [wanted])
     shown: dict[str, Any] = {
         "AvailabilityZone": subnet.shown["AvailabilityZone"],
+        "AvailabilityZoneId": subnet.shown["AvailabilityZoneId"],
         "Description": description,
         "Groups": groups_of(world, vpc_id, groups) if kind != "nat_gateway" else [],
         "InterfaceType": kind,
         "Ipv6Addresses": [],
+        "Operator": {"Managed": False},
         "MacAddress": "02:" + secrets.token_bytes(5).hex(":"),
         "OwnerId": world.account,
         "PrivateDnsName": name,

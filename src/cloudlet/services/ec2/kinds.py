@@ -74,7 +74,7 @@ def _capitals(words: str) -> str:
 
 
 def _hyphens(capitals: str) -> str:
-    return re.sub("(?<!^)(?=[A-Z])", "-", capitals).lower()
+    return re.sub("(?<!^)(?=[A-Z][a-z])|(?<=[a-z0-9])(?=[A-Z])", "-", capitals).lower()
 
 
 VPC = Kind(
@@ -86,7 +86,8 @@ VPC = Kind(
     "cidr-block-association.state=CidrBlockAssociationSet.CidrBlockState.State "
     "ipv6-cidr-block-association.association-id=Ipv6CidrBlockAssociationSet.AssociationId "
     "ipv6-cidr-block-association.ipv6-cidr-block=Ipv6CidrBlockAssociationSet.Ipv6CidrBlock "
-    "ipv6-cidr-block-association.state=Ipv6CidrBlockAssociationSet.Ipv6CidrBlockState.State",
+    "ipv6-cidr-block-association.state=Ipv6CidrBlockAssociationSet.Ipv6CidrBlockState.State "
+    "ipv6-cidr-block-association.ipv6-pool=Ipv6CidrBlockAssociationSet.Ipv6Pool",
     id_words="VpcID",
 )
 SUBNET = Kind(
@@ -98,7 +99,12 @@ SUBNET = Kind(
     "map-public-ip-on-launch=MapPublicIpOnLaunch ipv6-native enable-dns64=EnableDns64 "
     "ipv6-cidr-block-association.association-id=Ipv6CidrBlockAssociationSet.AssociationId "
     "ipv6-cidr-block-association.ipv6-cidr-block=Ipv6CidrBlockAssociationSet.Ipv6CidrBlock "
-    "ipv6-cidr-block-association.state=Ipv6CidrBlockAssociationSet.Ipv6CidrBlockState.State",
+    "ipv6-cidr-block-association.state=Ipv6CidrBlockAssociationSet.Ipv6CidrBlockState.State "
+    "customer-owned-ipv4-pool enable-lni-at-device-index map-customer-owned-ip-on-launch outpost-arn "
+    + " ".join(
+        f"private-dns-name-options-on-launch.{_hyphens(name)}=PrivateDnsNameOptionsOnLaunch.{name}"
+        for name in ("HostnameType", "EnableResourceNameDnsARecord", "EnableResourceNameDnsAAAARecord")
+    ),
     id_words="SubnetID",
 )
 ROUTE_TABLE = Kind(
@@ -159,7 +165,7 @@ INTERFACE = Kind(
     "association.association-id association.ip-owner-id association.public-ip association.public-dns-name "
     "attachment.attachment-id attachment.attach-time attachment.device-index attachment.instance-id "
     "attachment.instance-owner-id attachment.status attachment.delete-on-termination "
-    "ipv6-addresses.ipv6-address=Ipv6Addresses.Ipv6Address",
+    "ipv6-addresses.ipv6-address=Ipv6Addresses.Ipv6Address availability-zone-id operator.managed operator.principal",
 )
 SECURITY_GROUP = Kind(
     "sg",
@@ -199,12 +205,13 @@ NETWORK_ACL = Kind(
     "association.network-acl-id=Associations.NetworkAclId association.subnet-id=Associations.SubnetId "
     "entry.cidr=Entries.CidrBlock entry.ipv6-cidr=Entries.Ipv6CidrBlock entry.protocol=Entries.Protocol "
     "entry.egress=Entries.Egress entry.rule-action=Entries.RuleAction entry.rule-number=Entries.RuleNumber "
-    "entry.port-range.from=Entries.PortRange.From entry.port-range.to=Entries.PortRange.To",
+    "entry.port-range.from=Entries.PortRange.From entry.port-range.to=Entries.PortRange.To "
+    "entry.icmp.code=Entries.IcmpTypeCode.Code entry.icmp.type=Entries.IcmpTypeCode.Type",
 )
 ENDPOINT = Kind(
     "vpce",
     "VpcEndpoint",
-    "vpc-id service-name vpc-endpoint-type vpc-endpoint-state=State ip-address-type",
+    "vpc-id service-name service-region vpc-endpoint-type vpc-endpoint-state=State ip-address-type",
     code="VpcEndpointId",
     words="The Vpc Endpoint Id '{}' does not exist",
 )
@@ -257,7 +264,7 @@ VPN_GATEWAY = Kind(
 VPN_CONNECTION = Kind(
     "vpn",
     "VpnConnection",
-    "customer-gateway-configuration customer-gateway-id state type vpn-gateway-id transit-gateway-id "
+    "bgp-asn customer-gateway-configuration customer-gateway-id state type vpn-gateway-id transit-gateway-id "
     "option.static-routes-only=Options.StaticRoutesOnly route.destination-cidr-block=Routes.DestinationCidrBlock",
     lingers=True,
 )

@@ -63,7 +63,7 @@ class PrefixLists(Base):
         item = self.world(call.scope).get(PREFIX_LIST, input["PrefixListId"])
         versions, wanted = item.hidden["versions"], input.get("TargetVersion")
         if wanted is not None and not 1 <= wanted <= len(versions):
-            raise AwsError("InvalidPrefixListVersion.NotFound", f"The version {wanted} of {item.id} does not exist")
+            raise _no_version(item, wanted)
         return page("Entries", versions[wanted - 1 if wanted else -1], input)
 
     async def ModifyManagedPrefixList(self, call: Call, input: Input) -> Output:
@@ -72,11 +72,7 @@ class PrefixLists(Base):
         def work(world: World) -> Output:
             item = _own(world, input["PrefixListId"])
             version = item.shown["Version"]
-            if input.get("CurrentVersion", version) != version:
-                raise AwsError(
-                    "PrefixListVersionMismatch",
-                    f"The prefix list has the incorrect version number. Current version: {version}",
-                )
+            _check_version(item, input.get("CurrentVersion", version))
             old: list[Entry] = item.hidden["versions"][-1]
             new = [_checked(entry, item.shown["AddressFamily"]) for entry in input.get("AddEntries", [])]
             if both := [entry["Cidr"] for entry in new if entry["Cidr"] in gone]:
@@ -97,6 +93,29 @@ class PrefixLists(Base):
             return {"PrefixList": {**item.shown, "Tags": shown_tags(item.tags)}}
 
         return await self.write(call.scope, work)
+
+    async def RestoreManagedPrefixListVersion(self, call: Call, input: Input) -> Output:
+        def work(world: World) -> Output:
+            item = _own(world, input["PrefixListId"])
+            _check_version(item, input["CurrentVersion"])
+            versions = item.hidden["versions"]
+            if not 1 <= input["PreviousVersion"] <= len(versions):
+                raise _no_version(item, input["PreviousVersion"])
+            again = [*versions, versions[input["PreviousVersion"] - 1]]
+            item = world.change(item, {"State": "restore-complete", "Version": len(again)}, {"versions": again})
+            return {"PrefixList": {**item.shown, "Tags": shown_tags(item.tags)}}
+
+        return await self.write(call.scope, work)
+
+    async def GetManagedPrefixListAssociations(self, call: Call, input: Input) -> Output:
+        world = self.world(call.scope)
+        item = world.get(PREFIX_LIST, input["PrefixListId"])
+        users = [rule.shown["GroupId"] for rule in world.all(RULE, PrefixListId=item.id)]
+        for table in world.all(ROUTE_TABLE):
+            if any(route.get("DestinationPrefixListId") == item.id for route in table.shown["Routes"]):
+                users.append(table.id)
+        shown = [{"ResourceId": id, "ResourceOwner": world.account} for id in dict.fromkeys(users)]
+        return page("PrefixListAssociations", shown, input)
 
     async def DeleteManagedPrefixList(self, call: Call, input: Input) -> Output:
         def work(world: World) -> Output:
@@ -119,6 +138,18 @@ def _own(world: World, id: str) -> Item:
     if item.shown["OwnerId"] == "AWS":
         raise AwsError("UnauthorizedOperation", "You are not authorized to perform this operation.", status=403)
     return item
+
+
+def _check_version(item: Item, version: int) -> None:
+    if item.shown["Version"] != version:
+        raise AwsError(
+            "PrefixListVersionMismatch",
+            f"The prefix list has the incorrect version number. Current version: {item.shown['Version']}",
+        )
+
+
+def _no_version(item: Item, version: int) -> AwsError:
+    return AwsError("InvalidPrefixListVersion.NotFound", f"The version {version} of {item.id} does not exist")
 
 
 def _checked(entry: dict[str, str], family: str) -> Entry:

@@ -210,6 +210,7 @@ def _connection(world: World, input: Input) -> Members:
         shown["TransitGatewayId"] = world.get(TRANSIT_GATEWAY, input["TransitGatewayId"]).id
     elif "VpnGatewayId" in input:
         shown["VpnGatewayId"] = _available(world, VPN_GATEWAY, input["VpnGatewayId"]).id
+    shown["BgpAsn"] = customer.shown["BgpAsn"]  # only to be filtered by
     options = input.get("Options", {})
     tunnels = [_tunnel(world, given) for given in (*options.get("TunnelOptions", ()), {}, {})][:2]
     shown["Options"] = {
