@@ -269,6 +269,20 @@ def test_metrics_insights(cloudwatch: Any) -> None:
     assert refused(cloudwatch.put_metric_alarm, **alarm, Metrics=[{**query, "Period": 60}])[0] == "NotImplemented"
 
 
+def test_values_and_a_set_of_statistics(cloudwatch: Any) -> None:
+    start = int(time.time()) // 60 * 60 - 120
+    both = {"SampleCount": 2, "Sum": 7, "Minimum": 3, "Maximum": 4}
+    datum = {"MetricName": "load", "Timestamp": start, "Values": [1.0, 9.0], "StatisticValues": both}
+    cloudwatch.put_metric_data(Namespace="app", MetricData=[datum])
+    (found,) = statistics(cloudwatch, "Sum", "SampleCount", "Maximum", start=start, end=start + 60)
+    assert (found["Sum"], found["SampleCount"], found["Maximum"]) == (17, 4, 9)
+    uneven = {**datum, "Counts": [1.0]}
+    refusal = refused(cloudwatch.put_metric_data, Namespace="app", MetricData=[uneven])
+    assert refusal[0] == "InvalidParameterValue"
+    refusal = refused(cloudwatch.put_metric_data, Namespace="app", MetricData=[{**datum, "Value": 1.0}])
+    assert refusal[0] == "InvalidParameterCombination"
+
+
 def test_percentiles_of_few_samples(cloud: LocalCloud, cloudwatch: Any) -> None:
     for name, option in (("few", "evaluate"), ("enough", "ignore")):
         cloudwatch.put_metric_alarm(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from typing import Any
@@ -204,9 +203,10 @@ def _summary(given: dict[str, Any], where: str) -> Summary:
         raise combination(
             f"The parameters {where}.Value and {where}.{ways[1]} are mutually exclusive and you have specified both."
         )
-    if len(ways) > 1:  # AWS takes values and a set of statistics together
-        both = [_summary({name: given[name]}, where) for name in ways[1:]]
-        return functools.reduce(_with, both, _summary({key: given[key] for key in given if key not in ways[1:]}, where))
+    if len(ways) > 1:  # AWS takes values beside a set of statistics
+        summary = _summary({name: given[name] for name in ("Values", "Counts") if name in given}, where)
+        summary.add(_summary({"StatisticValues": given["StatisticValues"]}, where))
+        return summary
     if ways[0] == "Value":
         return Summary.of({_number(given["Value"], f"{where}.Value"): 1.0})
     if ways[0] == "StatisticValues":
@@ -230,11 +230,6 @@ def _summary(given: dict[str, Any], where: str) -> Summary:
         number = _number(value, f"{where}.Values")
         gathered[number] = gathered.get(number, 0.0) + _number(count, f"{where}.Counts")
     return Summary.of(gathered)
-
-
-def _with(summary: Summary, other: Summary) -> Summary:
-    summary.add(other)
-    return summary
 
 
 def _number(value: float, where: str) -> float:
