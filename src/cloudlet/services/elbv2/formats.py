@@ -42,6 +42,7 @@ REQUEST = {
     "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
     "agent": "%REQ(USER-AGENT)%",
     "trace": "%REQ(X-AMZN-TRACE-ID)%",
+    "root": "%TRACE_ID%",
     "rule": "%ROUTE_NAME%",
     "location": "%RESP(LOCATION)%",
     "connection": "%CONNECTION_ID%",
@@ -112,7 +113,7 @@ def request(of: Context, seen: Seen) -> str:
         seen.get("cipher") or "-",
         seen.get("tls") or "-",
         group.arn if group else "-",
-        f'"{seen.get("trace") or "-"}"',
+        f'"{seen.get("trace") or _root(seen)}"',
         f'"{seen.get("sni") or "-"}"',
         '"-"',
         rule if rule is not None else "-",
@@ -194,6 +195,11 @@ def _trace(of: Context, seen: Seen) -> str:
     if number is None:
         return "-"
     return f"TID_{hashlib.sha256(f'{of.owner.id}/{number}'.encode()).hexdigest()[:32]}"
+
+
+def _root(seen: Seen) -> str:
+    """The trace of a request that no target was told of."""
+    return f"Root={seen['root']}" if seen.get("root") else "-"
 
 
 def _failure(reason: str) -> str:

@@ -30,7 +30,7 @@ _TLS = {"x_amzn_tls_version": "%DOWNSTREAM_TLS_VERSION%", "x_amzn_tls_cipher_sui
 def of_host(owner: LoadBalancer, one: Listener, has_source: bool) -> Resource:
     """What the virtual host of a listener says of headers; ``has_source``: the source address is in one of them."""
     attributes = load_balancer_attributes(owner)
-    added = [header("x-forwarded-port", str(one.port))]
+    added = [header("x-forwarded-port", str(one.port)), header("x-amzn-trace-id", "Root=%TRACE_ID%", "ADD_IF_ABSENT")]
     removed = ["x-envoy-external-address", *([routing.SOURCE] if has_source else [])]
     mode = attributes["routing.http.xff_header_processing.mode"]
     if mode == "remove":

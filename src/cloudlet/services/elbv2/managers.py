@@ -77,6 +77,7 @@ def manager(
         },
         normalize_path=False,
         local_reply_config={"mappers": _LOCAL_REPLIES},
+        tracing=_TRACE_IDS,
         **more,
     )
 
@@ -113,6 +114,20 @@ def _filters(
     return made
 
 
+# X-Ray's tracer, for its ids only: it samples nothing and sends nothing on by itself (``headers.of_host`` does).
+_TRACE_IDS: Resource = {
+    "random_sampling": {"value": 0},
+    "no_context_propagation": True,
+    "provider": extension(
+        "envoy.tracers.xray",
+        "config.trace.v3.XRayConfig",
+        segment_name="elb",
+        daemon_endpoint={"protocol": "UDP", "address": "127.0.0.1", "port_value": 9},
+        sampling_rule_manifest={
+            "inline_string": '{"version": 2, "rules": [], "default": {"fixed_target": 0, "rate": 0}}'
+        },
+    ),
+}
 _SOURCE_HEADER = extension(
     "envoy.http.early_header_mutation.header_mutation",
     "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
