@@ -366,21 +366,29 @@ def test_questions_are_logged(cloud: LocalCloud, zone: Zone) -> None:
     zone.ask("www.shop.example", "A", tcp=True)
     with pytest.raises(dns.resolver.NXDOMAIN):
         zone.ask("none.shop.example", "AAAA")
-    lines: list[str] = []
-    deadline = time.monotonic() + 5
-    while len(lines) < 3 and time.monotonic() < deadline:
-        try:
-            found = logs.get_log_events(logGroupName=group, logStreamName=f"{place['HostedZoneId']}/LCL1")
-            lines = [event["message"] for event in found["events"]]
-        except logs.exceptions.ResourceNotFoundException:
-            time.sleep(0.05)
-    told = [line.split(" ") for line in lines]
+
+    def logged(count: int) -> list[str]:
+        lines: list[str] = []
+        deadline = time.monotonic() + 5
+        while len(lines) < count and time.monotonic() < deadline:
+            try:
+                found = logs.get_log_events(logGroupName=group, logStreamName=f"{place['HostedZoneId']}/LCL1")
+                lines = [event["message"] for event in found["events"]]
+            except logs.exceptions.ResourceNotFoundException:
+                time.sleep(0.05)
+        return lines
+
+    told = [line.split(" ") for line in logged(3)]
     assert [one[3:7] for one in told] == [
         ["www.shop.example", "A", "NOERROR", "UDP"],
         ["www.shop.example", "A", "NOERROR", "TCP"],
         ["none.shop.example", "AAAA", "NXDOMAIN", "UDP"],
     ]
     assert (told[0][0], told[0][2], told[0][7:]) == ("1.0", place["HostedZoneId"], ["LCL1", "127.0.0.1", "-"])
+    cloud.kill()
+    cloud.start()
+    zone.ask("www.shop.example", "A")
+    assert len(logged(4)) == 4
     zone.route53.delete_query_logging_config(Id=made["Id"])
     with pytest.raises(ClientError, match="NoSuchQueryLoggingConfig"):
         zone.route53.get_query_logging_config(Id=made["Id"])

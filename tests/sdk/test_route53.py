@@ -332,7 +332,7 @@ def test_another_accounts_vpc(cloud: LocalCloud, route53: Any) -> None:
     assert refused(theirs.get_hosted_zone, Id=place["HostedZoneId"])[0] == "NoSuchHostedZone"
 
 
-def test_cidr_collections(route53: Any) -> None:
+def test_cidr_collections(cloud: LocalCloud, route53: Any) -> None:
     made = route53.create_cidr_collection(Name="offices", CallerReference="a")["Collection"]
     assert route53.create_cidr_collection(Name="offices", CallerReference="a")["Collection"] == made
     taken = refused(route53.create_cidr_collection, Name="offices", CallerReference="b")
@@ -361,6 +361,8 @@ def test_cidr_collections(route53: Any) -> None:
         where = {"CollectionId": made["Id"], "LocationName": name}
         www = record("www.shop.example", "TXT", f'"{name}"', SetIdentifier=name, CidrRoutingConfig=where)
         change(route53, id, ("CREATE", www))
+    cloud.kill()
+    cloud.start()
     asked = {"HostedZoneId": id, "RecordName": "www.shop.example", "RecordType": "TXT"}
     for client, name in (("10.1.2.3", "bonn"), ("10.1.3.3", "ulm"), ("2001:db8::1", "ulm"), ("10.2.0.1", "*")):
         answer = route53.test_dns_answer(EDNS0ClientSubnetIP=client, **asked)
