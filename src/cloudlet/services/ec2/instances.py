@@ -21,7 +21,7 @@ from cloudlet.services.ec2.instance_records import (
 from cloudlet.services.ec2.kinds import INSTANCE, INTERFACE
 from cloudlet.services.ec2.launch_templates import LaunchTemplates
 from cloudlet.services.ec2.records import Item
-from cloudlet.services.ec2.world import World, invalid
+from cloudlet.services.ec2.world import STEP, World, invalid
 
 _VALUES = ("DisableApiTermination", "DisableApiStop", "EbsOptimized", "SourceDestCheck")
 _ATTRIBUTES = {
@@ -88,7 +88,13 @@ class Instances(LaunchTemplates):
             {**described_instance(world, item), "OwnerId": call.account, "ReservationId": item.hidden["reservation"]}
             for item in items
         ]
-        paged = page("Instances", chosen(shown, input.get("Filters", []), INSTANCE.paths), input)
+        asked = input.get("Filters", [])
+        for one in asked:
+            if one.get("Name") == f"tag:{STEP}":
+                mine = {item.id for item in items if item.tags.get(STEP) in one["Values"]}
+                shown = [each for each in shown if each["InstanceId"] in mine]
+        asked = [one for one in asked if one.get("Name") != f"tag:{STEP}"]
+        paged = page("Instances", chosen(shown, asked, INSTANCE.paths), input)
         reservations: dict[str, list[dict[str, Any]]] = {}
         for one in paged.pop("Instances"):
             del one["OwnerId"]

@@ -77,6 +77,11 @@ class Machines:
         news = asyncio.Event()
         self._busy[id] = news, self._cloud.spawn(self._keep(scope, id, news), f"instance {id}")
 
+    async def settled(self, id: str) -> None:
+        """Wait until nothing is left to do for an instance now."""
+        while (busy := self._busy.get(id)) is not None:
+            await asyncio.wait([busy[1]])
+
     def stop(self) -> None:
         """Answer no more; instances go on, or are ended by their engine."""
         self.metadata.close_all()
@@ -286,8 +291,7 @@ class Machines:
 
     async def forward(self, id: str, key: str, forwards: list[Forward]) -> None:
         """Have ports of an instance lead elsewhere, instead of those of ``key`` before. Raises CannotStart."""
-        if (busy := self._busy.get(id)) is not None:
-            await asyncio.wait([busy[1]])
+        await self.settled(id)
         pod = self._pods.get(id)
         if pod is None or not pod.namespace:
             raise CannotStart(f"The instance {id} has no network of its own.")

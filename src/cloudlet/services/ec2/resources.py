@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from cloudlet.errors import AwsError
-from cloudlet.services.ec2 import kinds, resource_gateways, resource_networks, resource_rules
+from cloudlet.services.ec2 import kinds, resource_gateways, resource_instances, resource_networks, resource_rules
 from cloudlet.services.ec2.stacking import Thing, Type, assign, made, picked, retag, specification, unless
 from cloudlet.stacks.api import Deployment, Physical, Properties, changed
 
@@ -229,6 +229,7 @@ def _text(policy: Any) -> str:
 
 
 TYPES = [
+    *resource_instances.TYPES,
     *resource_networks.TYPES,
     *resource_gateways.TYPES,
     *resource_rules.TYPES,

@@ -1,0 +1,237 @@
+"""Instances of EC2 that really run: user data, metadata, states, launch templates, stacks."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from cloudlet.testing import LocalCloud
+
+_TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}],
+}
+
+
+@pytest.fixture
+def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalCloud]:
+    """A cloud whose instances have networks of their own."""
+    missing = [one for one in ("bwrap", "ip", "nft", "nsenter", "curl") if shutil.which(one) is None]
+    if missing or os.geteuid() != 0:
+        pytest.skip(f"needs root and: {', '.join(missing) or 'nothing more'}")
+    monkeypatch.setenv("CLOUDLET_ENGINE", "processes")
+    with LocalCloud() as running:
+        yield running
+        print(running.log)
+
+
+def wait_for(check: Callable[[], Any], seconds: float = 30) -> Any:
+    """The first true answer."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := check():
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it has not come true in time")
+
+
+def image(cloud: LocalCloud, name: str = "/aws/service/ecs/optimized-ami/amazon-linux-2/recommended/image_id") -> str:
+    return str(cloud.client("ssm").get_parameter(Name=name)["Parameter"]["Value"])
+
+
+def profile(cloud: LocalCloud, name: str = "p") -> str:
+    iam = cloud.client("iam")
+    iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(_TRUST))
+    iam.create_instance_profile(InstanceProfileName=name)
+    iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
+    return name
+
+
+def instance(cloud: LocalCloud, id: str) -> dict[str, Any]:
+    return cloud.client("ec2").describe_instances(InstanceIds=[id])["Reservations"][0]["Instances"][0]  # type: ignore[no-any-return]
+
+
+def in_state(cloud: LocalCloud, id: str, name: str) -> dict[str, Any]:
+    wait_for(lambda: instance(cloud, id)["State"]["Name"] == name)
+    return instance(cloud, id)
+
+
+def console(cloud: LocalCloud, id: str) -> str:
+    return str(cloud.client("ec2").get_console_output(InstanceId=id).get("Output", ""))
+
+
+def refused(call: Any, **parameters: Any) -> str:
+    with pytest.raises(ClientError) as caught:
+        call(**parameters)
+    return str(caught.value.response["Error"]["Code"])
+
+
+def test_user_data_runs_once_as_root_with_the_instances_own_metadata(cloud: LocalCloud) -> None:
+    ec2 = cloud.client("ec2")
+    script = """#!/bin/bash -x
+id -u
+curl -s http://169.254.169.254/latest/meta-data/instance-id; echo
+TOKEN=$(curl -s -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' http://169.254.169.254/latest/api/token)
+curl -s -H "X-aws-ec2-metadata-token: $TOKEN" http://169.254.169.254/latest/meta-data/iam/security-credentials/p
+echo; echo counted >> /var/lib/count; touch /usr/mine || echo usr is not mine
+yum install -y no-such-package || echo no package
+systemctl start nginx || echo no nginx
+(cd /srv && echo hello > index.html && nohup python3 -m http.server 8080 >/dev/null 2>&1 &)
+exit 3
+"""
+    launched = ec2.run_instances(
+        ImageId=image(cloud),
+        InstanceType="t3.micro",
+        MinCount=1,
+        MaxCount=1,
+        UserData=script,
+        IamInstanceProfile={"Name": profile(cloud)},
+        TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "web"}]}],
+    )["Instances"][0]
+    id = launched["InstanceId"]
+    assert launched["State"]["Name"] == "pending"
+    shown = in_state(cloud, id, "running")
+    wait_for(lambda: "user data has been run" in console(cloud, id))
+    said = console(cloud, id)
+    for expected in ("\n0\n", id, '"Code": "Success"', "usr is not mine", "no package", "no nginx"):
+        assert expected in said, said
+    assert "Failed to run module scripts-user" in said
+    address = shown["PublicIpAddress"]
+    assert wait_for(lambda: _get(f"http://{address}:8080/")) == "hello\n"
+    assert shown["Tags"] == [{"Key": "Name", "Value": "web"}]
+    assert ec2.describe_volumes()["Volumes"][0]["Attachments"][0]["InstanceId"] == id
+    assert ec2.describe_instance_status()["InstanceStatuses"][0]["InstanceStatus"]["Status"] == "ok"
+
+    # Its files outlive a stop; its user data is not run again.
+    ec2.stop_instances(InstanceIds=[id])
+    in_state(cloud, id, "stopped")
+    ec2.modify_instance_attribute(InstanceId=id, InstanceType={"Value": "t3.small"})
+    ec2.start_instances(InstanceIds=[id])
+    in_state(cloud, id, "running")
+    wait_for(lambda: console(cloud, id).count("boots, as") == 2)
+    assert console(cloud, id).count("user data has been run") == 1
+
+    ec2.modify_instance_attribute(InstanceId=id, DisableApiTermination={"Value": True})
+    assert refused(ec2.terminate_instances, InstanceIds=[id]) == "OperationNotPermitted"
+    ec2.modify_instance_attribute(InstanceId=id, DisableApiTermination={"Value": False})
+    ec2.terminate_instances(InstanceIds=[id])
+    gone = in_state(cloud, id, "terminated")
+    assert gone["StateReason"]["Code"] == "Client.UserInitiatedShutdown"
+    assert ec2.describe_volumes()["Volumes"] == []
+    assert ec2.describe_network_interfaces()["NetworkInterfaces"] == []
+
+
+def test_instances_go_on_when_the_control_plane_is_killed(cloud: LocalCloud) -> None:
+    ec2 = cloud.client("ec2")
+    script = "#!/bin/bash\n(cd /srv; date +%s%N > index.html; nohup python3 -m http.server 8080 >/dev/null 2>&1 &)\n"
+    answer = ec2.run_instances(ImageId=image(cloud), MinCount=1, MaxCount=1, InstanceType="t2.micro", UserData=script)
+    id = answer["Instances"][0]["InstanceId"]
+    url = f"http://{in_state(cloud, id, 'running')['PublicIpAddress']}:8080/"
+    before = wait_for(lambda: _get(url))
+    cloud.kill()
+    assert _get(url) == before
+    cloud.start()
+    assert in_state(cloud, id, "running")["PublicIpAddress"] in url
+    assert _get(url) == before
+    ec2.terminate_instances(InstanceIds=[id])
+    in_state(cloud, id, "terminated")
+    assert wait_for(lambda: _get(url) is None)
+
+
+def test_launch_templates_have_versions_and_name_images_by_parameters(cloud: LocalCloud) -> None:
+    ec2 = cloud.client("ec2")
+    name = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64"
+    data = {"ImageId": f"resolve:ssm:{name}", "InstanceType": "t3.micro"}
+    made = ec2.create_launch_template(LaunchTemplateName="web", LaunchTemplateData=data)["LaunchTemplate"]
+    assert refused(ec2.create_launch_template, LaunchTemplateName="web", LaunchTemplateData=data) == (
+        "InvalidLaunchTemplateName.AlreadyExistsException"
+    )
+    ec2.create_launch_template_version(
+        LaunchTemplateName="web", SourceVersion="1", LaunchTemplateData={"InstanceType": "t3.small"}
+    )
+    versions = ec2.describe_launch_template_versions(LaunchTemplateName="web", Versions=["$Latest"])
+    assert versions["LaunchTemplateVersions"][0]["LaunchTemplateData"] == {**data, "InstanceType": "t3.small"}
+    ec2.modify_launch_template(LaunchTemplateName="web", DefaultVersion="2")
+    template = {"LaunchTemplateId": made["LaunchTemplateId"]}
+    launched = ec2.run_instances(LaunchTemplate=template, MinCount=1, MaxCount=1)["Instances"][0]
+    assert (launched["InstanceType"], launched["ImageId"]) == ("t3.small", image(cloud, name))
+    id = launched["InstanceId"]
+    in_state(cloud, id, "running")
+    ec2.terminate_instances(InstanceIds=[id])
+    in_state(cloud, id, "terminated")
+    ec2.delete_launch_template(LaunchTemplateName="web")
+    assert ec2.describe_launch_templates()["LaunchTemplates"] == []
+
+
+def test_bad_input_starts_nothing(cloud: LocalCloud) -> None:
+    ec2 = cloud.client("ec2")
+    good = {"ImageId": image(cloud), "MinCount": 1, "MaxCount": 1, "InstanceType": "t3.micro"}
+    assert refused(ec2.run_instances, **{**good, "ImageId": "ami-0123456789abcdef0"}) == "InvalidAMIID.NotFound"
+    assert refused(ec2.run_instances, **{**good, "InstanceType": "t9.huge"}) == "InvalidParameterValue"
+    assert refused(ec2.run_instances, **{**good, "InstanceType": "t4g.micro"}) == "InvalidParameterValue"
+    assert refused(ec2.run_instances, **good, KeyName="none") == "InvalidKeyPair.NotFound"
+    assert refused(ec2.run_instances, **good, SubnetId="subnet-0123456789abcdef0") == "InvalidSubnetID.NotFound"
+    assert refused(ec2.run_instances, **good, IamInstanceProfile={"Name": "none"}) == "InvalidParameterValue"
+    assert refused(ec2.run_instances, **good, InstanceMarketOptions={"MarketType": "spot"}) == "NotImplemented"
+    assert refused(ec2.create_volume, AvailabilityZone="us-east-1a", Size=1) == "NotImplemented"
+    assert refused(ec2.start_instances, InstanceIds=["i-0123456789abcdef0"]) == "InvalidInstanceID.NotFound"
+    assert ec2.describe_instances()["Reservations"] == []
+
+
+def test_a_stack_waits_for_its_instances_signal(cloud: LocalCloud) -> None:
+    cloudformation = cloud.client("cloudformation")
+    template = {
+        "Parameters": {
+            "Image": {
+                "Type": "AWS::SSM::Parameter::Value<AWS::EC2::Image::Id>",
+                "Default": "/aws/service/ami-amazon-linux-latest/amzn2-ami-hvm-x86_64-gp2",
+            }
+        },
+        "Resources": {
+            "Profile": {"Type": "AWS::IAM::InstanceProfile", "Properties": {"Roles": [{"Ref": "Role"}]}},
+            "Role": {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": _TRUST}},
+            "Web": {
+                "Type": "AWS::EC2::Instance",
+                "CreationPolicy": {"ResourceSignal": {"Timeout": "PT1M"}},
+                "Properties": {
+                    "ImageId": {"Ref": "Image"},
+                    "InstanceType": "t3.nano",
+                    "IamInstanceProfile": {"Ref": "Profile"},
+                    "UserData": {
+                        "Fn::Base64": {
+                            "Fn::Sub": "#!/bin/bash\n/opt/aws/bin/cfn-signal -e 0 --stack ${AWS::StackName} "
+                            "--resource Web --region ${AWS::Region}\n"
+                        }
+                    },
+                },
+            },
+        },
+        "Outputs": {"Id": {"Value": {"Ref": "Web"}}, "Ip": {"Value": {"Fn::GetAtt": ["Web", "PrivateIp"]}}},
+    }
+    cloudformation.create_stack(StackName="s", TemplateBody=json.dumps(template), Capabilities=["CAPABILITY_IAM"])
+    stack = wait_for(lambda: _ended(cloudformation, "s"))
+    assert stack["StackStatus"] == "CREATE_COMPLETE", cloudformation.describe_stack_events(StackName="s")
+    outputs = {one["OutputKey"]: one["OutputValue"] for one in stack["Outputs"]}
+    assert instance(cloud, outputs["Id"])["PrivateIpAddress"] == outputs["Ip"]
+    cloudformation.delete_stack(StackName="s")
+    in_state(cloud, outputs["Id"], "terminated")
+
+
+def _ended(cloudformation: Any, name: str) -> dict[str, Any] | None:
+    stack: dict[str, Any] = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
+    return None if stack["StackStatus"].endswith("_IN_PROGRESS") else stack
+
+
+def _get(url: str) -> str | None:
+    try:
+        return str(urllib.request.urlopen(url, timeout=2).read().decode())
+    except OSError:
+        return None
