@@ -1,4 +1,4 @@
-"""Machine images: Amazon's public ones, each of them this machine's own programs (ADR 8), and where they are named."""
+"""Machine images: Amazon's public ones, each of them this machine's own programs (ADR 9), and where they are named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Instances that really run: each a sandbox with an address of its own (ADR 8), one keeper for all of them.
+"""Instances that really run: each a sandbox with an address of its own (ADR 9), one keeper for all of them.
 
 Every step may be taken again after a restart: what still runs is found by its name.
 """
