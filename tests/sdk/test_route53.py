@@ -342,7 +342,8 @@ def test_cidr_collections(cloud: LocalCloud, route53: Any) -> None:
         change = {"LocationName": location, "Action": action, "CidrList": list(blocks)}
         return route53.change_cidr_collection(Id=made["Id"], Changes=[change], **more)
 
-    put("ulm", "10.1.0.0/16", "2001:db8::/32")
+    changed = put("ulm", "10.1.0.0/16", "2001:db8::/32")
+    assert route53.get_change(Id=changed["Id"])["ChangeInfo"]["Status"] == "INSYNC"
     put("bonn", "10.1.2.0/24", CollectionVersion=2)
     for blocks, code in (
         (["10.1.2.0/24"], "CidrBlockInUseException"),

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.route53 import errors
-from cloudlet.services.route53.base import limit, new_id
+from cloudlet.services.route53.base import limit, plain
 from cloudlet.services.route53.records import CidrCollection
 from cloudlet.services.route53.recordsets import RecordSets
 from cloudlet.store import Tx
@@ -47,7 +47,7 @@ class CidrCollections(RecordSets):
     async def ChangeCidrCollection(self, call: Call, input: Input) -> Output:
         now = self.clock.now()
 
-        def change(tx: Tx) -> CidrCollection:
+        def change(tx: Tx) -> tuple[CidrCollection, Output]:
             collection = self._cidr(call, input["Id"], tx)
             if input.get("CollectionVersion", collection.version) != collection.version:
                 raise AwsError(
@@ -62,11 +62,11 @@ class CidrCollections(RecordSets):
                 raise AwsError("LimitsExceeded", f"A CIDR collection has {_BLOCKS_AT_MOST} blocks at most.")
             changed = replace(collection, locations=locations, version=collection.version + 1)
             self._cidrs.put(tx, call.account, collection.id, changed)
-            self._change(tx, now)
-            return changed
+            return changed, self._change(tx, now)
 
-        self.index.blocks.put(await self._db.write(change))
-        return {"Id": new_id("C")}
+        collection, info = await self._db.write(change)
+        self.index.blocks.put(collection)
+        return {"Id": plain(info["Id"])}
 
     async def DeleteCidrCollection(self, call: Call, input: Input) -> Output:
         def delete(tx: Tx) -> None:
