@@ -69,56 +69,12 @@ class Services(Tasks):
         self._refuse(call, input)
         name = self.checked_name(input["serviceName"], "Service")
         cluster = self.cluster(call, input)
-        controller = (input.get("deploymentController") or {}).get("type", "ECS")
-        strategy = input.get("schedulingStrategy", "REPLICA")
-        definition: TaskDefinition | None = None
         launch = self.launch_of(call.scope, cluster, input)
-        if controller == "EXTERNAL":
-            if "taskDefinition" in input:
-                raise invalid("TaskDefinition must be blank.")
-        elif "taskDefinition" not in input:
-            raise invalid("TaskDefinition can not be blank.")
-        else:
-            definition = self.usable_definition(call.scope, input["taskDefinition"])
-            validation.check_fits(definition.members, launch["kind"], input.get("networkConfiguration"))
-            check_containers(definition, input)
-            await self.check_network(call, input.get("networkConfiguration"))
-        if strategy == "DAEMON" and launch["kind"] == "FARGATE":
-            raise invalid("The daemon scheduling strategy is not supported on Fargate.")
-        if strategy == "DAEMON" and "desiredCount" in input:
-            raise invalid(_NO_COUNT)
-        if strategy == "REPLICA" and "desiredCount" not in input and controller != "EXTERNAL":
-            raise invalid("Desired count can not be empty for services with the REPLICA scheduling strategy.")
-        members = {key: input[key] for key in _AS_GIVEN if key in input}
-        members |= {
-            "schedulingStrategy": strategy,
-            "deploymentController": {"type": controller},
-            "deploymentConfiguration": strategies.configuration(input.get("deploymentConfiguration") or {}, strategy),
-            **launch_members(launch),
-        }
-        for key in ("loadBalancers", "serviceRegistries", "placementConstraints", "placementStrategy"):
-            members.setdefault(key, [])
-        members.setdefault("enableECSManagedTags", False)
-        members.setdefault("enableExecuteCommand", False)
-        members.setdefault("propagateTags", "NONE")
-        members.setdefault("availabilityZoneRebalancing", "DISABLED")
-        if "role" in input:
-            role = input["role"]
-            members["roleArn"] = role if role.startswith("arn:") else f"arn:aws:iam::{call.account}:role/{role}"
-        if definition is not None:
-            members |= await self.connect_members(call, cluster, name, input, definition.members)
-        members["createdBy"] = call.principal or f"arn:aws:iam::{call.account}:root"
-        strategies.check_balancers(members["loadBalancers"], members["deploymentConfiguration"]["strategy"])
-        if members["loadBalancers"]:
-            members.setdefault("healthCheckGracePeriodSeconds", 0)
-            mode = definition.members["networkMode"] if definition is not None else ""
-            await self.check_balancers(call.scope, members["loadBalancers"], mode)
-        if members["serviceRegistries"]:
-            await self.check_registries(members["serviceRegistries"])
+        definition = self._definition_to_create(call, input, launch["kind"])
+        members = await self._new_members(call, cluster, name, input, launch, definition)
+        await self._check_traffic(call, members, members, definition)
         now = self.clock.now()
-        made = Service(
-            members, now, 0 if strategy == "DAEMON" else input.get("desiredCount", 0), tags=from_tags(input.get("tags"))
-        )
+        made = Service(members, now, input.get("desiredCount", 0), tags=from_tags(input.get("tags")))
         if definition is not None:
             made = deploy(made, self._new_deployment(made, definition, now), now)
 
@@ -177,14 +133,8 @@ class Services(Tasks):
             kind = "FARGATE" if "platformVersion" in members else "EC2"
             validation.check_fits(definition.members, kind, members.get("networkConfiguration"))
             check_containers(definition, members)
-            strategies.check_balancers(members["loadBalancers"], members["deploymentConfiguration"]["strategy"])
-            await self.check_network(call, changes.get("networkConfiguration"))
             changes |= await self.connect_members(call, cluster, name, input, definition.members)
-        if changes.get("loadBalancers"):
-            mode = definition.members["networkMode"] if definition is not None else ""
-            await self.check_balancers(call.scope, changes["loadBalancers"], mode)
-        if changes.get("serviceRegistries"):
-            await self.check_registries(changes["serviceRegistries"])
+        await self._check_traffic(call, changes, {**old.members, **changes}, definition)
         now = self.clock.now()
 
         def work(tx: Tx) -> None:
@@ -282,6 +232,73 @@ class Services(Tasks):
         raise NotImplementedError
 
     # Parts
+
+    def _definition_to_create(self, call: Call, input: Input, launch: str) -> TaskDefinition | None:
+        """The task definition of a new service; None for one whose task sets have theirs. Raises for what cannot be."""
+        controller = (input.get("deploymentController") or {}).get("type", "ECS")
+        strategy = input.get("schedulingStrategy", "REPLICA")
+        if strategy == "DAEMON" and launch == "FARGATE":
+            raise invalid("The daemon scheduling strategy is not supported on Fargate.")
+        if strategy == "DAEMON" and "desiredCount" in input:
+            raise invalid(_NO_COUNT)
+        if strategy == "REPLICA" and "desiredCount" not in input and controller != "EXTERNAL":
+            raise invalid("Desired count can not be empty for services with the REPLICA scheduling strategy.")
+        if controller == "EXTERNAL":
+            if "taskDefinition" in input:
+                raise invalid("TaskDefinition must be blank.")
+            return None
+        if "taskDefinition" not in input:
+            raise invalid("TaskDefinition can not be blank.")
+        definition = self.usable_definition(call.scope, input["taskDefinition"])
+        validation.check_fits(definition.members, launch, input.get("networkConfiguration"))
+        check_containers(definition, input)
+        return definition
+
+    async def _new_members(
+        self,
+        call: Call,
+        cluster: str,
+        name: str,
+        input: Input,
+        launch: dict[str, Any],
+        definition: TaskDefinition | None,
+    ) -> dict[str, Any]:
+        """What a new service keeps of what was asked for, with AWS's defaults."""
+        scheduling = input.get("schedulingStrategy", "REPLICA")
+        members = {
+            "loadBalancers": [],
+            "serviceRegistries": [],
+            "placementConstraints": [],
+            "placementStrategy": [],
+            "enableECSManagedTags": False,
+            "enableExecuteCommand": False,
+            "propagateTags": "NONE",
+            "availabilityZoneRebalancing": "DISABLED",
+            **({"healthCheckGracePeriodSeconds": 0} if input.get("loadBalancers") else {}),
+            **{key: input[key] for key in _AS_GIVEN if key in input},
+            "schedulingStrategy": scheduling,
+            "deploymentController": {"type": (input.get("deploymentController") or {}).get("type", "ECS")},
+            "deploymentConfiguration": strategies.configuration(input.get("deploymentConfiguration") or {}, scheduling),
+            **launch_members(launch),
+            "createdBy": call.principal or f"arn:aws:iam::{call.account}:root",
+        }
+        if role := input.get("role"):
+            members["roleArn"] = role if role.startswith("arn:") else f"arn:aws:iam::{call.account}:role/{role}"
+        if definition is not None:
+            members |= await self.connect_members(call, cluster, name, input, definition.members)
+        return members
+
+    async def _check_traffic(
+        self, call: Call, given: dict[str, Any], members: dict[str, Any], definition: TaskDefinition | None
+    ) -> None:
+        """That the networks, load balancers and registries that are given are there, and fit the service."""
+        strategies.check_balancers(members["loadBalancers"], members["deploymentConfiguration"]["strategy"])
+        await self.check_network(call, given.get("networkConfiguration"))
+        if given.get("loadBalancers"):
+            mode = definition.members["networkMode"] if definition is not None else ""
+            await self.check_balancers(call.scope, given["loadBalancers"], mode)
+        if given.get("serviceRegistries"):
+            await self.check_registries(given["serviceRegistries"])
 
     def _refuse(self, call: Call, input: Input) -> None:
         """Name what is not here."""
