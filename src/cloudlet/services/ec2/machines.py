@@ -196,6 +196,7 @@ class Machines:
     # Down
 
     async def _halt(self, scope: str, item: Item) -> None:
+        await self._tell(scope, item.id, "stopping")
         await self._put_down(item.id)
         await self._leave(item.id, False)
 
@@ -210,6 +211,7 @@ class Machines:
             await self._tell(scope, item.id, "stopped")
 
     async def _terminate(self, scope: str, item: Item) -> None:
+        await self._tell(scope, item.id, "shutting-down")
         await self._put_down(item.id)
         await self._leave(item.id, True)
 

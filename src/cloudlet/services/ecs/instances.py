@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import msgspec
 from cloudlet.engines.containers.api import CannotStart, PodState
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.ecs import placement, query, validation
+from cloudlet.services.ecs import placement, preparing, query, validation
 from cloudlet.services.ecs.base import client_error, from_tags, invalid, last, new_id, page, to_tags
 from cloudlet.services.ecs.guests import Guests
 from cloudlet.services.ecs.placement import Lack, Seat
@@ -29,6 +30,7 @@ _CAPABILITIES = (
 )
 _ECS_CAPABILITIES = ("docker-plugin.local", "task-eni", "execution-role-awslogs", "execution-role-ecr-pull", "secrets")
 _PORTS = ("22", "2375", "2376", "51678", "51679")
+_LONGEST_END = 20.0  # seconds that an instance waits for its tasks
 _REGISTERED = 0.96  # of its memory, what a machine tells of
 
 
@@ -37,6 +39,8 @@ class Instances(Guests):
 
     async def start(self) -> None:
         self._watching = False
+        self._ends: dict[str, asyncio.Event] = {}  # tasks whose end is awaited
+        self._hosts: dict[str, asyncio.Event] = {}  # instances on which tasks wait to be drained
         await super().start()
         if self.instances.all():
             self.cloud.spawn(self._watch(), "container instances are watched")
@@ -326,16 +330,52 @@ class Instances(Guests):
     async def _instance_changed(self, scope: str, ec2_id: str, state: str) -> None:
         for record in self.instances.list(scope):
             instance = record.value
-            if instance.ec2_id != ec2_id or state not in ("stopped", "terminated"):
+            if instance.ec2_id != ec2_id or state not in ("stopping", "shutting-down"):
                 continue
-            for task in self._tasks_on(scope, instance):
-                await self.order_stop(scope, task, "TerminationNotice", f"Host EC2 (instance {ec2_id}) {state}.")
-            if state == "terminated":
+            await self._end_tasks(scope, instance, "stopped" if state == "stopping" else "terminated")
+            del self._hosts[ec2_id]
+            if state == "shutting-down":
                 await self._forget_instance(scope, instance)
             else:
                 off = msgspec.structs.replace(instance, connected=False, version=instance.version + 1)
                 await self.db.write(lambda tx, name=record.name, off=off: self.instances.put(tx, scope, name, off))  # type: ignore[misc]
                 self._cluster_changed(scope, instance.cluster)
+
+    async def _end_tasks(self, scope: str, instance: ContainerInstance, how: str) -> None:
+        """Tasks end at once with their instance, whatever they wait for."""
+        self._hosts.setdefault(instance.ec2_id, asyncio.Event()).set()
+        tasks = self._tasks_on(scope, instance)
+        ends = [self._ends.setdefault(task.id, asyncio.Event()) for task in tasks]
+        for task in tasks:
+            await self.order_stop(scope, task, "TerminationNotice", f"Host EC2 (instance {instance.ec2_id}) {how}.")
+        if tasks:
+            engine = await self.engine()
+            names = [preparing.container_name(task, one.name) for task in tasks for one in task.containers]
+            await asyncio.gather(*(engine.stop(name, 0) for name in names))
+        try:
+            async with asyncio.timeout(_LONGEST_END):
+                for end in ends:
+                    await end.wait()
+        except TimeoutError:
+            log.warning("tasks of %s take long to end", instance.ec2_id)
+
+    def task_changed(self, scope: str, task: Task) -> None:
+        super().task_changed(scope, task)
+        if task.status == "STOPPED" and (end := self._ends.pop(task.id, None)) is not None:
+            end.set()
+
+    async def _drained(self, scope: str, task: Task) -> None:
+        """Its last requests have been served, or its instance ends."""
+        end = self._hosts.setdefault(task.host, asyncio.Event()) if task.host else None
+        if end is None:
+            await super()._drained(scope, task)
+            return
+        waits = [asyncio.ensure_future(super()._drained(scope, task)), asyncio.ensure_future(end.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waits:
+                one.cancel()
 
     async def _forget_instance(self, scope: str, instance: ContainerInstance) -> None:
         await self.db.write(lambda tx: self.instances.delete(tx, scope, f"{instance.cluster}/{instance.id}"))
