@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from cloudlet.engines.containers.network import HostReach
 from cloudlet.engines.proxies import envoy
@@ -100,6 +101,14 @@ class Network:
         ask = ["nsenter", f"--net={namespace_of(source)}", sys.executable, "-ISc", dial]
         return subprocess.run(ask, capture_output=True, timeout=10).returncode == 0
 
+    def stop(self, address: str) -> None:
+        """Stop the task of that address."""
+        arns = self.ecs.list_tasks(cluster="c")["taskArns"]
+        mine = {"name": "privateIPv4Address", "value": address}
+        (arn,) = (arn for arn in arns if mine in self._shown(arn)["attachments"][0]["details"])
+        self.ecs.stop_task(cluster="c", task=arn)
+        assert soon(lambda: self._shown(arn)["lastStatus"] == "STOPPED")
+
 
 def namespace_of(address: str) -> str:
     """The network namespace that has an address."""
@@ -161,6 +170,13 @@ def test_tasks_are_reached_only_by_whom_a_rule_names(cloud: LocalCloud, image: s
     assert soon(lambda: not network.reaches(denied, target))
     assert network.reaches(allowed, target)
 
+    # EC2 shows a task's interface as long as it is there, and its group is needed as long.
+    by_address = {"Filters": [{"Name": "private-ip-address", "Values": [denied]}]}
+    (shown,) = ec2.describe_network_interfaces(**by_address)["NetworkInterfaces"]
+    assert ([one["GroupId"] for one in shown["Groups"]], shown["Status"]) == ([other], "in-use")
+    with pytest.raises(ClientError, match="DependencyViolation"):
+        ec2.delete_security_group(GroupId=other)
+
     # It stays so through a kill, and new members are known afterwards.
     cloud.kill()
     assert not network.reaches(denied, target)
@@ -171,6 +187,9 @@ def test_tasks_are_reached_only_by_whom_a_rule_names(cloud: LocalCloud, image: s
     assert network.reaches(network.task(client), target)
     network.ec2.authorize_security_group_egress(GroupId=other, IpPermissions=everything)
     assert soon(lambda: network.reaches(denied, target))
+    network.stop(denied)
+    assert network.ec2.describe_network_interfaces(**by_address)["NetworkInterfaces"] == []
+    network.ec2.delete_security_group(GroupId=other)
 
 
 def test_a_load_balancer_speaks_for_its_groups(cloud: LocalCloud, image: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.ec2 import cidr, rules
+from cloudlet.services.ec2 import cidr
 from cloudlet.services.ec2.base import Base, new_tags
 from cloudlet.services.ec2.kinds import ELASTIC_IP, INTERFACE, SECURITY_GROUP, SUBNET
 from cloudlet.services.ec2.records import Item
@@ -18,45 +18,45 @@ from cloudlet.services.ec2.world import World, invalid, new_id, shown_tags
 class Interfaces(Base):
     """Operations on network interfaces."""
 
-    async def allocate(
+    async def stand_for(
         self,
         account: str,
         region: str,
-        subnet_id: str,
+        id: str,
         *,
-        groups: Iterable[str] = (),
-        description: str = "",
-        requester: str = "",
-        tags: dict[str, str] | None = None,
-    ) -> dict[str, Any]:
-        """An interface for something that runs here, as DescribeNetworkInterfaces shows it: in use, with an address.
+        subnet: str,
+        groups: Iterable[str],
+        address: str,
+        description: str,
+        public: bool = False,
+    ) -> None:
+        """Show an interface of a task: in use, until it is let go. Its address is the one at which it answers here.
 
-        ``requester`` is the service that manages it. Raises InvalidSubnetID.NotFound, InvalidGroup.NotFound,
-        InsufficientFreeAddressesInSubnet.
+        That is none of its subnet's; a ``public`` one is the same. Nothing is shown where EC2 does not know the subnet
+        or the groups. That it is there already is no error.
         """
         await self.prepare(account, region)
 
-        def work(world: World) -> dict[str, Any]:
-            subnet = world.get(SUBNET, subnet_id)
-            item = make(world, subnet, list(groups), description, tags or {}, requester=requester or "amazon-ecs")
-            return shown_interface(world, item)
-
-        return await self.write(f"{account}/{region}", work)
-
-    async def release(self, account: str, region: str, interface_id: str) -> None:
-        """Give an allocated interface back; that it is gone already is no error."""
-
         def work(world: World) -> None:
-            if (item := world.find(interface_id)) is not None:
-                drop(world, item)
+            there = world.find(subnet)
+            if there is None or world.find(id) is not None or any(world.find(group) is None for group in groups):
+                return
+            made = make(world, there, list(groups), description, {}, requester="amazon-ecs", address=address, id=id)
+            if public:
+                association = {"IpOwnerId": "amazon", "PublicIp": address}
+                entries = [{**entry, "Association": association} for entry in made.shown["PrivateIpAddresses"]]
+                world.change(made, {"Association": association, "PrivateIpAddresses": entries})
 
         await self.write(f"{account}/{region}", work)
 
-    def rules_of(self, account: str, region: str, group_ids: Iterable[str]) -> list[rules.Rule]:
-        """The rules of security groups together, for ``rules.allowed``."""
-        world = self.world(f"{account}/{region}")
-        groups = [group for id in group_ids if (group := world.find(id)) is not None]
-        return [item.shown for group in groups for item in rules.of_group(world, group)]
+    async def let_go(self, account: str, region: str, id: str) -> None:
+        """A task is gone, and its interface; that it was not shown is no error."""
+
+        def work(world: World) -> None:
+            if (item := world.find(id)) is not None:
+                drop(world, item)
+
+        await self.write(f"{account}/{region}", work)
 
     async def CreateNetworkInterface(self, call: Call, input: Input) -> Output:
         for parameter in ("Ipv4Prefixes", "Ipv4PrefixCount", "Ipv6Prefixes", "Ipv6PrefixCount", "EnablePrimaryIpv6"):
@@ -142,6 +142,8 @@ class Interfaces(Base):
                 for name in ("Description", "SourceDestCheck")
                 if "Value" in input.get(name, {})
             }
+            if "Groups" in input and item.shown["RequesterManaged"]:
+                raise AwsError("AuthFailure", "You do not have permission to access the specified resource.")
             if "Groups" in input:
                 changes["Groups"] = groups_of(world, item.shown["VpcId"], input["Groups"])
             world.change(item, changes)
@@ -241,10 +243,17 @@ def make(
     kind: str = "interface",
     wanted: str | None = None,
     requester: str = "",
+    address: str = "",
+    id: str = "",
 ) -> Item:
-    """A new interface in a subnet; with a requester, one that a service has made and attached."""
+    """A new interface in a subnet; with a requester, one that a service has made and attached.
+
+    ``wanted`` is one of the subnet's addresses; ``address`` is another one, which the subnet does not give.
+    """
     vpc_id = subnet.shown["VpcId"]
-    ((address, name),) = _taken(world, subnet, [wanted])
+    name = private_name(world.region, address)
+    if not address:
+        ((address, name),) = _taken(world, subnet, [wanted])
     shown: dict[str, Any] = {
         "AvailabilityZone": subnet.shown["AvailabilityZone"],
         "AvailabilityZoneId": subnet.shown["AvailabilityZoneId"],
@@ -274,7 +283,7 @@ def make(
             "InstanceOwnerId": requester,
             "Status": "attached",
         }
-    return world.make(INTERFACE, shown, tags, {"elastic": []})
+    return world.make(INTERFACE, shown, tags, {"elastic": []}, id)
 
 
 def drop(world: World, item: Item) -> None:

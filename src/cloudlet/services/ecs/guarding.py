@@ -1,4 +1,4 @@
-"""Tasks guarded by their security groups: EC2 does it, in the network namespace of a task that has one."""
+"""Tasks in EC2's network: an interface that is shown, and security groups that are in force where that is possible."""
 
 from __future__ import annotations
 
@@ -9,25 +9,48 @@ from cloudlet.services.api import Cloud
 from cloudlet.services.ecs.records import Task
 
 
+def interface_id(task: Task) -> str:
+    """The id of the interface of a task in network mode ``awsvpc``."""
+    return f"eni-{task.id[:17]}"
+
+
 async def open(cloud: Cloud, scope: str, task: Task, pod: PodState, gateway: str) -> None:
-    """Put a task's rules in force; nothing for one without an address of its own. ``gateway`` is this machine's."""
+    """Show a task's interface, and put its rules in force where it has a network namespace.
+
+    ``gateway`` is this machine's address as the task sees it.
+    """
     network = task.members.get("networkConfiguration", {}).get("awsvpcConfiguration")
-    if network is None or not pod.namespace or gateway in ("", "127.0.0.1"):
+    if network is None:
         return
     ec2: Any = await cloud.service("ec2")
-    await ec2.guard.protect(
-        *scope.split("/"),
-        f"task/{task.id}",
+    account, region = scope.split("/")
+    groups = network.get("securityGroups", ())
+    await ec2.stand_for(
+        account,
+        region,
+        interface_id(task),
+        subnet=network["subnets"][0],
+        groups=groups,
         address=pod.address,
-        namespace=pod.namespace,
-        gateway=gateway,
-        subnets=network["subnets"],
-        groups=network.get("securityGroups", ()),
+        description=f"arn:aws:ecs:{region}:{account}:attachment/{task.id}",
+        public=network.get("assignPublicIp") == "ENABLED",
     )
+    if pod.namespace and gateway not in ("", "127.0.0.1"):
+        await ec2.guard.protect(
+            account,
+            region,
+            f"task/{task.id}",
+            address=pod.address,
+            namespace=pod.namespace,
+            gateway=gateway,
+            subnets=network["subnets"],
+            groups=groups,
+        )
 
 
 async def close(cloud: Cloud, scope: str, task: Task) -> None:
-    """The task is no member of its groups any more."""
+    """The task is in no network any more."""
     if "awsvpcConfiguration" in task.members.get("networkConfiguration", {}):
         ec2: Any = await cloud.service("ec2")
         await ec2.guard.release(*scope.split("/"), f"task/{task.id}")
+        await ec2.let_go(*scope.split("/"), interface_id(task))
