@@ -453,7 +453,9 @@ def test_missing_data_m_of_n_and_math(cloud: LocalCloud, cloudwatch: Any) -> Non
     assert "across more than a day" in refused(alarm_on, cloudwatch=cloudwatch, EvaluationPeriods=2000)[1]
     assert refused(alarm_on, cloudwatch=cloudwatch, AlarmActions=["arn:ok"])[1] == "Invalid arn syntax: arn:ok"
     stop = "arn:aws:automate:us-east-1:ec2:stop"
-    assert refused(alarm_on, cloudwatch=cloudwatch, AlarmActions=[stop])[0] == "NotImplemented"
+    assert "InstanceId" in refused(alarm_on, cloudwatch=cloudwatch, AlarmActions=[stop])[1]
+    recover = "arn:aws:automate:us-east-1:ec2:recover"
+    assert refused(alarm_on, cloudwatch=cloudwatch, AlarmActions=[recover])[0] == "NotImplemented"
     assert refused(alarm_on, cloudwatch=cloudwatch, ExtendedStatistic="p90")[0] == "InvalidParameterCombination"
 
 

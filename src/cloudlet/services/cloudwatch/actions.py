@@ -19,7 +19,9 @@ _TRIES = 8
 _LONGEST_SUBJECT = 100
 _SELF = "cloudwatch.amazonaws.com"
 _LAMBDA_SELF = "lambda.alarms.cloudwatch.amazonaws.com"
-_SERVICES = ("sns", "lambda", "autoscaling")
+_SERVICES = ("sns", "lambda", "autoscaling", "automate")
+# arn:aws:automate:<region>:ec2:<action>, on the instance that the alarm's metric is of
+_OF_INSTANCES = {"stop": "StopInstances", "terminate": "TerminateInstances", "reboot": "RebootInstances"}
 _STATISTICS = {
     "SampleCount": "SAMPLE_COUNT",
     "Average": "AVERAGE",
@@ -67,8 +69,10 @@ class Actions(Base):
                     raise validation(f"Invalid arn syntax: {action}")
                 if parts[2] not in _SERVICES:
                     raise not_implemented(f"{call.operation} with the action {action}")
-                if composite and parts[2] == "autoscaling":
+                if composite and parts[2] in ("autoscaling", "automate"):
                     raise validation(f"Composite alarms do not support the action {action}")
+                if parts[2] == "automate":
+                    _check_instance(call, action, members)
                 if parts[2] == "autoscaling":
                     await self.cloud.service(_scaling_service(action))
 
@@ -99,6 +103,7 @@ class Actions(Base):
                 "state": members["StateValue"],
                 "subject": subject[:_LONGEST_SUBJECT],
                 "message": message,
+                "instance": _instance_of(members),
             }
             self.outbox.add(tx, action, json.dumps(payload).encode())
         return heard or bool(actions)
@@ -111,16 +116,21 @@ class Actions(Base):
         action, message = delivery.target, json.dumps(order["message"])
         parts = action.split(":")
         service, operation, principal = parts[2], "Publish", _SELF
+        account, region = parts[4], parts[3]
         if service == "sns":
             input = {"TopicArn": action, "Message": message, "Subject": order["subject"]}
         elif service == "lambda":
             operation, principal = "Invoke", _LAMBDA_SELF
             input = {"FunctionName": action, "InvocationType": "Event", "Payload": message.encode()}
+        elif service == "automate":
+            service, operation = "ec2", _OF_INSTANCES[parts[5]]
+            account, region = order["scope"].split("/")
+            input = {"InstanceIds": [order["instance"]]}
         else:
             service, operation = _scaling_service(action), "ExecutePolicy"
             input = {"PolicyName": action, "HonorCooldown": True}
         try:
-            await self.cloud.call(service, operation, input, account=parts[4], region=parts[3], principal=principal)
+            await self.cloud.call(service, operation, input, account=account, region=region, principal=principal)
         except AwsError as error:
             if (error.status or 400) < 500 or error.code == "NotImplemented":
                 await self._noted(order, action, f"Failed to execute action {action}", str(error))
@@ -149,6 +159,20 @@ class Actions(Base):
                 tx, order["scope"], order["alarm"], order["kind"], self.clock.now(), "Action", summary, data
             )
         )
+
+
+def _check_instance(call: Call, action: str, members: dict[str, Any]) -> None:
+    """Judge an action on an instance. Raises ValidationError, and NotImplemented for what is not done to instances."""
+    parts = action.split(":")
+    if parts[4] != "ec2" or parts[5] not in _OF_INSTANCES:
+        raise not_implemented(f"{call.operation} with the action {action}")
+    if not _instance_of(members):
+        raise validation(f"The action {action} needs an alarm on a metric with the dimension InstanceId")
+
+
+def _instance_of(members: dict[str, Any]) -> str:
+    """The instance that an alarm's metric is of; empty where it is of none."""
+    return next((one["Value"] for one in members.get("Dimensions", ()) if one["Name"] == "InstanceId"), "")
 
 
 def _retries(failed: int, delivery: Delivery) -> float | None:
