@@ -1,0 +1,226 @@
+"""Auto Scaling groups of instances that really run: sizes, replacement, hooks, policies, scheduled actions, stacks."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from cloudlet.services.autoscaling import controller
+from cloudlet.services.autoscaling.records import Group, Member
+from cloudlet.testing import LocalCloud
+
+
+@pytest.fixture
+def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalCloud]:
+    missing = [one for one in ("bwrap", "ip", "nft", "nsenter") if shutil.which(one) is None]
+    if missing or os.geteuid() != 0:
+        pytest.skip(f"needs root and: {', '.join(missing) or 'nothing more'}")
+    monkeypatch.setenv("CLOUDLET_ENGINE", "processes")
+    with LocalCloud() as running:
+        yield running
+        print(running.log)
+
+
+def wait_for(check: Callable[[], Any], seconds: float = 40) -> Any:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := check():
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it has not come true in time")
+
+
+def refused(call: Any, **parameters: Any) -> str:
+    with pytest.raises(ClientError) as caught:
+        call(**parameters)
+    return str(caught.value.response["Error"]["Code"])
+
+
+def make(cloud: LocalCloud, **more: Any) -> Any:
+    """A group ``g`` from a launch template."""
+    autoscaling, ec2 = cloud.client("autoscaling"), cloud.client("ec2")
+    data = {
+        "ImageId": "resolve:ssm:/aws/service/ami-amazon-linux-latest/amzn2-ami-hvm-x86_64-gp2",
+        "InstanceType": "t3.nano",
+    }
+    ec2.create_launch_template(LaunchTemplateName="template", LaunchTemplateData=data)
+    settings = {"MinSize": 0, "MaxSize": 4, "DesiredCapacity": 2, "AvailabilityZones": ["us-east-1a", "us-east-1b"]}
+    autoscaling.create_auto_scaling_group(
+        AutoScalingGroupName="g", LaunchTemplate={"LaunchTemplateName": "template"}, **{**settings, **more}
+    )
+    return autoscaling
+
+
+def group(autoscaling: Any) -> dict[str, Any]:
+    return autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=["g"])["AutoScalingGroups"][0]  # type: ignore[no-any-return]
+
+
+def in_service(autoscaling: Any, count: int) -> list[dict[str, Any]]:
+    """The instances, once there are as many and all of them serve."""
+
+    def there() -> Any:
+        found = group(autoscaling)["Instances"]
+        return len(found) == count and all(one["LifecycleState"] == "InService" for one in found)
+
+    wait_for(there)
+    return group(autoscaling)["Instances"]  # type: ignore[no-any-return]
+
+
+def test_a_group_is_kept_at_its_size(cloud: LocalCloud) -> None:
+    tags = [{"Key": "team", "Value": "a", "PropagateAtLaunch": True}]
+    autoscaling, ec2 = make(cloud, Tags=tags), cloud.client("ec2")
+    first = in_service(autoscaling, 2)
+    assert {one["AvailabilityZone"] for one in first} == {"us-east-1a", "us-east-1b"}
+    launched = ec2.describe_instances(Filters=[{"Name": "tag:aws:autoscaling:groupName", "Values": ["g"]}])
+    assert len(launched["Reservations"]) == 2
+    assert {"Key": "team", "Value": "a"} in launched["Reservations"][0]["Instances"][0]["Tags"]
+
+    # One that dies is replaced, in its zone.
+    dead = first[0]
+    ec2.terminate_instances(InstanceIds=[dead["InstanceId"]])
+    wait_for(lambda: dead["InstanceId"] not in {one["InstanceId"] for one in group(autoscaling)["Instances"]})
+    assert {one["AvailabilityZone"] for one in in_service(autoscaling, 2)} == {"us-east-1a", "us-east-1b"}
+    causes = [one["Cause"] for one in autoscaling.describe_scaling_activities(AutoScalingGroupName="g")["Activities"]]
+    assert any("EC2 health check" in cause for cause in causes)
+
+    # Neither a kill nor a restart makes one too many.
+    before = {one["InstanceId"] for one in group(autoscaling)["Instances"]}
+    cloud.kill()
+    cloud.start()
+    assert {one["InstanceId"] for one in in_service(autoscaling, 2)} == before
+
+    # Protected ones stay.
+    kept = sorted(before)[0]
+    autoscaling.set_instance_protection(AutoScalingGroupName="g", InstanceIds=[kept], ProtectedFromScaleIn=True)
+    assert refused(autoscaling.set_desired_capacity, AutoScalingGroupName="g", DesiredCapacity=9) == "ValidationError"
+    autoscaling.set_desired_capacity(AutoScalingGroupName="g", DesiredCapacity=1)
+    assert [one["InstanceId"] for one in in_service(autoscaling, 1)] == [kept]
+
+    # One in standby does not count; one that is ended by its name is not replaced when the group shrinks with it.
+    autoscaling.enter_standby(AutoScalingGroupName="g", InstanceIds=[kept], ShouldDecrementDesiredCapacity=True)
+    assert group(autoscaling)["Instances"][0]["LifecycleState"] == "Standby"
+    autoscaling.exit_standby(AutoScalingGroupName="g", InstanceIds=[kept])
+    in_service(autoscaling, 1)
+    autoscaling.terminate_instance_in_auto_scaling_group(InstanceId=kept, ShouldDecrementDesiredCapacity=True)
+    wait_for(lambda: group(autoscaling)["Instances"] == [])
+    assert group(autoscaling)["DesiredCapacity"] == 0
+    autoscaling.delete_auto_scaling_group(AutoScalingGroupName="g")
+    wait_for(lambda: autoscaling.describe_auto_scaling_groups()["AutoScalingGroups"] == [])
+
+
+def test_lifecycle_hooks_hold_instances(cloud: LocalCloud) -> None:
+    sqs = cloud.client("sqs")
+    url = sqs.create_queue(QueueName="q")["QueueUrl"]
+    queue = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    hook = {
+        "LifecycleHookName": "up",
+        "LifecycleTransition": "autoscaling:EC2_INSTANCE_LAUNCHING",
+        "HeartbeatTimeout": 600,
+        "NotificationTargetARN": queue,
+        "NotificationMetadata": "more",
+    }
+    autoscaling = make(cloud, DesiredCapacity=1, LifecycleHookSpecificationList=[hook])
+    message = wait_for(lambda: sqs.receive_message(QueueUrl=url, WaitTimeSeconds=5).get("Messages"))[0]
+    action = json.loads(message["Body"])
+    assert (action["LifecycleTransition"], action["NotificationMetadata"]) == (hook["LifecycleTransition"], "more")
+    assert group(autoscaling)["Instances"][0]["LifecycleState"] == "Pending:Wait"
+    names = {"AutoScalingGroupName": "g", "LifecycleHookName": "up"}
+    autoscaling.complete_lifecycle_action(
+        **names, LifecycleActionToken=action["LifecycleActionToken"], LifecycleActionResult="CONTINUE"
+    )
+    id = in_service(autoscaling, 1)[0]["InstanceId"]
+
+    autoscaling.put_lifecycle_hook(
+        AutoScalingGroupName="g",
+        LifecycleHookName="down",
+        LifecycleTransition="autoscaling:EC2_INSTANCE_TERMINATING",
+        HeartbeatTimeout=60,
+    )
+    autoscaling.set_desired_capacity(AutoScalingGroupName="g", DesiredCapacity=0)
+    wait_for(lambda: group(autoscaling)["Instances"][0]["LifecycleState"] == "Terminating:Wait")
+    assert refused(
+        autoscaling.complete_lifecycle_action,
+        **{**names, "LifecycleHookName": "down"},
+        InstanceId="i-0123456789abcdef0",
+        LifecycleActionResult="CONTINUE",
+    ) == ("ValidationError")
+    cloud.advance(61)  # nobody answers
+    wait_for(lambda: group(autoscaling)["Instances"] == [])
+    state = cloud.client("ec2").describe_instances(InstanceIds=[id])["Reservations"][0]["Instances"][0]["State"]
+    assert state["Name"] == "terminated"
+
+
+def test_policies_and_schedules_change_the_size(cloud: LocalCloud) -> None:
+    autoscaling, cloudwatch = make(cloud, DesiredCapacity=0), cloud.client("cloudwatch")
+    out = autoscaling.put_scaling_policy(
+        AutoScalingGroupName="g",
+        PolicyName="out",
+        PolicyType="StepScaling",
+        AdjustmentType="ChangeInCapacity",
+        StepAdjustments=[{"MetricIntervalLowerBound": 0, "ScalingAdjustment": 2}],
+    )["PolicyARN"]
+    cloudwatch.put_metric_alarm(
+        AlarmName="busy",
+        Namespace="Own",
+        MetricName="Load",
+        Statistic="Average",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=5,
+        ComparisonOperator="GreaterThanThreshold",
+        AlarmActions=[out],
+    )
+    cloudwatch.put_metric_data(Namespace="Own", MetricData=[{"MetricName": "Load", "Value": 9}])
+    cloud.advance(61)
+    wait_for(lambda: group(autoscaling)["DesiredCapacity"] == 2)
+    in_service(autoscaling, 2)
+    autoscaling.put_scaling_policy(
+        AutoScalingGroupName="g", PolicyName="one", AdjustmentType="ExactCapacity", ScalingAdjustment=1
+    )
+    autoscaling.execute_policy(AutoScalingGroupName="g", PolicyName="one")
+    in_service(autoscaling, 1)
+    tracked = autoscaling.put_scaling_policy(
+        AutoScalingGroupName="g",
+        PolicyName="cpu",
+        PolicyType="TargetTrackingScaling",
+        TargetTrackingConfiguration={
+            "PredefinedMetricSpecification": {"PredefinedMetricType": "ASGAverageCPUUtilization"},
+            "TargetValue": 50,
+        },
+    )
+    assert len(tracked["Alarms"]) == 2
+    autoscaling.put_scheduled_update_group_action(
+        AutoScalingGroupName="g", ScheduledActionName="night", StartTime=time.time() + 7200, DesiredCapacity=0
+    )
+    cloud.advance(7200)
+    in_service(autoscaling, 0)
+
+
+def test_bad_input_changes_nothing(cloud: LocalCloud) -> None:
+    autoscaling = cloud.client("autoscaling")
+    good = {"AutoScalingGroupName": "g", "MinSize": 0, "MaxSize": 1, "AvailabilityZones": ["us-east-1a"]}
+    create = autoscaling.create_auto_scaling_group
+    assert refused(create, **good) == "ValidationError"
+    assert refused(create, **good, LaunchConfigurationName="none") == "ValidationError"
+    assert refused(create, **good, LaunchTemplate={"LaunchTemplateName": "none"}) == "ValidationError"
+    assert refused(autoscaling.put_warm_pool, AutoScalingGroupName="g") == "NotImplemented"
+    assert refused(autoscaling.delete_auto_scaling_group, AutoScalingGroupName="g") == "ValidationError"
+    assert autoscaling.describe_auto_scaling_groups()["AutoScalingGroups"] == []
+
+
+def test_a_plan_that_was_carried_out_is_followed_by_an_empty_one() -> None:
+    members = {"TerminationPolicies": ["Default"]}
+    group = Group(members, 3, 0.0)
+    plan = controller.plan(group, ["a", "b"], 0.0)
+    assert plan.launch == ["a", "b", "a"]
+    there = tuple(Member(f"i-{n}", zone, "t3.nano", n, {}, state="InService") for n, zone in enumerate(plan.launch))
+    assert controller.plan(Group(members, 3, 0.0, there), ["a", "b"], 0.0).is_empty
+    ((gone, _),) = controller.plan(Group(members, 2, 0.0, there), ["a", "b"], 0.0).terminate
+    assert gone.id == "i-0"  # the oldest, of the zone with the most
