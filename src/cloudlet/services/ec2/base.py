@@ -81,7 +81,7 @@ class Base(api.Service):
         given = input.get("Filters", [])
         for filter in given:
             if filter.get("Name") == f"tag:{STEP}":
-                items = [item for item in items if item.tags.get(STEP) in filter["Values"]]
+                items = [one for one in items if one.tags.get(STEP) in filter["Values"] and "gone" not in one.hidden]
                 given = [one for one in given if one is not filter]
         show = present or (lambda world, item: item.shown)
         shown = [{**show(world, item), "Tags": shown_tags(item.tags)} for item in items]
