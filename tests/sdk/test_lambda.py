@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -198,6 +200,61 @@ def test_versions_aliases_layers_and_permissions(cloud: LocalCloud) -> None:
     )
     policy = json.loads(functions.get_policy(FunctionName="one")["Policy"])
     assert policy["Statement"][0]["Principal"] == {"Service": "sns.amazonaws.com"}
+
+
+EXTENSION = """#!/bin/sh
+cat >/tmp/extension.py <<'end'
+import json, os, time, urllib.request
+api = f"http://{os.environ['AWS_LAMBDA_RUNTIME_API']}"
+def ask(path, body=None, **headers):
+    request = urllib.request.Request(api + path, data=body, headers=headers)
+    return urllib.request.urlopen(request, timeout=60)
+said = ask("/2020-01-01/extension/register", b'{"events": ["INVOKE", "SHUTDOWN"]}', **{"Lambda-Extension-Name": "spy"})
+id = said.headers["Lambda-Extension-Identifier"]
+print("spy of", json.load(said)["functionName"], flush=True)
+request = urllib.request.Request(api + "/2022-07-01/telemetry", data=b"{}", method="PUT")
+print(json.load(urllib.request.urlopen(request))["errorType"], flush=True)
+while True:
+    event = json.load(ask("/2020-01-01/extension/event/next", **{"Lambda-Extension-Identifier": id}))
+    print("spy saw", event["eventType"], event.get("requestId") or event["shutdownReason"], flush=True)
+    if event["eventType"] == "SHUTDOWN":
+        time.sleep(0.3)
+        print("spy has tidied up", flush=True)
+        break
+    time.sleep(0.2)
+end
+exec PYTHON /tmp/extension.py /opt/extensions/spy
+"""
+
+
+def test_extensions_of_a_layer_run_beside_the_runtime(cloud: LocalCloud) -> None:
+    functions = cloud.client("lambda")
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as made:
+        entry = zipfile.ZipInfo("extensions/spy")
+        entry.external_attr = 0o755 << 16
+        made.writestr(entry, EXTENSION.replace("PYTHON", os.path.realpath(sys.executable)))
+    layer = functions.publish_layer_version(LayerName="spy", Content={"ZipFile": packed.getvalue()})
+    make(cloud, "watched", "def handler(e, c):\n    return c.aws_request_id", Layers=[layer["LayerVersionArn"]])
+    ids = [invoke(cloud, "watched") for _ in range(2)]
+    # A deleted version stays with the functions that have it, and its number is not given again.
+    functions.delete_layer_version(LayerName="spy", VersionNumber=1)
+    assert functions.list_layer_versions(LayerName="spy")["LayerVersions"] == []
+    functions.update_function_configuration(FunctionName="watched", Timeout=5)
+    ids.append(invoke(cloud, "watched"))
+    again = functions.publish_layer_version(LayerName="spy", Content={"ZipFile": packed.getvalue()})
+    assert again["Version"] == 2
+
+    def lines() -> list[str]:
+        events = cloud.client("logs").filter_log_events(logGroupName="/aws/lambda/watched")["events"]
+        return [event["message"].strip() for event in events]
+
+    eventually(lambda: "spy has tidied up" in lines())
+    seen = lines()
+    assert "spy of watched" in seen
+    assert "Telemetry.NotSupported" in seen
+    assert [line for line in seen if line.startswith("spy saw INVOKE")] == [f"spy saw INVOKE {id}" for id in ids]
+    assert "spy saw SHUTDOWN spindown" in seen
 
 
 def test_concurrency_is_used_and_limited(cloud: LocalCloud) -> None:

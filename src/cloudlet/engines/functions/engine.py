@@ -20,6 +20,7 @@ from cloudlet.engines.functions import isolation, lines
 from cloudlet.engines.functions.api import Credentials, Function, FunctionFailed, LogSink, Outcome, Throttled
 from cloudlet.engines.functions.carriers import Carrier, Process
 from cloudlet.engines.functions.containers import Containers
+from cloudlet.engines.functions.extensions import START, programs
 from cloudlet.engines.functions.node_sdk import NodeSdk
 from cloudlet.engines.functions.runtimes import start_of
 from cloudlet.engines.functions.sandbox import Sandbox, StartFailed
@@ -243,7 +244,8 @@ class Engine:
             if text:
                 self._log(function, stream, [(int(self._clock.now() * 1000), text)])
 
-        sandbox = Sandbox(function, carrier, log, self._changed, self._node_sdk.provide)
+        extensions = programs(function.layers[0] if function.layers else None)
+        sandbox = Sandbox(function, carrier, log, self._changed, self._node_sdk.provide, extensions)
         sandbox.good_until = good_until
         pool.all.add(sandbox)
         if note:
@@ -294,6 +296,8 @@ class Engine:
             # Node and Java are held by their own heap limits: they reserve far more than they use.
             limit = (function.memory + 64) * 1024
             argv = ["/bin/sh", "-c", f'ulimit -d {limit} 2>/dev/null; exec "$@"', "sh", *argv]
+        if programs(opt):
+            argv = ["/bin/sh", "-c", START, "sh", f"{opt_root}/extensions", *argv]
         if bwrap:
             names = isolation.resolv_conf(self._resolv_conf)
             argv = isolation.wrap(bwrap, argv, function, opt, start, names)

@@ -6,12 +6,19 @@ https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 import httptools
 
+from cloudlet.engines.functions.extensions import Extensions, Refused
+
+_EXTENSION = b"/2020-01-01/extension/"
+# What extensions may ask for, and what they hear where there is none of it, as when they are tried out locally.
+_SUBSCRIPTIONS = {b"/2022-07-01/telemetry": "Telemetry", b"/2020-08-15/logs": "Logs"}
 _PREFIX = b"/2018-06-01/runtime/"
 _ACCEPTED = b'HTTP/1.1 202 Accepted\r\ncontent-type: application/json\r\ncontent-length: 16\r\n\r\n{"status":"OK"}\n'
 _REFUSED = b"HTTP/1.1 %d Refused\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
@@ -19,6 +26,14 @@ _REFUSED = b"HTTP/1.1 %d Refused\r\ncontent-type: application/json\r\ncontent-le
 
 class Listener(Protocol):
     """What a sandbox hears from its runtime."""
+
+    extensions: Extensions
+
+    def about(self) -> bytes:
+        """What an extension is told when it registers."""
+
+    def extension_failed(self, body: bytes) -> None:
+        """An extension gives up."""
 
     def ready(self) -> None:
         """The runtime waits for an event."""
@@ -139,6 +154,13 @@ class Connection(asyncio.Protocol):
             self._stream = None
             self.write(_ACCEPTED)
             return
+        if url.startswith(_EXTENSION):
+            self._extension(url.removeprefix(_EXTENSION), headers, body)
+            return
+        if (kind := _SUBSCRIPTIONS.get(url)) is not None:
+            refusal = {"errorMessage": f"{kind} API is not supported", "errorType": f"{kind}.NotSupported"}
+            self._refuse(202, json.dumps(refusal).encode())
+            return
         path = url.removeprefix(_PREFIX)
         if path == b"invocation/next":
             self._api.waiting = self
@@ -163,6 +185,36 @@ class Connection(asyncio.Protocol):
             self.write(_ACCEPTED)
         else:
             self._refuse(400, b'{"errorType":"InvalidRequestID","errorMessage":"Invalid request ID"}')
+
+    def _extension(self, path: bytes, headers: dict[bytes, bytes], body: bytes) -> None:
+        """The Extensions API."""
+        listener = self._api.listener
+        name = headers.get(b"lambda-extension-name", b"").decode("latin-1")
+        identifier = headers.get(b"lambda-extension-identifier", b"").decode("latin-1")
+        try:
+            if path == b"register":
+                try:
+                    events = json.loads(body or b"{}").get("events", [])
+                except (ValueError, AttributeError):
+                    raise Refused("InvalidRequestFormat", "Invalid request format") from None
+                self._answer(listener.about(), listener.extensions.register(name, events))
+            elif path == b"event/next":
+                listener.extensions.wait(identifier, lambda event: self._answer(json.dumps(event).encode(), identifier))
+            elif path in (b"init/error", b"exit/error"):
+                self.write(_ACCEPTED)
+                listener.extension_failed(body)
+            else:
+                raise Refused("NotFound", "There is no such path in the Extensions API.")
+        except Refused as refusal:
+            document = {"errorType": refusal.kind, "errorMessage": str(refusal)}
+            self._refuse(403 if refusal.kind != "NotFound" else 404, json.dumps(document).encode())
+
+    def _answer(self, body: bytes, identifier: str) -> None:
+        head = (
+            f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+            f"lambda-extension-identifier: {identifier}\r\nlambda-extension-event-identifier: {uuid.uuid4()}\r\n\r\n"
+        )
+        self.write(head.encode() + body)
 
     async def _provide(self, package: str) -> None:
         if await self._api.listener.provide(package):

@@ -14,10 +14,12 @@ import psutil
 from cloudlet.engines.functions import lines
 from cloudlet.engines.functions.api import Function, Outcome
 from cloudlet.engines.functions.carriers import Carrier
+from cloudlet.engines.functions.extensions import INVOKE, SHUTDOWN, Extensions, ended, registered
 from cloudlet.engines.functions.runtime_api import RuntimeApi
 
 _LONGEST_LINE = 256 * 1024
 _SIGNALS = {6: "aborted", 9: "killed", 11: "segmentation fault", 15: "terminated"}  # as Lambda words them
+_SHUTDOWN = 2.0  # seconds that extensions have to end
 _TAIL = 4096  # bytes of its log that an invocation gives back
 
 
@@ -31,8 +33,10 @@ class Sandbox:
         log: Callable[[str], None],
         changed: Callable[[Sandbox], None],
         provide: Callable[[str], Coroutine[Any, Any, bool]],
+        extensions: frozenset[str] = frozenset(),
     ) -> None:
         self.provide = provide
+        self.extensions = Extensions(extensions, self.ready)
         self.function = function
         self.carrier = carrier
         self.dead = False
@@ -47,6 +51,8 @@ class Sandbox:
         self._result: asyncio.Future[Outcome] | None = None
         self._request_id = ""
         self._failure = b""  # of the start
+        self._ending: asyncio.Future[None] | None = None
+        self._is_idle = False  # and that has been told
         self._partial = b""
         self._tail = b""
         self._started = 0.0
@@ -86,11 +92,20 @@ class Sandbox:
         """Run one invocation; it is over when this returns, and the sandbox idle, stopping or dead."""
         loop = asyncio.get_running_loop()
         self._request_id = request_id
+        self._is_idle = False
         self._tail = b""
         self._result = loop.create_future()
         self._log(lines.start(self.function, request_id))
         self._started = time.perf_counter()
         self._api.send(headers, event)
+        self.extensions.tell(
+            INVOKE,
+            {
+                "deadlineMs": int((time.time() + self.function.timeout) * 1000),
+                "requestId": request_id,
+                "invokedFunctionArn": self.function.arn,
+            },
+        )
         timer = loop.call_later(self.function.timeout, self._timed_out)
         try:
             outcome = await self._result
@@ -122,17 +137,43 @@ class Sandbox:
         else:
             self._log(line)
 
-    def stop(self) -> asyncio.Future[None]:
-        """End it now."""
+    def stop(self, reason: str = "spindown") -> asyncio.Future[None]:
+        """End it now, or when its extensions have had the time that Lambda gives them."""
         self.dead = True
         self.finishing = False
+        deadline = int((time.time() + _SHUTDOWN) * 1000)
+        if self.extensions.tell(SHUTDOWN, {"shutdownReason": reason, "deadlineMs": deadline}):
+            self._ending = asyncio.ensure_future(self._shut_down())
+            return self._ending
         self._api.close()
         return self.carrier.stop()
+
+    async def _shut_down(self) -> None:
+        """End it when its extensions have ended, or take too long."""
+        try:
+            await asyncio.wait_for(ended(self.carrier.pid), _SHUTDOWN)
+        except TimeoutError:
+            pass
+        self._api.close()
+        await self.carrier.stop()
+
+    def about(self) -> bytes:
+        """What an extension is told when it registers."""
+        return registered(self.function.name, self.function.version, self.function.handler)
+
+    def extension_failed(self, body: bytes) -> None:
+        """An extension gives up: the start has failed, or the sandbox is of no use any more."""
+        self._failure = body
+        self._log(f"EXTENSION failed: {body.decode(errors='replace')}\n")
+        self.stop("failure")
 
     # What the runtime says
 
     def ready(self) -> None:
-        """The runtime waits for an event."""
+        """The runtime waits for an event, or an extension does: all of them must."""
+        if self._is_idle or self._api.waiting is None or not self.extensions.settled:
+            return
+        self._is_idle = True
         self.finishing = False
         if not self._ready.done():
             # Whoever started it gives it away.
@@ -174,7 +215,7 @@ class Sandbox:
             self._settle(
                 Outcome(_error("Sandbox.Timedout", f"RequestId: {self._request_id} Error: {words}"), "Unhandled")
             )
-        self.stop()
+        self.stop("timeout")
 
     def _exited(self, code: int) -> None:
         if self._partial:

@@ -340,7 +340,7 @@ class Functions(Images):
             record = (
                 self.layers.get(scope, f"{layer.rsplit(':', 1)[-1]}:{int(number):08d}") if number.isdigit() else None
             )
-            if record is None:
+            if record is None or record.value.deleted:
                 raise invalid(f"Layer version {arn} does not exist.")
             found.append({"Arn": arn, "CodeSize": record.value.members["Content"]["CodeSize"]})
         return found

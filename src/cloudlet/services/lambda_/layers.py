@@ -10,6 +10,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from cloudlet.errors import AwsError
 from cloudlet.http import Response
 from cloudlet.services.api import Call, Input, Output
@@ -69,14 +71,15 @@ class Layers(Functions):
         return self._layer(call, name, int(number)).value.members
 
     async def ListLayerVersions(self, call: Call, input: Input) -> Output:
-        found = [record.value.members for record in self.layers.list(call.scope, f"{_own_name(input['LayerName'])}:")]
-        found = [one for one in reversed(found) if _fits(one, input)]
+        versions = self.layers.list(call.scope, f"{_own_name(input['LayerName'])}:")
+        found = [record.value.members for record in reversed(versions) if not record.value.deleted]
+        found = [one for one in found if _fits(one, input)]
         return self.page("LayerVersions", [_brief(one) for one in found], input)
 
     async def ListLayers(self, call: Call, input: Input) -> Output:
         newest: dict[str, dict[str, Any]] = {}
         for record in self.layers.list(call.scope):
-            if _fits(record.value.members, input):
+            if not record.value.deleted and _fits(record.value.members, input):
                 newest[record.name.rsplit(":", 1)[0]] = record.value.members
         found = [
             {"LayerName": name, "LayerArn": members["LayerArn"], "LatestMatchingVersion": _brief(members)}
@@ -86,7 +89,14 @@ class Layers(Functions):
 
     async def DeleteLayerVersion(self, call: Call, input: Input) -> Output:
         name = f"{_own_name(input['LayerName'])}:{input['VersionNumber']:08d}"
-        await self.db.write(lambda tx: self.layers.delete(tx, call.scope, name))
+
+        def work(tx: Tx) -> None:
+            record = self.layers.get(call.scope, name, tx)
+            if record is not None:
+                gone = msgspec.structs.replace(record.value, statements=[], deleted=True)
+                self.layers.put(tx, call.scope, name, gone)
+
+        await self.db.write(work)
         return {}
 
     async def AddLayerVersionPermission(self, call: Call, input: Input) -> Output:
@@ -104,7 +114,7 @@ class Layers(Functions):
         }
         if "OrganizationId" in input:
             statement["Condition"] = {"StringEquals": {"aws:PrincipalOrgID": input["OrganizationId"]}}
-        changed = Layer(record.value.members, record.value.sha, [*record.value.statements, statement])
+        changed = msgspec.structs.replace(record.value, statements=[*record.value.statements, statement])
         await self.db.write(lambda tx: self.layers.put(tx, call.scope, record.name, changed))
         return {"Statement": json.dumps(statement), "RevisionId": new_revision()}
 
@@ -122,7 +132,7 @@ class Layers(Functions):
         if len(kept) == len(record.value.statements):
             words = f"Statement {input['StatementId']} is not found in resource policy."
             raise AwsError("ResourceNotFoundException", words, status=404, Type="User")
-        changed = Layer(record.value.members, record.value.sha, kept)
+        changed = msgspec.structs.replace(record.value, statements=kept)
         await self.db.write(lambda tx: self.layers.put(tx, call.scope, record.name, changed))
         return {}
 
@@ -135,7 +145,7 @@ class Layers(Functions):
 
     def _layer(self, call: Call, name: str, number: int) -> Record[Layer]:
         record = self.layers.get(call.scope, f"{_own_name(name)}:{number:08d}")
-        if record is None:
+        if record is None or record.value.deleted:
             words = "The resource you requested does not exist."
             raise AwsError("ResourceNotFoundException", words, status=404, Type="User")
         return record

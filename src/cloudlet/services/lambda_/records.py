@@ -50,6 +50,7 @@ class Layer(msgspec.Struct, frozen=True):
     members: dict[str, Any]
     sha: str
     statements: list[dict[str, Any]] = []
+    deleted: bool = False  # functions that have it keep it, and its number is never given again
 
 
 class Mapping(msgspec.Struct, frozen=True):
