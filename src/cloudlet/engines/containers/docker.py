@@ -7,13 +7,13 @@ containers of the task join it, so that any of them may come and go. Engines kee
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import ipaddress
 import json
 import logging
 import math
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from cloudlet.control.supervisor import Supervisor
-from cloudlet.engines.containers import archives, cgroups, folders, translate
+from cloudlet.engines.containers import archives, cgroups, translate
 from cloudlet.engines.containers.api import (
     Abilities,
     CannotStart,
@@ -33,12 +33,12 @@ from cloudlet.engines.containers.api import (
     Execution,
     ImageMissing,
     LogSink,
-    Mount,
     Pod,
     PodState,
     Usage,
 )
 from cloudlet.engines.containers.daemon import Daemon, DaemonError
+from cloudlet.engines.containers.docker_images import DockerImages
 from cloudlet.engines.containers.network import HostReach, NetworkError, Shared, free_subnet
 from cloudlet.engines.containers.podman import PodmanService, highest_limits
 from cloudlet.engines.containers.sessions import Session
@@ -47,6 +47,9 @@ from cloudlet.engines.containers.tail import Tail
 log = logging.getLogger("cloudlet.containers")
 
 _RETRY = 0.5
+# What Podman says of a container that goes while it is looked at, or that is half removed.
+_HALF_REMOVED = re.compile(r'container from store "([0-9a-f]+)": container not known')
+_GONE = ("no such container", "container not known")
 _LONGEST_START = 15.0  # seconds until a Podman of ours must have answered
 _LONGEST_END = 10.0  # seconds that a stop waits for the engine to tell of the end
 
@@ -61,7 +64,7 @@ class _Known:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class Docker:
+class Docker(DockerImages):
     """The engine behind one socket."""
 
     def __init__(self, supervisor: Supervisor, folder: Path, kind: str = "") -> None:
@@ -143,15 +146,19 @@ class Docker:
     async def forget_folders(self) -> None:
         reference = json.dumps({"reference": [f"{self._folders}:*"]})
         for image in await self._daemon.call("GET", "/images/json", {"filters": reference}):
-            # One that a container still uses stays (409).
-            await self._forget(f"/images/{image['Id']}")
+            # By our own names: it may have others. One that a container still uses stays (409).
+            for name in image.get("RepoTags") or ():
+                if name.startswith(f"{self._folders}:"):
+                    await self._forget(f"/images/{name}")
 
     async def recover(self) -> tuple[list[PodState], list[ContainerState]]:
         pods, containers = [], []
         listed = await self._ours()
         documents = await asyncio.gather(*(self._inspect(one["Id"]) for one in listed))
-        for document in documents:
+        for one, document in zip(listed, documents, strict=True):
             if document is None:
+                # Its removal was broken off with the engine that was at it.
+                await self._delete(one["Id"])
                 continue
             labels, running = document["Config"]["Labels"], document["State"]["Running"]
             if labels[translate.KIND] == "pod" and running:
@@ -242,7 +249,9 @@ class Docker:
             }
             path = "/networks/create"
         try:
-            await self._daemon.call("GET", f"/networks/{self._network}")
+            # Docker's own call fails in Podman while any container is half removed.
+            one = f"/v4.0.0/libpod/networks/{self._network}/json" if self._podman else f"/networks/{self._network}"
+            await self._daemon.call("GET", one)
         except DaemonError as error:
             if error.status != 404:
                 raise
@@ -403,107 +412,6 @@ class Docker:
             if error.status != 404:
                 raise CannotStart(str(error)) from None
 
-    # Images
-
-    async def ensure_image(self, reference: str, credentials: tuple[str, str] | None = None) -> str:
-        digest = await self._image(reference)
-        if digest is None:
-            headers = {}
-            if credentials is not None:
-                login = {"username": credentials[0], "password": credentials[1]}
-                headers["X-Registry-Auth"] = base64.urlsafe_b64encode(json.dumps(login).encode()).decode()
-            if self._podman:
-                # Registries on this machine speak HTTP, as Docker takes for granted.
-                local = reference.partition("/")[0].partition(":")[0]
-                plain = local == "localhost" or local.endswith(".localhost") or local.startswith("127.")
-                query: dict[str, Any] = {"reference": reference, "tlsVerify": str(not plain).lower()}
-                path = "/v4.0.0/libpod/images/pull"
-            else:
-                name, tag = _split(reference)
-                query, path = {"fromImage": name, "tag": tag}, "/images/create"
-            try:
-                async for document in self._daemon.documents("POST", path, query, headers=headers):
-                    if "error" in document:
-                        raise ImageMissing(document["error"])
-            except DaemonError as error:
-                raise ImageMissing(str(error)) from None
-            digest = await self._image(reference)
-            if digest is None:
-                raise ImageMissing(f"{reference} is not there after it was pulled.")
-        return digest
-
-    async def load_image(self, folder: Path, reference: str) -> None:
-        with tempfile.NamedTemporaryFile(dir=self._folder) as file:
-            await asyncio.to_thread(archives.folder_archive, file, folder, reference)
-            file.flush()
-            await self._load(Path(file.name))
-
-    async def build_image(self, folder: Path, reference: str, dockerfile: str = "Dockerfile") -> None:
-        with tempfile.NamedTemporaryFile(dir=self._folder) as file:
-            await asyncio.to_thread(archives.context_archive, file, folder)
-            file.flush()
-            query = {"t": reference, "dockerfile": dockerfile, "rm": "true"}
-            said = []
-            try:
-                async for document in self._daemon.documents("POST", "/build", query, Path(file.name)):
-                    said.append(document.get("stream", ""))
-                    if "error" in document:
-                        raise DaemonError(500, document["error"])
-            except DaemonError as error:
-                if not self._podman or shutil.which("buildah") is None:
-                    raise ImageMissing(f"{''.join(said)[-2000:]}{error}") from None
-                await self._build_apart(folder, reference, dockerfile)
-
-    async def _build_apart(self, folder: Path, reference: str, dockerfile: str) -> None:
-        """Build where containers of a builder may not run: in a changed root. Podman and buildah share their images."""
-        process = await asyncio.create_subprocess_exec(
-            *("buildah", "bud", "--isolation", "chroot", "-t", reference, "-f", str(folder / dockerfile), str(folder)),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        said, _ = await process.communicate()
-        if process.returncode:
-            raise ImageMissing(said.decode(errors="replace")[-2000:])
-
-    async def _load(self, archive: Path) -> None:
-        async for document in self._daemon.documents("POST", "/images/load", body=archive):
-            if "error" in document:
-                raise ImageMissing(document["error"])
-
-    async def _image(self, reference: str) -> str | None:
-        """An image's digest, or its id when no registry has ever seen it; None when it is not here."""
-        try:
-            document = await self._daemon.call("GET", f"/images/{reference}/json")
-        except DaemonError as error:
-            if error.status == 404:
-                return None
-            raise ImageMissing(str(error)) from None
-        digests = document.get("RepoDigests") or ()
-        identity = str(document["Id"]).removeprefix("sha256:")
-        self._digests[identity] = digests[0].partition("@")[2] if digests else f"sha256:{identity}"
-        return self._digests[identity]
-
-    async def _image_of(self, container: Container) -> tuple[str, Sequence[Mount], Container]:
-        """The reference of a container's image, where that is a folder an image of it; and what to mount."""
-        mounts = [
-            mount if mount.source.startswith("/") else Mount(self._title(mount.source), mount.target, mount.read_only)
-            for mount in container.mounts
-        ]
-        if not container.image.startswith("/"):
-            return container.image, mounts, container
-        folder = Path(container.image)
-        if not folder.is_dir():
-            raise ImageMissing(f"There is no folder {folder}.")
-        if folders.is_application(folder):
-            # On this machine's own programs and libraries.
-            shared = [Mount(path, path, read_only=True) for path in folders.system()]
-            return archives.PAUSE, [*shared, *mounts, *folders.application(folder)], folders.prepared(container)
-        reference = f"{self._folders}:{await asyncio.to_thread(folders.fingerprint, folder)}"
-        if await self._image(reference) is None:
-            await self.load_image(folder, reference)
-        return reference, mounts, container
-
     # What happens
 
     async def _listen(self, since: float) -> None:
@@ -581,16 +489,23 @@ class Docker:
     async def _ours(self, label: str = "") -> list[dict[str, Any]]:
         labels = [f"{translate.CLOUD}={self._cloud}", *([label] if label else [])]
         query = {"all": "true", "filters": json.dumps({"label": labels})}
+        try:
+            found: list[dict[str, Any]] = await self._daemon.call("GET", "/containers/json", query)
+        except DaemonError as error:
+            # Podman was killed while it removed one of them: it lists none before that one is gone.
+            half = _HALF_REMOVED.search(str(error))
+            if half is None:
+                raise
+            await self._delete(half[1])
+            return await self._ours(label)
         # Containers first: a pod's holder goes last.
-        found: list[dict[str, Any]] = await self._daemon.call("GET", "/containers/json", query)
         return sorted(found, key=lambda one: one["Labels"][translate.KIND])
 
     async def _inspect(self, title: str) -> dict[str, Any] | None:
         try:
             return await self._daemon.call("GET", f"/containers/{title}/json")  # type: ignore[no-any-return]
         except DaemonError as error:
-            # Podman has other words when a container goes while it is looked at.
-            if error.status == 404 or "no such container" in str(error):
+            if error.status == 404 or any(words in str(error) for words in _GONE):
                 return None
             raise
 
@@ -602,19 +517,10 @@ class Docker:
         try:
             await self._daemon.call("DELETE", path, query)
         except DaemonError as error:
-            if error.status not in (404, 409):
+            if error.status not in (404, 409) and not any(words in str(error) for words in _GONE):
                 raise
 
     async def _ensure_volume(self, source: str) -> None:
         if not source.startswith("/"):
             labels = {translate.CLOUD: self._cloud}
             await self._daemon.call("POST", "/volumes/create", body={"Name": self._title(source), "Labels": labels})
-
-
-def _split(reference: str) -> tuple[str, str]:
-    """A reference's repository and its tag or digest."""
-    if "@" in reference:
-        name, _, digest = reference.partition("@")
-        return name, digest
-    name, colon, tag = reference.rpartition(":")
-    return (name, tag) if colon and "/" not in tag else (reference, "latest")

@@ -1,0 +1,138 @@
+"""The images of an engine behind the Docker API: pulled, loaded, built, and made of folders that containers name."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cloudlet.engines.containers import archives, folders
+from cloudlet.engines.containers.api import Container, ImageMissing, Mount
+from cloudlet.engines.containers.daemon import Daemon, DaemonError
+
+
+class DockerImages:
+    """An engine's images. ``_folders`` is the repository of those that are made of folders."""
+
+    _daemon: Daemon
+    _podman: bool
+    _folder: Path
+    _folders: str
+    _digests: dict[str, str]  # an image's id -> its digest
+
+    async def ensure_image(self, reference: str, credentials: tuple[str, str] | None = None) -> str:
+        digest = await self._image(reference)
+        if digest is None:
+            headers = {}
+            if credentials is not None:
+                login = {"username": credentials[0], "password": credentials[1]}
+                headers["X-Registry-Auth"] = base64.urlsafe_b64encode(json.dumps(login).encode()).decode()
+            if self._podman:
+                # Registries on this machine speak HTTP, as Docker takes for granted.
+                local = reference.partition("/")[0].partition(":")[0]
+                plain = local == "localhost" or local.endswith(".localhost") or local.startswith("127.")
+                query: dict[str, Any] = {"reference": reference, "tlsVerify": str(not plain).lower()}
+                path = "/v4.0.0/libpod/images/pull"
+            else:
+                name, tag = _split(reference)
+                query, path = {"fromImage": name, "tag": tag}, "/images/create"
+            try:
+                async for document in self._daemon.documents("POST", path, query, headers=headers):
+                    if "error" in document:
+                        raise ImageMissing(document["error"])
+            except DaemonError as error:
+                raise ImageMissing(str(error)) from None
+            digest = await self._image(reference)
+            if digest is None:
+                raise ImageMissing(f"{reference} is not there after it was pulled.")
+        return digest
+
+    async def load_image(self, folder: Path, reference: str) -> None:
+        with tempfile.NamedTemporaryFile(dir=self._folder) as file:
+            await asyncio.to_thread(archives.folder_archive, file, folder, reference)
+            file.flush()
+            await self._load(Path(file.name))
+
+    async def build_image(self, folder: Path, reference: str, dockerfile: str = "Dockerfile") -> None:
+        with tempfile.NamedTemporaryFile(dir=self._folder) as file:
+            await asyncio.to_thread(archives.context_archive, file, folder)
+            file.flush()
+            query = {"t": reference, "dockerfile": dockerfile, "rm": "true"}
+            said = []
+            try:
+                async for document in self._daemon.documents("POST", "/build", query, Path(file.name)):
+                    said.append(document.get("stream", ""))
+                    if "error" in document:
+                        raise DaemonError(500, document["error"])
+            except DaemonError as error:
+                if not self._podman or shutil.which("buildah") is None:
+                    raise ImageMissing(f"{''.join(said)[-2000:]}{error}") from None
+                await self._build_apart(folder, reference, dockerfile)
+
+    async def _build_apart(self, folder: Path, reference: str, dockerfile: str) -> None:
+        """Build where containers of a builder may not run: in a changed root. Podman and buildah share their images."""
+        process = await asyncio.create_subprocess_exec(
+            *("buildah", "bud", "--isolation", "chroot", "-t", reference, "-f", str(folder / dockerfile), str(folder)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await process.communicate()
+        if process.returncode:
+            raise ImageMissing(said.decode(errors="replace")[-2000:])
+
+    async def _load(self, archive: Path) -> None:
+        async for document in self._daemon.documents("POST", "/images/load", body=archive):
+            if "error" in document:
+                raise ImageMissing(document["error"])
+
+    async def _image(self, reference: str) -> str | None:
+        """An image's digest, or its id when no registry has ever seen it; None when it is not here."""
+        try:
+            document = await self._daemon.call("GET", f"/images/{reference}/json")
+        except DaemonError as error:
+            if error.status == 404:
+                return None
+            raise ImageMissing(str(error)) from None
+        digests = document.get("RepoDigests") or ()
+        identity = str(document["Id"]).removeprefix("sha256:")
+        self._digests[identity] = digests[0].partition("@")[2] if digests else f"sha256:{identity}"
+        return self._digests[identity]
+
+    async def _image_of(self, container: Container) -> tuple[str, Sequence[Mount], Container]:
+        """The reference of a container's image, where that is a folder an image of it; and what to mount."""
+        mounts = [
+            mount if mount.source.startswith("/") else Mount(self._title(mount.source), mount.target, mount.read_only)
+            for mount in container.mounts
+        ]
+        if not container.image.startswith("/"):
+            return container.image, mounts, container
+        folder = Path(container.image)
+        if not folder.is_dir():
+            raise ImageMissing(f"There is no folder {folder}.")
+        if folders.is_application(folder):
+            # On this machine's own programs and libraries.
+            shared = [Mount(path, path, read_only=True) for path in folders.system()]
+            return archives.PAUSE, [*shared, *mounts, *folders.application(folder)], folders.prepared(container)
+        reference = f"{self._folders}:{await asyncio.to_thread(folders.fingerprint, folder)}"
+        if await self._image(reference) is None:
+            await self.load_image(folder, reference)
+        return reference, mounts, container
+
+    def _title(self, name: str) -> str:
+        """A container's or volume's name in the engine."""
+        raise NotImplementedError
+
+
+def _split(reference: str) -> tuple[str, str]:
+    """A reference's repository and its tag or digest."""
+    if "@" in reference:
+        name, _, digest = reference.partition("@")
+        return name, digest
+    name, colon, tag = reference.rpartition(":")
+    return (name, tag) if colon and "/" not in tag else (reference, "latest")
