@@ -13,11 +13,12 @@ from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.route53.names import BadName
 from cloudlet.services.servicediscovery import dns
-from cloudlet.services.servicediscovery.base import invalid, paged
+from cloudlet.services.servicediscovery.base import PRINCIPAL, invalid, paged
 from cloudlet.services.servicediscovery.records import Instance, Namespace, Revision, Service
 from cloudlet.services.servicediscovery.services import Services
 from cloudlet.store import Tx
 
+_BESIDE_EC2 = ("AWS_EC2_INSTANCE_ID", "AWS_INIT_HEALTH_STATUS")
 _CUSTOM_AT_MOST = 30
 _SIZE_AT_MOST = 5000
 _DISCOVERED = 100
@@ -29,7 +30,7 @@ class Instances(Services):
     async def RegisterInstance(self, call: Call, input: Input) -> Output:
         service = self._service(call, input["ServiceId"])
         namespace = self._namespace(call, service.namespace)
-        attributes, now = input["Attributes"], self.clock.now()
+        attributes, now = await self._addressed(call, namespace, input["Attributes"]), self.clock.now()
         _check_attributes(service, namespace, attributes)
         made = Instance(
             input["InstanceId"],
@@ -139,6 +140,25 @@ class Instances(Services):
             await self._move(namespace, service, instance, changed)
             await self._put(service, changed)
         return {}
+
+    async def _addressed(self, call: Call, namespace: Namespace, given: dict[str, str]) -> dict[str, str]:
+        """Attributes, with the address of the instance of EC2 that they name. Raises InvalidInput."""
+        id = given.get("AWS_EC2_INSTANCE_ID")
+        if id is None:
+            return given
+        if namespace.type != "HTTP":
+            raise invalid("The attribute AWS_EC2_INSTANCE_ID is only supported for HTTP namespaces.")
+        if others := [name for name in given if name.startswith("AWS_") and name not in _BESIDE_EC2]:
+            raise invalid(f"AWS_EC2_INSTANCE_ID cannot be specified together with {others[0]}.")
+        where: dict[str, str] = {"account": call.account, "region": call.region, "principal": PRINCIPAL}
+        try:
+            found = await self.cloud.call("ec2", "DescribeInstances", {"InstanceIds": [id]}, **where)
+        except AwsError as error:
+            raise invalid(error.message) from None
+        address = found["Reservations"][0]["Instances"][0].get("PrivateIpAddress")
+        if address is None:
+            raise invalid(f"The instance {id} has no private IPv4 address.")
+        return {**given, "AWS_INSTANCE_IPV4": address}
 
     def _turn(self, service: Service) -> asyncio.Lock:
         """Who changes a service's instances: one after the other, so that DNS and what is stored say the same."""
@@ -255,8 +275,6 @@ def _by_health(found: list[Instance], health: dict[str, str], wanted: str) -> li
 
 def _check_attributes(service: Service, namespace: Namespace, given: dict[str, str]) -> None:
     """Judge an instance's attributes against its service's records. Raises InvalidInput."""
-    if "AWS_EC2_INSTANCE_ID" in given:
-        raise not_implemented("RegisterInstance with AWS_EC2_INSTANCE_ID")
     custom = [name for name in given if not name.startswith("AWS_")]
     if len(custom) > _CUSTOM_AT_MOST:
         raise invalid(f"An instance can have at most {_CUSTOM_AT_MOST} custom attributes.")
