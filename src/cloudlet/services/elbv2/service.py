@@ -12,7 +12,12 @@ from cloudlet.services.elbv2.trust_stores import TrustStores
 
 
 class Service(Functions, Logins, Rules, LoadBalancers, TrustStores, Tagging):
-    """Application and network load balancers, carried by one Envoy; gateway load balancers are refused."""
+    """Application and network load balancers, carried by one Envoy; gateway load balancers are refused.
+
+    The rules of a load balancer's own security groups are not enforced: all its clients are on this machine, and the
+    user at it stands for the whole internet. What it sends to tasks, and what tasks send, is judged where the tasks
+    are (ADR 8).
+    """
 
     async def serve(self, request: Request, label: str) -> Response:
         """The front doors ``elb-lambda``, by a target group's id, and ``elb-auth``, by what a login is for."""
