@@ -25,19 +25,25 @@ class Peer:
 
 
 def script(
-    rules: Iterable[Rule], peers: Sequence[Peer], gateway: str, prefixes: Mapping[str, Sequence[str]] | None = None
+    rules: Iterable[Rule],
+    peers: Sequence[Peer],
+    gateway: str,
+    prefixes: Mapping[str, Sequence[str]] | None = None,
+    proxies: Mapping[bool, Iterable[tuple[int, int]]] | None = None,
 ) -> str:
     """The rules in nft's language: all of a namespace's at once, instead of those that are there.
 
     ``rules`` are those of all groups of the interface, as DescribeSecurityGroupRules shows them; ``gateway`` is this
-    machine's address as the pod sees it; ``prefixes`` are the blocks of prefix lists. What is not let through is
-    dropped, so a connection times out as at AWS; answers pass, and what is connected stays so.
+    machine's address as the pod sees it; ``prefixes`` are the blocks of prefix lists. ``proxies`` are ports of
+    sidecars, each with the port that it stands for: the pod's own (False), and those that it sends to (True). What is
+    not let through is dropped, so a connection times out as at AWS; answers pass, and what is connected stays so.
     """
     inwards: list[str] = []
     outwards: list[str] = []
     for rule in rules:
-        if (which := _protocol(rule)) is None:
+        if (protocol := _protocol(rule)) is None:
             continue
+        stood_for = _proxied(rule, (proxies or {}).get(rule["IsEgress"], ()))
         blocks = _peers(rule, peers, prefixes or {})
         if rule["IsEgress"]:
             # The groups of this machine's services are not asked: what a task may send to anyone, it may send there.
@@ -45,7 +51,8 @@ def script(
         if blocks:
             side = "ct original ip daddr" if rule["IsEgress"] else "ip saddr"
             where = [] if _ANYWHERE in blocks else [f"{side} {{ {', '.join(map(_text, blocks))} }}"]
-            (outwards if rule["IsEgress"] else inwards).append(" ".join([*which, *where, "accept"]))
+            for which in (protocol, *stood_for):
+                (outwards if rule["IsEgress"] else inwards).append(" ".join([*which, *where, "accept"]))
     # AWS's own name servers and metadata are outside of security groups.
     free = ["ip daddr 127.127.0.0/16 th dport 53 accept", "ip daddr 169.254.0.0/16 accept"]
     text = f"{cleared()}table ip {TABLE} {{\n"
@@ -78,6 +85,14 @@ def _protocol(rule: Rule) -> list[str] | None:
     elif protocol in ("tcp", "udp") and (first, last) not in ((-1, -1), (0, 65535)):
         which.append(f"ct original proto-dst {first}" + (f"-{last}" if last != first else ""))
     return which
+
+
+def _proxied(rule: Rule, proxies: Iterable[tuple[int, int]]) -> list[list[str]]:
+    """The same part for the ports of sidecars that stand for the rule's ports."""
+    if rule["IpProtocol"] != "tcp" or rule["FromPort"] == -1:
+        return []
+    ports = sorted({port for port, real in proxies if rule["FromPort"] <= real <= rule["ToPort"]})
+    return [["meta l4proto 6", f"ct original proto-dst {port}"] for port in ports]
 
 
 def _peers(rule: Rule, peers: Sequence[Peer], prefixes: Mapping[str, Sequence[str]]) -> list[IPv4Network]:

@@ -39,6 +39,7 @@ class Member(msgspec.Struct, frozen=True):
     address: str = ""
     namespace: str = ""  # the path of its network namespace, where the rules are
     gateway: str = ""  # this machine's address as it sees it
+    proxies: list[tuple[int, int]] = []  # ports of sidecars, each with the port that it stands for
 
 
 class Guarding(Base):
@@ -91,16 +92,20 @@ class Guard:
         gateway: str,
         subnets: Iterable[str],
         groups: Iterable[str],
+        proxies: Iterable[tuple[int, int]] = (),
     ) -> bool:
         """Guard something by its security groups, or by its VPC's default one; whether its rules are in force.
 
-        They are not where this machine does not allow it (that is logged once), and where EC2 does not know the groups.
+        ``proxies`` are ports of sidecars, each with the port that it stands for, and by which it is judged. The rules
+        are not in force where this machine does not allow it (that is logged once), and where EC2 does not know the
+        groups.
         """
         await self._service.prepare(account, region)
         if not self._may_guard():
             return False
         world = self._service.world(f"{account}/{region}")
-        member = Member(_groups(world, list(groups), list(subnets)), list(subnets), address, namespace, gateway)
+        own = _groups(world, list(groups), list(subnets))
+        member = Member(own, list(subnets), address, namespace, gateway, list(proxies))
         await self._keep(world.scope, name, member)
         if self._reconciler is None:
             self._begin()
@@ -192,7 +197,8 @@ class Guard:
         of_pods = {id for peer in peers if peer.address != member.gateway for id in peer.groups}
         named = {rule["ReferencedGroupInfo"]["GroupId"] for rule in own if "ReferencedGroupInfo" in rule}
         peers.append(Peer(member.gateway, frozenset(named - of_pods)))
-        return firewall.script(own, peers, member.gateway, prefixes)
+        others = [pair for one in self._members.list(record.scope) for pair in one.value.proxies]
+        return firewall.script(own, peers, member.gateway, prefixes, {False: member.proxies, True: others})
 
     async def _enforce(self, record: Record[Member], text: str) -> None:
         namespace = record.value.namespace

@@ -45,6 +45,8 @@ async def open(cloud: Cloud, scope: str, task: Task, pod: PodState, gateway: str
             gateway=gateway,
             subnets=network["subnets"],
             groups=groups,
+            # At AWS a task's Envoy takes over the ports of its containers; here it has others, which stand for them.
+            proxies=[(one["port"], one["container"]) for one in task.connect.get("ingress", ())],
         )
 
 

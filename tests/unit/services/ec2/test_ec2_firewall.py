@@ -61,6 +61,15 @@ def test_groups_are_their_members_and_blocks_of_subnets_those_who_are_in_them() 
     assert lines("inwards", rule(CidrIpv4="10.0.2.4/32")) == [f"{start} {{ 10.0.2.4 }} accept"]
 
 
+def test_a_sidecar_is_judged_by_the_port_that_it_stands_for() -> None:
+    opened = [rule(CidrIpv4="0.0.0.0/0"), rule(first=443, last=443, egress=True, CidrIpv4="0.0.0.0/0")]
+    text = script(opened, PEERS, GATEWAY, proxies={False: [(15000, 80), (15001, 81)], True: [(15002, 443)]})
+    assert [line.strip() for line in text.splitlines() if "1500" in line] == [
+        "meta l4proto 6 ct original proto-dst 15000 accept",
+        "meta l4proto 6 ct original proto-dst 15002 accept",
+    ]
+
+
 def test_what_is_sent_may_always_go_to_this_machine() -> None:
     (line,) = lines("outwards", rule(egress=True, **of_group("sg-db")))
     assert line.endswith("ct original ip daddr { 10.192.0.1, 10.192.0.3, 127.0.0.0/8 } accept")
