@@ -13,7 +13,7 @@ import msgspec
 from cloudlet.engines.containers import api as engines
 from cloudlet.engines.containers.api import ContainerState, PodState
 from cloudlet.errors import AwsError
-from cloudlet.services.ecs import firelens, preparing, sidecars
+from cloudlet.services.ecs import firelens, guarding, preparing, sidecars
 from cloudlet.services.ecs.forwarding import Forwarder
 from cloudlet.services.ecs.health import Health
 from cloudlet.services.ecs.preparing import CannotPrepare
@@ -99,6 +99,7 @@ class Runner:
             ports=await self._ports(pod),
         )
         await self._keeper.relay.open(pod.name, pod.namespace)
+        await guarding.open(self._keeper.cloud, self._scope, self.task, pod, self._keeper.abilities.host_address)
         await self._keeper.connecting.open(self._scope, self.task, pod.namespace)
         await self._adopt(definition)
         if self.task.status == "RUNNING":
@@ -377,6 +378,7 @@ class Runner:
             await self._stop_containers(engine, definition)
         await self._change(status="DEPROVISIONING", execution_stopped=keeper.clock.now())
         await keeper.relay.close(self.id)
+        await guarding.close(keeper.cloud, self._scope, self.task)
         await keeper.connecting.close(self.task)
         if self.task.bindings:
             await keeper.unpublish(self.task)
