@@ -129,6 +129,9 @@ def test_regular_expressions_and_transforms(cloud: LocalCloud, elb: Any, servers
     for regex in ("(", "a(?=b)", r"(a)\1", "a*+", "a{2000}"):
         with_regex = {"Conditions": [path(regex)], "Actions": fixed(200), "ListenerArn": front.listener, "Priority": 9}
         assert refused(elb.create_rule, **with_regex)[0] == "ValidationError", regex
+    beyond = transforms(("(a)", "$2"), ("a", "b"))[:1]
+    given = {"Conditions": [path("a")], "Actions": fixed(200), "ListenerArn": front.listener, "Priority": 9}
+    assert refused(elb.create_rule, **given, Transforms=beyond)[0] == "ValidationError"
     twice = {"Conditions": [path("a")], "Actions": fixed(200), "ListenerArn": front.listener, "Priority": 9}
     assert refused(elb.create_rule, **twice, Transforms=[wanted[0], wanted[0]])[0] == "ValidationError"
 

@@ -155,7 +155,7 @@ _GROUP = {
     "load_balancing.cross_zone.enabled": Attribute(
         "use_load_balancer_configuration", _words("true", "false", "use_load_balancer_configuration"), _ONE_MACHINE
     ),
-    "stickiness.enabled": Attribute("false", _FLAG, "stickiness.py"),
+    "stickiness.enabled": Attribute("false", _FLAG, "routing.py"),
     "target_group_health.dns_failover.minimum_healthy_targets.count": Attribute(
         "1", _number(1, 1000, "off"), _ONE_MACHINE
     ),
@@ -177,10 +177,10 @@ _HTTP_GROUP = {
     ),
     "load_balancing.algorithm.anomaly_mitigation": Attribute("off", _words("on", "off"), "Envoy's outlier detection"),
     "slow_start.duration_seconds": Attribute("0", _number(30, 900, "0"), "Envoy's slow start"),
-    "stickiness.type": Attribute("lb_cookie", _words("lb_cookie", "app_cookie"), "stickiness.py"),
-    "stickiness.app_cookie.cookie_name": Attribute("", _COOKIE, "stickiness.py"),
-    "stickiness.app_cookie.duration_seconds": Attribute("86400", _WEEK, "stickiness.py"),
-    "stickiness.lb_cookie.duration_seconds": Attribute("86400", _WEEK, "stickiness.py"),
+    "stickiness.type": Attribute("lb_cookie", _words("lb_cookie", "app_cookie"), "routing.py"),
+    "stickiness.app_cookie.cookie_name": Attribute("", _COOKIE, "routing.py"),
+    "stickiness.app_cookie.duration_seconds": Attribute("86400", _WEEK, "routing.py"),
+    "stickiness.lb_cookie.duration_seconds": Attribute("86400", _WEEK, "routing.py"),
 }
 _HTTP2_GROUP = {
     **_HTTP_GROUP,
@@ -188,6 +188,11 @@ _HTTP2_GROUP = {
         "false", _FLAG, "not there: Envoy answers 502", _TRUE
     ),
 }
+_INSPECTION = Attribute(
+    "inspect_immediately",
+    _words("inspect_immediately", "inspect_after_sufficient_data"),
+    "no meaning: no WAF is in the way",
+)
 _CLIENT = "a target sees the load balancer's address: there is one machine, and no other may be claimed"
 _BYTES_GROUP = {
     **_GROUP,
@@ -219,6 +224,8 @@ _GENEVE_GROUP = {
     "stickiness.type": Attribute(
         "source_ip_dest_ip_proto", _words("source_ip_dest_ip_proto", "source_ip_dest_ip"), _RECORD
     ),
+    "send_tcp_reset.on_deregistration.enabled": Attribute("false", _FLAG, _RECORD),
+    "send_tcp_reset.on_unhealthy.enabled": Attribute("false", _FLAG, _RECORD),
     "target_failover.on_deregistration": Attribute("no_rebalance", _FAILOVER, _RECORD),
     "target_failover.on_unhealthy": Attribute("no_rebalance", _FAILOVER, _RECORD),
 }
@@ -244,7 +251,9 @@ def of_group(group: TargetGroup) -> Mapping[str, Attribute]:
     if group.type == "lambda":
         return _LAMBDA_GROUP
     if group.protocol in ("HTTP", "HTTPS"):
-        return _HTTP_GROUP if group.version == "HTTP1" else _HTTP2_GROUP
+        if group.version == "HTTP2":
+            return {**_HTTP2_GROUP, "waf.http2.traffic_inspection_behavior": _INSPECTION}
+        return _HTTP2_GROUP if group.version == "GRPC" else _HTTP_GROUP
     if group.protocol == "GENEVE":
         return _GENEVE_GROUP
     if group.protocol in ("UDP", "TCP_UDP"):

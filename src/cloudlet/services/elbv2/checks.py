@@ -98,14 +98,15 @@ def _header_name(config: Document) -> None:
         raise invalid(f"The 'HttpHeaderName' value '{header}' is not the name of a header")
 
 
-def _regex(regex: str) -> None:
-    """Raises ValidationError for what is no regular expression, or has parts that AWS excludes and Envoy refuses."""
+def _regex(regex: str) -> int:
+    """How many groups it has. Raises ValidationError for what is none, or has parts that AWS excludes and Envoy refuses."""
     try:
         groups = re.compile(regex).groups
     except re.error as error:
         raise invalid(f"The regular expression '{regex}' is not valid: {error}") from None
     if re.search(_EXCLUDED, regex) or groups > 9:
         raise invalid(f"The regular expression '{regex}' has a part that is not supported")
+    return groups
 
 
 # Looking around, references back, atomic groups, possessive quantifiers, conditions, comments, classes of Unicode.
@@ -120,7 +121,9 @@ def transforms(given: list[Document]) -> list[Document]:
         found = one.get(name, {}).get("Rewrites", [])
         if len(found) != 1:
             raise invalid(f"A transform of type '{one['Type']}' must have exactly one rewrite in '{name}'")
-        _regex(found[0]["Regex"])
+        replacement = found[0]["Replace"]
+        if any(int(number) > _regex(found[0]["Regex"]) for number in ("0", *re.findall(r"\$(\d)", replacement))):
+            raise invalid(f"The replacement '{replacement}' refers to a group that the regular expression has not")
         made.append({"Type": one["Type"], name: {"Rewrites": found}})
     if len({one["Type"] for one in made}) < len(made):
         raise invalid("A rule can have only one transform of each type")
