@@ -108,6 +108,12 @@ def test_a_folder_is_an_image(engine_cloud: LocalCloud, image: str) -> None:
     found = functions.get_function(FunctionName="f")["Code"]
     assert found["RepositoryType"] == "ECR"
     assert found["ImageUri"] == image
+    # As all code of this machine it is run as it is now.
+    (Path(image) / "bootstrap").write_text(RUNTIME.replace("$1", "changed"))
+    limit = time.monotonic() + 10
+    while invoke(functions, "f", 1)[1].get("arg") != "changed":
+        assert time.monotonic() < limit
+        time.sleep(0.1)
 
 
 def test_a_killed_cloud_leaves_no_sandbox(engine_cloud: LocalCloud, image: str) -> None:

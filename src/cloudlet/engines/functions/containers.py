@@ -68,7 +68,8 @@ class Containers:
             return
         try:
             engine = await self._engine
-        except engines.EngineMissing:
+        except Exception:
+            # It has never started, and whoever wanted it has heard of it.
             return
         await asyncio.gather(*(self.remove(name) for name in list(self._running)))
         if self._endings:

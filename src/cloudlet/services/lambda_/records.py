@@ -23,6 +23,11 @@ class Version(msgspec.Struct, frozen=True):
     image: str = ""  # what the container engine runs: the image by its digest, or a folder
     latest_description: str = ""  # that $LATEST had when it was published; the version may have one of its own
 
+    @property
+    def watched(self) -> str:
+        """The folder of this machine that the code lies in, or nothing."""
+        return self.image if self.image.startswith("/") else self.folder
+
 
 class Settings(msgspec.Struct, frozen=True):
     """What belongs to a function as a whole; named by the function."""

@@ -73,11 +73,11 @@ class Service(Layers, Aliases, Urls, Mappings, api.Service):
         return await self.answer_url(request, label)
 
     def watch_folders(self) -> None:
-        self._folders.watch({record.value.folder for record in self.versions.all() if record.value.folder})
+        self._folders.watch({record.value.watched for record in self.versions.all() if record.value.watched})
 
     def _folder_changed(self, folder: str) -> None:
         for record in self.versions.all():
-            if record.value.folder == folder:
+            if record.value.watched == folder:
                 self.forget(record.scope, *record.name.rsplit(":", 1))
 
     def resources_of(self, account: str, region: str) -> list[dict[str, str]]:
