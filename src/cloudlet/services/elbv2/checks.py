@@ -99,7 +99,7 @@ def _header_name(config: Document) -> None:
 
 
 def _regex(regex: str) -> int:
-    """How many groups it has. Raises ValidationError for what is none, or has parts that AWS excludes and Envoy refuses."""
+    """How many groups it has. Raises ValidationError for what is none, or has parts that AWS and Envoy exclude."""
     try:
         groups = re.compile(regex).groups
     except re.error as error:
