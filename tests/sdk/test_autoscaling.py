@@ -203,6 +203,82 @@ def test_policies_and_schedules_change_the_size(cloud: LocalCloud) -> None:
     in_service(autoscaling, 0)
 
 
+def template(type: str, update: dict[str, Any]) -> str:
+    """A stack of one group whose instances are launched from a launch configuration of a type."""
+    signal = "#!/bin/bash\n/opt/aws/bin/cfn-signal -e 0 --stack s --resource Group --region us-east-1\n"
+    trust = {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}],
+    }
+    name = "/aws/service/ami-amazon-linux-latest/amzn2-ami-hvm-x86_64-gp2"
+    resources = {
+        "Role": {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": trust}},
+        "Profile": {"Type": "AWS::IAM::InstanceProfile", "Properties": {"Roles": [{"Ref": "Role"}]}},
+        "Launch": {
+            "Type": "AWS::AutoScaling::LaunchConfiguration",
+            "Properties": {
+                "ImageId": {"Ref": "Image"},
+                "InstanceType": type,
+                "IamInstanceProfile": {"Ref": "Profile"},
+                "UserData": {"Fn::Base64": signal},
+            },
+        },
+        "Group": {
+            "Type": "AWS::AutoScaling::AutoScalingGroup",
+            "CreationPolicy": {"ResourceSignal": {"Count": 2, "Timeout": "PT1M"}},
+            "UpdatePolicy": update,
+            "Properties": {
+                "MinSize": "2",
+                "MaxSize": "3",
+                "AvailabilityZones": {"Fn::GetAZs": ""},
+                "LaunchConfigurationName": {"Ref": "Launch"},
+            },
+        },
+    }
+    parameter = {"Type": "AWS::SSM::Parameter::Value<AWS::EC2::Image::Id>", "Default": name}
+    return json.dumps({"Parameters": {"Image": parameter}, "Resources": resources})
+
+
+def test_stacks_replace_instances_as_their_update_policy_says(cloud: LocalCloud) -> None:
+    cloudformation, autoscaling = cloud.client("cloudformation"), cloud.client("autoscaling")
+
+    def ended() -> Any:
+        status = cloudformation.describe_stacks(StackName="s")["Stacks"][0]["StackStatus"]
+        return None if status.endswith("_IN_PROGRESS") else status
+
+    def there() -> tuple[str, dict[str, str]]:
+        (one,) = autoscaling.describe_auto_scaling_groups()["AutoScalingGroups"]
+        return one["AutoScalingGroupName"], {each["InstanceId"]: each["InstanceType"] for each in one["Instances"]}
+
+    rolling = {"AutoScalingRollingUpdate": {"WaitOnResourceSignals": True, "PauseTime": "PT1M"}}
+    capabilities = {"Capabilities": ["CAPABILITY_IAM"]}
+    cloudformation.create_stack(StackName="s", TemplateBody=template("t3.nano", rolling), **capabilities)
+    assert wait_for(ended) == "CREATE_COMPLETE"
+    name, first = there()
+    cloudformation.update_stack(StackName="s", TemplateBody=template("t3.micro", rolling), **capabilities)
+    assert wait_for(ended) == "UPDATE_COMPLETE"
+    same, second = there()
+    assert (same, list(second.values())) == (name, ["t3.micro"] * 2)
+    assert not first.keys() & second.keys()
+
+    replacing = {"AutoScalingReplacingUpdate": {"WillReplace": "true"}}
+    cloudformation.update_stack(StackName="s", TemplateBody=template("t3.small", replacing), **capabilities)
+    assert wait_for(ended) == "UPDATE_COMPLETE"
+    wait_for(lambda: len(autoscaling.describe_auto_scaling_groups()["AutoScalingGroups"]) == 1)
+    other, third = there()
+    assert other != name
+    assert list(third.values()) == ["t3.small"] * 2
+
+    autoscaling.start_instance_refresh(AutoScalingGroupName=other)
+    refresh = {"AutoScalingGroupName": other}
+    wait_for(
+        lambda: autoscaling.describe_instance_refreshes(**refresh)["InstanceRefreshes"][0]["Status"] == "Successful"
+    )
+    assert not there()[1].keys() & third.keys()
+    cloudformation.delete_stack(StackName="s")
+    wait_for(lambda: autoscaling.describe_auto_scaling_groups()["AutoScalingGroups"] == [])
+
+
 def test_bad_input_changes_nothing(cloud: LocalCloud) -> None:
     autoscaling = cloud.client("autoscaling")
     good = {"AutoScalingGroupName": "g", "MinSize": 0, "MaxSize": 1, "AvailabilityZones": ["us-east-1a"]}

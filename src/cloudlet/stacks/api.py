@@ -29,10 +29,15 @@ class Deployment(Protocol):
     stack_name: str
     stack_id: str
     logical_id: str
+    update_policy: Any  # the resource's own, or None
     tags: dict[str, str]  # the stack's own tags and aws:cloudformation:*, to be given to what is made
 
     async def call(self, service: str, operation: str, input: Properties) -> dict[str, Any]:
         """Call an operation as the stack's owner. Raises AwsError; its message becomes the status reason."""
+        ...
+
+    async def signals(self, count: int = 0, seconds: float = 0.0) -> int:
+        """How many signals there were for this resource; with a count, wait for so many. Raises ValidationError."""
         ...
 
     async def service(self, name: str) -> Any:

@@ -74,7 +74,7 @@ def decide(state: State | None, desired: Desired, replaces: frozenset[str] | Non
     )
     if not names:
         return NONE, (), "False"
-    critical = [name for name in names if replaces is None or name in replaces]
+    critical = [name for name in names if replaces is None or name in replaces | desired.replaces]
     if not critical:
         return UPDATE, names, "False"
     if all(name in new and not known(new[name]) for name in critical):

@@ -41,6 +41,8 @@ _ATTRIBUTES = frozenset(
 )
 _DELETION = ("Delete", "Retain", "Snapshot", "RetainExceptOnCreate")
 _REPLACEMENT = ("Delete", "Retain", "Snapshot")
+# What an UpdatePolicy with AutoScalingReplacingUpdate is about.
+_OF_INSTANCES = frozenset(("LaunchConfigurationName", "LaunchTemplate", "MixedInstancesPolicy", "VPCZoneIdentifier"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,14 @@ class Desired:
     update_replace_policy: str = "Delete"
     metadata: Any = None
     creation_policy: Any = None
+    update_policy: Any = None
+
+    @property
+    def replaces(self) -> frozenset[str]:
+        """Properties whose change makes a new resource by the template's own wish."""
+        policy = self.update_policy if isinstance(self.update_policy, dict) else {}
+        wish = (policy.get("AutoScalingReplacingUpdate") or {}).get("WillReplace", False)
+        return _OF_INSTANCES if str(wish).lower() == "true" else frozenset()
 
 
 @dataclass(slots=True)
@@ -151,6 +161,7 @@ class Template:
             self._policy(resource, "UpdateReplacePolicy", _REPLACEMENT, resolver),
             resolver.resolve(resource["Metadata"]) if "Metadata" in resource else None,
             resolver.resolve(resource["CreationPolicy"]) if "CreationPolicy" in resource else None,
+            resolver.resolve(resource["UpdatePolicy"]) if "UpdatePolicy" in resource else None,
         )
 
     def active(self, context: Context) -> list[str]:

@@ -34,6 +34,7 @@ class Keeping(Hooks):
         await super().start()
         self._dirty: dict[tuple[str, str], None] = {(one.scope, one.name): None for one in self.groups.all()}
         self._wakes: dict[tuple[str, str], Timer] = {}
+        self._news: dict[tuple[str, str], list[asyncio.Future[None]]] = {}
         self._awaited: dict[tuple[str, str], list[asyncio.Event]] = {}  # groups whose end is awaited
         self._watching = False
         self._reconciler: Reconciler | None = None
@@ -67,6 +68,9 @@ class Keeping(Hooks):
             await self._watch_health()
 
     def look_after(self, scope: str, name: str) -> None:
+        for news in self._news.pop((scope, name), ()):
+            if not news.done():
+                news.set_result(None)
         self._dirty[scope, name] = None
         if self._reconciler is None:
             self._reconciler = Reconciler("autoscaling", self._plan, self.clock)
@@ -127,6 +131,7 @@ class Keeping(Hooks):
         record = self.groups.get(scope, name)
         if record is not None and record.value.status and not record.value.instances:
             await self._forget(scope, name)
+        self.look_after(scope, name)
 
     async def _forget(self, scope: str, name: str) -> None:
         """A group that was deleted, and whose instances are gone."""

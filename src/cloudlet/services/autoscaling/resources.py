@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import Any
 
 from cloudlet.errors import AwsError
@@ -97,6 +98,9 @@ class AutoScalingGroup(ResourceType):
         if gone:
             await do.call(_SERVICE, "DeleteTags", {"Tags": gone})
         await _configure(do, name, old, new)
+        rolling = (do.update_policy or {}).get("AutoScalingRollingUpdate")
+        if rolling is not None:
+            await _roll(do, name, rolling)
         return physical
 
     async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
@@ -229,6 +233,35 @@ def _tags(do: Deployment, name: str, properties: Properties) -> list[Properties]
         {"Key": key, "Value": value, "PropagateAtLaunch": True} for key, value in do.tags.items() if key not in known
     ]
     return [{"ResourceId": name, "ResourceType": "auto-scaling-group", **tag} for tag in [*own, *stack]]
+
+
+async def _roll(do: Deployment, name: str, policy: Properties) -> None:
+    """Replace the instances that were launched from something else, in batches, each with its signals."""
+    service: Any = await do.service(_SERVICE)
+    scope = f"{do.account}/{do.region}"
+    left = [one.id for one in await service.outdated(scope, name)]
+    batch = max(1, int(policy.get("MaxBatchSize", 1)))
+    waits = str(policy.get("WaitOnResourceSignals", False)).lower() == "true"
+    suspended = [one for one in policy.get("SuspendProcesses") or () if one not in ("Launch", "Terminate")]
+    if suspended:
+        await do.call(_SERVICE, "SuspendProcesses", {"AutoScalingGroupName": name, "ScalingProcesses": suspended})
+    while left:
+        now, left = left[:batch], left[batch:]
+        before = await do.signals()
+        await service.replace(scope, name, now, "a rolling update")
+        if waits:
+            await do.signals(before + len(now), duration(str(policy.get("PauseTime", "PT5M"))))
+    if suspended:
+        await do.call(_SERVICE, "ResumeProcesses", {"AutoScalingGroupName": name, "ScalingProcesses": suspended})
+
+
+def duration(text: str) -> float:
+    """Seconds of an ISO 8601 duration such as PT5M. Raises ValidationError."""
+    found = re.fullmatch(r"PT(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?", text)
+    if found is None or not any(found.groups()):
+        raise AwsError("ValidationError", f"{text} is not a duration such as PT5M")
+    hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return float(hours * 3600 + minutes * 60 + seconds)
 
 
 async def _group(do: Deployment, name: str) -> Properties:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from cloudlet.services.autoscaling.base import group_arn
-from cloudlet.services.autoscaling.scheduled import Scheduled
+from cloudlet.services.autoscaling.refreshing import Refreshing
 
 
-class Service(Scheduled):
+class Service(Refreshing):
     """Groups of instances that are kept at their size."""
 
     def resources_of(self, account: str, region: str) -> list[dict[str, str]]:

@@ -270,6 +270,7 @@ class Run(Removal):
         verb = await self._begin(row, desired, action)
         old = row.state
         step = Step(self, row, row.seed, f"{name}-{action}-{row.seed}")
+        step.update_policy = desired.update_policy
         try:
             kind = registry.find(desired.type)
             if kind is None:

@@ -40,6 +40,7 @@ class Step:
             "aws:cloudformation:stack-id": stack.id,
             "aws:cloudformation:logical-id": resource.logical_id,
         }
+        self.update_policy: Any = None
         self._seed = seed
 
     async def call(self, service: str, operation: str, input: Properties) -> dict[str, Any]:
@@ -57,6 +58,23 @@ class Step:
         except AwsError as error:
             error.service = service  # type: ignore[attr-defined]
             raise
+
+    async def signals(self, count: int = 0, seconds: float = 0.0) -> int:
+        """How many SignalResource calls there were for this resource; wait until there are so many. Raises as AWS."""
+        from cloudlet.services.cloudformation.signals import signal_token
+
+        token = signal_token(self.run.stack, self.resource)
+        if not count:
+            return len(await self.run.service.records.signals(token))
+        found = await self.run.service.await_signals(self, token, count, seconds)
+        failed = [one for one in (found or {}).values() if one.get("Status") == "FAILURE"]
+        if failed:
+            raise AwsError("ValidationError", f"Received {len(failed)} FAILURE signal(s) out of {count}")
+        if found is None:
+            raise AwsError(
+                "ValidationError", f"Failed to receive {count} resource signal(s) within the specified duration"
+            )
+        return len(found)
 
     async def service(self, name: str) -> Any:
         """Another service, started."""
