@@ -238,7 +238,9 @@ async def colors(
     appmesh = await cloud.service("appmesh")
     for name, (namespace, _) in places.items():
         rules = Redirect(app_ports=() if name == "front" else (8080,))
-        await appmesh.join(SCOPE, name, Environment(f"mesh/traffic/virtualNode/{name.rstrip('12')}"), namespace, rules, files=files)
+        await appmesh.join(
+            SCOPE, name, Environment(f"mesh/traffic/virtualNode/{name.rstrip('12')}"), namespace, rules, files=files
+        )
     route53 = await cloud.service("route53")
     assert await route53.listen_on(network.gateway) == 53
     zone = (await aws(cloud, "CreateHostedZone", service="route53", Name="map.test", CallerReference="1"))["HostedZone"]

@@ -1,4 +1,4 @@
-"""CloudFormation's types of App Mesh: one class for each kind of part, all of one shape."""
+"""CloudFormation's types of App Mesh: one for each kind of part, all of one shape."""
 
 from __future__ import annotations
 
@@ -6,16 +6,7 @@ import re
 from typing import Any, ClassVar
 
 from cloudlet.errors import AwsError
-from cloudlet.services.appmesh.records import (
-    GATEWAY_ROUTE,
-    MESH,
-    ROUTE,
-    VIRTUAL_GATEWAY,
-    VIRTUAL_NODE,
-    VIRTUAL_ROUTER,
-    VIRTUAL_SERVICE,
-    Kind,
-)
+from cloudlet.services.appmesh.records import KINDS, MESH, VIRTUAL_SERVICE, Kind
 from cloudlet.stacks.api import Deployment, Physical, Properties, ResourceType, changed, tags_of
 
 # AWSCloudMap is awsCloudMap, TLS is tls, HTTP2 is http2, PortMapping is portMapping.
@@ -75,66 +66,18 @@ class _Part(ResourceType):
         return Physical(metadata["arn"], attributes)
 
 
-class Mesh(_Part):
-    """A mesh."""
-
-    type = "AWS::AppMesh::Mesh"
-    kind = MESH
-    replaces = frozenset(("MeshName",))
-
-
-class VirtualNode(_Part):
-    """A virtual node."""
-
-    type = "AWS::AppMesh::VirtualNode"
-    kind = VIRTUAL_NODE
-    required = frozenset(("MeshName", "Spec"))
-    replaces = frozenset(("MeshName", "MeshOwner", "VirtualNodeName"))
-
-
-class VirtualService(_Part):
-    """A virtual service."""
-
-    type = "AWS::AppMesh::VirtualService"
-    kind = VIRTUAL_SERVICE
-    required = frozenset(("MeshName", "Spec", "VirtualServiceName"))
-    replaces = frozenset(("MeshName", "MeshOwner", "VirtualServiceName"))
-
-
-class VirtualRouter(_Part):
-    """A virtual router."""
-
-    type = "AWS::AppMesh::VirtualRouter"
-    kind = VIRTUAL_ROUTER
-    required = frozenset(("MeshName", "Spec"))
-    replaces = frozenset(("MeshName", "MeshOwner", "VirtualRouterName"))
-
-
-class Route(_Part):
-    """A route of a virtual router."""
-
-    type = "AWS::AppMesh::Route"
-    kind = ROUTE
-    required = frozenset(("MeshName", "Spec", "VirtualRouterName"))
-    replaces = frozenset(("MeshName", "MeshOwner", "RouteName", "VirtualRouterName"))
-
-
-class VirtualGateway(_Part):
-    """A virtual gateway."""
-
-    type = "AWS::AppMesh::VirtualGateway"
-    kind = VIRTUAL_GATEWAY
-    required = frozenset(("MeshName", "Spec"))
-    replaces = frozenset(("MeshName", "MeshOwner", "VirtualGatewayName"))
-
-
-class GatewayRoute(_Part):
-    """A route of a virtual gateway."""
-
-    type = "AWS::AppMesh::GatewayRoute"
-    kind = GATEWAY_ROUTE
-    required = frozenset(("MeshName", "Spec", "VirtualGatewayName"))
-    replaces = frozenset(("GatewayRouteName", "MeshName", "MeshOwner", "VirtualGatewayName"))
+def _type_of(kind: Kind) -> type[_Part]:
+    """The type of one kind of part. What names a part cannot be changed; a service's name is never made up."""
+    own, parent = _capital(kind.member), _capital(f"{kind.parent}Name") if kind.parent else ""
+    names = {"MeshName", own} | ({parent} if parent else set())
+    required = {"MeshName", "Spec", parent} - {""} | ({own} if kind is VIRTUAL_SERVICE else set())
+    members = {
+        "type": f"AWS::AppMesh::{kind.label}",
+        "kind": kind,
+        "required": frozenset() if kind is MESH else frozenset(required),
+        "replaces": frozenset(names if kind is MESH else names | {"MeshOwner"}),
+    }
+    return type(kind.label, (_Part,), members)
 
 
 def members_of(properties: Any) -> Any:
@@ -167,4 +110,4 @@ def _pairs(tags: dict[str, str]) -> list[dict[str, str]]:
     return [{"key": key, "value": value} for key, value in tags.items()]
 
 
-TYPES = [Mesh, VirtualNode, VirtualService, VirtualRouter, Route, VirtualGateway, GatewayRoute]
+TYPES = [_type_of(kind) for kind in KINDS.values()]
