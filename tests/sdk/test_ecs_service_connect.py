@@ -88,6 +88,8 @@ def test_services_find_each_other(engine_cloud: LocalCloud, busybox: str) -> Non
     )
     _steady(ecs, "client")
 
+    there = ecs.list_services_by_namespace(namespace="shop")["serviceArns"]
+    assert [arn.rpartition("/")[2] for arn in there] == ["client", "web"]
     described = ecs.describe_services(cluster="c", services=["web"])["services"][0]["deployments"][0]
     resource = described["serviceConnectResources"][0]
     assert resource["discoveryName"] == "web"

@@ -6,10 +6,10 @@ import logging
 from typing import Any
 
 from cloudlet.errors import AwsError
-from cloudlet.services.api import Call, Input
+from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ecs import service_connect
 from cloudlet.services.ecs.balancing import Balancing
-from cloudlet.services.ecs.base import invalid, last
+from cloudlet.services.ecs.base import invalid, last, page
 from cloudlet.services.ecs.connecting import Connecting
 from cloudlet.services.ecs.records import Service, Task
 from cloudlet.services.ecs.service_connect import discovery_name
@@ -35,6 +35,18 @@ class Joining(Balancing):
             found = await self._namespace(call, wanted)
         assert found is not None
         return {"namespace": found["Arn"]}
+
+    async def ListServicesByNamespace(self, call: Call, input: Input) -> Output:
+        namespace = await self._namespace(call, input["namespace"])
+        if namespace is None:
+            raise AwsError("NamespaceNotFoundException", "The specified namespace wasn't found.")
+        found = [
+            self.arn(call.scope, "service", record.name)
+            for record in self.services.list(call.scope)
+            if record.value.status == "ACTIVE"
+            and (record.value.members.get("serviceConnectConfiguration") or {}).get("namespace") == namespace["Arn"]
+        ]
+        return page("serviceArns", found, input, 10)
 
     async def connect_members(
         self, call: Call, cluster: str, name: str, input: Input, definition: dict[str, Any]
