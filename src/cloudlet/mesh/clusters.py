@@ -42,10 +42,7 @@ def cluster(
     if slow_start and policy in ("ROUND_ROBIN", "LEAST_REQUEST"):
         made[f"{policy.lower()}_lb_config"] = {"slow_start_config": {"slow_start_window": seconds(slow_start)}}
     if http2:
-        protocol = typed(
-            "extensions.upstreams.http.v3.HttpProtocolOptions", explicit_http_config={"http2_protocol_options": {}}
-        )
-        made["typed_extension_protocol_options"] = {_PROTOCOL_OPTIONS: protocol}
+        made.update(http2_protocol())
     if tls is not None:
         made["transport_socket"] = tls
     if health_checks:
@@ -59,6 +56,14 @@ def cluster(
     if circuit_breakers is not None:
         made["circuit_breakers"] = circuit_breakers
     return made
+
+
+def http2_protocol() -> Resource:
+    """What makes a cluster speak HTTP/2, as gRPC does."""
+    options = typed(
+        "extensions.upstreams.http.v3.HttpProtocolOptions", explicit_http_config={"http2_protocol_options": {}}
+    )
+    return {"typed_extension_protocol_options": {_PROTOCOL_OPTIONS: options}}
 
 
 def static_cluster(name: str, address: str, port: int, *, connect_timeout: float = 5.0) -> Resource:

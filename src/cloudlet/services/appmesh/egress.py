@@ -11,11 +11,10 @@ from cloudlet.mesh.health_checks import grpc_check, health_check, http_check
 from cloudlet.mesh.routes import destination
 from cloudlet.mesh.snapshot import Resource, Snapshot
 from cloudlet.mesh.typed import extension, seconds
-from cloudlet.services.appmesh.ingress import http_protocol
 from cloudlet.services.appmesh.matching import grpc_match, http_match, precedence, retries, timeouts
 from cloudlet.services.appmesh.records import ROUTE_TYPES
 from cloudlet.services.appmesh.security import Secrets
-from cloudlet.services.appmesh.world import Port, Proxy, Spec, World, ports_of, seconds_of
+from cloudlet.services.appmesh.world import HTTP2, Port, Proxy, Spec, World, ports_of, seconds_of
 
 _FAMILIES = {
     "IPv4_ONLY": "V4_ONLY",
@@ -128,7 +127,7 @@ class Egress:
     def _tls(self, spec: Spec, listener: Spec, policy: Spec) -> Resource | None:
         """TLS towards a node: as the client's policy says for its port, else wherever the node offers it."""
         port = listener["portMapping"]["port"]
-        http2 = listener["portMapping"]["protocol"] in ("http2", "grpc")
+        http2 = listener["portMapping"]["protocol"] in HTTP2
         offered = listener.get("tls", {}).get("mode", "DISABLED") != "DISABLED"
         tls = policy.get("tls")
         if tls is not None and port in (tls.get("ports") or [port]):
@@ -144,11 +143,11 @@ class Egress:
             name,
             connect_timeout=1.0,
             panic_threshold=_PANIC,
+            http2=port.protocol in HTTP2,
             tls=tls,
             health_checks=[_health_check(listener["healthCheck"])] if "healthCheck" in listener else (),
             outlier_detection=_outliers(ejected) if ejected else None,
         )
-        made.update(http_protocol(port.protocol))
         if "dns" in discovery:
             dns = discovery["dns"]
             single = dns.get("responseType", "LOADBALANCER") == "LOADBALANCER"

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from cloudlet.mesh.clusters import http2_protocol
 from cloudlet.mesh.listeners import filter_chain, http_manager, listener, tls_inspector
 from cloudlet.mesh.routes import header, route_configuration, virtual_host
 from cloudlet.mesh.snapshot import Resource, Snapshot
 from cloudlet.mesh.typed import extension, seconds, typed
 from cloudlet.services.appmesh.egress import Egress, Outlet
-from cloudlet.services.appmesh.ingress import http_protocol, pool_limits
+from cloudlet.services.appmesh.ingress import pool_limits
 from cloudlet.services.appmesh.matching import grpc_match, http_match, precedence
 from cloudlet.services.appmesh.records import ROUTE_TYPES
-from cloudlet.services.appmesh.world import Port, Spec, World, ports_of
+from cloudlet.services.appmesh.world import HTTP2, Port, Spec, World, ports_of
 
 _SERVICE = "x-app-mesh-virtual-service"
 _INNER = "lds_egress_gateway"
@@ -76,7 +77,7 @@ def _listen(
     mode = spec.get("tls", {}).get("mode", "DISABLED")
     chains = []
     if mode != "DISABLED":
-        chain = filter_chain(filters, tls=egress.secrets.server(spec["tls"], port.protocol in ("http2", "grpc")))
+        chain = filter_chain(filters, tls=egress.secrets.server(spec["tls"], port.protocol in HTTP2))
         if mode == "PERMISSIVE":
             chain["filter_chain_match"] = {"transport_protocol": "tls"}
         chains.append(chain)
@@ -139,7 +140,7 @@ def _inner_cluster(name: str, protocol: str, pool: Spec) -> Resource:
                 "typed_config": typed("extensions.transport_sockets.raw_buffer.v3.RawBuffer"),
             },
         ),
-        **http_protocol(protocol),
+        **(http2_protocol() if protocol in HTTP2 else {}),
     }
     if pool:
         made["circuit_breakers"] = pool_limits(pool)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cloudlet.mesh.clusters import assignment, circuit_breakers, endpoint
+from cloudlet.mesh.clusters import assignment, circuit_breakers, endpoint, http2_protocol
 from cloudlet.mesh.listeners import filter_chain, http_manager, listener, tcp_proxy, tls_inspector
 from cloudlet.mesh.routes import route_configuration, virtual_host
 from cloudlet.mesh.snapshot import Resource, Snapshot
-from cloudlet.mesh.typed import extension, seconds, typed
+from cloudlet.mesh.typed import extension, seconds
 from cloudlet.services.appmesh.matching import timeouts
 from cloudlet.services.appmesh.security import Secrets
-from cloudlet.services.appmesh.world import Proxy, Spec, seconds_of
-
-PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+from cloudlet.services.appmesh.world import HTTP2, Proxy, Spec, seconds_of
 
 
 def ingress(
@@ -29,7 +27,7 @@ def ingress(
         filters = _filters(name, port, protocol, one.get("timeout", {}).get(protocol), logs, into)
         mode = one.get("tls", {}).get("mode", "DISABLED")
         if mode != "DISABLED":
-            tls = secrets.server(one["tls"], protocol in ("http2", "grpc"))
+            tls = secrets.server(one["tls"], protocol in HTTP2)
             chain = filter_chain(filters, tls=tls)
             chain["filter_chain_match"] = {"destination_port": port}
             if mode == "PERMISSIVE":
@@ -57,16 +55,6 @@ def original_destination() -> Resource:
     return extension("envoy.filters.listener.original_dst", "extensions.filters.listener.original_dst.v3.OriginalDst")
 
 
-def http_protocol(protocol: str) -> Resource:
-    """The options of a cluster that speaks HTTP/2, as gRPC does; none for others."""
-    if protocol not in ("http2", "grpc"):
-        return {}
-    options = typed(
-        "extensions.upstreams.http.v3.HttpProtocolOptions", explicit_http_config={"http2_protocol_options": {}}
-    )
-    return {"typed_extension_protocol_options": {PROTOCOL_OPTIONS: options}}
-
-
 def _application(name: str, port: int, protocol: str, pool: Spec) -> Resource:
     """The application beside this Envoy, with no more connections and requests than its listener says."""
     made: Resource = {
@@ -74,7 +62,7 @@ def _application(name: str, port: int, protocol: str, pool: Spec) -> Resource:
         "type": "STATIC",
         "connect_timeout": seconds(1.0),
         "load_assignment": assignment(name, [endpoint("127.0.0.1", port)]),
-        **http_protocol(protocol),
+        **(http2_protocol() if protocol in HTTP2 else {}),
     }
     if pool:
         made["circuit_breakers"] = pool_limits(pool)

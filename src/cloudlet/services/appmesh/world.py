@@ -10,6 +10,8 @@ from cloudlet.services.appmesh.records import Part
 
 Spec = dict[str, Any]
 
+HTTP2 = ("http2", "grpc")  # the protocols that are carried by HTTP/2
+
 
 class Port(NamedTuple):
     """A port of the mesh, with its protocol: ``http``, ``http2``, ``grpc`` or ``tcp``."""
