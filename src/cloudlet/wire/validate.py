@@ -245,8 +245,11 @@ def refusal(
     *,
     names_missing: bool = False,
     code: str = "",
+    words: str = "",
 ) -> AwsError:
-    """The error that a service of this kind sends for broken constraints, with ``code`` where it has one of its own.
+    """The error that a service of this kind sends for broken constraints.
+
+    ``code`` and ``words`` (a sentence with ``{path}`` and ``{constraint}``) are the service's own, where it has such.
 
     ``names_missing``: the service answers for a missing parameter in the words of AWS's first services.
     """
@@ -258,7 +261,8 @@ def refusal(
             words = f"Invalid parameter: {parameter} Reason: no value for required parameter"
             return AwsError("InvalidParameter", words, status=400)
         if names_missing:
-            return AwsError("MissingParameter", f"The request must contain the parameter {parameter}.", status=400)
+            stop = "" if protocol == "ec2" else "."
+            return AwsError("MissingParameter", f"The request must contain the parameter {parameter}{stop}", status=400)
     if protocol == "rest-xml" and problems[0].constraint.startswith(_ENUM):
         # These services judge documents by a schema, whose words are XML's.
         value, allowed = problems[0].value.strip(), problems[0].constraint.removeprefix(_ENUM)
@@ -267,6 +271,9 @@ def refusal(
             f"'{allowed}'. It must be a value from the enumeration."
         )
         return AwsError(_code(declared, protocol), words, status=400)
+    if words:
+        message = words.format(path=problems[0].path, constraint=problems[0].constraint)
+        return AwsError(code or _code(declared, protocol), message, status=400)
     count = len(problems)
     words = "; ".join(
         f"Value {problem.value}at '{problem.path}' failed to satisfy constraint: {problem.constraint}"
