@@ -226,6 +226,9 @@ def test_numbers_and_access_logs(cloud: LocalCloud, elb: Any, servers: Callable[
     eventually(counted)
     assert total("RequestCount", whole, target) == total("HTTPCode_Target_2XX_Count", whole) == 5
     assert total("HTTPCode_ELB_4XX_Count", whole) >= 1
+    assert total("HTTP_Fixed_Response_Count", whole) >= 1
+    assert total("NewConnectionCount", whole) >= 6
+    assert total("RequestCountPerTarget", target) == 5
     assert total("HealthyHostCount", whole, target, statistic="Maximum") == 1
     assert 0 <= total("TargetResponseTime", whole, target, statistic="Average") < 1
 
