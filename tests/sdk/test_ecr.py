@@ -142,6 +142,11 @@ def test_repositories(cloud: LocalCloud, ecr: Any) -> None:
     ecr.delete_lifecycle_policy(repositoryName="other")
     assert refused(ecr.get_lifecycle_policy, repositoryName="other")[0] == "LifecyclePolicyNotFoundException"
     ecr.put_image_tag_mutability(repositoryName="other", imageTagMutability="IMMUTABLE")
+    assert refused(ecr.put_image_tag_mutability, repositoryName="other", imageTagMutability="x") == (
+        "InvalidParameterException",
+        "Invalid parameter at 'imageTagMutability' failed to satisfy constraint: 'Member must satisfy enum value set: "
+        "[IMMUTABLE, MUTABLE, MUTABLE_WITH_EXCLUSION, IMMUTABLE_WITH_EXCLUSION]'",
+    )
     ecr.put_image_scanning_configuration(repositoryName="other", imageScanningConfiguration={"scanOnPush": True})
     assert (
         refused(ecr.start_image_scan, repositoryName="other", imageId={"imageTag": "x"})[0] == "ImageNotFoundException"

@@ -17,6 +17,8 @@ class Amendment:
     names_missing: bool = False  # a missing parameter is a MissingParameter, not a validation error
     constraints: bool = True  # False: the service judges lengths, patterns and enums by itself
     refusal: str = ""  # the code of a broken constraint, where it is not one that the operation declares
+    words: str = ""  # for the first broken constraint, with {path} and {constraint}, where it is not the usual sentence
+    enums: dict[str, list[str]] = field(default_factory=dict)  # enum shape -> its values in the order of such words
     codes: dict[str, str] = field(default_factory=dict)  # exception shape -> code that query clients know
     statuses: dict[str, int] = field(default_factory=dict)  # exception shape or code -> status
     lists: dict[str, str] = field(default_factory=dict)  # list shape -> element, in queries
@@ -32,6 +34,8 @@ class Amendment:
             added = parse({"metadata": {"protocol": model.metadata.protocol}, **self.additions})
             model.operations.update(added.operations)
             model.shapes.update(added.shapes)
+        for name, values in self.enums.items():
+            model.shapes[name].enum = values
         for name, status in self.answers.items():
             model.operations[name].http.response_code = status
         for name, element in self.lists.items():
@@ -248,6 +252,10 @@ _S3 = Amendment(
 )
 
 AMENDMENTS: dict[str, Amendment] = {"sqs": _SQS, "s3": _S3, "rds": Amendment(names_missing=True)}
+AMENDMENTS["ecr"] = Amendment(
+    words="Invalid parameter at '{path}' failed to satisfy constraint: '{constraint}'",
+    enums={"ImageTagMutability": ["IMMUTABLE", "MUTABLE", "MUTABLE_WITH_EXCLUSION", "IMMUTABLE_WITH_EXCLUSION"]},
+)
 AMENDMENTS["acm"] = Amendment(refusal="ValidationException")  # also where an operation declares only others
 # "http" is taken as well, and is "tcp": AWS's own examples have it.
 _TRANSPORTS = {"TransportProtocol": {"type": "string", "enum": ["tcp", "udp", "http"]}}

@@ -40,8 +40,8 @@ class _Rpc:
         check = self._checks.of(operation.input)
         if check is not None and (problems := check(input)):
             amended = self._amendment
-            missing, code = amended.names_missing, amended.refusal
-            raise refusal(self._model, operation, problems, "json", names_missing=missing, code=code)
+            own = {"code": amended.refusal, "words": amended.words}
+            raise refusal(self._model, operation, problems, "json", names_missing=amended.names_missing, **own)
         return input
 
     def _event_stream(self, operation: OperationSpec) -> Callable[[dict[str, Any], str], Response] | None:
