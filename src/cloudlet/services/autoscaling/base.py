@@ -50,7 +50,7 @@ class Base(api.Service):
         """A group. Raises ValidationError."""
         record = self.groups.get(scope, name, tx)
         if record is None:
-            raise invalid(words or f"AutoScalingGroup name not found - no such group: {name}")
+            raise invalid(words or "AutoScalingGroup name not found - null")
         return record.value
 
     async def change(self, scope: str, name: str, fn: Callable[[Group], Group]) -> Group | None:

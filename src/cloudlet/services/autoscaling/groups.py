@@ -64,6 +64,8 @@ class Groups(Configurations):
         _check_sizes(least, most, desired)
         await self._check_source(call, input)
         zones, subnets = await self._places(call, input)
+        if "MixedInstancesPolicy" in input:
+            input["MixedInstancesPolicy"] = _completed_policy(input["MixedInstancesPolicy"])
         members: dict[str, Any] = {
             "DefaultCooldown": 300,
             "HealthCheckType": "EC2",
@@ -367,7 +369,7 @@ class Groups(Configurations):
 
     async def _check_source(self, call: Call, input: Input, old: dict[str, Any] | None = None) -> None:
         """That there is one thing to launch from, and that it is there. Raises ValidationError."""
-        given = [key for key in ("LaunchConfigurationName", "LaunchTemplate", "MixedInstancesPolicy") if input.get(key)]
+        given = [key for key in ("LaunchConfigurationName", "LaunchTemplate", "MixedInstancesPolicy") if key in input]
         if not given and old is not None:
             return
         if len(given) != 1:
@@ -378,7 +380,13 @@ class Groups(Configurations):
         name = input.get("LaunchConfigurationName")
         if name and self.configurations.get(call.scope, name) is None:
             raise invalid(f"Launch configuration name not found - Launch configuration {name} not found")
-        if template := template_of(input):
+        distribution = (input.get("MixedInstancesPolicy") or {}).get("InstancesDistribution") or {}
+        if distribution.get("OnDemandPercentageAboveBaseCapacity", 100) < 100:
+            raise not_implemented("a MixedInstancesPolicy with spot instances")
+        template = template_of(input)
+        if not name and ("LaunchTemplateId" in template) == ("LaunchTemplateName" in template):
+            raise invalid("Valid requests must contain either launchTemplateId or LaunchTemplateName")
+        if template:
             names = ("LaunchTemplateId", "LaunchTemplateName")
             ask: dict[str, Any] = {key: template[key] for key in names if key in template}
             version = template.get("Version", "$Default")
@@ -445,6 +453,18 @@ def template_of(members: dict[str, Any]) -> dict[str, Any]:
     own = (policy.get("LaunchTemplate") or {}).get("LaunchTemplateSpecification")
     found: dict[str, Any] = members.get("LaunchTemplate") or own or {}
     return found
+
+
+def _completed_policy(policy: dict[str, Any]) -> dict[str, Any]:
+    """A mixed instances policy with AWS's defaults."""
+    defaults = {
+        "OnDemandAllocationStrategy": "prioritized",
+        "OnDemandBaseCapacity": 0,
+        "OnDemandPercentageAboveBaseCapacity": 100,
+        "SpotAllocationStrategy": "lowest-price",
+        "SpotInstancePools": 2,
+    }
+    return {**policy, "InstancesDistribution": {**defaults, **(policy.get("InstancesDistribution") or {})}}
 
 
 def completed_hook(hook: dict[str, Any]) -> dict[str, Any]:
