@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -44,11 +45,9 @@ def wait_for(check: Callable[[], Any], seconds: float = 40) -> Any:
 
 def launch(cloud: LocalCloud, count: int, **more: Any) -> list[str]:
     """Instances of a cluster ``c``, registered."""
-    iam, ec2, ecs = cloud.client("iam"), cloud.client("ec2"), cloud.client("ecs")
+    ec2, ecs = cloud.client("ec2"), cloud.client("ecs")
     ecs.create_cluster(clusterName="c")
-    iam.create_role(RoleName="r", AssumeRolePolicyDocument=json.dumps(_TRUST))
-    iam.create_instance_profile(InstanceProfileName="p")
-    iam.add_role_to_instance_profile(InstanceProfileName="p", RoleName="r")
+    profile(cloud)
     name = "/aws/service/ecs/optimized-ami/amazon-linux-2/recommended/image_id"
     made = ec2.run_instances(
         ImageId=cloud.client("ssm").get_parameter(Name=name)["Parameter"]["Value"],
@@ -180,6 +179,54 @@ def test_a_service_follows_its_instances(cloud: LocalCloud, tmp_path: Path) -> N
     wait_for(lambda: len(instances(ecs)) == 1 and _running(ecs, "s") == 1 and _running(ecs, "d") == 1)
     assert {t["containerInstanceArn"] for t in tasks(ecs)} == {instances(ecs)[0]["containerInstanceArn"]}
     assert f"Host EC2 (instance {ids[0]}) terminated." in {t["stoppedReason"] for t in tasks(ecs, "STOPPED")}
+
+
+def test_a_capacity_provider_brings_instances_and_takes_them_back(cloud: LocalCloud, tmp_path: Path) -> None:
+    ecs, autoscaling = cloud.client("ecs"), cloud.client("autoscaling")
+    profile(cloud)
+    script = "#!/bin/bash\necho ECS_CLUSTER=c >> /etc/ecs/ecs.config\n"
+    cloud.client("ec2").create_launch_template(
+        LaunchTemplateName="machines",
+        LaunchTemplateData={
+            "ImageId": "resolve:ssm:/aws/service/ecs/optimized-ami/amazon-linux-2/recommended/image_id",
+            "InstanceType": "t2.micro",
+            "IamInstanceProfile": {"Name": "p"},
+            "UserData": base64.b64encode(script.encode()).decode(),
+        },
+    )
+    autoscaling.create_auto_scaling_group(
+        AutoScalingGroupName="g",
+        MinSize=0,
+        MaxSize=2,
+        LaunchTemplate={"LaunchTemplateName": "machines"},
+        AvailabilityZones=["us-east-1a"],
+    )
+    arn = autoscaling.describe_auto_scaling_groups()["AutoScalingGroups"][0]["AutoScalingGroupARN"]
+    ecs.create_capacity_provider(
+        name="machines",
+        autoScalingGroupProvider={"autoScalingGroupArn": arn, "managedScaling": {"status": "ENABLED"}},
+    )
+    strategy = [{"capacityProvider": "machines", "weight": 1}]
+    ecs.create_cluster(clusterName="c", capacityProviders=["machines"], defaultCapacityProviderStrategy=strategy)
+    register(ecs, tmp_path, memory=600)
+    ecs.create_service(cluster="c", serviceName="s", taskDefinition="web", desiredCount=2)
+    wait_for(lambda: _running(ecs, "s") == 2)
+    assert {one["capacityProviderName"] for one in instances(ecs)} == {"machines"}
+    assert len(instances(ecs)) == 2
+
+    ecs.update_service(cluster="c", service="s", desiredCount=0)
+    wait_for(lambda: _running(ecs, "s") == 0 and not tasks(ecs))
+    wait_for(lambda: all(each["lastStatus"] == "STOPPED" for each in tasks(ecs, "STOPPED")))
+    cloud.advance(1000)
+    wait_for(lambda: instances(ecs) == [])
+    assert autoscaling.describe_auto_scaling_groups()["AutoScalingGroups"][0]["DesiredCapacity"] == 0
+
+
+def profile(cloud: LocalCloud) -> None:
+    iam = cloud.client("iam")
+    iam.create_role(RoleName="r", AssumeRolePolicyDocument=json.dumps(_TRUST))
+    iam.create_instance_profile(InstanceProfileName="p")
+    iam.add_role_to_instance_profile(InstanceProfileName="p", RoleName="r")
 
 
 def _service(ecs: Any, name: str) -> dict[str, Any]:

@@ -149,6 +149,10 @@ class Keeping(Joining, Rollouts):
         """How many instances a daemon should run on."""
         raise NotImplementedError
 
+    async def want_capacity(self, scope: str, name: str) -> None:
+        """Tasks of a service found no place."""
+        raise NotImplementedError
+
     async def publish(self, scope: str, task: Task, pod: PodState) -> tuple[tuple[int, str, int, str], ...]:
         """Have a task's ports answer at its instance's address."""
         raise NotImplementedError
@@ -307,6 +311,8 @@ class Keeping(Joining, Rollouts):
         for task in touched:
             self.take_up(scope, task)
         self._tell(scope, name)
+        if (scope, name) in self._unplaced:
+            await self.want_capacity(scope, name)
         record = self.services.get(scope, name)
         if record is not None and record.value.status == "INACTIVE":
             await self.forget_endpoints(scope, record.value)
