@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import subprocess
 import sys
 import time
 import urllib.request
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -224,4 +226,21 @@ def test_a_load_balancer_speaks_for_its_groups(cloud: LocalCloud, image: str) ->
     (shown,) = [one for one in cloud.control("resources")["resources"] if one["type"].endswith("::LoadBalancer")]
     assert soon(lambda: answers(shown["address"], 18080))
     elb.set_security_groups(LoadBalancerArn=arn, SecurityGroups=[other])
+    assert soon(lambda: not from_here(target))
+
+    # A function in the VPC is a member of its groups, as long as it is there.
+    code = io.BytesIO()
+    with zipfile.ZipFile(code, "w") as archive:
+        archive.writestr("app.py", "def handler(event, context): return 1")
+    functions = cloud.client("lambda")
+    functions.create_function(
+        FunctionName="f",
+        Runtime="python3.11",
+        Handler="app.handler",
+        Role="arn:aws:iam::000000000000:role/f",
+        Code={"ZipFile": code.getvalue()},
+        VpcConfig={"SubnetIds": [network.subnet], "SecurityGroupIds": [front]},
+    )
+    assert soon(lambda: from_here(target))
+    functions.delete_function(FunctionName="f")
     assert soon(lambda: not from_here(target))

@@ -123,7 +123,7 @@ class Guard:
     async def represent(
         self, account: str, region: str, name: str, *, subnets: Iterable[str], groups: Iterable[str]
     ) -> None:
-        """Have what this machine sends count as coming from a load balancer's groups and subnets."""
+        """Have what this machine sends count as coming from the groups and subnets of a load balancer or a function."""
         await self._keep(f"{account}/{region}", name, Member(list(groups), list(subnets)))
         self._look_again()
 

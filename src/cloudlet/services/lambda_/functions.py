@@ -12,6 +12,7 @@ import msgspec
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.lambda_ import networks
 from cloudlet.services.lambda_.base import Code, new_revision, no_such
 from cloudlet.services.lambda_.code import LOCAL, invalid
 from cloudlet.services.lambda_.images import CREATING, Images
@@ -90,6 +91,7 @@ class Functions(Images):
             return members
 
         made = await self.db.write(work)
+        await networks.speak_for(self.cloud, scope, name, members, {})
         self.watch_folders()
         if code.image and call.request is not None:
             self.fetch_later(scope, name)
@@ -195,6 +197,7 @@ class Functions(Images):
                 del members["ImageConfigResponse"]
         changed = msgspec.structs.replace(current, members=members)
         await self.db.write(lambda tx: self.versions.put(tx, scope, f"{name}:{LATEST}", changed))
+        await networks.speak_for(self.cloud, scope, name, members, current.members)
         self.forget(scope, name, LATEST)
         return members
 
@@ -222,6 +225,7 @@ class Functions(Images):
             self.settings.delete(tx, scope, name)
 
         await self.db.write(work)
+        await networks.speak_for(self.cloud, scope, name, {}, record.value.members)
         self.reserved.clear()
         for number in numbers:
             self.forget(scope, name, number)
