@@ -79,6 +79,7 @@ def test_a_folder_is_an_image(engine_cloud: LocalCloud, image: str) -> None:
     answer, told = invoke(functions, "f", {"a": 1}, LogType="Tail")
     assert (told["n"], told["arg"], told["event"]) == (0, "one", {"a": 1})
     log = base64.b64decode(answer["LogResult"]).decode()
+    assert log.startswith("START RequestId: ")
     assert "works on " in log
     assert "REPORT RequestId: " in log
     # Warm, and its root file system cannot be written to.

@@ -93,9 +93,10 @@ class Sandbox:
         loop = asyncio.get_running_loop()
         self._request_id = request_id
         self._is_idle = False
-        self._tail = b""
+        begins = lines.start(self.function, request_id)
+        self._tail = begins.encode()
         self._result = loop.create_future()
-        self._log(lines.start(self.function, request_id))
+        self._log(begins)
         self._started = time.perf_counter()
         self._api.send(headers, event)
         self.extensions.tell(
