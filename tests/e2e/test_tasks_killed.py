@@ -192,6 +192,12 @@ class Shop:
             for interface in one["containers"][0]["networkInterfaces"]
         }
 
+    def reasons(self) -> list[str]:
+        """Why tasks have stopped."""
+        ecs = self.cloud.client("ecs")
+        arns = ecs.list_tasks(cluster="c", desiredStatus="STOPPED")["taskArns"]
+        return [one.get("stoppedReason", "?") for one in ecs.describe_tasks(cluster="c", tasks=arns)["tasks"]]
+
     def settle(self) -> None:
         """Wait until all is well and stays so. A service pauses when its tasks end early: then the clock moves."""
         begun, calm, why, moved = time.monotonic(), 0.0, "?", 0
@@ -220,15 +226,16 @@ def test_tasks_live_through_kills(cloud: LocalCloud, image: str) -> None:
         for number in range(_SEQUENCES):
             traffic.addresses = shop.addresses()
             before = traffic.answered
-            told = _sequence(shop, chance)
+            told, alone = _sequence(shop, chance)
             shop.settle()
+            assert alone <= set(shop.containers()), f"seed {seed}: {told} took others too: {shop.reasons()}"
             print(f"{number}: {', '.join(told)}; {traffic.answered - before} answers")
             assert traffic.answered > before
             assert not traffic.silent, f"seed {seed}: nobody answered in {traffic.silent} rounds"
 
 
-def _sequence(shop: Shop, chance: random.Random) -> list[str]:
-    """Kills in some order at some moments; what was done. One of the tasks that were there is left alone."""
+def _sequence(shop: Shop, chance: random.Random) -> tuple[list[str], set[int]]:
+    """Kills in some order at some moments; what was done, and the containers that were left alone: one at least."""
     told: list[str] = []
     alive = shop.containers()
     chance.shuffle(alive)
@@ -261,7 +268,7 @@ def _sequence(shop: Shop, chance: random.Random) -> list[str]:
     for step in steps:
         step()
         _pause(chance)
-    return told
+    return told, set(alive)
 
 
 def _pause(chance: random.Random) -> None:

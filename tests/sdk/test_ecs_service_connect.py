@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -162,3 +163,57 @@ def test_what_service_connect_refuses(engine_cloud: LocalCloud, busybox: str) ->
     tls = {"issuerCertificateAuthority": {"awsPcaAuthorityArn": "arn"}}
     with pytest.raises(ClientError, match=r"services\.tls"):
         _service(engine_cloud, "web", web, services=[{"portName": "web", "tls": tls}])
+
+
+def test_a_stack_connects_its_service(engine_cloud: LocalCloud, busybox: str) -> None:
+    port = {"ContainerPort": 8080, "Name": "web", "AppProtocol": "http"}
+    container = {
+        "Name": "app",
+        "Image": busybox,
+        "Command": ["sh", "-c", _SAY],
+        "PortMappings": [port],
+        "StopTimeout": 2,
+    }
+    resources = {
+        "Cluster": {
+            "Type": "AWS::ECS::Cluster",
+            "Properties": {"ClusterName": "c", "ServiceConnectDefaults": {"Namespace": "shop"}},
+        },
+        "Definition": {
+            "Type": "AWS::ECS::TaskDefinition",
+            "Properties": {
+                "Family": "web",
+                "RequiresCompatibilities": ["FARGATE"],
+                "NetworkMode": "awsvpc",
+                "Cpu": "256",
+                "Memory": "512",
+                "ContainerDefinitions": [container],
+            },
+        },
+        "Service": {
+            "Type": "AWS::ECS::Service",
+            "Properties": {
+                "ServiceName": "web",
+                "Cluster": {"Ref": "Cluster"},
+                "TaskDefinition": {"Ref": "Definition"},
+                "LaunchType": "FARGATE",
+                "DesiredCount": 1,
+                "NetworkConfiguration": {
+                    "AwsvpcConfiguration": {"Subnets": network(engine_cloud)["awsvpcConfiguration"]["subnets"]}
+                },
+                "ServiceConnectConfiguration": {
+                    "Enabled": True,
+                    "Services": [{"PortName": "web", "ClientAliases": [{"Port": 80, "DnsName": "web"}]}],
+                },
+            },
+        },
+    }
+    stacks = engine_cloud.client("cloudformation")
+    stacks.create_stack(StackName="s", TemplateBody=json.dumps({"Resources": resources}))
+    stacks.get_waiter("stack_create_complete").wait(StackName="s", WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+    (service,) = engine_cloud.client("ecs").describe_services(cluster="c", services=["web"])["services"]
+    (deployment,) = service["deployments"]
+    assert deployment["serviceConnectConfiguration"]["services"][0]["clientAliases"] == [{"port": 80, "dnsName": "web"}]
+    assert deployment["serviceConnectResources"][0]["discoveryName"] == "web"
+    stacks.delete_stack(StackName="s")
+    stacks.get_waiter("stack_delete_complete").wait(StackName="s", WaiterConfig={"Delay": 1, "MaxAttempts": 60})

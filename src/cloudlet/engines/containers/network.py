@@ -84,6 +84,9 @@ class HostReach:
         """Open the ways of one pod. What is there already is no error."""
         with contextlib.suppress(OSError):
             await asyncio.to_thread(Path(_SETTING.format(self._bridge)).write_text, "1")
+        # Else a bridge takes the lowest of its pods', and when that one goes the others do not find us for seconds.
+        with contextlib.suppress(NetworkError):
+            await command("ip", "link", "set", self._bridge, "address", hardware(self._gateway))
         # In the table where the kernel looks first, whose longest prefix wins over 127.0.0.0/8.
         routes = "".join(f"ip route replace {block} via {self._gateway} table local; " for block in SHARED)
         script = f"echo 1 > {_SETTING.format('all')}; {routes}"
@@ -124,10 +127,9 @@ class Bridge:
                     f"link set {device} master {self.name} up\n"
                 )
                 await command("ip", "-batch", "-", given=outside)
-                # A hardware address that goes with the other, so that neighbours who knew its last owner find this one.
-                hardware = ":".join(f"{part:02x}" for part in (2, 66, *ipaddress.IPv4Address(address).packed))
                 lines += (
-                    f"link set eth0 address {hardware}\naddress add {address}/{self.subnet.prefixlen} dev eth0\n"
+                    f"link set eth0 address {hardware(address)}\n"
+                    f"address add {address}/{self.subnet.prefixlen} dev eth0\n"
                     f"link set eth0 up\nroute add default via {self.gateway}\n"
                 )
             await command("ip", "-netns", namespace, "-batch", "-", given=lines)
@@ -144,6 +146,11 @@ class Bridge:
         """Take the bridge away."""
         with contextlib.suppress(NetworkError):
             await command("ip", "link", "delete", self.name)
+
+
+def hardware(address: str) -> str:
+    """A hardware address that goes with an IP address: neighbours who knew its last owner find the next."""
+    return ":".join(f"{part:02x}" for part in (2, 66, *ipaddress.IPv4Address(address).packed))
 
 
 def rules(table: str, bridge: str, gateway: str, subnet: str, forwards: Sequence[Forward]) -> str:

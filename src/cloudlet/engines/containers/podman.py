@@ -7,7 +7,9 @@ import os
 import resource
 import shutil
 import socket
+import subprocess
 import tempfile
+import zlib
 from pathlib import Path
 
 from cloudlet.control.supervisor import CLOUD_VARIABLE, NAME_VARIABLE, Supervisor
@@ -17,15 +19,14 @@ _PAUSE = 0.5  # seconds before it is started anew
 _LONGEST_SOCKET_PATH = 100  # the kernel takes 107 bytes
 
 # The listening socket is handed over as systemd does it (sd_listen_fds(3)): clients may connect at once, and wait for
-# nothing. Containers must not inherit the variables by which the supervisor knows its children.
-_SERVE = (
-    f"unset {CLOUD_VARIABLE} {NAME_VARIABLE}; export LISTEN_FDS=1 LISTEN_PID=$$; "
-    'exec "$0" system service --time=0 3<&0 </dev/null'
-)
+# nothing. Containers must not inherit the variables by which the supervisor knows its children: so a shell keeps them.
+_PODMAN = 'export LISTEN_FDS=1 LISTEN_PID=$$; exec "$0" system service --time=0 3<&0 </dev/null'
+_SERVE = f'unset {CLOUD_VARIABLE} {NAME_VARIABLE}; /bin/sh -c "$1" "$0"'
 
 
 class PodmanService:
-    """``podman system service`` as a child of ours. It ends with the control plane; containers do not."""
+    """``podman system service`` as a lasting child of ours: killed in the middle of making or removing a container it
+    would leave half of that, so it outlives a kill of the control plane, and is taken up again."""
 
     def __init__(self, supervisor: Supervisor, folder: Path) -> None:
         self._supervisor = supervisor
@@ -34,7 +35,7 @@ class PodmanService:
         self._name = f"podman api in {folder}"
         self._listener: socket.socket | None = None
         self._stopping = False
-        self.socket = Path()
+        self.socket = folder / "podman.sock"
         self.log = folder / "podman.log"
 
     def start(self) -> Path:
@@ -43,15 +44,11 @@ class PodmanService:
         if program is None:
             raise EngineMissing("Podman is not installed here; install it with: apt-get install podman")
         self._folder.mkdir(parents=True, exist_ok=True)
-        self.socket = self._folder / "podman.sock"
         if len(str(self.socket)) > _LONGEST_SOCKET_PATH:
-            self.socket = Path(tempfile.mkdtemp(prefix="cloudlet-podman-")) / "podman.sock"
-        self.socket.unlink(missing_ok=True)
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(self.socket))
-        self.socket.chmod(0o600)
-        self._listener.listen(1024)
-        self.log.unlink(missing_ok=True)
+            self.socket = _own_folder(f"cloudlet-podman-{zlib.crc32(str(self._folder).encode()):x}") / "podman.sock"
+        if not (self._supervisor.has_leftover(self._name) and self.socket.exists()):
+            self._listen()
+            self.log.unlink(missing_ok=True)
         self._run(program)
         return self.socket
 
@@ -61,18 +58,26 @@ class PodmanService:
         await self._supervisor.stop(self._name)
         if self._listener is not None:
             self._listener.close()
-            self.socket.unlink(missing_ok=True)
-            if self.socket.parent != self._folder:
-                self.socket.parent.rmdir()
+        self.socket.unlink(missing_ok=True)
+        if self.socket.parent != self._folder:
+            self.socket.parent.rmdir()
+
+    def _listen(self) -> None:
+        self.socket.unlink(missing_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(self.socket))
+        self.socket.chmod(0o600)
+        self._listener.listen(1024)
 
     def _run(self, program: str) -> None:
-        assert self._listener is not None
+        """Start it, or take up the one that an earlier control plane has started."""
         with self.log.open("ab") as log:
             self._supervisor.start(
                 self._name,
-                ["/bin/sh", "-c", _SERVE, program],
+                ["/bin/sh", "-c", _SERVE, program, _PODMAN],
                 env={**os.environ, **self._settings()},
-                stdin=self._listener.fileno(),
+                lasting=True,
+                stdin=self._listener.fileno() if self._listener is not None else subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 on_exit=lambda _: self._ended(program),
@@ -81,7 +86,13 @@ class PodmanService:
     def _ended(self, program: str) -> None:
         """Start it anew; who connects meanwhile waits in the socket's queue."""
         if not self._stopping:
-            asyncio.get_running_loop().call_later(_PAUSE, lambda: None if self._stopping else self._run(program))
+            asyncio.get_running_loop().call_later(_PAUSE, self._run_again, program)
+
+    def _run_again(self, program: str) -> None:
+        if not self._stopping:
+            if self._listener is None:
+                self._listen()
+            self._run(program)
 
     def _settings(self) -> dict[str, str]:
         """The environment that names our own ``containers.conf``, where this machine needs one."""
@@ -91,6 +102,15 @@ class PodmanService:
         file = self._folder / "containers.conf"
         file.write_text(text)
         return {"CONTAINERS_CONF": str(file)}
+
+
+def _own_folder(name: str) -> Path:
+    """A folder with a short path that nobody else may use. Raises EngineMissing."""
+    folder = Path(tempfile.gettempdir()) / name
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.geteuid() or folder.is_symlink():
+        raise EngineMissing(f"{folder} is somebody else's")
+    return folder
 
 
 def settings() -> str:
