@@ -257,7 +257,6 @@ AMENDMENTS["ecr"] = Amendment(
     enums={"ImageTagMutability": ["IMMUTABLE", "MUTABLE", "MUTABLE_WITH_EXCLUSION", "IMMUTABLE_WITH_EXCLUSION"]},
 )
 AMENDMENTS["acm"] = Amendment(refusal="ValidationException")  # also where an operation declares only others
-# "http" is taken as well, and is "tcp": AWS's own examples have it.
-_TRANSPORTS = {"TransportProtocol": {"type": "string", "enum": ["tcp", "udp", "http"]}}
-AMENDMENTS["ecs"] = Amendment(additions={"operations": {}, "shapes": _TRANSPORTS})
+# The service judges it: it takes "http" as well.
+AMENDMENTS["ecs"] = Amendment(additions={"operations": {}, "shapes": {"TransportProtocol": {"type": "string"}}})
 NONE = Amendment()

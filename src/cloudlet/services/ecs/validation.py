@@ -236,7 +236,11 @@ def _volume(volume: dict[str, Any]) -> dict[str, Any]:
 
 
 def _port(mapping: dict[str, Any], mode: str) -> dict[str, Any]:
-    made = {**mapping, "protocol": "udp" if mapping.get("protocol") == "udp" else "tcp"}
+    protocol = mapping.get("protocol", "tcp")
+    if protocol not in ("tcp", "udp", "http"):
+        raise client_error("Valid values for portMapping protocol are tcp and udp.")
+    # AWS's own examples say "http", and AWS takes it for "tcp".
+    made = {**mapping, "protocol": "udp" if protocol == "udp" else "tcp"}
     if "containerPortRange" in mapping:
         raise not_implemented("RegisterTaskDefinition with containerPortRange")
     if "containerPort" not in mapping:
