@@ -212,7 +212,8 @@ def test_aws_own_runtime_client_in_an_image_of_our_registry(
     functions.delete_function(FunctionName="f")
     if shutil.which("podman"):
         for digest in (made["CodeSha256"], changed["CodeSha256"]):
-            subprocess.run(["podman", "rmi", "-f", f"{uri}@sha256:{digest}"], capture_output=True)
+            name = f"{engine_cloud.endpoint.removeprefix('http://')}/000000000000.dkr.ecr.us-east-1/fn"
+            subprocess.run(["podman", "rmi", "-f", f"{name}@sha256:{digest}"], capture_output=True)
 
 
 TEMPLATE = """

@@ -80,7 +80,6 @@ class Images(Base):
             images = await self.cloud.call(
                 "ecr", "BatchGetImage", {"repositoryName": name, "imageIds": [wanted]}, **where
             )
-            about = await self.cloud.call("ecr", "DescribeRepositories", {"repositoryNames": [name]}, **where)
         except AwsError:
             raise _no_such_image(uri) from None
         if not images["images"]:
@@ -90,7 +89,23 @@ class Images(Base):
             words = f"The image manifest, config or layer media type for the source image {uri} is not supported."
             raise invalid(words)
         digest: str = image["imageId"]["imageDigest"]
-        return _code(digest, uri, f"{about['repositories'][0]['repositoryUri']}@{digest}")
+        return _code(digest, uri, f"{account}.dkr.ecr.{region}/{name}@{digest}")
+
+    def reference(self, image: str) -> str:
+        """What the container engine runs: an image of our registry is where the cloud listens now."""
+        return f"{self._host()}/{image}" if _ECR.fullmatch(image) else image
+
+    def engine_image(self, version: Version) -> Image | None:
+        """The image of a version as the engine takes it."""
+        if not version.image:
+            return None
+        settings = (version.members.get("ImageConfigResponse") or {}).get("ImageConfig") or {}
+        return Image(
+            self.reference(version.image),
+            tuple(settings.get("EntryPoint") or ()),
+            tuple(settings.get("Command") or ()),
+            settings.get("WorkingDirectory") or "",
+        )
 
     def _host(self) -> str:
         return self.cloud.endpoint.partition("://")[2]
@@ -112,7 +127,7 @@ class Images(Base):
     async def pull(self, code: Code) -> None:
         """Have an image here before its function changes to it. Raises InvalidParameterValueException."""
         try:
-            await self.containers.ensure(code.image)
+            await self.containers.ensure(self.reference(code.image))
         except (ImageMissing, EngineMissing) as error:
             raise invalid(
                 f"Source image {code.image_uri} is not valid. Provide a valid source image. ({error})"
@@ -135,7 +150,7 @@ class Images(Base):
             return
         state: dict[str, Any] = {"State": "Active"}
         try:
-            await self.containers.ensure(record.value.image)
+            await self.containers.ensure(self.reference(record.value.image))
         except ImageMissing as error:
             state = failed("ImageAccessDenied", f"The image {record.value.image_uri} cannot be pulled: {error}")
         except EngineMissing as error:
@@ -160,19 +175,6 @@ CREATING = {"State": "Pending", "StateReason": "The function is being created.",
 def failed(code: str, reason: str) -> dict[str, Any]:
     """The state of a function that cannot be run."""
     return {"State": "Failed", "StateReasonCode": code, "StateReason": reason}
-
-
-def engine_image(version: Version) -> Image | None:
-    """The image of a version as the engine takes it."""
-    if not version.image:
-        return None
-    settings = (version.members.get("ImageConfigResponse") or {}).get("ImageConfig") or {}
-    return Image(
-        version.image,
-        tuple(settings.get("EntryPoint") or ()),
-        tuple(settings.get("Command") or ()),
-        settings.get("WorkingDirectory") or "",
-    )
 
 
 def _code(digest: str, uri: str, reference: str) -> Code:

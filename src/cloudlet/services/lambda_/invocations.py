@@ -18,8 +18,7 @@ from cloudlet.control.outbox import Delivery, Undeliverable
 from cloudlet.engines.functions import Function, FunctionFailed, Outcome, Throttled
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.lambda_.base import Base
-from cloudlet.services.lambda_.images import engine_image
+from cloudlet.services.lambda_.images import Images
 from cloudlet.services.lambda_.records import ACCOUNT_CONCURRENCY, LATEST, Settings, Version
 from cloudlet.store import Record
 
@@ -51,7 +50,7 @@ class Failed(Exception):
         self.condition = condition
 
 
-class Invocations(Base):
+class Invocations(Images):
     """The operations that run functions."""
 
     async def Invoke(self, call: Call, input: Input) -> Output:
@@ -196,7 +195,7 @@ class Invocations(Base):
             version=number,
             runtime=members.get("Runtime", ""),
             handler=members.get("Handler", ""),
-            image=engine_image(record.value),
+            image=self.engine_image(record.value),
             code=self.archive.path(record.value.sha) if record.value.sha else Path(record.value.folder),
             memory=members["MemorySize"],
             storage=members["EphemeralStorage"]["Size"],

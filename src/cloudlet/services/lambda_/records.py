@@ -20,7 +20,7 @@ class Version(msgspec.Struct, frozen=True):
     sha: str = ""  # of the zip, in hexadecimal
     folder: str = ""
     image_uri: str = ""  # as it was given
-    image: str = ""  # what the container engine runs: the image by its digest, or a folder
+    image: str = ""  # by its digest where it is in our registry (without its host), else as it was given
     latest_description: str = ""  # that $LATEST had when it was published; the version may have one of its own
 
     @property
