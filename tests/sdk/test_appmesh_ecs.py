@@ -84,7 +84,7 @@ def define(cloud: LocalCloud, family: str, root: str, script: str, port: int, ow
         "image": root,
         "essential": True,
         "command": ["sh", "-c", script],
-        "portMappings": [{"containerPort": port}],
+        "portMappings": [{"containerPort": port, "protocol": "http"}],
         "logConfiguration": LOGS,
         "dependsOn": [{"containerName": "envoy", "condition": "START"}],
         "stopTimeout": 2,
