@@ -107,7 +107,7 @@ class Instances(Guests):
     async def DescribeContainerInstances(self, call: Call, input: Input) -> Output:
         cluster = self.cluster(call, input)
         if not input["containerInstances"]:
-            raise invalid("Container Instances cannot be empty.")
+            raise client_error("Container Instances cannot be empty.")
         found, failures = [], []
         for identifier in input["containerInstances"]:
             instance = self._find(call.scope, cluster, identifier)
@@ -165,7 +165,7 @@ class Instances(Guests):
             raise not_implemented("StartTask with volumeConfigurations")
         cluster = self.cluster(call, input)
         if not input["containerInstances"]:
-            raise invalid("Container Instances cannot be empty.")
+            raise client_error("Container Instances cannot be empty.")
         if len(input["containerInstances"]) > 10:
             raise invalid("Container instances cannot be more than 10.")
         definition = self.usable_definition(call.scope, input["taskDefinition"])
