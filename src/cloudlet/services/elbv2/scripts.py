@@ -71,9 +71,26 @@ def headers_filter(*, drop: bool, port: int, app_cookies: Sequence[str] = (), ow
     if app_cookies:
         names = ", ".join(f'["{name}"] = true' for name in sorted(app_cookies))
         code += _KEEP.format(names=names, own=own_cookie, length=len(own_cookie) + 1)
-    return extension(
+    made = extension(
         "envoy.filters.http.lua", _LUA, default_source_code={"inline_string": code}, clear_route_cache=False
     )
+    if drop or app_cookies:
+        return made
+    is_done: Resource = {"not_matcher": _header_has("x-amzn-trace-id", "=")}
+    if port:
+        is_done = {"and_matcher": {"predicate": [is_done, _header_has(":authority", ":")]}}
+    skip = extension("skip", "extensions.filters.common.matcher.action.v3.SkipFilter")
+    return extension(
+        "envoy.filters.http.match_delegate",
+        "extensions.common.matching.v3.ExtensionWithMatcher",
+        xds_matcher={"matcher_list": {"matchers": [{"predicate": is_done, "on_match": {"action": skip}}]}},
+        extension_config=made,
+    )
+
+
+def _header_has(name: str, part: str) -> Resource:
+    of = extension("header", "type.matcher.v3.HttpRequestHeaderMatchInput", header_name=name)
+    return {"single_predicate": {"input": of, "value_match": {"contains": part}}}
 
 
 # What a transform has made of the host and the URL lies in metadata; only a program may put it into its place.
