@@ -66,6 +66,7 @@ _BURSTING = {"nano": 0.5, "micro": 1, "small": 2, "medium": 4, "large": 8, "xlar
 _PATHS = {
     "instance-type": ("InstanceType",),
     "current-generation": ("CurrentGeneration",),
+    "vcpu-info.default-cores": ("VCpuInfo", "DefaultCores"),
     "vcpu-info.default-vcpus": ("VCpuInfo", "DefaultVCpus"),
     "memory-info.size-in-mib": ("MemoryInfo", "SizeInMiB"),
     "processor-info.supported-architecture": ("ProcessorInfo", "SupportedArchitectures"),

@@ -83,6 +83,11 @@ class Instances(LaunchTemplates):
     async def DescribeInstances(self, call: Call, input: Input) -> Output:
         world = self.world(call.scope)
         ids = input.get("InstanceIds")
+        if ids and "MaxResults" in input:
+            raise AwsError(
+                "InvalidParameterCombination",
+                "The parameter instancesSet cannot be used with the parameter maxResults",
+            )
         items = self._named(world, ids) if ids else world.all(INSTANCE)
         shown = [
             {**described_instance(world, item), "OwnerId": call.account, "ReservationId": item.hidden["reservation"]}
@@ -325,6 +330,8 @@ class Instances(LaunchTemplates):
     def _named(self, world: World, ids: list[str]) -> list[Item]:
         """The instances of these ids. Raises InvalidInstanceID.NotFound with all that are not there."""
         ids = list(dict.fromkeys(ids))
+        if not ids:
+            raise AwsError("InvalidParameterCombination", "No instances specified")
         for id in ids:
             if not id.startswith("i-"):
                 raise INSTANCE.malformed(id)

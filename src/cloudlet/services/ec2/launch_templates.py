@@ -125,7 +125,13 @@ class LaunchTemplates(Base):
     async def DescribeLaunchTemplates(self, call: Call, input: Input) -> Output:
         world = self.world(call.scope)
         names = input.get("LaunchTemplateNames") or []
-        ids = [*(input.get("LaunchTemplateIds") or []), *(named(world, {"LaunchTemplateName": n}).id for n in names)]
+        known = {item.shown["LaunchTemplateName"]: item.id for item in world.all(LAUNCH_TEMPLATE)}
+        if any(name not in known for name in names):
+            raise AwsError(
+                "InvalidLaunchTemplateName.NotFoundException",
+                "At least one of the launch templates specified in the request does not exist.",
+            )
+        ids = [*(input.get("LaunchTemplateIds") or []), *(known[name] for name in names)]
         return self.described(call, {**input, "LaunchTemplateIds": ids}, LAUNCH_TEMPLATE)
 
     async def DescribeLaunchTemplateVersions(self, call: Call, input: Input) -> Output:

@@ -27,7 +27,7 @@ _REFUSED = (
 _PLACEMENT = ("AvailabilityZone", "Tenancy", "GroupName")
 _INTERFACE = (
     *("DeviceIndex", "SubnetId", "Groups", "AssociatePublicIpAddress", "DeleteOnTermination", "Description"),
-    *("PrivateIpAddress", "NetworkInterfaceId", "NetworkCardIndex", "InterfaceType"),
+    *("PrivateIpAddress", "NetworkInterfaceId", "NetworkCardIndex", "InterfaceType", "PrivateIpAddresses"),
 )
 _OPTIONS = {
     "HttpTokens": "optional",
@@ -59,6 +59,8 @@ def check(asked: Input) -> None:
     for name in given[0] if given else ():
         if name not in _INTERFACE:
             raise not_implemented(f"RunInstances with NetworkInterfaces.{name}")
+    if len(given[0].get("PrivateIpAddresses") or () if given else ()) > 1:
+        raise not_implemented("RunInstances with secondary private addresses")
     if given and (asked.get("SubnetId") or asked.get("SecurityGroupIds") or asked.get("SecurityGroups")):
         raise AwsError(
             "InvalidParameterCombination",
@@ -99,6 +101,9 @@ def launch(world: World, call: Call, asked: Input, profile: dict[str, str] | Non
     subnet = world.get(SUBNET, existing.shown["SubnetId"]) if existing is not None else _subnet(world, asked, given)
     groups = _groups(world, asked, given, subnet)
     tags = _tags(call, asked)
+    if template := asked.get("template"):
+        tags["instance"]["aws:ec2launchtemplate:id"] = template["LaunchTemplateId"]
+        tags["instance"]["aws:ec2launchtemplate:version"] = template["Version"]
     reservation = f"r-0{secrets.token_hex(8)}"
     made = []
     for index in range(asked["MaxCount"]):
@@ -281,7 +286,9 @@ def _attach(
         groups,
         given.get("Description", ""),
         tags["network-interface"],
-        wanted=given.get("PrivateIpAddress") or asked.get("PrivateIpAddress"),
+        wanted=given.get("PrivateIpAddress")
+        or next((one["PrivateIpAddress"] for one in given.get("PrivateIpAddresses") or ()), None)
+        or asked.get("PrivateIpAddress"),
     )
     attachment = {
         "AttachmentId": new_id("eni-attach"),
