@@ -470,3 +470,43 @@ def test_the_resource_interface(cloud: LocalCloud) -> None:
     assert [film["rating"] for film in found["Items"]] == [Decimal("2")]
     assert table.scan(FilterExpression=Attr("rating").between(Decimal("2.5"), 3), Select="COUNT")["Count"] == 8
     assert table.item_count == 30
+
+
+def test_what_cloudwatch_hears(cloud: LocalCloud, dynamodb: Any) -> None:
+    dynamodb.create_table(
+        TableName="seen",
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        ProvisionedThroughput={"ReadCapacityUnits": 7, "WriteCapacityUnits": 5},
+    )
+    for number in range(3):
+        dynamodb.put_item(TableName="seen", Item={"id": {"S": str(number)}, "text": {"S": "x" * 1500}})
+    dynamodb.get_item(TableName="seen", Key={"id": {"S": "1"}}, ConsistentRead=True)
+    assert dynamodb.scan(TableName="seen")["Count"] == 3
+    with pytest.raises(ClientError, match="ConditionalCheckFailed"):
+        dynamodb.put_item(TableName="seen", Item={"id": {"S": "1"}}, ConditionExpression="attribute_not_exists(id)")
+    with pytest.raises(ClientError, match="ValidationException"):
+        dynamodb.get_item(TableName="seen", Key={"wrong": {"S": "1"}})
+    cloud.advance(60)
+    cloudwatch = cloud.client("cloudwatch")
+
+    def total(metric: str, statistic: str = "Sum", **dimensions: str) -> float:
+        now = float(cloud.control("clock")["now"])
+        found = cloudwatch.get_metric_statistics(
+            Namespace="AWS/DynamoDB",
+            MetricName=metric,
+            Dimensions=[{"Name": name, "Value": value} for name, value in dimensions.items()],
+            StartTime=now - 600,
+            EndTime=now + 60,
+            Period=3600,
+            Statistics=[statistic],
+        )["Datapoints"]
+        return float(sum(one[statistic] for one in found))
+
+    assert total("ConsumedWriteCapacityUnits", TableName="seen") == 6
+    assert total("ConsumedReadCapacityUnits", TableName="seen") == 2  # 1 for the item, half of 2 for the scan
+    assert total("ProvisionedReadCapacityUnits", "Maximum", TableName="seen") == 7
+    assert total("SuccessfulRequestLatency", "SampleCount", TableName="seen", Operation="PutItem") == 3
+    assert total("ReturnedItemCount", TableName="seen", Operation="Scan") == 3
+    assert total("ConditionalCheckFailedRequests", TableName="seen") == 1
+    assert total("UserErrors") == 1

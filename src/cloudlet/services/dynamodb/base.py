@@ -14,6 +14,7 @@ from cloudlet.services.api import Call, Input
 from cloudlet.services.dynamodb import policy, records
 from cloudlet.services.dynamodb.errors import bad_name, no_table
 from cloudlet.services.dynamodb.records import Stream, Table
+from cloudlet.services.dynamodb.reporting import Reporting
 from cloudlet.services.dynamodb.schema import Plan
 from cloudlet.services.dynamodb.values import decode
 from cloudlet.store import Database, Resources, Tx
@@ -35,6 +36,7 @@ class Base(api.Service):
         self._db = await self.cloud.store.database("dynamodb", records.MIGRATIONS)
         self._tables = self._db.resources(Table)
         self._streams = self._db.resources(Stream)
+        self.reporting = Reporting(self.cloud.metrics, self._tables)
         self._plans: dict[tuple[str, str], Plan] = {}
         self._sweeping: asyncio.Task[None] | None = None
         if await self._db.read(records.garbage) is not None:

@@ -11,6 +11,7 @@ from cloudlet.services.dynamodb.errors import invalid
 from cloudlet.services.dynamodb.expressions import Projection
 from cloudlet.services.dynamodb.items import read_projection
 from cloudlet.services.dynamodb.reading import Reading
+from cloudlet.services.dynamodb.reporting import measured
 from cloudlet.services.dynamodb.schema import Plan, fresh
 from cloudlet.services.dynamodb.values import decode, encode
 from cloudlet.services.dynamodb.writing import Outcome, Write
@@ -25,6 +26,7 @@ _SHORT = 25  # items that are read on the event loop
 class Batches(Reading):
     """BatchGetItem and BatchWriteItem."""
 
+    @measured
     async def BatchGetItem(self, call: Call, input: Input) -> Output:
         requests = input["RequestItems"]
         if sum(len(request["Keys"]) for request in requests.values()) > _READ_AT_MOST:
@@ -67,12 +69,14 @@ class Batches(Reading):
             output["Responses"][name] = items
             if len(rows) < len(request["Keys"]):
                 output["UnprocessedKeys"][name] = {**request, "Keys": request["Keys"][len(rows) :]}
+            self.reporting.consumed(usage, "Read")
             if (shown := usage.shown(input)) is not None:
                 consumed.append(shown)
         if consumed:
             output["ConsumedCapacity"] = consumed
         return output
 
+    @measured
     async def BatchWriteItem(self, call: Call, input: Input) -> Output:
         requests = input["RequestItems"]
         if sum(map(len, requests.values())) > _WRITTEN_AT_MOST:
@@ -95,10 +99,12 @@ class Batches(Reading):
         for _, write in writes:
             self._written(write.plan, now, write.item)
         output: Output = {"UnprocessedItems": {}}
+        usages = {name: Usage(write.plan) for name, write in writes}
+        for (name, write), outcome in zip(writes, outcomes, strict=True):
+            usages[name].write(outcome or Outcome(None, write.item, 0, write.size))
+        for usage in usages.values():
+            self.reporting.consumed(usage, "Write")
         if input.get("ReturnConsumedCapacity", "NONE") != "NONE":
-            usages = {name: Usage(write.plan) for name, write in writes}
-            for (name, write), outcome in zip(writes, outcomes, strict=True):
-                usages[name].write(outcome or Outcome(None, write.item, 0, write.size))
             output["ConsumedCapacity"] = [usage.shown(input) for usage in usages.values()]
         if input.get("ReturnItemCollectionMetrics") == "SIZE":
             metrics: dict[str, Any] = {}

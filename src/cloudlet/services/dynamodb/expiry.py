@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from cloudlet.control.clock import Timer
@@ -99,9 +100,9 @@ class Expiry(Settings):
         now = self.clock.now()
         plans = {record.value.id: record for record in self._tables.all()}
 
-        def expire(tx: Tx) -> tuple[bool, set[int]]:
+        def expire(tx: Tx) -> tuple[bool, Counter[int]]:
             rows = tx.execute(_DUE, (int(now), _CHUNK)).fetchall()
-            gone: set[int] = set()
+            gone: Counter[int] = Counter()
             for at, id, hash, range in rows:
                 tx.execute(records.DELETE_EXPIRY, (at, id, hash, range))
                 known = plans.get(id)
@@ -112,14 +113,15 @@ class Expiry(Settings):
                 plan, old = Plan(record), decode(row[1])
                 if (due := plan.expiry(old)) is not None and due <= now:
                     writing.store(tx, plan, hash, range, old, None, 0, now, by_service=True)
-                    gone.add(id)
+                    gone[id] += 1
             return len(rows) == _CHUNK, gone
 
         try:
             more = True
             while more:
                 more, gone = await self._db.write(expire, long=True)
-                for id in gone:
+                for id, count in gone.items():
+                    self.reporting.expired(plans[id].scope, plans[id].name, count)
                     self._stream_changed(plans[id].value)
         finally:
             self._expiring = False

@@ -12,6 +12,7 @@ from cloudlet.services.dynamodb.expiry import Expiry
 from cloudlet.services.dynamodb.expressions import Expressions, Predicate, Projection, refuse_mixture
 from cloudlet.services.dynamodb.legacy import AttributeUpdates
 from cloudlet.services.dynamodb.projections import compile_projection
+from cloudlet.services.dynamodb.reporting import measured
 from cloudlet.services.dynamodb.schema import Plan, fresh
 from cloudlet.services.dynamodb.syntax import Path, Used
 from cloudlet.services.dynamodb.updates import Update
@@ -26,6 +27,7 @@ _OLD_WAY = ("Expected", "ConditionalOperator")
 class Items(Expiry):
     """Reading and writing one item."""
 
+    @measured
     async def GetItem(self, call: Call, input: Input) -> Output:
         projection = read_projection(input) if len(input) > 2 else None
         plan = self._plan(call, input["TableName"])
@@ -34,13 +36,14 @@ class Items(Expiry):
         output: Output = {}
         if row is not None:
             output["Item"] = self._shown(call, row[1]) if projection is None else projection.project(decode(row[1]))
-        if "ReturnConsumedCapacity" in input:
-            usage = Usage(plan)
-            usage.read(0 if row is None else row[0], input.get("ConsistentRead", False))
-            if (consumed := usage.shown(input)) is not None:
-                output["ConsumedCapacity"] = consumed
+        usage = Usage(plan)
+        usage.read(0 if row is None else row[0], input.get("ConsistentRead", False))
+        self.reporting.consumed(usage, "Read")
+        if "ReturnConsumedCapacity" in input and (consumed := usage.shown(input)) is not None:
+            output["ConsumedCapacity"] = consumed
         return output
 
+    @measured
     async def PutItem(self, call: Call, input: Input) -> Output:
         if len(input) == 2:
             return await self._put_simply(self._plan(call, input["TableName"]), input["Item"])
@@ -74,8 +77,10 @@ class Items(Expiry):
                 writing.put_of(current, item).apply(tx, current, now())
 
         await self._db.write(put)
+        self.reporting.wrote_plainly(plan, size)
         return {}
 
+    @measured
     async def DeleteItem(self, call: Call, input: Input) -> Output:
         with DETECTED:
             refuse_mixture(input, ("ConditionExpression",), _OLD_WAY)
@@ -86,6 +91,7 @@ class Items(Expiry):
         plan = self._plan(call, input["TableName"])
         return await self._write(input, writing.delete_of(plan, input["Key"]), condition)
 
+    @measured
     async def UpdateItem(self, call: Call, input: Input) -> Output:
         update: Update | AttributeUpdates | None = None
         with DETECTED:
@@ -112,16 +118,16 @@ class Items(Expiry):
 
         outcome = await self._db.write(do)
         self._written(plan, now, outcome.new)
+        usage = Usage(plan)
+        usage.write(outcome)
+        self.reporting.consumed(usage, "Write")
         output: Output = {}
         if input:
             attributes = _returned(input.get("ReturnValues", "NONE"), outcome, write)
             if attributes:
                 output["Attributes"] = attributes
-            if "ReturnConsumedCapacity" in input:
-                usage = Usage(plan)
-                usage.write(outcome)
-                if (consumed := usage.shown(input)) is not None:
-                    output["ConsumedCapacity"] = consumed
+            if "ReturnConsumedCapacity" in input and (consumed := usage.shown(input)) is not None:
+                output["ConsumedCapacity"] = consumed
             if input.get("ReturnItemCollectionMetrics") == "SIZE" and plan.local:
                 output["ItemCollectionMetrics"] = await self._collection(write)
         return output

@@ -15,6 +15,7 @@ from cloudlet.services.dynamodb.expressions import Expressions, Predicate, Proje
 from cloudlet.services.dynamodb.items import Items, legacy_projection
 from cloudlet.services.dynamodb.keyconditions import Bounds
 from cloudlet.services.dynamodb.ranges import Range
+from cloudlet.services.dynamodb.reporting import measured
 from cloudlet.services.dynamodb.schema import IndexPlan, Plan
 from cloudlet.services.dynamodb.values import Item, check_item, decode
 from cloudlet.store import Tx
@@ -93,6 +94,7 @@ class Page:
 class Reading(Items):
     """Query and Scan."""
 
+    @measured
     async def Query(self, call: Call, input: Input) -> Output:
         backwards = not input.get("ScanIndexForward", True)
         refuse_mixture(
@@ -136,6 +138,7 @@ class Reading(Items):
             rows = rows.after(_start_of_query(plan, index, input["ExclusiveStartKey"], hash, bounds))
         return await self._read(call, input, plan, index, rows, test, projection)
 
+    @measured
     async def Scan(self, call: Call, input: Input) -> Output:
         refuse_mixture(
             input,
@@ -191,14 +194,14 @@ class Reading(Items):
             last = decode(page.last_body)
             names = plan.keys.names if index is None else (*index.names, *plan.keys.names)
             output["LastEvaluatedKey"] = {name: last[name] for name in names}
-        if "ReturnConsumedCapacity" in input:
-            usage = Usage(plan)
-            consistent = input.get("ConsistentRead", False)
-            usage.read(page.size, consistent, index=index)
-            for size in page.fetched:
-                usage.read(size, consistent)
-            if (consumed := usage.shown(input)) is not None:
-                output["ConsumedCapacity"] = consumed
+        usage = Usage(plan)
+        consistent = input.get("ConsistentRead", False)
+        usage.read(page.size, consistent, index=index)
+        for size in page.fetched:
+            usage.read(size, consistent)
+        self.reporting.consumed(usage, "Read")
+        if "ReturnConsumedCapacity" in input and (consumed := usage.shown(input)) is not None:
+            output["ConsumedCapacity"] = consumed
         return output
 
 

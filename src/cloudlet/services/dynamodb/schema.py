@@ -180,13 +180,14 @@ class IndexPlan:
 class Plan:
     """A table, ready for items. It is made anew when the table changes."""
 
-    __slots__ = ("arn", "id", "indexes", "keys", "local", "plain", "record", "scope", "table")
+    __slots__ = ("arn", "dimensions", "id", "indexes", "keys", "local", "plain", "record", "scope", "table")
 
     def __init__(self, record: Record[Table]) -> None:
         table = record.value
         self.record = record
         self.scope = record.scope
         self.table = table
+        self.dimensions = (("TableName", table.name),)  # under which CloudWatch has it
         self.id = table.id
         self.keys = Keys(table.keys, table.definitions)
         self.indexes = tuple(IndexPlan(index, table) for index in table.indexes)

@@ -47,6 +47,7 @@ class Statements(Transactions):
         output: Output = {"Items": _returned(statement, outcome)}
         usage = Usage(write.plan)
         usage.write(outcome)
+        self.reporting.consumed(usage, "Write")
         if (consumed := usage.shown(input)) is not None:
             output["ConsumedCapacity"] = consumed
         return output

@@ -15,6 +15,7 @@ from cloudlet.services.dynamodb.capacity import Usage
 from cloudlet.services.dynamodb.errors import invalid
 from cloudlet.services.dynamodb.expressions import Expressions
 from cloudlet.services.dynamodb.items import read_projection
+from cloudlet.services.dynamodb.reporting import measured
 from cloudlet.services.dynamodb.schema import fresh
 from cloudlet.services.dynamodb.values import decode
 from cloudlet.services.dynamodb.writing import Outcome, Write
@@ -32,6 +33,7 @@ _KINDS = {"Put": "put", "Update": "update", "Delete": "delete", "ConditionCheck"
 class Transactions(Batches):
     """TransactGetItems and TransactWriteItems. The store does one after the other, so that they never conflict."""
 
+    @measured
     async def TransactGetItems(self, call: Call, input: Input) -> Output:
         wanted = []
         for request in input["TransactItems"]:
@@ -57,8 +59,11 @@ class Transactions(Batches):
                 responses.append({"Item": self._shown(call, row[1])})
             else:
                 responses.append({"Item": projection.project(decode(row[1]))})
+        for usage in usages.values():
+            self.reporting.consumed(usage, "Read")
         return with_capacity({"Responses": responses}, input, usages, "Read")
 
+    @measured
     async def TransactWriteItems(self, call: Call, input: Input) -> Output:
         asked = msgspec.json.encode(input["TransactItems"])
         writes = [self._asked(call, item) for item in input["TransactItems"]]
@@ -107,6 +112,8 @@ class Transactions(Batches):
             usage.write(outcomes[number], factor=2.0)
             if write.kind != "check":
                 self._written(write.plan, now, outcomes[number].new)
+        for usage in usages.values():
+            self.reporting.consumed(usage, "Read" if outcomes is None else "Write")
         return outcomes, usages
 
     def _asked(self, call: Call, item: dict[str, Any]) -> Write:
