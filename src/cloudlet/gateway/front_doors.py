@@ -1,7 +1,7 @@
 """Data planes by host name: ``<label>.<door>[.<region>].localhost``, or by path: ``/_cloudlet/<door>/<label>/...``.
 
 The container registry is where its clients look for it: under ``/v2/`` of ``<account>.dkr.ecr.<region>.localhost``, or
-of a bare host.
+of a bare host. OpenTelemetry's exporters post to ``/v1/traces`` and its like of the endpoint that they are given.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ _BY_HOST = frozenset(("execute-api", "lambda-url"))
 _ENDS = (".localhost", ".com", ".aws", ".on")
 _BY_PATH = "/_cloudlet/"
 _REGISTRY = re.compile(r"/v2/?\Z|/v2/_catalog\Z|/v2/.+/(blobs|manifests|tags|referrers)/")
+_TELEMETRY = frozenset(("/v1/traces", "/v1/metrics", "/v1/logs"))
 _REGISTRY_HOST = re.compile(r"(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.")
 
 
@@ -51,6 +52,8 @@ def find(request: Request) -> Door | None:
         return Door(DOORS[name], label)
     if request.path.startswith("/v2") and (registry := _registry(request)) is not None:
         return registry
+    if request.path in _TELEMETRY and request.method == "POST" and not request.query:
+        return Door("xray", "")
     host = request.host
     if ".s3-website" in host and host.endswith(_ENDS):
         return Door("s3", host.partition(".s3-website")[0])  # a bucket's name may have dots and begin with a digit

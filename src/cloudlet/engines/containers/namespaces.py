@@ -10,8 +10,8 @@ import threading
 _NETWORK = 0x40000000  # CLONE_NEWNET, setns(2)
 
 
-def listen(namespace: str, address: str, port: int) -> socket.socket:
-    """A listening socket at an address of a namespace. Raises OSError."""
+def listen(namespace: str, address: str, port: int, kind: int = socket.SOCK_STREAM) -> socket.socket:
+    """A socket that listens at an address of a namespace, or takes datagrams there. Raises OSError."""
     made: list[socket.socket | OSError] = []
 
     def work() -> None:
@@ -24,10 +24,12 @@ def listen(namespace: str, address: str, port: int) -> socket.socket:
                     raise OSError(number, os.strerror(number), namespace)
             finally:
                 os.close(descriptor)
-            listener = socket.socket()
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener = socket.socket(type=kind)
+            if kind == socket.SOCK_STREAM:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((address, port))
-            listener.listen(128)
+            if kind == socket.SOCK_STREAM:
+                listener.listen(128)
             listener.setblocking(False)
             made.append(listener)
         except (OSError, AttributeError) as error:

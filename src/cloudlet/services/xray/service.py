@@ -1,0 +1,33 @@
+"""X-Ray. Traces are in ``traces.py``, sampling rules in ``sampling.py``, OpenTelemetry's door is in ``otlp.py``."""
+
+from __future__ import annotations
+
+from cloudlet.services.xray.daemon import Daemon
+from cloudlet.services.xray.otlp import Otlp
+
+
+class Service(Otlp):
+    """Segments of every service here and of every SDK, kept for 30 days."""
+
+    async def start(self) -> None:
+        await super().start()
+        self._daemon = Daemon(self)
+
+    async def stop(self) -> None:
+        self._daemon.stop()
+        await super().stop()
+
+    async def daemon(self, scope: str) -> str:
+        """The address to which X-Ray's SDKs send segments of an account and region, as AWS_XRAY_DAEMON_ADDRESS has it.
+
+        From the first call on there is a listener. Raises OSError where there can be none.
+        """
+        return await self._daemon.address(scope)
+
+    async def open_daemon(self, pod: str, namespace: str, scope: str) -> None:
+        """Listen as the daemon does in a pod's own network, on port 2000. Again is no error; raises OSError."""
+        await self._daemon.open(pod, namespace, scope)
+
+    def close_daemon(self, pod: str) -> None:
+        """The pod goes."""
+        self._daemon.close(pod)

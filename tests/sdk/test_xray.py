@@ -1,0 +1,360 @@
+"""X-Ray through boto3, through OpenTelemetry's door and through the daemon's port."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import secrets
+import socket
+import struct
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from cloudlet.testing.local import LocalCloud
+
+ACCOUNT = "000000000000"
+
+
+def eventually(look: Callable[[], Any], seconds: float = 10) -> Any:
+    """What ``look`` finds, once it finds something."""
+    end = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < end, "it has not come about"
+        time.sleep(0.02)
+    return found
+
+
+def refused(call: Any, **parameters: Any) -> tuple[str, str]:
+    """The code and the message of the error that a call ends with."""
+    with pytest.raises(ClientError) as caught:
+        call(**parameters)
+    error = caught.value.response["Error"]
+    return error["Code"], error["Message"]
+
+
+def new_trace() -> str:
+    """A trace id of now."""
+    return f"1-{int(time.time()):08x}-{secrets.token_hex(12)}"
+
+
+def segment(trace: str, name: str, **more: Any) -> dict[str, Any]:
+    """A segment of the last second."""
+    now = time.time()
+    return {
+        "trace_id": trace,
+        "id": secrets.token_hex(8),
+        "name": name,
+        "start_time": now - 1,
+        "end_time": now - 0.5,
+        **more,
+    }
+
+
+def put(xray: Any, *documents: dict[str, Any]) -> list[dict[str, Any]]:
+    """Send segments; what was not taken."""
+    answer = xray.put_trace_segments(TraceSegmentDocuments=[json.dumps(one) for one in documents])
+    return answer["UnprocessedTraceSegments"]  # type: ignore[no-any-return]
+
+
+def summaries(xray: Any, expression: str = "") -> list[dict[str, Any]]:
+    """The traces of the last minutes that an expression means."""
+    more = {"FilterExpression": expression} if expression else {}
+    now = time.time()
+    pages = xray.get_paginator("get_trace_summaries").paginate(StartTime=now - 600, EndTime=now + 60, **more)
+    return [one for page in pages for one in page["TraceSummaries"]]
+
+
+def shop(xray: Any) -> str:
+    """A trace: shop calls stock, which fails, and a table; a subsegment comes by itself."""
+    trace = new_trace()
+    call, table = secrets.token_hex(8), secrets.token_hex(8)
+    now = time.time()
+    times = {"start_time": now - 0.9, "end_time": now - 0.6}
+    front = segment(
+        trace,
+        "shop",
+        origin="AWS::ECS::Container",
+        http={"request": {"method": "GET", "url": "http://shop/v2/x"}, "response": {"status": 200}},
+        annotations={"order": 7, "vip": True, "kind": "book"},
+        user="eve",
+        subsegments=[{"id": call, "name": "stock", "namespace": "remote", "fault": True, **times}],
+    )
+    back = segment(trace, "stock", parent_id=call, fault=True, http={"response": {"status": 503}}, **times)
+    late = segment(
+        trace,
+        "DynamoDB",
+        type="subsegment",
+        parent_id=front["id"],
+        id=table,
+        namespace="aws",
+        aws={"table_name": "orders", "operation": "PutItem"},
+        **times,
+    )
+    assert put(xray, front, back, late) == []
+    return trace
+
+
+def test_segments_and_traces(cloud: LocalCloud) -> None:
+    xray = cloud.client("xray")
+    trace = shop(xray)
+    bad = segment(trace, "x")
+    del bad["id"]
+    gone = segment("2-1", "x")
+    [no_id, no_trace, no_json] = xray.put_trace_segments(
+        TraceSegmentDocuments=[json.dumps(bad), json.dumps(gone), "nonsense"]
+    )["UnprocessedTraceSegments"]
+    assert no_id == {"ErrorCode": "MissingId", "Message": "Invalid segment. ErrorCode: MissingId"}
+    assert no_trace["ErrorCode"] == "InvalidTraceId"
+    assert no_trace["Id"] == gone["id"]
+    assert no_json["ErrorCode"] == "ParseError"
+
+    def check(xray: Any) -> None:
+        found = xray.batch_get_traces(TraceIds=[trace, new_trace()])
+        assert len(found["UnprocessedTraceIds"]) == 1
+        [one] = found["Traces"]
+        documents = {s["Id"]: json.loads(s["Document"]) for s in one["Segments"]}
+        assert sorted(document["name"] for document in documents.values()) == ["shop", "stock"]
+        front = next(document for document in documents.values() if document["name"] == "shop")
+        assert [part["name"] for part in front["subsegments"]] == ["stock", "DynamoDB"]
+
+    check(xray)
+    assert refused(xray.batch_get_traces, TraceIds=[trace] * 6)[0] == "InvalidRequestException"
+    cloud.kill()
+    cloud.start()
+    check(cloud.client("xray"))
+
+
+def test_summaries_and_filters(cloud: LocalCloud) -> None:
+    xray = cloud.client("xray")
+    trace, other = shop(xray), new_trace()
+    put(xray, segment(other, "other", error=True, throttle=True, http={"response": {"status": 429}}))
+    found = {one["Id"]: one for one in summaries(xray)}
+    assert set(found) == {trace, other}
+    one = found[trace]
+    assert one["Http"] == {"HttpURL": "http://shop/v2/x", "HttpStatus": 200, "HttpMethod": "GET"}
+    assert one["EntryPoint"]["Name"] == "shop"
+    assert (one["HasFault"], found[other]["HasThrottle"]) == (False, True)
+    assert one["Annotations"]["order"][0]["AnnotationValue"] == {"NumberValue": 7.0}
+    assert one["Users"][0]["UserName"] == "eve"
+    assert {service["Name"] for service in one["ServiceIds"]} == {"shop", "stock", "orders"}
+    assert one["ResponseTime"] == pytest.approx(0.5, abs=0.01)
+    wanted = {
+        'service("shop")': {trace},
+        '!service("shop")': {other},
+        'service("stock") { fault }': {trace},
+        'service("shop") { fault }': set(),
+        'service(id(name: "orders", type: "AWS::DynamoDB::Table"))': {trace},
+        'edge("shop", "stock") { fault = true }': {trace},
+        'edge("stock", "shop")': set(),
+        "http.status = 429 OR responsetime > 5": {other},
+        "ok !partial duration < 3": {trace},
+        "error AND throttle = true": {other},
+        'annotation.order = 7 AND annotation.kind BEGINSWITH "bo"': {trace},
+        "annotation[vip] = true": {trace},
+        "annotation.order > 7": set(),
+        'http.url CONTAINS "/v2/" && user = "eve"': {trace},
+        '(service("other") || service("shop")) responsetime >= 0': {trace, other},
+    }
+    assert {text: {one["Id"] for one in summaries(xray, text)} for text in wanted} == wanted
+    for text in ("responsetime >", "nothing = 1", 'service("a"', "http.status CONTAINS 4", "ok = 7"):
+        assert refused(summaries, xray=xray, expression=text)[0] == "InvalidRequestException"
+
+
+def test_graphs_and_groups(cloud: LocalCloud) -> None:
+    xray = cloud.client("xray")
+    trace = shop(xray)
+    group = xray.create_group(GroupName="stock", FilterExpression='service("stock")', Tags=[{"Key": "a", "Value": "b"}])
+    arn = group["Group"]["GroupARN"]
+    assert arn.startswith(f"arn:aws:xray:us-east-1:{ACCOUNT}:group/stock/")
+    now = time.time()
+    for answer in (
+        xray.get_trace_graph(TraceIds=[trace]),
+        xray.get_service_graph(StartTime=now - 60, EndTime=now + 60, GroupName="stock"),
+    ):
+        services = {(one["Name"], one.get("Type")): one for one in answer["Services"]}
+        names = {one["ReferenceId"]: one["Name"] for one in answer["Services"]}
+        front = services["shop", "AWS::ECS::Container"]
+        assert front["Root"] is True
+        assert sorted(names[edge["ReferenceId"]] for edge in front["Edges"]) == ["orders", "stock"]
+        [edge] = services["shop", "client"]["Edges"]
+        assert edge["SummaryStatistics"]["OkCount"] == 1
+        assert services["stock", None]["SummaryStatistics"]["FaultStatistics"]["TotalCount"] == 1
+    xray.update_group(GroupARN=arn, FilterExpression='service("nobody")')
+    assert xray.get_service_graph(StartTime=now - 60, EndTime=now + 60, GroupARN=arn)["Services"] == []
+    assert xray.list_tags_for_resource(ResourceARN=arn)["Tags"] == [{"Key": "a", "Value": "b"}]
+    assert [one["GroupName"] for one in xray.get_groups()["Groups"]] == ["Default", "stock"]
+    xray.delete_group(GroupName="stock")
+    assert refused(xray.get_group, GroupName="stock") == ("InvalidRequestException", "Group not found")
+    assert refused(xray.put_encryption_config, Type="KMS", KeyId="alias/x")[0] == "NotImplemented"
+
+
+RULE: dict[str, Any] = {
+    "RuleName": "all",
+    "ResourceARN": "*",
+    "Priority": 1,
+    "FixedRate": 1.0,
+    "ReservoirSize": 10,
+    **dict.fromkeys(("ServiceName", "ServiceType", "Host", "HTTPMethod", "URLPath"), "*"),
+    "Version": 1,
+}
+
+
+def test_sampling_rules(cloud: LocalCloud) -> None:
+    xray = cloud.client("xray")
+    xray.create_sampling_rule(SamplingRule=RULE)
+    assert refused(xray.create_sampling_rule, SamplingRule=RULE)[0] == "InvalidRequestException"
+    rules = [one["SamplingRule"] for one in xray.get_sampling_rules()["SamplingRuleRecords"]]
+    assert [(one["RuleName"], one["Priority"]) for one in rules] == [("all", 1), ("Default", 10000)]
+    assert (rules[1]["FixedRate"], rules[1]["ReservoirSize"]) == (0.05, 1)
+    report = {"RequestCount": 20, "SampledCount": 12, "BorrowCount": 2, "Timestamp": time.time()}
+    clients = [secrets.token_hex(12) for _ in range(2)]
+    documents = [{"RuleName": "all", "ClientID": client, **report} for client in clients]
+    documents.append({"RuleName": "none", "ClientID": clients[0], **report})
+    xray.get_sampling_targets(SamplingStatisticsDocuments=documents)
+    targets = xray.get_sampling_targets(SamplingStatisticsDocuments=documents)
+    assert [one["ReservoirQuota"] for one in targets["SamplingTargetDocuments"]] == [5, 5]
+    assert [one["RuleName"] for one in targets["UnprocessedStatistics"]] == ["none"]
+    [counted] = xray.get_sampling_statistic_summaries()["SamplingStatisticSummaries"]
+    assert (counted["RuleName"], counted["RequestCount"], counted["BorrowCount"]) == ("all", 80, 8)
+    xray.update_sampling_rule(SamplingRuleUpdate={"RuleName": "Default", "FixedRate": 0.5})
+    wrong = {"RuleName": "Default", "Priority": 5}
+    assert refused(xray.update_sampling_rule, SamplingRuleUpdate=wrong) == (
+        "InvalidRequestException",
+        "Invalid update request for default sampling rule",
+    )
+    xray.delete_sampling_rule(RuleName="all")
+    assert refused(xray.delete_sampling_rule, RuleName="all") == (
+        "InvalidRequestException",
+        "Sampling rule does not exist",
+    )
+
+
+def test_traces_are_forgotten_after_thirty_days(cloud: LocalCloud) -> None:
+    xray = cloud.client("xray")
+    trace = shop(xray)
+    cloud.advance(29 * 86_400)
+    assert xray.batch_get_traces(TraceIds=[trace])["Traces"]
+    cloud.advance(2 * 86_400)
+    eventually(lambda: not xray.batch_get_traces(TraceIds=[trace])["Traces"])
+
+
+# OpenTelemetry
+
+
+def varint(value: int) -> bytes:
+    made = b""
+    while value > 0x7F:
+        made += bytes([value & 0x7F | 0x80])
+        value >>= 7
+    return made + bytes([value])
+
+
+def field(number: int, value: int | bytes | str | float) -> bytes:
+    """A field of protobuf as its writers make it: a number, a double, bytes or text."""
+    if isinstance(value, float):
+        return varint(number << 3 | 1) + struct.pack("<d", value)
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    data = value.encode() if isinstance(value, str) else value
+    return varint(number << 3 | 2) + varint(len(data)) + data
+
+
+def fixed(number: int, value: int) -> bytes:
+    return varint(number << 3 | 1) + struct.pack("<Q", value)
+
+
+def attribute(key: str, value: bytes) -> bytes:
+    return field(1, key) + field(2, value)
+
+
+def export(cloud: LocalCloud, body: bytes, kind: str, path: str = "/v1/traces", **headers: str) -> tuple[int, bytes]:
+    """Post as an exporter does."""
+    request = urllib.request.Request(cloud.endpoint + path, body, {"content-type": kind, **headers})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def test_spans_by_protobuf(cloud: LocalCloud) -> None:
+    now = time.time_ns()
+    trace, server, client = secrets.token_bytes(16), secrets.token_bytes(8), secrets.token_bytes(8)
+    times = fixed(7, now - 200_000_000) + fixed(8, now)
+    texts = field(5, field(1, field(1, "a")) + field(1, field(1, "b")))
+    exception = fixed(1, now) + field(2, "exception")
+    exception += field(3, attribute("exception.type", field(1, "Oops"))) + field(
+        3, attribute("exception.message", field(1, "it broke"))
+    )
+    serving = field(1, trace) + field(2, server) + field(5, "GET /cart") + field(6, 2) + times
+    serving += field(9, attribute("http.request.method", field(1, "GET")))
+    serving += field(9, attribute("http.response.status_code", field(3, 500)))
+    serving += field(9, attribute("url.full", field(1, "http://cart/1")))
+    serving += field(9, attribute("aws.xray.annotations", field(5, field(1, field(1, "cart.id")))))
+    serving += field(9, attribute("cart.id", field(3, (1 << 64) - 5))) + field(9, attribute("list", texts))
+    serving += field(9, attribute("ratio", field(4, 0.25))) + field(11, exception) + field(15, field(3, 2))
+    calling = field(1, trace) + field(2, client) + field(4, server) + field(5, "GET") + field(6, 3) + times
+    calling += field(9, attribute("peer.service", field(1, "prices")))
+    resource = field(1, attribute("service.name", field(1, "cart")))
+    scope = field(1, field(1, "my.library"))
+    group = field(1, resource) + field(2, scope + field(2, serving) + field(2, calling) + fixed(99, 1))
+    status, answer = export(
+        cloud, gzip.compress(field(1, group)), "application/x-protobuf", **{"content-encoding": "gzip"}
+    )
+    assert (status, answer) == (200, b"")
+    xray = cloud.client("xray")
+    id = f"1-{trace.hex()[:8]}-{trace.hex()[8:]}"
+    [found] = summaries(xray, 'edge("cart", "prices") AND fault AND annotation.cart_id = 0 OR service("cart")')
+    assert (found["Id"], found["HasFault"]) == (id, True)
+    assert found["Http"] == {"HttpURL": "http://cart/1", "HttpStatus": 500, "HttpMethod": "GET"}
+    [shown] = xray.batch_get_traces(TraceIds=[id])["Traces"]
+    [document] = [json.loads(one["Document"]) for one in shown["Segments"]]
+    assert (document["id"], document["name"]) == (server.hex(), "cart")
+    assert document["annotations"] == {"cart_id": -5}
+    assert document["metadata"]["default"]["list"] == ["a", "b"]
+    assert document["metadata"]["default"]["ratio"] == 0.25
+    assert document["cause"]["exceptions"][0]["message"] == "it broke"
+    [inner] = document["subsegments"]
+    assert (inner["id"], inner["name"], inner["namespace"]) == (client.hex(), "prices", "remote")
+    assert export(cloud, b"\x0a\xff", "application/x-protobuf")[0] == 400
+
+
+def test_spans_by_json(cloud: LocalCloud) -> None:
+    now = time.time_ns()
+    span = {
+        "traceId": secrets.token_hex(16),
+        "spanId": secrets.token_hex(8),
+        "name": "work",
+        "kind": 1,
+        "startTimeUnixNano": str(now - 1000),
+        "endTimeUnixNano": str(now),
+        "attributes": [{"key": "n", "value": {"intValue": "3"}}],
+    }
+    bad = {**span, "spanId": "short"}
+    resource = [
+        {"key": "service.name", "value": {"stringValue": "worker"}},
+        {"key": "cloud.region", "value": {"stringValue": "eu-west-1"}},
+    ]
+    body = {"resourceSpans": [{"resource": {"attributes": resource}, "scopeSpans": [{"spans": [span, bad]}]}]}
+    status, answer = export(cloud, json.dumps(body).encode(), "application/json")
+    assert (status, json.loads(answer)["partialSuccess"]["rejectedSpans"]) == (200, "1")
+    assert summaries(cloud.client("xray")) == []
+    [found] = summaries(cloud.client("xray", region="eu-west-1"))
+    assert found["EntryPoint"]["Name"] == "worker"
+    assert export(cloud, b"{", "application/json")[0] == 400
+    assert export(cloud, b"{}", "text/plain")[0] == 415
+    status, answer = export(cloud, b"{}", "application/json", "/v1/metrics")
+    assert (status, json.loads(answer)["code"]) == (404, 12)
+
+
+def daemon_send(address: str, document: dict[str, Any]) -> None:
+    """Send a segment as an X-Ray SDK does."""
+    host, _, port = address.rpartition(":")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+        out.sendto(b'{"format": "json", "version": 1}\n' + json.dumps(document).encode(), (host, int(port)))
