@@ -263,13 +263,13 @@ def test_what_cannot_be_is_refused_before_anything_is_made(cloud: LocalCloud, st
     create = stacks.client.create_stack
     resources: dict[str, Any] = {
         "Queue": queue(),
-        "A": {"Type": "AWS::EC2::Instance"},
+        "A": {"Type": "AWS::EKS::Cluster"},
         "B": {"Type": "AWS::Redshift::Cluster"},
     }
     code, message = refused(create, StackName="s", **body(resources, {}))
     assert code == "ValidationError"
     assert message.startswith(
-        "Template format error: Unrecognized resource types: [AWS::EC2::Instance, AWS::Redshift::Cluster]"
+        "Template format error: Unrecognized resource types: [AWS::EKS::Cluster, AWS::Redshift::Cluster]"
     )
     role = {"R": {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": TRUST}}}
     assert refused(create, StackName="s", TemplateBody=json.dumps({"Resources": role})) == (
@@ -456,6 +456,26 @@ def test_what_stays_when_a_stack_goes(cloud: LocalCloud, stacks: Stacks) -> None
     failing = {"Late": resources["Late"], "Bad": {**BAD, "DependsOn": "Late"}}
     stacks.create("t", failing, "ROLLBACK_COMPLETE")
     assert names() == []
+
+
+def test_what_is_in_use_by_others_of_the_stack_goes_after_them(stacks: Stacks) -> None:
+    """A gateway cannot leave while NAT gateways have public addresses, of which its resource knows nothing."""
+
+    def of(kind: str, **properties: Any) -> dict[str, Any]:
+        return {"Type": f"AWS::EC2::{kind}", "Properties": properties}
+
+    resources = {
+        "Vpc": of("VPC", CidrBlock="10.0.0.0/16"),
+        "Gateway": of("InternetGateway"),
+        "Attachment": of("VPCGatewayAttachment", VpcId={"Ref": "Vpc"}, InternetGatewayId={"Ref": "Gateway"}),
+        "Subnet": of("Subnet", VpcId={"Ref": "Vpc"}, CidrBlock="10.0.0.0/24"),
+        "Ip": of("EIP"),
+        "Nat": of("NatGateway", SubnetId={"Ref": "Subnet"}, AllocationId={"Fn::GetAtt": ["Ip", "AllocationId"]}),
+    }
+    stack = stacks.create("net", resources)
+    stacks.delete("net")
+    gone = [(name, status) for name, status, _ in stacks.events(stack["StackId"]) if status.startswith("DELETE")]
+    assert [status for name, status in gone if name == "Attachment"] == ["DELETE_IN_PROGRESS", "DELETE_COMPLETE"]
 
 
 def test_protection(stacks: Stacks) -> None:

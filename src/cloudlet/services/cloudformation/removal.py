@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from cloudlet.errors import AwsError
 from cloudlet.services.cloudformation import records
 from cloudlet.services.cloudformation.records import Event, Model, Resource, Stack
 from cloudlet.services.cloudformation.steps import Cancelled, Step
@@ -15,6 +16,7 @@ from cloudlet.stacks.template import order
 from cloudlet.store import Tx
 
 _PARENTS = ("Id", "Arn", "Name", "Cluster")
+_IN_USE = ("DependencyViolation", "InvalidIPAddress.InUse", "ResourceInUse", "ResourceInUseException", "DeleteConflict")
 
 
 class Removal:
@@ -198,46 +200,66 @@ class Removal:
 
         ``gone`` are the rows that end with this; when None, all of them do.
         """
+        from cloudlet.services.cloudformation.runs import reason_of
+
         work = {f"{number}": item for number, item in enumerate(items)}
         users: dict[str, set[str]] = {}
         for key, (_, state) in work.items():
             for other in state.depends if state is not None else ():
                 users.setdefault(other, set()).add(key)
         depends = order_of({key: users.get(row.logical_id, set()) - {key} for key, (row, _) in work.items()})
-        failed: list[str] = []
+        left = depends
+        failed: dict[str, Exception] = {}
 
         async def remove(key: str) -> bool:
             row, state = work[key]
-            ends = (gone is None or row.logical_id in gone) and state not in row.discard and state is not row.before
-            done = state is None or await self._delete_one(row, state, why, ends)
-            if not done:
-                failed.append(row.logical_id)
-            return done or gone is not None
+            again = key in failed
+            if again and not _in_use(failed[key]):
+                return gone is not None
+            try:
+                if state is not None:
+                    await self._delete_one(row, state, why, ends(row, state), again)
+            except Exception as error:
+                failed[key] = error
+                return gone is not None
+            del left[key]
+            failed.pop(key, None)
+            return True
+
+        def ends(row: Resource, state: State) -> bool:
+            return (gone is None or row.logical_id in gone) and state not in row.discard and state is not row.before
 
         self.stopping.clear()
-        await graph.run(depends, remove, self.stopping, stop_on_failure=False)
-        return sorted(set(failed))
+        before = len(left) + 1
+        while left and len(left) < before:
+            before = len(left)
+            await graph.run(dict(left), remove, self.stopping, stop_on_failure=False)
+            # What is in use by others of this stack, unknown to the template, goes when they are gone.
+            if self.stopping.is_set() or not any(_in_use(error) for error in failed.values()):
+                break
+        for key, error in failed.items():
+            row, state = work[key]
+            if state is not None:
+                await self._note(row, state, "DELETE_FAILED", reason_of(error, state.type), ends(row, state))
+        return sorted({work[key][0].logical_id for key in failed})
 
-    async def _delete_one(self, row: Resource, state: State, why: str, ends: bool) -> bool:
-        from cloudlet.services.cloudformation.runs import physical_of, reason_of
+    async def _delete_one(self, row: Resource, state: State, why: str, ends: bool, again: bool) -> None:
+        """Delete one state. Raises what stands in the way."""
+        from cloudlet.services.cloudformation.runs import physical_of
 
         if ends and row.status == "DELETE_COMPLETE":
-            return True
+            return
         skip = self._skips(row, state, why, ends)
         if skip is not None:
             await self._note(row, state, "DELETE_SKIPPED", skip, ends)
-            return True
-        await self._note(row, state, "DELETE_IN_PROGRESS", "", ends)
+            return
+        if not again:
+            await self._note(row, state, "DELETE_IN_PROGRESS", "", ends)
         step = Step(self, row, state.seed, f"{row.logical_id}-DELETE-{state.physical_id}")  # type: ignore[arg-type]
-        try:
-            kind = registry.find(state.type)
-            if kind is not None:
-                await kind.delete(step, physical_of(state), await self.service.resolved(step, state.properties))
-        except (Exception, Cancelled) as error:
-            await self._note(row, state, "DELETE_FAILED", reason_of(error, state.type), ends)
-            return False
+        kind = registry.find(state.type)
+        if kind is not None:
+            await kind.delete(step, physical_of(state), await self.service.resolved(step, state.properties))
         await self._note(row, state, "DELETE_COMPLETE", "", ends)
-        return True
 
     async def _note(self, row: Resource, state: State, status: str, reason: str, ends: bool) -> None:
         event = self.event(row, status, reason, state.properties, state.physical_id)
@@ -290,6 +312,10 @@ def _same_place(old: State, new: State | None) -> bool:
         return False
     names = [name for name in {**old.properties, **new.properties} if name.endswith(_PARENTS)]
     return all(old.properties.get(name) == new.properties.get(name) for name in names)
+
+
+def _in_use(error: Exception) -> bool:
+    return isinstance(error, AwsError) and error.code in _IN_USE
 
 
 def _not_deleted(names: list[str]) -> str:
