@@ -213,16 +213,32 @@ def test_a_stack_waits_for_its_instances_signal(cloud: LocalCloud) -> None:
                     },
                 },
             },
+            "Public": {"Type": "AWS::EC2::EIP", "Properties": {"InstanceId": {"Ref": "Web"}}},
+            "Other": {"Type": "AWS::EC2::EIP"},
         },
-        "Outputs": {"Id": {"Value": {"Ref": "Web"}}, "Ip": {"Value": {"Fn::GetAtt": ["Web", "PrivateIp"]}}},
+        "Outputs": {
+            "Id": {"Value": {"Ref": "Web"}},
+            "Ip": {"Value": {"Fn::GetAtt": ["Web", "PrivateIp"]}},
+            "Public": {"Value": {"Ref": "Public"}},
+            "Other": {"Value": {"Fn::GetAtt": ["Other", "AllocationId"]}},
+        },
     }
     cloudformation.create_stack(StackName="s", TemplateBody=json.dumps(template), Capabilities=["CAPABILITY_IAM"])
     stack = wait_for(lambda: _ended(cloudformation, "s"))
     assert stack["StackStatus"] == "CREATE_COMPLETE", cloudformation.describe_stack_events(StackName="s")
     outputs = {one["OutputKey"]: one["OutputValue"] for one in stack["Outputs"]}
     assert instance(cloud, outputs["Id"])["PrivateIpAddress"] == outputs["Ip"]
+    ec2 = cloud.client("ec2")
+    assert instance(cloud, outputs["Id"])["PublicIpAddress"] == outputs["Public"]
+    (address,) = ec2.describe_addresses(PublicIps=[outputs["Public"]])["Addresses"]
+    assert address["InstanceId"] == outputs["Id"]
+    ec2.associate_address(AllocationId=outputs["Other"], InstanceId=outputs["Id"])  # it takes the other's place
+    assert instance(cloud, outputs["Id"])["PublicIpAddress"] != outputs["Public"]
     cloudformation.delete_stack(StackName="s")
     in_state(cloud, outputs["Id"], "terminated")
+    wait_for(lambda: not ec2.describe_addresses()["Addresses"])
+    with pytest.raises(ClientError, match="The terminated instance"):
+        ec2.associate_address(AllocationId=ec2.allocate_address()["AllocationId"], InstanceId=outputs["Id"])
 
 
 def _ended(cloudformation: Any, name: str) -> dict[str, Any] | None:

@@ -10,7 +10,8 @@ from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ec2 import interfaces
 from cloudlet.services.ec2.base import Base, new_tags
-from cloudlet.services.ec2.kinds import ELASTIC_IP, INTERFACE
+from cloudlet.services.ec2.instance_records import interface_of
+from cloudlet.services.ec2.kinds import ELASTIC_IP, INSTANCE, INTERFACE
 from cloudlet.services.ec2.records import Item
 from cloudlet.services.ec2.world import World, invalid
 
@@ -60,11 +61,7 @@ class Addresses(Base):
     async def AssociateAddress(self, call: Call, input: Input) -> Output:
         def work(world: World) -> Output:
             address = _named(world, input)
-            if "InstanceId" in input:
-                raise AwsError("InvalidInstanceID.NotFound", f"The instance ID '{input['InstanceId']}' does not exist")
-            if "NetworkInterfaceId" not in input:
-                raise AwsError("MissingParameter", "Invalid request, expect InstanceId/NetworkId parameter.")
-            interface = world.get(INTERFACE, input["NetworkInterfaceId"])
+            interface = _wanted(world, input)
             private = input.get("PrivateIpAddress", interface.shown["PrivateIpAddress"])
             if all(entry["PrivateIpAddress"] != private for entry in interface.shown["PrivateIpAddresses"]):
                 raise invalid(f"The private IP address {private} is not assigned to interface {interface.id}")
@@ -126,6 +123,21 @@ def _named(world: World, input: Input) -> Item:
     if input.get("PublicIp"):
         return _by_ip(world, input["PublicIp"])
     raise AwsError("MissingParameter", "Invalid request, expect PublicIp/AllocationId parameter.")
+
+
+def _wanted(world: World, input: Input) -> Item:
+    """The interface that is to have the address: the one that a request names, or an instance's first."""
+    if "NetworkInterfaceId" in input:
+        return world.get(INTERFACE, input["NetworkInterfaceId"])
+    if "InstanceId" not in input:
+        raise AwsError("MissingParameter", "Invalid request, expect InstanceId/NetworkId parameter.")
+    instance = world.get(INSTANCE, input["InstanceId"])
+    state = instance.shown["State"]["Name"]
+    interface = interface_of(world, instance)
+    if interface is None or state not in ("running", "stopping", "stopped"):
+        words = f"The {state} instance '{instance.id}' is not in a valid state for this operation."
+        raise AwsError("InvalidInstanceID", words)
+    return interface
 
 
 def _make_free(world: World, address: Item, interface: Item, private: str, may_take: bool) -> None:

@@ -299,7 +299,9 @@ def tie(world: World, address: Item, item: Item, private: str) -> Item:
     """Associate an elastic address with an interface's private one."""
     item = world.get(INTERFACE, item.id)
     world.change(item, hidden={"elastic": [*item.hidden.get("elastic", []), address.id]})
+    instance = item.shown.get("Attachment", {}).get("InstanceId")
     members = {
+        **({"InstanceId": instance} if instance else {}),
         "AssociationId": new_id("eipassoc"),
         "NetworkInterfaceId": item.id,
         "NetworkInterfaceOwnerId": world.account,
@@ -313,7 +315,7 @@ def loosen(world: World, address: Item) -> None:
     item = world.find(address.shown.get("NetworkInterfaceId", ""))
     if item is not None:
         world.change(item, hidden={"elastic": [id for id in item.hidden["elastic"] if id != address.id]})
-    names = ("AssociationId", "NetworkInterfaceId", "NetworkInterfaceOwnerId", "PrivateIpAddress")
+    names = ("AssociationId", "InstanceId", "NetworkInterfaceId", "NetworkInterfaceOwnerId", "PrivateIpAddress")
     world.change(world.get(ELASTIC_IP, address.id), dict.fromkeys(names))
 
 

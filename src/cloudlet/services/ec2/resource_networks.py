@@ -259,10 +259,10 @@ class NatGateway(Thing):
 
 
 class EIP(Type):
-    """An elastic IP address. ``Ref`` is the address."""
+    """An elastic IP address, perhaps an instance's. ``Ref`` is the address."""
 
     replaces = frozenset(("Domain", "NetworkBorderGroup", "PublicIpv4Pool", "Address"))
-    changes = _TAGS
+    changes = _TAGS | {"InstanceId"}
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         self.check(properties)
@@ -271,14 +271,23 @@ class EIP(Type):
             input = picked(properties, *self.replaces) | specification(do, properties, "elastic-ip")
             address = await do.call("ec2", "AllocateAddress", input)
         ip = address["PublicIp"]
+        if instance := properties.get("InstanceId"):
+            await do.call("ec2", "AssociateAddress", {"AllocationId": address["AllocationId"], "InstanceId": instance})
         return Physical(ip, {"AllocationId": address["AllocationId"], "PublicIp": ip})
 
     async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
         self.check(new)
+        address = {"AllocationId": physical.attributes["AllocationId"]}
         await retag(do, physical.attributes["AllocationId"], new)
+        if instance := new.get("InstanceId"):
+            await do.call("ec2", "AssociateAddress", {**address, "InstanceId": instance})
+        elif "InstanceId" in old:
+            await unless(do, "DisassociateAddress", {"PublicIp": physical.id})
         return physical
 
     async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        if "InstanceId" in properties:
+            await unless(do, "DisassociateAddress", {"PublicIp": physical.id})
         await unless(do, "ReleaseAddress", {"AllocationId": physical.attributes["AllocationId"]})
 
 
