@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import configparser
 import json
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from botocore import UNSIGNED
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 from cloudlet.testing import LocalCloud
@@ -316,3 +321,48 @@ def test_roles_trust_and_sessions_are_narrowed(enforcing: LocalCloud) -> None:
     assert denied(sts.assume_role, **asked)[0] == "AccessDenied"
     assert denied(sts.assume_role, **asked, ExternalId="guessed")[0] == "AccessDenied"
     sts.assume_role(**asked, ExternalId="agreed")
+
+
+def test_resource_policies_of_rest_apis_hold_for_everybody(enforcing: LocalCloud) -> None:
+    root = root_of(enforcing)
+    api = enforcing.client("apigateway", **root)
+
+    def policy(effect: str, address: str) -> str:
+        here = {"Effect": effect, "Principal": "*", "Action": "execute-api:Invoke", "Resource": "execute-api:/*"}
+        statement = {**here, "Condition": {"IpAddress": {"aws:SourceIp": address}}}
+        return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+    made = api.create_rest_api(name="guarded", policy=policy("Allow", "127.0.0.0/8"))
+    for verb, kind in (("GET", "NONE"), ("POST", "AWS_IAM")):
+        where = {"restApiId": made["id"], "resourceId": made["rootResourceId"], "httpMethod": verb}
+        api.put_method(**where, authorizationType=kind)
+        api.put_method_response(**where, statusCode="200")
+        api.put_integration(**where, type="MOCK", requestTemplates={"application/json": '{"statusCode": 200}'})
+        api.put_integration_response(**where, statusCode="200")
+    api.create_deployment(restApiId=made["id"], stageName="prod")
+    url = f"{enforcing.endpoint}/_cloudlet/execute-api/{made['id']}/prod"
+    user = enforcing.client("iam", **root)
+    user.create_user(UserName="caller")
+    own = user.create_access_key(UserName="caller")["AccessKey"]
+
+    def ask(verb: str) -> int:
+        request = AWSRequest(verb, url, {"content-type": "application/json"}, b"{}" if verb == "POST" else None)
+        if verb == "POST":
+            keys = Credentials(own["AccessKeyId"], own["SecretAccessKey"])
+            SigV4Auth(keys, "execute-api", "us-east-1").add_auth(request)
+        asked = urllib.request.Request(url, data=request.data, method=verb, headers=dict(request.headers.items()))
+        try:
+            with urllib.request.urlopen(asked, timeout=20) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    def change(text: str) -> None:
+        operation = {"op": "replace", "path": "/policy", "value": text}
+        api.update_rest_api(restApiId=made["id"], patchOperations=[operation])
+
+    assert (ask("GET"), ask("POST")) == (200, 200)
+    change(policy("Allow", "192.0.2.0/24"))
+    assert (ask("GET"), ask("POST")) == (403, 403)
+    change(policy("Deny", "127.0.0.0/8"))
+    assert (ask("GET"), ask("POST")) == (403, 403)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from test_apigatewayv2 import HANDLER, ask, function
 
 from cloudlet.testing import LocalCloud
@@ -382,3 +384,154 @@ def test_rates_quotas_canaries_and_logs(cloud: LocalCloud) -> None:
             break
         time.sleep(0.05)
     assert lines == ["PUT 200", "PUT 403"]
+
+
+def numbered(api: Any, path: str = "orders", **integration: Any) -> tuple[str, str]:
+    """An API with ``GET /orders/{id}`` whose every answer is another; returns its id and the resource's."""
+    made = api.create_rest_api(name="numbered")
+    above = api.create_resource(restApiId=made["id"], parentId=made["rootResourceId"], pathPart=path)
+    one = api.create_resource(restApiId=made["id"], parentId=above["id"], pathPart="{id}")
+    where = {"restApiId": made["id"], "resourceId": one["id"], "httpMethod": "GET"}
+    parameters = {"method.request.querystring.page": False}
+    api.put_method(**where, authorizationType="NONE", requestParameters=parameters)
+    api.put_method_response(**where, statusCode="200")
+    templates = {"application/json": '{"statusCode": 200}'}
+    api.put_integration(**where, type="MOCK", requestTemplates=templates, **integration)
+    answer = {"application/json": "$context.requestId " + "x" * 2000}
+    api.put_integration_response(**where, statusCode="200", responseTemplates=answer)
+    return made["id"], one["id"]
+
+
+def change_stage(api: Any, api_id: str, **values: str) -> None:
+    """Patch the stage ``prod``."""
+    operations = [{"op": "replace", "path": path, "value": value} for path, value in values.items()]
+    api.update_stage(restApiId=api_id, stageName="prod", patchOperations=operations)
+
+
+def test_a_stage_remembers_answers(cloud: LocalCloud) -> None:
+    api = cloud.client("apigateway")
+    api_id, _ = numbered(api, cacheKeyParameters=["method.request.querystring.page"])
+    url = deployed(cloud, api, api_id)
+    with pytest.raises(api.exceptions.BadRequestException):
+        api.flush_stage_cache(restApiId=api_id, stageName="prod")
+    with pytest.raises(api.exceptions.BadRequestException, match="cache cluster size"):
+        change_stage(api, api_id, **{"/cacheClusterEnabled": "true", "/cacheClusterSize": "3"})
+    change_stage(api, api_id, **{"/cacheClusterEnabled": "true"})
+    stage = api.get_stage(restApiId=api_id, stageName="prod")
+    assert (stage["cacheClusterStatus"], stage["cacheClusterSize"]) == ("AVAILABLE", "0.5")
+
+    def get(query: str = "", **headers: str) -> bytes:
+        return ask(f"{url}/orders/7{query}", **headers)[2]
+
+    assert get() != get(), "no method's answers are remembered yet"
+    change_stage(api, api_id, **{"/*/*/caching/enabled": "true"})
+    first = get()
+    assert get() == first == ask(f"{url}/orders/8")[2], "what is no cache key parameter makes no difference"
+    assert get("?page=2") == get("?page=2") != first
+    cloud.advance(301)
+    assert get() != first
+
+    # Who wants a fresh answer needs a signature, unless the stage says otherwise.
+    first = get()
+    _, headers, body = ask(f"{url}/orders/7", cache_control="max-age=0")
+    assert body == first
+    assert headers["warning"].startswith("199 Cache-control headers were ignored")
+    change_stage(api, api_id, **{"/*/*/caching/unauthorizedCacheControlHeaderStrategy": "FAIL_WITH_403"})
+    assert ask(f"{url}/orders/7", cache_control="max-age=0")[0] == 403
+    change_stage(api, api_id, **{"/*/*/caching/requireAuthorizationForCacheControl": "false"})
+    fresh = get(cache_control="max-age=0")
+    assert fresh != first
+    assert get() == fresh
+    api.flush_stage_cache(restApiId=api_id, stageName="prod")
+    assert get() != fresh
+
+    # A method's own settings count over those of all; here they are those of a nested path.
+    change_stage(api, api_id, **{"/~1orders~1{id}/GET/caching/ttlInSeconds": "0"})
+    assert get() != get()
+    api.update_stage(
+        restApiId=api_id, stageName="prod", patchOperations=[{"op": "remove", "path": "/~1orders~1{id}/GET"}]
+    )
+    assert list(api.get_stage(restApiId=api_id, stageName="prod")["methodSettings"]) == ["*/*"]
+    assert get() == get()
+
+
+def test_what_a_stage_says_of_one_method_holds_for_it(cloud: LocalCloud) -> None:
+    api = cloud.client("apigateway")
+    api_id, _ = numbered(api)
+    url = deployed(cloud, api, api_id)
+    where = "/~1orders~1{id}/GET"
+    limits = {f"{where}/throttling/rateLimit": "1", f"{where}/throttling/burstLimit": "1"}
+    change_stage(api, api_id, **limits, **{f"{where}/metrics/enabled": "true"})
+    assert [ask(f"{url}/orders/7")[0] for _ in range(2)] == [200, 429]
+    cloud.advance(60)
+    now = float(cloud.control("clock")["now"])
+
+    def total(metric: str, **dimensions: str) -> float:
+        named = [{"Name": name, "Value": value} for name, value in dimensions.items()]
+        period = {"StartTime": now - 600, "EndTime": now + 60, "Period": 3600}
+        question = {"Namespace": "AWS/ApiGateway", "MetricName": metric, "Dimensions": named, "Statistics": ["Sum"]}
+        found = cloud.client("cloudwatch").get_metric_statistics(**question, **period)["Datapoints"]
+        return float(sum(one["Sum"] for one in found))
+
+    assert total("Count", ApiName="numbered") == 2
+    assert total("4XXError", ApiName="numbered", Stage="prod") == 1
+    assert total("Count", ApiName="numbered", Method="GET", Resource="/orders/{id}", Stage="prod") == 2
+
+
+def test_large_answers_are_compressed_for_who_wants_it(cloud: LocalCloud) -> None:
+    api = cloud.client("apigateway")
+    api_id, _ = numbered(api)
+    operation = {"op": "replace", "path": "/minimumCompressionSize", "value": "1000"}
+    api.update_rest_api(restApiId=api_id, patchOperations=[operation])
+    url = deployed(cloud, api, api_id)
+    _, headers, body = ask(f"{url}/orders/7", accept_encoding="br, gzip")
+    assert headers["content-encoding"] == "gzip"
+    assert gzip.decompress(body).endswith(b"xxx")
+    assert "content-encoding" not in ask(f"{url}/orders/7")[1]
+
+
+def test_an_authorizer_names_the_api_key(cloud: LocalCloud) -> None:
+    api = cloud.client("apigateway")
+    code = (
+        "def handler(event, context):\n"
+        "    allow = {'Action': 'execute-api:Invoke', 'Effect': 'Allow', 'Resource': '*'}\n"
+        "    return {'principalId': 'me', 'usageIdentifierKey': event['authorizationToken'],\n"
+        "            'policyDocument': {'Version': '2012-10-17', 'Statement': [allow]}}\n"
+    )
+    arn = function(cloud, "guard", code)
+    made = api.create_rest_api(name="keys", apiKeySource="AUTHORIZER")
+    api_id, root = made["id"], made["rootResourceId"]
+    guard = api.create_authorizer(
+        restApiId=api_id,
+        name="guard",
+        type="TOKEN",
+        authorizerUri=uri(arn),
+        identitySource="method.request.header.Authorization",
+        authorizerResultTtlInSeconds=0,
+    )
+    mock(api, api_id, root, "GET", apiKeyRequired=True)
+    where = {"restApiId": api_id, "resourceId": root, "httpMethod": "GET"}
+    operations = [
+        {"op": "replace", "path": "/authorizationType", "value": "CUSTOM"},
+        {"op": "replace", "path": "/authorizerId", "value": guard["id"]},
+    ]
+    api.update_method(**where, patchOperations=operations)
+    url = deployed(cloud, api, api_id)
+    key = api.create_api_key(name="client", enabled=True, value="k" * 24)
+    plan = api.create_usage_plan(name="plan", apiStages=[{"apiId": api_id, "stage": "prod"}])
+    api.create_usage_plan_key(usagePlanId=plan["id"], keyId=key["id"], keyType="API_KEY")
+    assert ask(url, authorization="k" * 24)[0] == 200
+    assert ask(url, authorization="another", x_api_key="k" * 24)[0] == 403
+    with pytest.raises(ClientError, match="COGNITO_USER_POOLS"):
+        api.update_method(**where, patchOperations=[{**operations[0], "value": "COGNITO_USER_POOLS"}])
+
+
+def test_a_resource_policy_comes_back_as_aws_gives_it(cloud: LocalCloud) -> None:
+    api = cloud.client("apigateway")
+    statement = {"Effect": "Allow", "Principal": "*", "Action": "execute-api:Invoke", "Resource": "execute-api:/*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    made = api.create_rest_api(name="open", policy=policy)
+    assert json.loads(json.loads(f'"{made["policy"]}"')) == json.loads(policy)
+    assert api.get_rest_api(restApiId=made["id"])["policy"] == made["policy"]
+    with pytest.raises(api.exceptions.BadRequestException, match="Invalid policy document"):
+        api.create_rest_api(name="odd", policy="no policy")

@@ -1,4 +1,4 @@
-"""Who may call a method: Lambda authorizers of REST APIs."""
+"""Who may call a method: resource policies and Lambda authorizers of REST APIs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cloudlet.errors import AwsError
-from cloudlet.services.api import Cloud
+from cloudlet.services.api import Call, Cloud
 from cloudlet.services.apigateway import events
 from cloudlet.services.apigateway.events import Context
 from cloudlet.services.apigateway.refusals import Refused
@@ -25,7 +25,7 @@ _FUNCTION = re.compile(r"arn:[^:]+:lambda:[^/]+?(?=/invocations|$)")
 async def authorize(cloud: Cloud, context: Context, published: Published, decisions: Decisions) -> None:
     """Ask the method's authorizer and keep what it says of the caller. Raises Refused."""
     assert context.method is not None
-    kind = context.method.get("authorizationType", "NONE")
+    kind, policy = context.method.get("authorizationType", "NONE"), _policy(published.api, context)
     if kind == "AWS_IAM":
         try:
             context.caller = await signed.caller(
@@ -33,23 +33,46 @@ async def authorize(cloud: Cloud, context: Context, published: Published, decisi
                 context.request,
                 "execute-api",
                 "Invoke",
-                {"ResourceArn": _method_arn(context)},
-                published.api.get("policy"),
+                {"ResourceArn": context.method_arn},
+                policy,
             )
         except AwsError as error:
             missing = error.code in ("MissingAuthenticationToken", "IncompleteSignature")
             raise Refused("MISSING_AUTHENTICATION_TOKEN" if missing else "ACCESS_DENIED") from None
         return
+    if policy is not None and cloud.config.auth == "enforce":
+        await _check_policy(cloud, context, policy, must_allow=kind == "NONE")
     if kind == "NONE":
         return
     authorizer = published.authorizers.get(context.method.get("authorizerId", ""))
     if authorizer is None:
         raise Refused("AUTHORIZER_CONFIGURATION_ERROR")
     decision = await _decide(cloud, context, authorizer, decisions)
-    if not _allows(decision.get("policyDocument") or {}, _method_arn(context)):
+    if not _allows(decision.get("policyDocument") or {}, context.method_arn):
         raise Refused("ACCESS_DENIED")
     said = {"principalId": decision.get("principalId"), **(decision.get("context") or {})}
-    context.authorizer = {**said, "integrationLatency": 0}
+    context.authorizer, context.usage_key = {**said, "integrationLatency": 0}, decision.get("usageIdentifierKey")
+
+
+def _policy(api: dict[str, Any], context: Context) -> str | None:
+    """The API's resource policy, where resources may be given as ``execute-api:/stage/verb/path``."""
+    text: str | None = api.get("policy")
+    return None if not text else text.replace('"execute-api:/', f'"{context.method_arn.split("/", 1)[0]}/')
+
+
+async def _check_policy(cloud: Cloud, context: Context, policy: str, must_allow: bool) -> None:
+    """Hold a request that is not signed against the API's resource policy. Raises Refused.
+
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-authorization-flow.html
+    """
+    iam: Any = await cloud.service("iam")
+    call = Call(context.account, context.region, request=context.request, service="execute-api", operation="Invoke")
+    allowed, denied = iam.judge_anybody(call, "execute-api:Invoke", context.method_arn, policy)
+    if denied or (must_allow and not allowed):
+        why = " with an explicit deny" if denied else ""
+        shown = context.method_arn.replace(context.account, "********" + context.account[-4:])
+        words = f"User: anonymous is not authorized to perform: execute-api:Invoke on resource: {shown}{why}"
+        raise Refused("ACCESS_DENIED", words)
 
 
 async def _decide(cloud: Cloud, context: Context, authorizer: dict[str, Any], decisions: Decisions) -> dict[str, Any]:
@@ -76,9 +99,9 @@ async def _ask(
         pattern = authorizer.get("identityValidationExpression")
         if pattern and not re.match(pattern, identity[0] or ""):
             raise Refused("UNAUTHORIZED")
-        event = {"type": "TOKEN", "methodArn": _method_arn(context), "authorizationToken": identity[0]}
+        event = {"type": "TOKEN", "methodArn": context.method_arn, "authorizationToken": identity[0]}
     else:
-        event = {**events.proxy(context, []), "type": "REQUEST", "methodArn": _method_arn(context)}
+        event = {**events.proxy(context, []), "type": "REQUEST", "methodArn": context.method_arn}
         event.pop("body", None)
         event.pop("isBase64Encoded", None)
     function = _FUNCTION.search(authorizer["authorizerUri"])
@@ -112,8 +135,3 @@ def _allows(policy: dict[str, Any], wanted: str) -> bool:
                 return False
             allowed = allowed or statement.get("Effect") == "Allow"
     return allowed
-
-
-def _method_arn(context: Context) -> str:
-    where = f"{context.region}:{context.account}:{context.api_id}/{context.stage['stageName']}"
-    return f"arn:aws:execute-api:{where}/{context.request.method}{context.path}"

@@ -12,7 +12,9 @@ import msgspec
 
 from cloudlet.errors import AwsError
 from cloudlet.http import Request, Response
-from cloudlet.services.apigateway import access, custom, events, refusals
+from cloudlet.observe.calls import stopwatch
+from cloudlet.services.apigateway import access, compression, custom, events, refusals, reporting
+from cloudlet.services.apigateway.caching import Caches
 from cloudlet.services.apigateway.events import Context
 from cloudlet.services.apigateway.limits import Limits
 from cloudlet.services.apigateway.mapping import context_of
@@ -53,6 +55,7 @@ class DataPlane:
         self._revision = -1
         self.limits = Limits(service)
         self.decisions = Decisions()
+        self.caches = Caches(service.cloud)
         self._log = AccessLog(service.cloud)
 
     async def answer(self, request: Request, api_id: str) -> Response:
@@ -69,8 +72,9 @@ class DataPlane:
         if is_canary:
             published = self._stage(record, stage, canary=True) or published
         path = "/" + rest
-        body = await request.read(LARGEST_BODY)
+        started, body = stopwatch(), await request.read(LARGEST_BODY)
         account, region = record.scope.split("/", 1)
+        smallest = published.api.get("minimumCompressionSize")
         context = Context(request, body, api_id, account, region, published.stage, path, self._cloud.clock.now())
         context.canary = is_canary
         try:
@@ -78,28 +82,37 @@ class DataPlane:
             if found is None:
                 raise refusals.Refused("MISSING_AUTHENTICATION_TOKEN")
             context.resource, context.method, context.parameters = found
-            if context.method.get("apiKeyRequired"):
-                await self._check_key(context, record.scope)
-            self._throttle(context)
+            if smallest is not None:
+                context.body = await compression.unpacked(request, body, LARGEST_BODY)
             await access.authorize(self._cloud, context, published, self.decisions)
+            if context.method.get("apiKeyRequired"):
+                await self._check_key(context, record.scope, published.api["apiKeySource"])
+            self._throttle(context)
             self._validate(context, published)
-            response = await self._integrate(context, published)
+            response = await self.caches.answer(context, lambda: self._integrate(context, published))
         except refusals.Refused as refused:
             response = refusals.answer(refused, published.responses, context)
         if settings := published.stage.get("accessLogSettings"):
             self._log.write(record.scope, api_id, settings, lambda name: _variable(context, response, name))
+        if smallest is not None:
+            await compression.pack(request, response, smallest)
+        name, took = published.api["name"], stopwatch() - started
+        reporting.report(self._cloud.metrics, record.scope, name, context, response.status, took)
         response.headers["x-amzn-requestid"] = context.request_id
         response.headers["x-amz-apigw-id"] = context.extended_id
         return response
 
     async def _integrate(self, context: Context, published: Published) -> Response:
         integration = (context.method or {}).get("methodIntegration") or {}
-        kind = integration.get("type")
-        if kind == "AWS_PROXY":
-            return await self._invoke(context, integration, published)
-        if kind == "HTTP_PROXY":
-            return await self._forward(context, integration)
-        return await custom.integrate(self._cloud, context, integration)
+        kind, started = integration.get("type"), stopwatch()
+        try:
+            if kind == "AWS_PROXY":
+                return await self._invoke(context, integration, published)
+            if kind == "HTTP_PROXY":
+                return await self._forward(context, integration)
+            return await custom.integrate(self._cloud, context, integration)
+        finally:
+            context.integrated = stopwatch() - started
 
     async def _invoke(self, context: Context, integration: dict[str, Any], published: Published) -> Response:
         """Invoke a function with the whole request and read its answer."""
@@ -148,8 +161,9 @@ class DataPlane:
             raise refusals.Refused("INTEGRATION_FAILURE")
         return response
 
-    async def _check_key(self, context: Context, scope: str) -> None:
-        value, stage = context.request.headers.get("x-api-key"), context.stage["stageName"]
+    async def _check_key(self, context: Context, scope: str, source: str) -> None:
+        by_authorizer, stage = source == "AUTHORIZER", context.stage["stageName"]
+        value = context.usage_key if by_authorizer else context.request.headers.get("x-api-key")
         found = self._service.may_use(scope, context.api_id, stage, value)
         if found is None:
             raise refusals.Refused("INVALID_API_KEY")
@@ -159,15 +173,9 @@ class DataPlane:
 
     def _throttle(self, context: Context) -> None:
         """Hold the request against the stage's own limits: its method's, else those of all methods."""
-        settings = context.stage.get("methodSettings")
-        if not settings:
-            return
-        path = (context.resource or {}).get("path", "/").replace("/", "~1")
-        verb = (context.method or {}).get("httpMethod", "")
-        own = next((name for name in (f"{path}/{verb}", f"{path[2:]}/{verb}", "*/*") if name in settings), None)
-        limits = settings.get(own) or {}
+        limits = context.settings
         known = {"rateLimit": limits.get("throttlingRateLimit"), "burstLimit": limits.get("throttlingBurstLimit")}
-        self.limits.throttle((context.api_id, context.stage["stageName"], own or ""), known)
+        self.limits.throttle((context.api_id, context.stage["stageName"], context.own_settings or ""), known)
 
     def _validate(self, context: Context, published: Published) -> None:
         """Hold the request against the method's required parameters and body model, where a validator says so."""

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from cloudlet.errors import AwsError
+from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.apigatewayv2.openapi import with_variables
 
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "x-amazon-apigateway-any-method")
@@ -170,8 +170,7 @@ def _secure(
         for name, scopes in requirement.items():
             scheme = schemes.get(name) or {}
             if name in definition.authorizers:
-                cognito = definition.authorizers[name]["type"] == "COGNITO_USER_POOLS"
-                method["authorizationType"] = "COGNITO_USER_POOLS" if cognito else "CUSTOM"
+                method["authorizationType"] = "CUSTOM"
                 method["authorizerId"] = name
                 if scopes:
                     method["authorizationScopes"] = scopes
@@ -189,6 +188,8 @@ def _authorizers(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
         if not extension:
             continue
         kind = str(extension.get("type", "token")).upper()
+        if kind == "COGNITO_USER_POOLS":
+            raise not_implemented("REST API authorizers of type COGNITO_USER_POOLS")
         authorizer: dict[str, Any] = {
             "name": name,
             "type": kind,

@@ -40,12 +40,37 @@ class Context:
     method: dict[str, Any] | None = None
     parameters: dict[str, str] = field(default_factory=dict)
     authorizer: dict[str, Any] | None = None
+    usage_key: str | None = None  # the API key that an authorizer has named
     api_key: str | None = None
     api_key_id: str | None = None
     canary: bool = False
     caller: Call | None = None  # who has signed
+    cache_hit: bool | None = None  # None where the method has no cache
+    integrated: float = 0.0  # seconds that the integration took
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     extended_id: str = field(default_factory=lambda: base64.b64encode(uuid.uuid4().bytes[:10]).decode())
+
+    @property
+    def method_arn(self) -> str:
+        """What is called, as policies name it."""
+        where = f"{self.region}:{self.account}:{self.api_id}/{self.stage['stageName']}"
+        return f"arn:aws:execute-api:{where}/{self.request.method}{self.path}"
+
+    @property
+    def own_settings(self) -> str | None:
+        """The name of the settings that the stage has for this very method."""
+        path = (self.resource or {}).get("path", "/")
+        known = self.stage.get("methodSettings") or {}
+        for verb in (self.request.method, (self.method or {}).get("httpMethod", "")):
+            if (name := method_name(path, verb)) in known:
+                return name
+        return None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The stage's settings for this method: its own, else those of all methods."""
+        known: dict[str, Any] = self.stage.get("methodSettings") or {}
+        return known.get(self.own_settings or "*/*") or {}
 
     def fill(self, text: str) -> str:
         """A URI with its stage variables filled in."""
@@ -79,6 +104,11 @@ class Context:
                 "resourcePath": (self.resource or {}).get("path"),
             }.get(name)
         return None
+
+
+def method_name(path: str, verb: str) -> str:
+    """The name of a method's settings among its stage's: ``orders/{id}/GET``, and ``GET`` of the root."""
+    return f"{path}/{verb}".lstrip("/")
 
 
 def proxy(context: Context, binary_types: list[str]) -> dict[str, Any]:

@@ -118,10 +118,7 @@ class Methods(Shared):
         verb = input["httpMethod"].upper()
         if verb in (resource.get("resourceMethods") or {}):
             raise AwsError("ConflictException", "Method already exists for this resource")
-        if input["authorizationType"] == "CUSTOM":
-            self.found(self.authorizers, call, input["restApiId"], input.get("authorizerId", ""), "Authorizer")
-        elif input["authorizationType"] == "COGNITO_USER_POOLS":
-            raise not_implemented("PutMethod with authorizationType COGNITO_USER_POOLS")
+        self._check_method(call, input["restApiId"], input)
         method = {"apiKeyRequired": False, **{k: v for k, v in input.items() if k not in _OWN}, "httpMethod": verb}
         resource.setdefault("resourceMethods", {})[verb] = method
         await self.db.write(lambda tx: self._put(tx, call, input["restApiId"], resource))
@@ -134,6 +131,7 @@ class Methods(Shared):
     async def UpdateMethod(self, call: Call, input: Input) -> Output:
         resource, method = self._method(call, input)
         changed = patch.apply(method, input.get("patchOperations"))
+        self._check_method(call, input["restApiId"], changed)
         resource["resourceMethods"][method["httpMethod"]] = changed
         await self.db.write(lambda tx: self._put(tx, call, input["restApiId"], resource))
         return changed
@@ -234,6 +232,13 @@ class Methods(Shared):
         del integration["integrationResponses"][input["statusCode"]]
         await self.db.write(lambda tx: self._put(tx, call, input["restApiId"], resource))
         return {}
+
+    def _check_method(self, call: Call, api_id: str, method: dict[str, Any]) -> None:
+        """Raises NotFoundException and NotImplemented."""
+        if method["authorizationType"] == "CUSTOM":
+            self.found(self.authorizers, call, api_id, method.get("authorizerId", ""), "Authorizer")
+        elif method["authorizationType"] == "COGNITO_USER_POOLS":
+            raise not_implemented("REST API methods with authorizationType COGNITO_USER_POOLS")
 
     def check_integration(self, integration: dict[str, Any], resource_id: str) -> dict[str, Any]:
         """An integration with its defaults. Raises BadRequestException and NotImplemented."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import string
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -27,6 +27,9 @@ from cloudlet.services.apigateway.records import (
 )
 from cloudlet.store import Database, Record, Resources, Tx
 
+if TYPE_CHECKING:
+    from cloudlet.services.apigateway.data_plane import DataPlane
+
 P = TypeVar("P", bound=msgspec.Struct)
 _LETTERS = string.ascii_lowercase + string.digits
 
@@ -41,6 +44,7 @@ class Shared:
 
     db: Database
     cloud: Cloud
+    data_plane: DataPlane
     _ids: dict[str, Record[RestApi]]  # by id, as of the revision
     _ids_of = -1
 
@@ -125,12 +129,7 @@ class Parts(Shared):
 
     async def CreateAuthorizer(self, call: Call, input: Input) -> Output:
         self.api(call, input["restApiId"])
-        if input["type"] == "COGNITO_USER_POOLS":
-            raise not_implemented("CreateAuthorizer with type COGNITO_USER_POOLS")
-        if not input.get("authorizerUri"):
-            raise AwsError("BadRequestException", f"Invalid authorizer URI: a {input['type']} authorizer needs one")
-        if input["type"] == "TOKEN" and not input.get("identitySource"):
-            raise AwsError("BadRequestException", "Identity source must be specified for a TOKEN authorizer")
+        _check_authorizer(input)
         kept = {key: value for key, value in input.items() if key != "restApiId"}
         members = {"authType": "custom", **kept, "id": new_id(6)}
         name = f"{input['restApiId']}/{members['id']}"
@@ -147,6 +146,7 @@ class Parts(Shared):
 
     async def UpdateAuthorizer(self, call: Call, input: Input) -> Output:
         members = patch.apply(await self.GetAuthorizer(call, input), input.get("patchOperations"))
+        _check_authorizer(members)
         name = f"{input['restApiId']}/{input['authorizerId']}"
         await self.db.write(lambda tx: self.authorizers.put(tx, call.scope, name, Authorizer(members)))
         return members
@@ -254,3 +254,14 @@ class Parts(Shared):
         members = patch.apply(await self.GetAccount(call, {}), input.get("patchOperations"))
         await self.db.write(lambda tx: self.accounts.put(tx, call.scope, "account", Account(members)))
         return members
+
+
+def _check_authorizer(members: dict[str, Any]) -> None:
+    """Raises BadRequestException and NotImplemented."""
+    kind = members["type"]
+    if kind == "COGNITO_USER_POOLS":
+        raise not_implemented("REST API authorizers of type COGNITO_USER_POOLS")
+    if not members.get("authorizerUri"):
+        raise AwsError("BadRequestException", f"Invalid authorizer URI: a {kind} authorizer needs one")
+    if kind == "TOKEN" and not members.get("identitySource"):
+        raise AwsError("BadRequestException", "Identity source must be specified for a TOKEN authorizer")

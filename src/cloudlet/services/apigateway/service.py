@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from cloudlet.errors import AwsError, not_implemented
@@ -9,7 +10,7 @@ from cloudlet.http import Request, Response
 from cloudlet.services import api
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.apigateway import patch, refusals
-from cloudlet.services.apigateway.data_plane import DataPlane
+from cloudlet.services.apigateway.data_plane import LARGEST_BODY, DataPlane
 from cloudlet.services.apigateway.definition import Definition, read_definition
 from cloudlet.services.apigateway.domains import Domains
 from cloudlet.services.apigateway.keys import Keys
@@ -25,6 +26,7 @@ from cloudlet.services.apigateway.records import (
     RestApi,
 )
 from cloudlet.services.apigateway.stages import Stages
+from cloudlet.services.iam.evaluation import compile_statements
 from cloudlet.store import Tx
 
 _EMPTY_MODEL = (
@@ -76,20 +78,21 @@ class Service(Methods, Stages, Parts, Keys, Domains, api.Service):
             raise not_implemented("CreateRestApi with cloneFrom")
         members = self._new_api(input)
         await self.db.write(lambda tx: self._put_new_api(tx, call, members))
-        return members
+        return _shown(members)
 
     async def GetRestApi(self, call: Call, input: Input) -> Output:
-        return self.api(call, input["restApiId"])
+        return _shown(self.api(call, input["restApiId"]))
 
     async def GetRestApis(self, call: Call, input: Input) -> Output:
-        return self.page([record.value.members for record in self.apis.list(call.scope)], input, 500)
+        return self.page([_shown(record.value.members) for record in self.apis.list(call.scope)], input, 500)
 
     async def UpdateRestApi(self, call: Call, input: Input) -> Output:
         members = patch.apply(self.api(call, input["restApiId"]), input.get("patchOperations"))
         if not members.get("name"):
             raise AwsError("BadRequestException", "API name cannot be blank.")
+        _check(members)
         await self.db.write(lambda tx: self.apis.put(tx, call.scope, input["restApiId"], RestApi(members)))
-        return members
+        return _shown(members)
 
     async def DeleteRestApi(self, call: Call, input: Input) -> Output:
         self.api(call, input["restApiId"])
@@ -112,13 +115,14 @@ class Service(Methods, Stages, Parts, Keys, Domains, api.Service):
             self._define(tx, call, members, definition)
 
         await self.db.write(work)
-        return members
+        return _shown(members)
 
     async def PutRestApi(self, call: Call, input: Input) -> Output:
         api_id = input["restApiId"]
         current = self.api(call, api_id)
         definition = read_definition(await _whole(input["body"]), call.account, call.region)
         members = {**current, **definition.api}
+        _check(members)
         overwrite = input.get("mode", "merge") == "overwrite"
 
         def work(tx: Tx) -> None:
@@ -130,7 +134,7 @@ class Service(Methods, Stages, Parts, Keys, Domains, api.Service):
             self._define(tx, call, members, definition)
 
         await self.db.write(work)
-        return members
+        return _shown(members)
 
     async def TagResource(self, call: Call, input: Input) -> Output:
         await self._change_tags(call, input["resourceArn"], lambda tags: {**tags, **input["tags"]})
@@ -172,7 +176,7 @@ class Service(Methods, Stages, Parts, Keys, Domains, api.Service):
         return found, name, record.value
 
     def _new_api(self, input: Input) -> dict[str, Any]:
-        return {
+        members = {
             "apiKeySource": "HEADER",
             "endpointConfiguration": {"types": ["EDGE"], "ipAddressType": "ipv4"},
             "disableExecuteApiEndpoint": False,
@@ -182,6 +186,8 @@ class Service(Methods, Stages, Parts, Keys, Domains, api.Service):
             "rootResourceId": new_id(),
             "createdDate": self.clock.now(),
         }
+        _check(members)
+        return members
 
     def _put_new_api(self, tx: Tx, call: Call, members: dict[str, Any]) -> None:
         self.apis.put(tx, call.scope, members["id"], RestApi(members))
@@ -226,6 +232,32 @@ class Service(Methods, Stages, Parts, Keys, Domains, api.Service):
                 defined[verb] = method
             whole = {**resource, "resourceMethods": {**(resource.get("resourceMethods") or {}), **defined}}
             self.tree.put(tx, call.scope, f"{api_id}/{resource['id']}", Resource(whole))
+
+
+def _check(members: dict[str, Any]) -> None:
+    """Refuse an API whose settings cannot be. Raises BadRequestException."""
+    size = members.get("minimumCompressionSize")
+    if size is not None and not 0 <= size <= LARGEST_BODY:
+        raise AwsError(
+            "BadRequestException",
+            f"Invalid minimum compression size, must be between 0 and {LARGEST_BODY}",
+        )
+    if (text := members.get("policy")) in (None, ""):
+        return
+    try:
+        compile_statements(text)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise AwsError(
+            "BadRequestException",
+            "Invalid policy document. Please check the policy syntax and ensure that Principals are valid.",
+        ) from None
+
+
+def _shown(members: dict[str, Any]) -> dict[str, Any]:
+    """An API as it is answered: its policy is JSON within JSON, with its quotes and slashes escaped."""
+    if not members.get("policy"):
+        return {key: value for key, value in members.items() if key != "policy"}
+    return {**members, "policy": json.dumps(members["policy"])[1:-1].replace("/", "\\/")}
 
 
 async def _whole(body: Any) -> bytes:

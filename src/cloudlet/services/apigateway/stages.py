@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from cloudlet.errors import AwsError
+from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.apigateway import patch
+from cloudlet.services.apigateway.caching import SIZES
+from cloudlet.services.apigateway.events import method_name
 from cloudlet.services.apigateway.parts import Shared, new_id
 from cloudlet.services.apigateway.records import Deployment, Stage
 from cloudlet.store import Tx
@@ -20,7 +22,13 @@ _SETTINGS = {
     "caching/enabled": "cachingEnabled",
     "caching/ttlInSeconds": "cacheTtlInSeconds",
     "caching/dataEncrypted": "cacheDataEncrypted",
+    "caching/requireAuthorizationForCacheControl": "requireAuthorizationForCacheControl",
+    "caching/unauthorizedCacheControlHeaderStrategy": "unauthorizedCacheControlHeaderStrategy",
 }
+_VERBS = ("*", "GET", "PUT", "POST", "DELETE", "PATCH", "HEAD", "OPTIONS", "ANY")
+_MEMBERS = ("variables", "canarySettings", "accessLogSettings", "tags")
+_LONGEST_TTL = 3600  # seconds
+_STRATEGIES = ("FAIL_WITH_403", "SUCCEED_WITH_RESPONSE_HEADER", "SUCCEED_WITHOUT_RESPONSE_HEADER")
 
 
 class Stages(Shared):
@@ -62,10 +70,12 @@ class Stages(Shared):
                         ("stageDescription", "description"),
                         ("variables", "variables"),
                         ("tracingEnabled", "tracingEnabled"),
+                        ("cacheClusterEnabled", "cacheClusterEnabled"),
+                        ("cacheClusterSize", "cacheClusterSize"),
                     )
                     if source in input
                 }
-                changed = {**stage, **changes, "lastUpdatedDate": self.cloud.clock.now()}
+                changed = _checked({**stage, **changes, "lastUpdatedDate": self.cloud.clock.now()})
                 if canary := input.get("canarySettings"):
                     # A canary's deployment leaves the stage's own as it is.
                     changed["canarySettings"] = {**canary, "deploymentId": members["id"]}
@@ -111,7 +121,8 @@ class Stages(Shared):
         self.found(self.deployments, call, api_id, input["deploymentId"], "Deployment")
         if self.stages.get(call.scope, f"{api_id}/{name}") is not None:
             raise AwsError("ConflictException", "Stage already exists")
-        members = {**self._new_stage(name), **{key: value for key, value in input.items() if key != "restApiId"}}
+        given = {key: value for key, value in input.items() if key != "restApiId"}
+        members = _checked({**self._new_stage(name), **given})
         await self.db.write(lambda tx: self.stages.put(tx, call.scope, f"{api_id}/{name}", Stage(members)))
         return members
 
@@ -125,17 +136,31 @@ class Stages(Shared):
         return {"item": [stage for stage in listed if wanted in (None, stage["deploymentId"])]}
 
     async def UpdateStage(self, call: Call, input: Input) -> Output:
-        members = patch.apply(await self.GetStage(call, input), input.get("patchOperations"), _where)
+        members = _checked(patch.apply(await self.GetStage(call, input), input.get("patchOperations"), _where))
         self.found(self.deployments, call, input["restApiId"], members["deploymentId"], "Deployment")
         members["lastUpdatedDate"] = self.cloud.clock.now()
         name = f"{input['restApiId']}/{input['stageName']}"
         await self.db.write(lambda tx: self.stages.put(tx, call.scope, name, Stage(members)))
+        if not members["cacheClusterEnabled"]:
+            self.data_plane.caches.flush(input["restApiId"], input["stageName"])
         return members
 
     async def DeleteStage(self, call: Call, input: Input) -> Output:
         await self.GetStage(call, input)
         name = f"{input['restApiId']}/{input['stageName']}"
         await self.db.write(lambda tx: self.stages.delete(tx, call.scope, name))
+        self.data_plane.caches.flush(input["restApiId"], input["stageName"])
+        return {}
+
+    async def FlushStageCache(self, call: Call, input: Input) -> Output:
+        if not (await self.GetStage(call, input))["cacheClusterEnabled"]:
+            raise AwsError("BadRequestException", "Cache cluster is not enabled for this stage")
+        self.data_plane.caches.flush(input["restApiId"], input["stageName"])
+        return {}
+
+    async def FlushStageAuthorizersCache(self, call: Call, input: Input) -> Output:
+        await self.GetStage(call, input)
+        self.data_plane.decisions.clear()
         return {}
 
     def _new_stage(self, name: str) -> dict[str, Any]:
@@ -152,9 +177,33 @@ class Stages(Shared):
         }
 
 
+def _checked(stage: dict[str, Any]) -> dict[str, Any]:
+    """A stage with its cache's state. Raises BadRequestException and NotImplemented."""
+    if stage.get("clientCertificateId"):
+        raise not_implemented("REST API stages with a clientCertificateId")
+    destination = (stage.get("accessLogSettings") or {}).get("destinationArn", "")
+    if ":firehose:" in destination:
+        raise not_implemented("access logs of REST APIs to Firehose")
+    is_cached = bool(stage["cacheClusterEnabled"])
+    stage["cacheClusterStatus"] = "AVAILABLE" if is_cached else "NOT_AVAILABLE"
+    if is_cached and stage.setdefault("cacheClusterSize", "0.5") not in SIZES:
+        raise AwsError("BadRequestException", f"Invalid cache cluster size. Must be one of: {', '.join(SIZES)}")
+    for settings in stage["methodSettings"].values():
+        if not 0 <= settings.get("cacheTtlInSeconds", 0) <= _LONGEST_TTL:
+            raise AwsError("BadRequestException", f"Invalid cache TTL. Must be between 0 and {_LONGEST_TTL} seconds")
+        if settings.get("unauthorizedCacheControlHeaderStrategy", _STRATEGIES[0]) not in _STRATEGIES:
+            raise AwsError(
+                "BadRequestException",
+                f"Invalid unauthorizedCacheControlHeaderStrategy. Must be one of: {', '.join(_STRATEGIES)}",
+            )
+    return stage
+
+
 def _where(path: list[str]) -> list[str]:
     """Where a patch of ``/<resource path>/<method>/logging/loglevel`` goes: a method's settings are kept together."""
     setting = _SETTINGS.get("/".join(path[-2:]))
     if setting is not None and len(path) >= 4:
-        return ["methodSettings", f"{'/'.join(path[:-3])}/{path[-3]}".lstrip("/"), setting]
+        return ["methodSettings", method_name("/".join(path[:-3]), path[-3]), setting]
+    if len(path) >= 2 and path[-1] in _VERBS and path[0] not in _MEMBERS:
+        return ["methodSettings", method_name("/".join(path[:-1]), path[-1])]  # to remove all of them
     return path

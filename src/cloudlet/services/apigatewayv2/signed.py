@@ -22,7 +22,7 @@ async def caller(
     call.operation = operation
     if cloud.config.auth == "enforce":
         iam: Any = await cloud.service("iam")
-        await iam.authorize(call, input, policy)
+        await iam.authorize(call, input, resource_policy=policy)
     return call
 
 

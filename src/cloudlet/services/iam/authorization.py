@@ -78,6 +78,17 @@ class Authorization(Accounts):
             if not decision.allowed:
                 raise _denied(call, request, decision)
 
+    def judge_anybody(self, call: Call, action: str, arn: str, document: str) -> tuple[bool, bool]:
+        """Whether a resource's policy allows, and whether it denies, something to whoever asks without a signature."""
+        anybody = Identity(Who(frozenset(), ""), None, {"aws:principaltype": ["Anonymous"]})
+        request = Request(action, (arn,), _lookup(call, {}, anybody, self.clock.now), anybody.who)
+        fitting = [
+            one.allows
+            for one in compile_statements(document)
+            if one.grip(anybody.who) is not Grip.NONE and one.applies(request)
+        ]
+        return True in fitting, False in fitting
+
     async def check_trust(self, call: Call, action: str, role: Entity, context: dict[str, str]) -> None:
         """Whether a role trusts the caller, and the caller may ask for it. Raises AccessDenied."""
         identity = await self._identity(call)
