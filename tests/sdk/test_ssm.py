@@ -86,6 +86,8 @@ def test_versions_and_labels_survive_a_kill(cloud: LocalCloud, ssm: Any) -> None
     assert refused(ssm.get_parameter, Name="nobody") == ("ParameterNotFound", "Parameter nobody not found.")
     public = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64"
     assert refused(ssm.get_parameter, Name=public)[0] == "ParameterNotFound"
+    router = ssm.get_parameter(Name="/aws/service/aws-for-fluent-bit/stable")["Parameter"]["Value"]
+    assert router.endswith(".us-east-1.amazonaws.com/aws-for-fluent-bit:stable")
 
     key = {"ResourceType": "Parameter", "ResourceId": "/app/db/host"}
     ssm.add_tags_to_resource(**key, Tags=[{"Key": "stage", "Value": "test"}])

@@ -1,4 +1,4 @@
-"""The public parameters that AWS keeps for everybody: here those of EC2's machine images."""
+"""The public parameters that AWS keeps for everybody: here those of machine images and of FireLens's router."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from cloudlet.services.ssm.base import Base, no_such_parameter
 
 PATH = "/aws/service/"
 _MODIFIED = 1726521072.0  # when the images' parameters were last changed
+_TAGS = ("latest", "stable")
+_FLUENT_BIT = "906394416424.dkr.ecr.{region}.amazonaws.com/aws-for-fluent-bit:{tag}"
 
 
 class Public(Base):
@@ -35,7 +37,8 @@ class Public(Base):
     async def _public(self, region: str) -> dict[str, str]:
         ec2: Any = await self.cloud.service("ec2")
         parameters: dict[str, str] = ec2.public_parameters(region)
-        return parameters
+        routers = {f"{PATH}aws-for-fluent-bit/{tag}": _FLUENT_BIT.format(region=region, tag=tag) for tag in _TAGS}
+        return parameters | routers
 
 
 def _shown(call: Call, name: str, value: str) -> Output:
