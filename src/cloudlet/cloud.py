@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Coroutine
+from contextvars import Context
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,9 @@ class Cloud:
             raise not_implemented(f"the service {name!r}")
         starting = self._starting.get(name)
         if starting is None:
-            starting = self._starting[name] = asyncio.ensure_future(self._start_service(name))
+            # In a context of its own: what it will do all its life is no part of whose call has started it.
+            work = self._start_service(name)
+            starting = self._starting[name] = asyncio.get_running_loop().create_task(work, context=Context())
         return await asyncio.shield(starting)
 
     def has(self, name: str) -> bool:
@@ -184,7 +187,7 @@ class Cloud:
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str = "") -> asyncio.Task[Any]:
         """Run work in the background; its errors are logged, and it is cancelled when the cloud stops."""
-        task = asyncio.get_running_loop().create_task(work, name=name or None)
+        task = asyncio.get_running_loop().create_task(work, name=name or None, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import secrets
 import socket
@@ -10,6 +11,7 @@ import struct
 import time
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -358,3 +360,143 @@ def daemon_send(address: str, document: dict[str, Any]) -> None:
     host, _, port = address.rpartition(":")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
         out.sendto(b'{"format": "json", "version": 1}\n' + json.dumps(document).encode(), (host, int(port)))
+
+
+# Producers
+
+ECHO = """
+import json, os, socket, time
+
+def handler(event, context):
+    header = os.environ["_X_AMZN_TRACE_ID"]
+    parts = dict(part.split("=") for part in header.split(";"))
+    if event.get("tell"):
+        host, port = os.environ["AWS_XRAY_DAEMON_ADDRESS"].rsplit(":", 1)
+        now = time.time()
+        document = {
+            "trace_id": parts["Root"], "parent_id": parts["Parent"], "id": os.urandom(8).hex(), "type": "subsegment",
+            "name": "inside", "start_time": now - 0.001, "end_time": now,
+        }
+        out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        out.sendto(b'{"format": "json", "version": 1}\\n' + json.dumps(document).encode(), (host, int(port)))
+    if event.get("queue"):
+        import boto3
+        boto3.client("sqs").send_message(QueueUrl=event["queue"], MessageBody="x")
+    if event.get("fail"):
+        raise ValueError("no")
+    return {"header": header, "attributes": os.environ["OTEL_RESOURCE_ATTRIBUTES"]}
+"""
+
+
+def function(cloud: LocalCloud, name: str, mode: str = "Active", code: str = ECHO) -> Any:
+    """A function of Python code."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("app.py", code)
+    client = cloud.client("lambda")
+    client.create_function(
+        FunctionName=name,
+        Runtime="python3.11",
+        Handler="app.handler",
+        Role=f"arn:aws:iam::{ACCOUNT}:role/r",
+        Code={"ZipFile": archive.getvalue()},
+        TracingConfig={"Mode": mode},
+        Timeout=10,
+    )
+    return client
+
+
+def invoke(client: Any, name: str, event: dict[str, Any], header: str = "") -> dict[str, Any]:
+    """Invoke, perhaps within a trace; what the function answers."""
+
+    def add(request: Any, **_: Any) -> None:
+        if header:
+            request.headers["X-Amzn-Trace-Id"] = header
+
+    client.meta.events.register_first("before-sign.lambda.Invoke", add, unique_id="trace")
+    try:
+        answer = client.invoke(FunctionName=name, Payload=json.dumps(event))
+        return json.loads(answer["Payload"].read())  # type: ignore[no-any-return]
+    finally:
+        client.meta.events.unregister("before-sign.lambda.Invoke", unique_id="trace")
+
+
+def documents_of(xray: Any, trace: str) -> dict[str, dict[str, Any]]:
+    """The segments of a trace by what they are of."""
+    [found] = xray.batch_get_traces(TraceIds=[trace])["Traces"] or [{"Segments": []}]
+    documents = [json.loads(one["Document"]) for one in found["Segments"]]
+    return {f"{one.get('origin', '')} {one['name']}".strip(): one for one in documents}
+
+
+def test_a_function_is_traced(cloud: LocalCloud) -> None:
+    xray = cloud.client("xray")
+    client = function(cloud, "f")
+    xray.create_sampling_rule(SamplingRule=RULE)
+    answer = invoke(client, "f", {"tell": True})
+    parts = dict(part.split("=") for part in answer["header"].split(";"))
+    assert parts["Sampled"] == "1"
+    assert answer["attributes"] == (
+        f"service.name=f,cloud.provider=aws,cloud.platform=aws_lambda,cloud.account.id={ACCOUNT},cloud.region=us-east-1"
+    )
+    trace = parts["Root"]
+
+    def whole() -> dict[str, Any] | None:
+        found = documents_of(xray, trace)
+        own = found.get("AWS::Lambda::Function f", {"subsegments": []})
+        return found if "inside" in [one["name"] for one in own["subsegments"]] else None
+
+    found = eventually(whole)
+    service, own = found["AWS::Lambda f"], found["AWS::Lambda::Function f"]
+    assert own["id"] == parts["Parent"]
+    assert own["parent_id"] == service["id"]
+    assert service["http"]["response"]["status"] == 200
+    assert [one["name"] for one in own["subsegments"]] == ["Initialization", "Invocation", "inside"]
+    assert own["start_time"] >= service["start_time"]
+
+    header = f"Root={new_trace()};Parent={secrets.token_hex(8)};Sampled=1"
+    assert invoke(client, "f", {"fail": True}, header)["errorType"] == "ValueError"
+    [failed] = eventually(lambda: summaries(xray, 'service(id(name: "f", type: "AWS::Lambda::Function")) { fault }'))
+    assert failed["Id"] in header
+    assert documents_of(xray, failed["Id"])["AWS::Lambda f"]["parent_id"] in header
+
+
+def test_a_function_that_only_passes_traces_on(cloud: LocalCloud) -> None:
+    xray, sqs = cloud.client("xray"), cloud.client("sqs")
+    client = function(cloud, "f", "PassThrough")
+    url = sqs.create_queue(QueueName="q")["QueueUrl"]
+    assert invoke(client, "f", {})["header"].endswith("Sampled=0")
+    header = f"Root={new_trace()};Parent={secrets.token_hex(8)};Sampled=1"
+    answer = invoke(client, "f", {"queue": url}, header)
+    [message] = sqs.receive_message(QueueUrl=url, AttributeNames=["All"], WaitTimeSeconds=5)["Messages"]
+    assert message["Attributes"]["AWSTraceHeader"] == answer["header"]
+    [found] = eventually(lambda: summaries(xray))
+    assert found["Id"] in header
+    assert documents_of(xray, found["Id"])["AWS::Lambda::Function f"]["id"] in answer["header"]
+
+
+def test_a_topic_passes_traces_on(cloud: LocalCloud) -> None:
+    xray, sqs, sns = cloud.client("xray"), cloud.client("sqs"), cloud.client("sns")
+    client = function(cloud, "f", "PassThrough")
+    url = sqs.create_queue(QueueName="q")["QueueUrl"]
+    topic = sns.create_topic(Name="t", Attributes={"TracingConfig": "Active"})["TopicArn"]
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=f"arn:aws:sqs:us-east-1:{ACCOUNT}:q")
+    arn = client.get_function(FunctionName="f")["Configuration"]["FunctionArn"]
+    sns.subscribe(TopicArn=topic, Protocol="lambda", Endpoint=arn)
+    trace, parent = new_trace(), secrets.token_hex(8)
+
+    def add(request: Any, **_: Any) -> None:
+        request.headers["X-Amzn-Trace-Id"] = f"Root={trace};Parent={parent};Sampled=1"
+
+    sns.meta.events.register_first("before-sign.sns.Publish", add)
+    sns.publish(TopicArn=topic, Message="m")
+    [message] = sqs.receive_message(QueueUrl=url, AttributeNames=["All"], WaitTimeSeconds=5)["Messages"]
+
+    def whole() -> dict[str, Any] | None:
+        found = documents_of(xray, trace)
+        return found if len(found) == 3 else None
+
+    found = eventually(whole)
+    own = found["AWS::SNS::Topic t"]
+    assert own["parent_id"] == parent
+    assert message["Attributes"]["AWSTraceHeader"] == f"Root={trace};Parent={own['id']};Sampled=1"
+    assert found["AWS::Lambda f"]["parent_id"] == own["id"]

@@ -10,8 +10,9 @@ import asyncio
 import itertools
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import ClassVar
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -330,8 +331,9 @@ class Outbox:
         elif not line.held and not line.stored:
             self._lines.pop(line.key, None)
 
-    def _spawn(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        # Not in the context of whoever has woken us: deliveries of others come in the same task.
+        task = asyncio.get_running_loop().create_task(work, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 

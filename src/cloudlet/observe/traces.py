@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
+from urllib.parse import quote
 
 from cloudlet.services.api import Call
 
 HEADER = "x-amzn-trace-id"
 
-# The header under which a service works for another one, where there is a trace.
-current: ContextVar[str] = ContextVar("trace", default="")
+# The header under which a service calls another one, where there is a trace.
+_current: ContextVar[str] = ContextVar("trace", default="")
 
 
 class Place(NamedTuple):
@@ -43,7 +46,17 @@ def place_of(header: str) -> Place | None:
 
 def header_of(call: Call) -> str:
     """The trace that a call belongs to: as its request says, or the service that calls."""
-    return call.request.headers.get(HEADER, "") if call.request is not None else current.get()
+    return call.request.headers.get(HEADER, "") if call.request is not None else _current.get()
+
+
+@contextmanager
+def within(header: str) -> Iterator[None]:
+    """Calls of other services belong to this trace meanwhile."""
+    token = _current.set(header)
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 def new_root(now: float) -> str:
@@ -65,3 +78,14 @@ def to_xray(trace: str) -> str:
     """An id in X-Ray's form, however it was given."""
     trace = trace.lower()
     return from_w3c(trace) if len(trace) == 32 and "-" not in trace else trace
+
+
+def resource_environment(scope: str, name: str, platform: str, given: Mapping[str, str]) -> dict[str, str]:
+    """OpenTelemetry's variable that says whose spans they are; what a user has ``given`` comes after it and wins."""
+    account, region = scope.split("/")
+    ours = (
+        f"service.name={quote(name)},cloud.provider=aws,cloud.platform={platform},"
+        f"cloud.account.id={account},cloud.region={region}"
+    )
+    own = given.get("OTEL_RESOURCE_ATTRIBUTES", "")
+    return {"OTEL_RESOURCE_ATTRIBUTES": f"{ours},{own}" if own else ours}

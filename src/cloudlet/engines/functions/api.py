@@ -45,6 +45,7 @@ class Function:
     log_level: str = "INFO"  # of the function's own lines, where they are JSON
     system_level: str = "INFO"  # of the platform's
     role: str = ""
+    traced: bool = False  # whether X-Ray's rules decide which of its invocations are traced
 
 
 @dataclass(slots=True)
@@ -57,6 +58,7 @@ class Outcome:
     seconds: float = 0.0
     stream: AsyncIterator[bytes] | None = None  # in place of the payload, where the runtime streams its result
     content_type: str = "application/json"
+    init: float = 0.0  # seconds that its sandbox took to start, for its first invocation
 
 
 class FunctionFailed(Exception):

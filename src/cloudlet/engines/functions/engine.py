@@ -123,6 +123,7 @@ class Engine:
         if client_context:
             headers += f"Lambda-Runtime-Client-Context: {client_context}\r\n"
         outcome = await sandbox.invoke(request_id, event, headers.encode("latin-1", "replace"), tail)
+        outcome.init = init
         if outcome.stream is not None:
             outcome.stream = self._streaming(outcome.stream, sandbox, request_id, init)
         else:
@@ -322,6 +323,7 @@ class Engine:
             "AWS_ENDPOINT_URL": self._endpoint,
             "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",  # no resolver knows data-127.0.0.1
             "OTEL_EXPORTER_OTLP_ENDPOINT": self._endpoint,
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
         }
 
     def _changed(self, sandbox: Sandbox) -> None:

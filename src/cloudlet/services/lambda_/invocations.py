@@ -6,7 +6,7 @@ import base64
 import hashlib
 import math
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from msgspec.structs import replace
 from cloudlet.control.outbox import Delivery, Undeliverable
 from cloudlet.engines.functions import Function, FunctionFailed, Outcome, Throttled
 from cloudlet.errors import AwsError, not_implemented
+from cloudlet.observe import traces
 from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.lambda_ import tracing
 from cloudlet.services.lambda_.images import Images
 from cloudlet.services.lambda_.records import ACCOUNT_CONCURRENCY, LATEST, Settings, Version
 from cloudlet.store import Record
@@ -38,6 +40,7 @@ class Async(msgspec.Struct):
     request_id: str
     event: bytes
     client_context: str = ""
+    trace: str = ""
 
 
 class Failed(Exception):
@@ -59,7 +62,7 @@ class Invocations(Images):
         if not isinstance(event, bytes):
             event = b"".join([chunk async for chunk in event]) or b"{}"
         kind = input.get("InvocationType", "RequestResponse")
-        trace = call.request.headers.get("x-amzn-trace-id", "") if call.request is not None else ""
+        trace = traces.header_of(call)
         record = self.version(scope, name, qualifier, choose=True)
         if len(event) > (_LARGEST if kind != "Event" else _LARGEST_ASYNC):
             words = f"{len(event)} byte payload is too large for the {kind} invocation type (limit {_LARGEST} bytes)"
@@ -69,7 +72,8 @@ class Invocations(Images):
             return {"StatusCode": 204}
         context, tail = input.get("ClientContext", ""), input.get("LogType") == "Tail"
         if kind == "Event":
-            await self._accept(Async(scope, name, qualifier, call.request_id or str(uuid.uuid4()), event, context))
+            request_id = call.request_id or str(uuid.uuid4())
+            await self._accept(Async(scope, name, qualifier, request_id, event, context, trace))
             return {"StatusCode": 202, "Payload": b""}
         outcome = await gathered(await self.run(scope, record, event, call.request_id, context, trace, tail=tail))
         call.headers["content-type"] = "application/json"
@@ -95,7 +99,8 @@ class Invocations(Images):
         _check_json(event)
         if input.get("InvocationType") == "DryRun":
             return {"StatusCode": 204, "EventStream": _events(Outcome(b""), False)}
-        outcome = await self.run(scope, record, event, call.request_id, input.get("ClientContext", ""))
+        trace = traces.header_of(call)
+        outcome = await self.run(scope, record, event, call.request_id, input.get("ClientContext", ""), trace)
         return {
             "StatusCode": 200,
             "ExecutedVersion": record.value.members["Version"],
@@ -112,8 +117,12 @@ class Invocations(Images):
         client_context: str = "",
         trace: str = "",
         tail: bool = False,
+        links: Sequence[str] = (),
     ) -> Outcome:
-        """Run a version once. Raises TooManyRequestsException, and ServiceException when it cannot be run here."""
+        """Run a version once. Raises TooManyRequestsException, and ServiceException when it cannot be run here.
+
+        ``trace`` is the caller's X-Ray header, ``links`` those of what the event was made from.
+        """
         if record.value.members["State"] != "Active":
             raise AwsError(
                 "ResourceConflictException",
@@ -123,6 +132,30 @@ class Invocations(Images):
                 Type="User",
             )
         function = self.runnable_of(scope, record)
+        if not (trace or function.traced):
+            return await self._run(scope, function, event, request_id, client_context, trace, tail)
+        traced, trace = await tracing.begin(self.cloud, scope, function, trace, links)
+        request_id = request_id or str(uuid.uuid4())
+        try:
+            outcome = await self._run(scope, function, event, request_id, client_context, trace, tail)
+        except AwsError as error:
+            if traced is not None:
+                traced.refused(error)
+            raise
+        if traced is not None:
+            traced.ended(outcome, request_id)
+        return outcome
+
+    async def _run(
+        self,
+        scope: str,
+        function: Function,
+        event: bytes,
+        request_id: str,
+        client_context: str,
+        trace: str,
+        tail: bool,
+    ) -> Outcome:
         decoded = _decoded_context(client_context)
         pool = self._take_slot(scope, function.name)
         try:
@@ -170,11 +203,13 @@ class Invocations(Images):
         members = record.value.members
         region = scope.partition("/")[2]
         name, number = record.name.rsplit(":", 1)
+        given = (members.get("Environment") or {}).get("Variables") or {}
         environment = {
             "AWS_REGION": region,
             "AWS_DEFAULT_REGION": region,
             "AWS_EC2_METADATA_DISABLED": "true",
-            **((members.get("Environment") or {}).get("Variables") or {}),
+            **given,
+            **traces.resource_environment(scope, name, "aws_lambda", given),
         }
         layers: tuple[Any, ...] = ()
         if members.get("Layers"):
@@ -207,25 +242,31 @@ class Invocations(Images):
             log_level=members["LoggingConfig"].get("ApplicationLogLevel", "INFO"),
             system_level=members["LoggingConfig"].get("SystemLogLevel", "INFO"),
             role=members["Role"],
+            traced=members["TracingConfig"]["Mode"] == tracing.ACTIVE,
         )
         self.runnable[scope, record.name] = (record.revision, function)
         return function
 
     async def credentials(self, function: Function) -> tuple[dict[str, str], float]:
-        """The keys of a function's role, for the environment of one sandbox, and until when they are good."""
+        """The keys of a function's role, for the environment of one sandbox, and until when they are good.
+
+        Where it is traced, also where its segments go.
+        """
         scope = function.key.rsplit("/", 2)[0]
         account, region = scope.split("/", 1)
+        traced = await tracing.environment(self.cloud, scope) if function.traced else {}
         session: Input = {"RoleArn": function.role, "RoleSessionName": function.name}
         try:
             made = await self.cloud.call("sts", "AssumeRole", session, account=account, region=region, principal=_SELF)
         except AwsError:
             # A role that nobody has made: the function signs as its account, as the user of this machine does.
-            return {"AWS_ACCESS_KEY_ID": account, "AWS_SECRET_ACCESS_KEY": "local"}, math.inf
+            return {"AWS_ACCESS_KEY_ID": account, "AWS_SECRET_ACCESS_KEY": "local", **traced}, math.inf
         keys = made["Credentials"]
         return {
             "AWS_ACCESS_KEY_ID": keys["AccessKeyId"],
             "AWS_SECRET_ACCESS_KEY": keys["SecretAccessKey"],
             "AWS_SESSION_TOKEN": keys["SessionToken"],
+            **traced,
         }, keys["Expiration"]
 
     # Asynchronous invocations
@@ -256,7 +297,14 @@ class Invocations(Images):
         while True:
             try:
                 return await gathered(
-                    await self.run(accepted.scope, record, accepted.event, accepted.request_id, accepted.client_context)
+                    await self.run(
+                        accepted.scope,
+                        record,
+                        accepted.event,
+                        accepted.request_id,
+                        accepted.client_context,
+                        accepted.trace,
+                    )
                 )
             except AwsError as error:
                 oldest = self._event_settings(accepted).get("MaximumEventAgeInSeconds", 21600)

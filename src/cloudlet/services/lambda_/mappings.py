@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -123,10 +124,10 @@ class Mappings(Invocations):
         account, region = scope.split("/", 1)
         call = Call(account, region, principal="lambda.amazonaws.com")
 
-        async def run(event: bytes) -> Outcome:
+        async def run(event: bytes, links: Sequence[str] = ()) -> Outcome:
             _, function, qualifier = self.named(call, {"FunctionName": members["FunctionArn"]})
             version = self.version(scope, function, qualifier, choose=True)
-            return await gathered(await self.run(scope, version, event))
+            return await gathered(await self.run(scope, version, event, links=links))
 
         async def keep(shard: str, number: str) -> None:
             def work(tx: Any) -> None:

@@ -23,7 +23,7 @@ _POLL = 20  # seconds
 _PAUSE = 1.0  # seconds after an error of the queue, or a throttle
 _LARGEST = 6 * 1024 * 1024 - 64 * 1024  # bytes of a batch, with room for what surrounds the records
 
-Run = Callable[[bytes], Awaitable[Outcome]]
+Run = Callable[[bytes, list[str]], Awaitable[Outcome]]  # an event, and the trace headers of its messages
 
 
 class QueueSource:
@@ -104,7 +104,8 @@ class QueueSource:
             undone: set[str] = set()
             if passed:
                 try:
-                    outcome = await self._run(msgspec.json.encode({"Records": passed}))
+                    links = [header for one in passed if (header := one["attributes"].get("AWSTraceHeader"))]
+                    outcome = await self._run(msgspec.json.encode({"Records": passed}), links)
                 except AwsError as error:
                     log.info("%s was not taken: %s", self._arn, error)
                     undone = {record["messageId"] for record in passed}

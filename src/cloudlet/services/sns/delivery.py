@@ -10,6 +10,7 @@ import msgspec
 
 from cloudlet.control.outbox import Delivery, Outbox, Undeliverable
 from cloudlet.errors import AwsError
+from cloudlet.observe import traces
 from cloudlet.services.api import Cloud, Input
 from cloudlet.services.sns import messages, policies, records
 from cloudlet.services.sns.messages import Envelope, Message
@@ -104,18 +105,19 @@ class Courier:
             case "lambda":
                 envelope = await self.envelope(topic, message)
                 _, _, _, region, account, _ = subscription.endpoint.split(":", 5)
-                await self._cloud.call(
-                    "lambda",
-                    "Invoke",
-                    {
-                        "FunctionName": subscription.endpoint,
-                        "InvocationType": "Event",
-                        "Payload": envelope.event(subscription),
-                    },
-                    account=account,
-                    region=region,
-                    principal=_SERVICE,
-                )
+                with traces.within(message.trace):
+                    await self._cloud.call(
+                        "lambda",
+                        "Invoke",
+                        {
+                            "FunctionName": subscription.endpoint,
+                            "InvocationType": "Event",
+                            "Payload": envelope.event(subscription),
+                        },
+                        account=account,
+                        region=region,
+                        principal=_SERVICE,
+                    )
             case "http" | "https":
                 await self._post(topic, subscription, message)
             case _:
@@ -134,6 +136,7 @@ class Courier:
             "x-amz-sns-topic-arn": message.topic,
             "Content-Type": request.get("headerContentType", "text/plain; charset=UTF-8"),
             "User-Agent": "Amazon Simple Notification Service Agent",
+            **({"X-Amzn-Trace-Id": message.trace} if message.trace else {}),
         }
         if message.confirms:
             headers["x-amz-sns-message-type"] = "SubscriptionConfirmation"
@@ -233,6 +236,8 @@ def to_sqs(queue: str, message: Message, body: str, raw: bool) -> dict[str, Any]
     input: dict[str, Any] = {"QueueUrl": queue, "MessageBody": body}
     if raw and message.attributes:
         input["MessageAttributes"] = message.attributes
+    if message.trace:
+        input["MessageSystemAttributes"] = {"AWSTraceHeader": {"DataType": "String", "StringValue": message.trace}}
     if message.group:
         input["MessageGroupId"] = message.group
     if queue.endswith(".fifo"):

@@ -39,6 +39,7 @@ class Message(msgspec.Struct, omit_defaults=True, array_like=True):
     deduplication_id: str = ""
     sequence: int = 0
     confirms: str = ""  # the token, where this asks for the confirmation of a subscription
+    trace: str = ""  # X-Ray's header for whoever gets it
 
     def body_for(self, protocol: str) -> str:
         """The text that subscribers of a protocol get."""

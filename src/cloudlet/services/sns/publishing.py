@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cloudlet.errors import AwsError, not_implemented
+from cloudlet.observe import traces
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.sns import messages, records
 from cloudlet.services.sns.base import Base, Target
@@ -31,6 +32,7 @@ class Publishing(Base):
             return await self._text(call, phone, input)
         topic = self._topic_of(input)
         message = messages.read(topic, input, str(uuid.uuid4()), self.clock.now())
+        message.trace = await self._traced(call, topic, message.at)
         self._reports.published(topic, [messages.size(input)])
         if topic.fifo:
             (sent,) = await self._send_in_order(topic, [message])
@@ -53,6 +55,9 @@ class Publishing(Base):
                 code = error.code.removesuffix("Exception")
                 failed.append({"Id": entry["Id"], "Code": code, "Message": error.message, "SenderFault": True})
         drafts = [message for _, message in ready]
+        trace = await self._traced(call, topic, now) if drafts else ""
+        for message in drafts:
+            message.trace = trace
         accepted = {id for id, _ in ready}
         self._reports.published(topic, [messages.size(entry) for entry in entries if entry["Id"] in accepted])
         successful = [{"Id": id, "MessageId": message.id} for id, message in ready]
@@ -62,6 +67,29 @@ class Publishing(Base):
         else:
             await self._send_all(topic, drafts)
         return {"Successful": successful, "Failed": failed}
+
+    async def _traced(self, call: Call, topic: Topic, started: float) -> str:
+        """The trace header that messages carry on. An active topic is a part of a trace that its caller samples."""
+        header = traces.header_of(call)
+        if not header or topic.attributes.get("TracingConfig") != "Active":
+            return header
+        place = traces.place_of(header)
+        if place is None or not place.sampled:
+            return header
+        xray: Any = await self.cloud.service("xray")
+        own = traces.new_id()
+        segment = {
+            "trace_id": place.root,
+            "id": own,
+            "name": topic.arn.rpartition(":")[2],
+            "origin": "AWS::SNS::Topic",
+            "resource_arn": topic.arn,
+            "start_time": started,
+            "end_time": self.clock.now(),
+            **({"parent_id": place.parent} if place.parent else {}),
+        }
+        xray.record(topic.scope, segment)
+        return place._replace(parent=own).header
 
     def _topic_of(self, input: Input) -> Topic:
         for parameter in ("TopicArn", "TargetArn"):

@@ -10,6 +10,7 @@ from itertools import count
 from typing import Any
 
 from cloudlet.errors import AwsError
+from cloudlet.observe import traces
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.sqs import fifo, messages, records
 from cloudlet.services.sqs.base import Base
@@ -64,6 +65,8 @@ class Delivery(Base):
 
     async def _send(self, call: Call, queue: Queue, drafts: list[Draft]) -> list[tuple[int, str]]:
         """Store messages; the id and message id of each."""
+        if trace := traces.header_of(call):
+            drafts = [draft.within(trace) for draft in drafts]
         now = self.clock.now()
         first, sender = self._new_id(now, len(drafts)), _sender(call)
         rows = [

@@ -47,6 +47,12 @@ class Draft(NamedTuple):
     group: str  # empty: none
     deduplication_id: str
 
+    def within(self, trace: str) -> Draft:
+        """The message as part of a trace, if it does not say of itself of which."""
+        extra = self.extra or Extra()
+        extra.trace = extra.trace or trace
+        return self._replace(extra=extra)
+
 
 def invalid(value: object, parameter: str, reason: str) -> AwsError:
     """A parameter whose value cannot be."""
