@@ -193,17 +193,22 @@ async def crowd(cloud: Cloud, folder: Path, count: int) -> None:
     envoys = [running.envoy for (_, name), running in appmesh.running.items() if name.startswith("idle")]
     taken = []
     for number in range(5):
-        wanted = f"/crowd-{number}/"
-        started = time.perf_counter()
-        await route(cloud, "Update", wanted)
-        for envoy in envoys:  # one after the other: to ask all at once is work for all
-            await seen(partial(carries, envoy, wanted))
-        taken.append(time.perf_counter() - started)
+        started = time.time()
+        await route(cloud, "Update", f"/crowd-{number}/")
+        # Each Envoy says afterwards when it took the route up: to ask them meanwhile would be work for all.
+        await asyncio.sleep(1)
+        taken.append(max([await taken_up(envoy) for envoy in envoys]) - started)
     shared = memory(idle_processes(cloud))
     print(
         f"{len(envoys)} sidecars: {joined:.2f} s to join each, {shared:.0f} MB, "
-        f"a change is carried by all after {sorted(taken)[2] * 1e3:.0f} ms"
+        f"a change is carried by all after {sorted(taken)[2] * 1e3:.0f} ms (longest {max(taken) * 1e3:.0f} ms)"
     )
+
+
+async def taken_up(envoy: Envoy) -> float:
+    """When Envoy last took a route up, as seconds since the epoch."""
+    (milliseconds,) = (await envoy.stats("rds_egress_http_8080.update_time$")).values()
+    return milliseconds / 1000
 
 
 async def join_idle(cloud: Cloud, folder: Path, numbers: range) -> None:

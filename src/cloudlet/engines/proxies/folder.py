@@ -11,8 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,19 +18,10 @@ from urllib.parse import quote
 import msgspec
 
 from cloudlet.engines.proxies.api import Endpoint
+from cloudlet.engines.proxies.files import SINGLE, TOGETHER, Files, source, together
 from cloudlet.mesh import Snapshot
 from cloudlet.mesh.snapshot import Resource
 
-_TYPE = "type.googleapis.com/envoy.{}"
-_KINDS = {
-    "clusters": _TYPE.format("config.cluster.v3.Cluster"),
-    "listeners": _TYPE.format("config.listener.v3.Listener"),
-}
-_SINGLE = {
-    "secrets": _TYPE.format("extensions.transport_sockets.tls.v3.Secret"),
-    "endpoints": _TYPE.format("config.endpoint.v3.ClusterLoadAssignment"),
-    "routes": _TYPE.format("config.route.v3.RouteConfiguration"),
-}
 _WARM_SECONDS = 1.0
 ADMIN_SOCKET = "admin.sock"  # by its name alone: that of a socket has no room for long paths
 
@@ -46,7 +35,7 @@ class Folder:
         self.name = name
         self._folder = folder
         self._bootstrap = bootstrap or {}
-        self._written: dict[Path, bytes] = {}
+        self._written: dict[str, bytes] = {}
         self._publishing = asyncio.Lock()
 
     @property
@@ -54,30 +43,33 @@ class Folder:
         """The unix socket of Envoy's admin interface."""
         return self._folder / ADMIN_SOCKET
 
-    async def publish(self, snapshot: Snapshot) -> None:
-        snapshot.check()
+    async def publish(self, snapshot: Snapshot | Files) -> None:
+        """As ``Proxy.publish``; the files of a snapshot that many Envoys carry are given as such."""
+        files = snapshot if isinstance(snapshot, Files) else Files(snapshot)
         async with self._publishing:
-            wanted = self._complete("clusters", snapshot.clusters)
-            before = await asyncio.to_thread(self._carried, "clusters")
-            if wanted.keys() == before.keys():
-                await asyncio.to_thread(self._replace, snapshot)
+            before = await asyncio.to_thread(self._replace, files)
+            if before is None:
                 return
-            carries = bool(await asyncio.to_thread(self._carried, "listeners"))
-            await asyncio.to_thread(self._write, snapshot, ("secrets", "endpoints"))
-            await asyncio.to_thread(self._put_kind, "clusters", {**before, **wanted})
-            if carries and wanted.keys() - before.keys():
+            carries = bool(self._carried("listeners"))
+            await asyncio.to_thread(self._write, files, "secrets", "endpoints")
+            await asyncio.to_thread(self._put, "clusters.json", together({**before, **files.clusters}))
+            if carries and files.clusters.keys() - before.keys():
                 await self._warmed()
-            await asyncio.to_thread(self._write, snapshot, ("routes", "listeners"))
-            if before.keys() - wanted.keys():
-                if carries:
-                    await self._taken_up()
-                await asyncio.to_thread(self._put_kind, "clusters", wanted)
-            await asyncio.to_thread(self._sweep, snapshot)
+            await asyncio.to_thread(self._write, files, "routes", "listeners")
+            if carries and before.keys() - files.clusters.keys():
+                await self._taken_up()
+            await asyncio.to_thread(self._write, files, "clusters")
+            await asyncio.to_thread(self._sweep, files)
 
-    def _replace(self, snapshot: Snapshot) -> None:
-        """Write what differs where there are no other clusters than before."""
-        self._write(snapshot, ("secrets", "endpoints", "clusters", "routes", "listeners"))
-        self._sweep(snapshot)
+    def _replace(self, files: Files) -> dict[str, Resource] | None:
+        """Write what differs where there are no other clusters than before; else only say which there were."""
+        if self._written["clusters.json"] not in files.of_kind["clusters"].values():
+            before = self._carried("clusters")
+            if before.keys() != files.clusters.keys():
+                return before
+        self._write(files, "secrets", "endpoints", "clusters", "routes", "listeners")
+        self._sweep(files)
+        return None
 
     async def _warmed(self) -> None:
         """Wait, but not for long, until new clusters have had their first health checks: a route to one that has not
@@ -97,6 +89,14 @@ class Folder:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             for _ in range(2):
                 await self.admin("/ready")
+
+    async def refused(self) -> dict[str, str]:
+        await self._taken_up()
+        path = "/config_dump?resource=dynamic_listeners&mask=name,error_state.details"
+        found = msgspec.json.decode(await self.admin(path)).get("configs", [])
+        return {
+            one["name"]: one["error_state"].get("details", "") for one in found if {"name", "error_state"} <= one.keys()
+        }
 
     async def endpoints(self) -> list[Endpoint]:
         document = msgspec.json.decode(await self.admin("/clusters?format=json"))
@@ -146,95 +146,50 @@ class Folder:
     def prepare(self) -> None:
         """Make what Envoy needs to start, with what was published last. Blocks."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        for kind in _SINGLE:
+        for kind in SINGLE:
             (self._folder / kind).mkdir(exist_ok=True)
-        for kind in _KINDS:
-            if not (self._folder / f"{kind}.json").exists():
-                self._put(self._folder / f"{kind}.json", [])
-        self._put_bytes(self._folder / "bootstrap.json", msgspec.json.encode(self._own_bootstrap()))
+        there = [self._folder / f"{kind}.json" for kind in TOGETHER]
+        there += [file for kind in SINGLE for file in (self._folder / kind).glob("*.json")]
+        self._written = {str(one.relative_to(self._folder)): one.read_bytes() for one in there if one.is_file()}
+        for kind in TOGETHER:
+            if f"{kind}.json" not in self._written:
+                self._put(f"{kind}.json", together({}))
+        self._put("bootstrap.json", msgspec.json.encode(self._own_bootstrap()))
 
     def _own_bootstrap(self) -> Resource:
         own: Resource = {
             "node": {"id": self.name, "cluster": self.name},
             "admin": {"address": {"pipe": {"path": ADMIN_SOCKET, "mode": 0o600}}},
             "dynamic_resources": {
-                "cds_config": self._source("clusters.json"),
-                "lds_config": self._source("listeners.json"),
+                "cds_config": source("clusters.json"),
+                "lds_config": source("listeners.json"),
             },
         }
         return {**own, **self._bootstrap}
 
-    def _source(self, file: str) -> Resource:
-        return {"path_config_source": {"path": f"./{file}"}, "resource_api_version": "V3"}
-
-    def _write(self, snapshot: Snapshot, kinds: Sequence[str]) -> None:
-        for kind in kinds:
-            resources: dict[str, Resource] = getattr(snapshot, kind)
-            if kind in _KINDS:
-                self._put_kind(kind, self._complete(kind, resources))
-            else:
-                for name, resource in resources.items():
-                    self._put(self._file(kind, name), [{"@type": _SINGLE[kind], **resource}])
-
-    def _sweep(self, snapshot: Snapshot) -> None:
-        """Delete the files of what is there no more."""
-        wanted = {self._file(kind, name) for kind in _SINGLE for name in getattr(snapshot, kind)}
-        for kind in _SINGLE:
-            for file in (self._folder / kind).glob("*.json"):
-                if file not in wanted:
-                    file.unlink()
-                    self._written.pop(file, None)
-
-    def _complete(self, kind: str, resources: Mapping[str, Resource]) -> dict[str, Resource]:
-        """Resources as they are written into the file of their kind."""
-        return {name: {"@type": _KINDS[kind], **self._with_sources(one)} for name, one in resources.items()}
-
     def _carried(self, kind: str) -> dict[str, Resource]:
         """The resources that are in the file of a kind, perhaps since an earlier run."""
-        file = self._folder / f"{kind}.json"
-        if not file.is_file():
-            return {}
-        return {
-            one["name"]: one for one in msgspec.json.decode(self._written.get(file) or file.read_bytes())["resources"]
-        }
+        return {one["name"]: one for one in msgspec.json.decode(self._written[f"{kind}.json"])["resources"]}
 
-    def _put_kind(self, kind: str, resources: Mapping[str, Resource]) -> None:
-        self._put(self._folder / f"{kind}.json", [resources[name] for name in sorted(resources)])
+    def _write(self, files: Files, *kinds: str) -> None:
+        for kind in kinds:
+            for name, content in files.of_kind[kind].items():
+                self._put(name, content)
 
-    def _with_sources(self, resource: Any) -> Any:
-        """A resource in which every name of another is followed by the file that it is in."""
-        if isinstance(resource, list):
-            return [self._with_sources(part) for part in resource]
-        if not isinstance(resource, dict):
-            return resource
-        made = {key: self._with_sources(part) for key, part in resource.items()}
-        if "route_config_name" in made:
-            made["config_source"] = self._source_of("routes", made["route_config_name"])
-        if made.get("type") == "EDS":
-            name = made.get("eds_cluster_config", {}).get("service_name") or made["name"]
-            made["eds_cluster_config"] = {"service_name": name, "eds_config": self._source_of("endpoints", name)}
-        if "sds_config" in made:
-            made["sds_config"] = self._source_of("secrets", made["name"])
-        return made
+    def _sweep(self, files: Files) -> None:
+        """Delete the files of what is there no more."""
+        for name in {name for name in self._written if "/" in name} - files.names:
+            (self._folder / name).unlink(missing_ok=True)
+            del self._written[name]
 
-    def _source_of(self, kind: str, name: str) -> Resource:
-        return self._source(str(self._file(kind, name).relative_to(self._folder)))
-
-    def _file(self, kind: str, name: str) -> Path:
-        return self._folder / kind / f"{re.sub('[^A-Za-z0-9_.-]', '~', name)}.json"
-
-    def _put(self, file: Path, resources: list[Resource]) -> None:
-        self._put_bytes(file, msgspec.json.encode({"resources": resources}))
-
-    def _put_bytes(self, file: Path, content: bytes) -> None:
+    def _put(self, name: str, content: bytes) -> None:
         """Write a file aside and rename it into place, unless it says so already."""
-        if file not in self._written and file.is_file():
-            self._written[file] = file.read_bytes()
-        if self._written.get(file) != content:
+        if self._written.get(name) != content:
+            file = self._folder / name
             aside = file.with_suffix(".new")
             aside.write_bytes(content)
             aside.replace(file)
-            self._written[file] = content
+            self._written[name] = content
 
 
 def _endpoint(cluster: str, host: Resource) -> Endpoint:
@@ -242,13 +197,15 @@ def _endpoint(cluster: str, host: Resource) -> Endpoint:
     health = host.get("health_status", {})
     flags = tuple(sorted(flag for flag, is_set in health.items() if is_set is True))
     stats = {stat["name"]: int(stat.get("value", 0)) for stat in host.get("stats", [])}
+    told = health.get("eds_health_status", "HEALTHY")
     return Endpoint(
         cluster,
         address["address"],
         address["port_value"],
-        not flags and health.get("eds_health_status", "HEALTHY") in ("HEALTHY", "UNKNOWN"),
+        not flags and told in ("HEALTHY", "UNKNOWN"),
         flags,
         stats.get("rq_total", 0),
         stats.get("rq_error", 0),
         stats.get("rq_active", 0),
+        told == "DRAINING",
     )

@@ -13,11 +13,15 @@ from cloudlet.engines.proxies.apart import UID, owned, within
 from cloudlet.services.appmesh.environment import Environment
 from cloudlet.services.appmesh.records import VIRTUAL_GATEWAY
 from cloudlet.services.appmesh.redirect import Redirect
+from cloudlet.services.appmesh.world import Proxy
 
 if TYPE_CHECKING:
     from cloudlet.control.supervisor import Supervisor
     from cloudlet.engines.proxies.envoy import Envoy
     from cloudlet.engines.proxies.inside import EnvoyInside
+
+
+LINES, LOG = "lines", "log"  # files of its folder: what Envoy writes to /dev/stdout, and its own log
 
 
 class Sidecar(msgspec.Struct, frozen=True):
@@ -51,6 +55,18 @@ class Sidecar(msgspec.Struct, frozen=True):
     def name(self) -> str:
         """The name of its node or gateway."""
         return self.resource.split("/")[3]
+
+    @property
+    def proxy(self) -> Proxy:
+        """How its Envoy is joined to the task. Paths are of its folder, so that equal Envoys carry the same."""
+        ports = self.redirect or Redirect()
+        return Proxy(
+            *(ports.ingress_port, ports.egress_port, self.dns),
+            stdout="" if self.inside else LINES,
+            admin_port=self.environment.admin_port if self.namespace else 0,
+            admin_log=self.environment.admin_log,
+            files={} if self.inside else self.files,
+        )
 
     @property
     def dimensions(self) -> tuple[tuple[str, str], ...]:
@@ -90,7 +106,7 @@ async def envoy_of(
 
     environment = sidecar.environment
     bootstrap = {**environment.bootstrap(), **(BOOTSTRAP if sidecar.is_gateway else {})}
-    await asyncio.to_thread(owned, folder, sidecar.uid, ("lines", "log"))
+    await asyncio.to_thread(owned, folder, sidecar.uid, (LINES, LOG))
     if sidecar.inside:
         return EnvoyInside(folder, f"appmesh-{name}", bootstrap)
     return Envoy(

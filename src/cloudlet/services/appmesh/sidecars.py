@@ -30,6 +30,7 @@ from cloudlet.store import Resources
 
 if TYPE_CHECKING:
     from cloudlet.engines.containers.api import Container, PodState
+    from cloudlet.engines.proxies.files import Files
 
 log = logging.getLogger("cloudlet.appmesh")
 
@@ -48,6 +49,7 @@ class Sidecars(Operations):
         self._looking = Looking(self.cloud, self._everything_changed)
         self._states: dict[tuple[str, str], int] = {}
         self._worlds: dict[tuple[str, str], tuple[int, World | None]] = {}
+        self._made: dict[tuple[int, str, str, Proxy], asyncio.Task[Files]] = {}
         self._epoch = 1
         self._lines = Lines()
         self._unshipped: list[tuple[str, str, bytes]] = []
@@ -175,10 +177,12 @@ class Sidecars(Operations):
 
     def mesh_changed(self, scope: str, mesh: str) -> None:
         self._states[scope, mesh] = self._states.get((scope, mesh), 0) + 1
+        self._made.clear()
         self._trigger_soon()
 
     def _everything_changed(self) -> None:
         self._epoch += 1
+        self._made.clear()
         self._trigger_soon()
 
     def _trigger_soon(self) -> None:
@@ -229,7 +233,7 @@ class Sidecars(Operations):
                 running.sidecar, running.carries = sidecar, 0
             state = self._state(scope, sidecar.mesh)
             if running.carries != state:
-                await self._tell(scope, running)
+                await self._tell(scope, running, state)
                 running.carries = state
 
     async def _start_envoy(self, scope: str, name: str, sidecar: Sidecar) -> Running:
@@ -252,29 +256,34 @@ class Sidecars(Operations):
         self.cloud.metrics.add(scope, "AppMesh", "SidecarStarted", sidecar.dimensions, 1, "Count")
         return running
 
-    async def _tell(self, scope: str, running: Running) -> None:
+    async def _tell(self, scope: str, running: Running, state: int) -> None:
         """Publish what the mesh says now. A node that is not there, or no longer, leaves its Envoy as it is."""
-        from cloudlet.services.appmesh.snapshots import gateway_snapshot, node_snapshot
-
         sidecar = running.sidecar
         world = self._world(scope, sidecar.mesh)
         if world is None or sidecar.name not in (world.gateways if sidecar.is_gateway else world.nodes):
             log.warning("%s is not there: its Envoy carries nothing new", sidecar.resource)
             return
+        place = (state, scope, sidecar.resource, sidecar.proxy)
+        if place not in self._made:
+            self._made[place] = asyncio.ensure_future(self._files(scope, sidecar, world))
+        try:
+            files = await asyncio.shield(self._made[place])
+        except BaseException:
+            self._made.pop(place, None)
+            raise
+        await running.envoy.publish(files)
+
+    async def _files(self, scope: str, sidecar: Sidecar, world: World) -> Files:
+        """What an Envoy carries: made once for all that are joined to the same node in the same way."""
+        from cloudlet.engines.proxies.files import Files
+        from cloudlet.services.appmesh.snapshots import gateway_snapshot, node_snapshot
+
         found = await self._looking.found(scope, world, sidecar.name, gateway=sidecar.is_gateway)
-        ports = sidecar.redirect or Redirect()
-        proxy = Proxy(
-            *(ports.ingress_port, ports.egress_port, sidecar.dns),
-            stdout="" if sidecar.inside else str(running.folder / "lines"),
-            admin_port=sidecar.environment.admin_port if sidecar.namespace else 0,
-            admin_log=sidecar.environment.admin_log,
-            files={} if sidecar.inside else sidecar.files,
-        )
         make = gateway_snapshot if sidecar.is_gateway else node_snapshot
-        snapshot = make(world, sidecar.name, found, proxy)
+        snapshot = make(world, sidecar.name, found, sidecar.proxy)
         if not sidecar.inside:
             await asyncio.to_thread(check_files, snapshot)
-        await running.envoy.publish(snapshot)
+        return Files(snapshot)
 
     def _world(self, scope: str, mesh: str) -> World | None:
         """The mesh as it is, made once for each of its states."""

@@ -57,7 +57,8 @@ class Proxy:
     stdout: str = ""  # the file where lines for /dev/stdout go; none: Envoy's own standard output
     admin_port: int = 0  # a port of the task that answers as Envoy's admin socket does; 0: none
     admin_log: str = ""  # the access log of that port
-    files: Mapping[str, str] = field(default_factory=dict)  # folders of the Envoy container -> folders of this machine
+    # Folders of the Envoy container -> folders of this machine.
+    files: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def file(self, path: str) -> str:
         """A path of the Envoy container on this machine: by the longest folder that it is in."""
