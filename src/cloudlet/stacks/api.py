@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 Properties = dict[str, Any]
+_MARKS = ("aws:cloudformation:stack-id", "aws:cloudformation:logical-id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +93,8 @@ def tags_of(do: Deployment, properties: Properties) -> dict[str, str]:
     if isinstance(own, list):
         own = {tag["Key"]: tag["Value"] for tag in own}
     return {**do.tags, **own}
+
+
+def is_own(do: Deployment, tags: dict[str, str]) -> bool:
+    """Whether what bears these tags was made for this very resource, by a run of its step that was cut off."""
+    return all(tags.get(mark) == do.tags.get(mark) for mark in _MARKS)

@@ -131,6 +131,8 @@ class Method(_Type):
         if "requestParameters" in own:
             own["requestParameters"] = {key: _bool(value) for key, value in own["requestParameters"].items()}
         await self._call(do, "PutMethod", **where, **own)
+        id = f"{properties['RestApiId']}-{properties['ResourceId']}-{properties['HttpMethod']}"
+        await do.initiated(id)
         for response in properties.get("MethodResponses") or []:
             given = {lower(key): value for key, value in response.items()}
             if "responseParameters" in given:
@@ -146,7 +148,7 @@ class Method(_Type):
                 await self._call(
                     do, "PutIntegrationResponse", **where, **{**given, "statusCode": str(given["statusCode"])}
                 )
-        return Physical(f"{properties['RestApiId']}-{properties['ResourceId']}-{properties['HttpMethod']}")
+        return Physical(id)
 
     async def update(self, do: Deploying, physical: Physical, old: Properties, new: Properties) -> Physical:
         await self.delete(do, physical, old)

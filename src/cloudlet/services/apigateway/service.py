@@ -26,7 +26,7 @@ from cloudlet.services.apigateway.records import (
     RestApi,
 )
 from cloudlet.services.apigateway.stages import Stages
-from cloudlet.services.iam.evaluation import compile_statements
+from cloudlet.services.iam.evaluation import is_resource_policy
 from cloudlet.store import Tx
 
 _EMPTY_MODEL = (
@@ -242,15 +242,11 @@ def _check(members: dict[str, Any]) -> None:
             "BadRequestException",
             f"Invalid minimum compression size, must be between 0 and {LARGEST_BODY}",
         )
-    if (text := members.get("policy")) in (None, ""):
-        return
-    try:
-        compile_statements(text)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    if (text := members.get("policy")) and not is_resource_policy(text):
         raise AwsError(
             "BadRequestException",
             "Invalid policy document. Please check the policy syntax and ensure that Principals are valid.",
-        ) from None
+        )
 
 
 def _shown(members: dict[str, Any]) -> dict[str, Any]:

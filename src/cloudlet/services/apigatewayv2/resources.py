@@ -19,6 +19,7 @@ class Api(ResourceType):
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         if "Body" in properties or "BodyS3Location" in properties:
             made = await do.call("apigatewayv2", "ImportApi", {"Body": await _body(do, properties)})
+            await do.initiated(made["ApiId"])
             await self._set(do, made["ApiId"], properties)
         else:
             made = await do.call("apigatewayv2", "CreateApi", {**properties, "Tags": tags_of(do, properties)})

@@ -20,8 +20,9 @@ class ScalableTarget(ResourceType):
         place = {key: properties[key] for key in _PLACE}
         input = {key: properties[key] for key in properties if key not in ("ScheduledActions", "Tags")}
         await do.call(_SERVICE, "RegisterScalableTarget", {**input, "Tags": tags_of(do, properties)})
-        await _schedule(do, place, {}, properties)
         id = f"{place['ResourceId']}|{place['ScalableDimension']}|{place['ServiceNamespace']}"
+        await do.initiated(id)
+        await _schedule(do, place, {}, properties)
         return Physical(id, {"Id": id})
 
     async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:

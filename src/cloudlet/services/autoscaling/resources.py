@@ -75,6 +75,7 @@ class AutoScalingGroup(ResourceType):
             if key in properties:
                 input[key] = properties[key]
         await _unless(do, "CreateAutoScalingGroup", input, "AlreadyExists")
+        await do.initiated(name)
         await _configure(do, name, {}, properties)
         return Physical(name, {"AutoScalingGroupARN": (await _group(do, name))["AutoScalingGroupARN"]})
 

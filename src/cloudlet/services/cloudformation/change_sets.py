@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[a-zA-Z][-a-zA-Z0-9]{0,127}\Z")
 _UNCHANGED = "The submitted information didn't contain changes. Submit different information to create a change set."
-# ImportExistingResources is taken: without existing ones it changes nothing, and one that exists fails its creation.
-_NOT_HERE = ("DeploymentMode", "ResourceTypes", "ResourcesToImport")
+_NOT_HERE = ("DeploymentMode", "ImportExistingResources", "ResourceTypes", "ResourcesToImport")
 
 
 def keeps_failed(input: Input) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from cloudlet.errors import AwsError
 from cloudlet.services.dynamodb.errors import bad_parameter
+from cloudlet.services.iam.evaluation import is_resource_policy
 
 NONE = "NO_POLICY"
 _LONGEST = 20 * 1024
@@ -17,11 +18,7 @@ def check_policy(text: str) -> None:
     """A policy is a JSON document with statements. Raises ValidationException."""
     if len(text.encode()) > _LONGEST:
         raise bad_parameter("Resource policy size exceeds the limit of 20 KB")
-    try:
-        document = json.loads(text)
-    except ValueError:
-        document = None
-    if not isinstance(document, dict) or "Statement" not in document:
+    if not is_resource_policy(text):
         raise bad_parameter("Invalid policy document")
 
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from cloudlet.errors import AwsError, not_implemented
-from cloudlet.stacks.api import Deployment, Physical, Properties, ResourceType, tags_of
+from cloudlet.stacks.api import Deployment, Physical, Properties, ResourceType, is_own, tags_of
 
 _SAME = ("ProvisionedThroughput", "TableClass", "DeletionProtectionEnabled", "OnDemandThroughput", "WarmThroughput")
 _OWN = frozenset(
@@ -31,6 +31,9 @@ class Table(ResourceType):
         request = _definition(do, name, properties)
         if not await _describe(do, name):
             await do.call("dynamodb", "CreateTable", request)
+        elif not is_own(do, await _tags(do, _arn(do, name))):
+            raise AwsError("AlreadyExists", f"Resource of type '{self.type}' with identifier '{name}' already exists.")
+        await do.initiated(name)
         await self._settle(do, name, {}, properties)
         return await _physical(do, name)
 
@@ -296,9 +299,13 @@ async def _set_ttl(do: Deployment, name: str, wanted: Properties) -> None:
         await do.call("dynamodb", "UpdateTimeToLive", {"TableName": name, "TimeToLiveSpecification": on})
 
 
-async def _set_tags(do: Deployment, arn: str, wanted: dict[str, str]) -> None:
+async def _tags(do: Deployment, arn: str) -> dict[str, str]:
     listed = await do.call("dynamodb", "ListTagsOfResource", {"ResourceArn": arn})
-    current = {tag["Key"]: tag["Value"] for tag in listed.get("Tags", [])}
+    return {tag["Key"]: tag["Value"] for tag in listed.get("Tags", [])}
+
+
+async def _set_tags(do: Deployment, arn: str, wanted: dict[str, str]) -> None:
+    current = await _tags(do, arn)
     if gone := [key for key in current if key not in wanted]:
         await do.call("dynamodb", "UntagResource", {"ResourceArn": arn, "TagKeys": gone})
     if new := [{"Key": key, "Value": value} for key, value in wanted.items() if current.get(key) != value]:

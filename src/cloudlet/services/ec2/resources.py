@@ -208,6 +208,7 @@ class KeyPair(Type):
         else:
             input = picked(properties, "KeyName", "KeyType", "KeyFormat")
             pair = await do.call("ec2", "CreateKeyPair", input | tags)
+            await do.initiated(name)
             parameter = {"Name": f"/ec2/keypair/{pair['KeyPairId']}", "Type": "SecureString"}
             await do.call("ssm", "PutParameter", {**parameter, "Value": pair["KeyMaterial"]})
         return Physical(name, picked(pair, "KeyPairId", "KeyFingerprint"))

@@ -28,6 +28,7 @@ class Repository(ResourceType):
             if error.code != "RepositoryAlreadyExistsException" or properties.get("RepositoryName"):
                 raise
             uri = await _uri(do, name)
+        await do.initiated(name)
         await self._set_policies(do, name, {}, properties)
         return _physical(do, name, uri)
 

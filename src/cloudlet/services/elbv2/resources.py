@@ -40,6 +40,7 @@ class LoadBalancer(ResourceType):
             if error.code != "DuplicateLoadBalancerNameException" or "Name" in properties:
                 raise
             one = (await do.call("elbv2", "DescribeLoadBalancers", {"Names": [name]}))["LoadBalancers"][0]
+        await do.initiated(one["LoadBalancerArn"])
         await _set_attributes(do, "LoadBalancer", one["LoadBalancerArn"], properties)
         return _load_balancer(one)
 
@@ -105,6 +106,7 @@ class TargetGroup(ResourceType):
                 raise
             made = await do.call("elbv2", "DescribeTargetGroups", {"Names": [name]})
         arn = made["TargetGroups"][0]["TargetGroupArn"]
+        await do.initiated(arn)
         await _set_attributes(do, "TargetGroup", arn, properties)
         if targets := properties.get("Targets"):
             await do.call("elbv2", "RegisterTargets", {"TargetGroupArn": arn, "Targets": targets})
@@ -178,6 +180,7 @@ class Listener(ResourceType):
             if found is None:
                 raise
             arn = found
+        await do.initiated(arn)
         await _set_attributes(do, "Listener", arn, properties)
         return Physical(arn, {"ListenerArn": arn})
 

@@ -13,6 +13,7 @@ from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.events.base import Base, page, tags_of
 from cloudlet.services.events.errors import invalid, no_bus, not_found
 from cloudlet.services.events.records import DEFAULT, Bus
+from cloudlet.services.iam.evaluation import is_resource_policy
 from cloudlet.store import Tx
 
 _SETTINGS = ("Description", "KmsKeyIdentifier", "DeadLetterConfig", "LogConfig")
@@ -84,8 +85,7 @@ class Buses(Base):
         if (text := input.get("Policy")) is not None:
             if any(name in input for name in ("Action", "Principal", "StatementId", "Condition")):
                 raise invalid("You can't provide Policy with Action, Principal, StatementId or Condition.")
-            policy = _policy(text)
-            if not isinstance(policy, dict) or "Statement" not in policy:
+            if not is_resource_policy(text):
                 raise invalid("The policy is not valid JSON with a Statement.")
             await self._change_bus(bus, lambda current: {"policy": text})
             return {}

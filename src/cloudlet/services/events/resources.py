@@ -102,6 +102,7 @@ class EventBus(ResourceType):
             if error.code != "ResourceAlreadyExistsException" or not await _ours(do, name):
                 raise
             arn = (await do.call("events", "DescribeEventBus", {"Name": name}))["Arn"]
+        await do.initiated(name)
         if properties.get("Policy"):
             await do.call("events", "PutPermission", {"EventBusName": name, "Policy": _text(properties["Policy"])})
         return Physical(name, {"Arn": arn, "Name": name, "Policy": properties.get("Policy", "")})

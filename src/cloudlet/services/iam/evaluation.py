@@ -94,6 +94,21 @@ def compile_statements(document: str) -> tuple[Statement, ...]:
     return tuple(Statement(one) for one in (statements if isinstance(statements, list) else [statements]))
 
 
+def is_resource_policy(document: str) -> bool:
+    """Whether a document says who may do what with a resource, so that it can be evaluated once it is stored."""
+    try:
+        compile_statements(document)
+        statements = json.loads(document)["Statement"]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return False
+    for statement in statements if isinstance(statements, list) else [statements]:
+        if statement.get("Effect") not in ("Allow", "Deny"):
+            return False
+        if not all(statement.keys() & {name, f"Not{name}"} for name in ("Principal", "Action")):
+            return False
+    return True
+
+
 def evaluate(request: Request, layers: Layers, resource: Policy | None = None, needed: bool = False) -> Decision:
     """Decide as AWS does: an explicit deny wins; else the identity's policies must allow it, or a resource's policy
     that names the principal itself (in another account, or where the policy is needed: both of them), and so must

@@ -39,11 +39,8 @@ class _Identity(ResourceType):
         except AwsError as error:
             if error.code != "EntityAlreadyExists" or not await self._ours(do, name, properties):
                 raise
-        try:
-            await self.settle(do, name, {}, properties)
-        except AwsError:
-            await self.delete(do, Physical(name), properties)
-            raise
+        await do.initiated(name)
+        await self.settle(do, name, {}, properties)
         made = (await do.call("iam", f"Get{self.kind}", {key: name}))[self.kind]
         return Physical(name, {"Arn": made["Arn"], f"{self.kind}Id": made[f"{self.kind}Id"]})
 
@@ -297,11 +294,8 @@ class ManagedPolicy(ResourceType):
         except AwsError as error:
             if error.code != "EntityAlreadyExists" or not await self._ours(do, arn):
                 raise
-        try:
-            await _attach(do, arn, _targets(properties))
-        except AwsError:
-            await self.delete(do, Physical(arn), properties)
-            raise
+        await do.initiated(arn)
+        await _attach(do, arn, _targets(properties))
         return await self._physical(do, arn)
 
     async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:

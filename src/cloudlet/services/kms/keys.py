@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import uuid
 from typing import Any
@@ -11,6 +10,7 @@ from msgspec.structs import replace
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.iam.evaluation import is_resource_policy
 from cloudlet.services.kms import policies, specs
 from cloudlet.services.kms.base import DAY, Base, check_state, page
 from cloudlet.services.kms.records import Alias, Key
@@ -265,11 +265,7 @@ def _alias_arn(scope: str, name: str) -> str:
 
 
 def _check_policy(text: str) -> None:
-    try:
-        document = json.loads(text)
-    except ValueError:
-        document = None
-    if not isinstance(document, dict) or not document.get("Statement"):
+    if not is_resource_policy(text):
         raise AwsError("MalformedPolicyDocumentException", "The new key policy is not a valid policy document.")
 
 

@@ -32,6 +32,7 @@ class Key(ResourceType):
             if tags := tags_of(do, properties):
                 input["Tags"] = _pairs(tags)
             id = (await do.call("kms", "CreateKey", input))["KeyMetadata"]["KeyId"]
+        await do.initiated(id)
         await self._set_rotation(do, id, {}, properties)
         if _false(properties.get("Enabled", True)):
             await do.call("kms", "DisableKey", {"KeyId": id})

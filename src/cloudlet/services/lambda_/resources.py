@@ -53,6 +53,7 @@ class Function(ResourceType):
         if made["State"] == "Failed":
             await _unless_gone(do, "DeleteFunction", {"FunctionName": name})
             raise AwsError(made["StateReasonCode"], made["StateReason"], status=400)
+        await do.initiated(name)
         await _aside(do, name, {}, properties)
         return _function(do, name)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.iam.evaluation import is_resource_policy
 from cloudlet.services.logs.base import Base
 from cloudlet.services.logs.groups import page_of
 from cloudlet.services.logs.records import QueryDefinition, ResourcePolicy
@@ -24,10 +24,8 @@ class Policies(Base):
         name, document = input.get("policyName"), input.get("policyDocument")
         if not name or not document:
             raise AwsError("InvalidParameterException", "policyName and policyDocument must be specified.")
-        try:
-            json.loads(document)
-        except ValueError:
-            raise AwsError("InvalidParameterException", "Invalid policy document: it is not JSON.") from None
+        if not is_resource_policy(document):
+            raise AwsError("InvalidParameterException", "Policy document is not valid.")
         policy = {
             "policyName": name,
             "policyDocument": document,

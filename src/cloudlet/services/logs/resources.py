@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from cloudlet.errors import AwsError
-from cloudlet.stacks.api import Deployment, Physical, Properties, ResourceType, changed, tags_of
+from cloudlet.stacks.api import Deployment, Physical, Properties, ResourceType, changed, is_own, tags_of
 
 
 class LogGroup(ResourceType):
@@ -20,7 +20,16 @@ class LogGroup(ResourceType):
         input = _input(properties, "RetentionInDays", "Tags") | {"logGroupName": name}
         if tags := tags_of(do, properties):
             input["tags"] = tags
-        await _unless(do, "ResourceAlreadyExistsException", "CreateLogGroup", input)
+        try:
+            await do.call("logs", "CreateLogGroup", input)
+        except AwsError as error:
+            if error.code != "ResourceAlreadyExistsException":
+                raise
+            known = (await do.call("logs", "ListTagsLogGroup", {"logGroupName": name})).get("tags", {})
+            if not is_own(do, known):
+                message = f"Resource of type '{self.type}' with identifier '{name}' already exists."
+                raise AwsError("AlreadyExists", message) from None
+        await do.initiated(name)
         if days := properties.get("RetentionInDays"):
             await do.call("logs", "PutRetentionPolicy", {"logGroupName": name, "retentionInDays": days})
         return Physical(name, {"Arn": f"arn:aws:logs:{do.region}:{do.account}:log-group:{name}:*"})

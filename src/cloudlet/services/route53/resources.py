@@ -48,6 +48,7 @@ class HostedZone(ResourceType):
             if error.code != "HostedZoneAlreadyExists":
                 raise
             id = await _zone_made(do, given["CallerReference"])
+        await do.initiated(id)
         found = await _call(do, "GetHostedZone", {"Id": id})
         await self._associate(do, id, [vpc for vpc in vpcs if vpc not in found.get("VPCs", [])])
         await self._log(do, id, properties.get("QueryLoggingConfig"))

@@ -26,12 +26,8 @@ class Bucket(ResourceType):
         _check(properties)
         name = properties.get("BucketName") or do.name(63, lower=True)
         await self._make(do, name, properties)
-        try:
-            await _apply(do, name, {}, properties)
-        except AwsError:
-            # A bucket without what its template asks for is none: nothing of this step is left.
-            await _unless_gone(do, "DeleteBucket", {"Bucket": name})
-            raise
+        await do.initiated(name)
+        await _apply(do, name, {}, properties)
         return await _physical(do, name)
 
     async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:

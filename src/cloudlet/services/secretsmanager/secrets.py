@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services import api
 from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.iam.evaluation import is_resource_policy
 from cloudlet.services.secretsmanager import filters, passwords, records
 from cloudlet.services.secretsmanager.base import DAY, Base, no_such_secret, token_in_use
 from cloudlet.services.secretsmanager.records import CURRENT, Secret
@@ -265,7 +266,7 @@ def _problems(text: str) -> list[str]:
         return ["This resource policy contains invalid Json."]
     if not isinstance(document, dict) or not document.get("Statement"):
         return ["This resource policy is missing required fields: Statement."]
-    return []
+    return [] if is_resource_policy(text) else ["This resource policy contains a statement that is not valid."]
 
 
 def _is_public(text: str) -> bool:

@@ -42,6 +42,7 @@ class Topic(ResourceType):
         tags = [{"Key": key, "Value": value} for key, value in tags_of(do, properties).items()]
         made = await do.call("sns", "CreateTopic", {"Name": name, "Attributes": attributes, "Tags": tags})
         topic = made["TopicArn"]
+        await do.initiated(topic)
         for protocol, endpoint in _inline(properties):
             await do.call("sns", "Subscribe", {"TopicArn": topic, "Protocol": protocol, "Endpoint": endpoint})
         return Physical(topic, {"TopicArn": topic, "TopicName": name})

@@ -9,6 +9,7 @@ from typing import Any
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.iam.evaluation import is_resource_policy
 from cloudlet.services.sns import policies
 from cloudlet.services.sns.base import Base, page, place
 from cloudlet.services.sns.errors import invalid, no_topic
@@ -232,8 +233,7 @@ def _check_attribute(topic: Topic, key: str, value: str) -> None:
     if key == "DeliveryPolicy":
         policies.check(value, of_topic=True)
     elif key == "Policy":
-        policy = _loads(value)
-        if not isinstance(policy, dict) or not isinstance(policy.get("Statement"), dict | list):
+        if not is_resource_policy(value):
             raise invalid("Policy Error: null")
     elif key == "DisplayName" and len(value) > 100:
         raise invalid("DisplayName")

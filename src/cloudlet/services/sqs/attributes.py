@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from cloudlet.errors import AwsError
+from cloudlet.services.iam.evaluation import is_resource_policy
 from cloudlet.services.sqs.records import Counts, Queue
 
 # Attribute -> field, least and greatest value.
@@ -95,10 +96,8 @@ def fields_of(attributes: dict[str, str], *, fifo: bool) -> dict[str, Any]:
 
 
 def _check_policies(fields: dict[str, Any]) -> None:
-    if policy := fields.get("policy"):
-        document = _json(policy)
-        if not isinstance(document, dict) or not isinstance(document.get("Statement"), list | dict):
-            raise _invalid("Policy")
+    if (policy := fields.get("policy")) and not is_resource_policy(policy):
+        raise _invalid("Policy")
     if allow := fields.get("redrive_allow"):
         document = _json(allow)
         permission = document.get("redrivePermission") if isinstance(document, dict) else None
