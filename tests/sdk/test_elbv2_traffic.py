@@ -416,8 +416,13 @@ def test_a_port_that_cannot_be_had_is_mapped(cloud: LocalCloud) -> None:
     with socket.create_server(("0.0.0.0", 0)) as taken:
         front = Front(cloud, fixed(200, "mapped"), port=taken.getsockname()[1])
         (found,) = [one for one in cloud.control("resources")["resources"] if one["name"] == "front"]
-        assert found["mapped"].startswith(f"port {front.port} is at {front.address}:")
-        assert get(front.address, int(found["mapped"].rpartition(":")[2])).body == b"mapped"
+        own, shared = found["mapped"].split(", ")
+        assert own.startswith(f"port {front.port} is at {front.address}:")
+        assert shared.startswith(f"port {front.port} is at 127.0.0.1:")
+        assert found["endpoint"].endswith(shared.rpartition(":")[2])
+        for where in (own, shared):
+            address, _, port = where.rpartition(" ")[2].partition(":")
+            assert get(address, int(port)).body == b"mapped"
 
 
 def test_websockets(cloud: LocalCloud, elb: Any) -> None:

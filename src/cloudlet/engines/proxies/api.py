@@ -27,7 +27,8 @@ class Endpoint:
     flags: tuple[str, ...] = ()  # why it is not: Envoy's health flags
     requests: int = 0
     errors: int = 0
-    active: int = 0
+    active: int = 0  # requests and connections under way
+    draining: bool = False
 
 
 class Proxy(Protocol):
@@ -41,6 +42,10 @@ class Proxy(Protocol):
 
     async def publish(self, snapshot: Snapshot) -> None:
         """Let it carry this from now on; only what differs is written. Raises Inconsistent before anything is."""
+        ...
+
+    async def refused(self) -> dict[str, str]:
+        """The published listeners that it could not take up, by name, each with why."""
         ...
 
     async def endpoints(self) -> Sequence[Endpoint]:

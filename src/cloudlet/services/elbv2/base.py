@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import secrets
-import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cloudlet.control.clock import Timer
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services import api
 from cloudlet.services.api import Call, Input
@@ -26,6 +24,7 @@ from cloudlet.services.elbv2.records import (
     TrustStore,
 )
 from cloudlet.services.elbv2.reporting import Reporting
+from cloudlet.services.elbv2.sharing import ADDRESS, SharedPorts, free_port
 from cloudlet.store import Database, Resources, Tx
 
 _ARN = "arn:aws:elasticloadbalancing:"
@@ -55,18 +54,18 @@ class Base(api.Service):
         self.targets = self.db.resources(Target)
         self.trust_stores = self.db.resources(TrustStore)
         self.keys = self.db.resources(SigningKey)
-        self._drains: Timer | None = None
         self._names = {record.value.dns_name: record.value for record in self.load_balancers.all()}
         self.health_news = HealthNews(self.cloud.data_dir / "elbv2" / "health")
-        self.controller = Controller(self.cloud, self.world, self.health_news)
+        self.shared_ports = SharedPorts(self.db, self.listeners)
+        self.controller = Controller(self.cloud, self.world, self.health_news, self.shared_ports)
         self.reporting = Reporting(self.cloud, self.controller, self.world)
+        await self.shared_ports.go_home()
         await self.controller.start()
         self.reporting.watch()
         self.drain()
 
     async def stop(self) -> None:
-        if self._drains is not None:
-            self._drains.cancel()
+        self.stop_draining()
         self.reporting.stop()
         await self.controller.stop()
         self.health_news.close()
@@ -176,7 +175,11 @@ class Base(api.Service):
         return [record.value for record in self.targets.list(group.scope, f"{group.id}/", tx)]
 
     def drain(self) -> None:
-        """Forget the targets whose deregistration delay is over, now and when the next one's is."""
+        """Forget the deregistered targets that have finished, soon and for as long as there are others."""
+        raise NotImplementedError
+
+    def stop_draining(self) -> None:
+        """Let them be."""
         raise NotImplementedError
 
     def own_address(self) -> str:
@@ -187,20 +190,7 @@ class Base(api.Service):
             address = f"127.{64 + (number >> 16)}.{(number >> 8) & 255}.{1 + (number & 255) % 254}"
             if address not in taken and free_port(address):
                 return address
-        return envoy.SHARED_ADDRESS
-
-
-def free_port(address: str, port: int = 0, kind: int = socket.SOCK_STREAM) -> int:
-    """The port if it can be bound at the address, a free one if it cannot, 0 where the address is not ours."""
-    for wanted in (port, 0):
-        with socket.socket(type=kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((address, wanted))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    return 0
+        return ADDRESS
 
 
 def new_id() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cloudlet.mesh.clusters import cluster
+from cloudlet.mesh.clusters import cluster, endpoint
 from cloudlet.mesh.health_checks import grpc_check, health_check, http_check
 from cloudlet.mesh.routes import header
 from cloudlet.mesh.snapshot import Resource
@@ -25,6 +25,14 @@ _ANOMALIES: Resource = {
     "enforcing_success_rate": 100,
     "enforcing_consecutive_5xx": 0,
     "enforcing_consecutive_gateway_failure": 0,
+}
+# Targets that drain are there, so that it is seen when they have finished; but not to be chosen, not even where no
+# target is healthy and all get traffic.
+_SERVING: Resource = {"serving": True}
+_ONLY_SERVING: Resource = {
+    "fallback_policy": "DEFAULT_SUBSET",
+    "default_subset": _SERVING,
+    "subset_selectors": [{"keys": list(_SERVING)}],
 }
 
 
@@ -56,8 +64,17 @@ def of_group(group: TargetGroup, log: str = "") -> Resource:
         # AWS sends to all targets when none is healthy.
         panic_threshold=1 if percentage == "off" else int(percentage),
     )
+    made["lb_subset_config"] = _ONLY_SERVING
     if attributes.get("target_health_state.unhealthy.connection_termination.enabled") == "true":
         made["close_connections_on_host_health_failure"] = True
+    return made
+
+
+def of_target(address: str, port: int, health_port: int, *, draining: bool) -> Resource:
+    """A target as an endpoint; ``health_port`` 0 is its port."""
+    made = endpoint(address, port, health_port=health_port, draining=draining)
+    if not draining:
+        made["metadata"] = {"filter_metadata": {"envoy.lb": _SERVING}}
     return made
 
 

@@ -13,7 +13,7 @@ from cloudlet.engines.proxies.api import Endpoint
 from cloudlet.errors import AwsError
 from cloudlet.mesh import Snapshot
 from cloudlet.services.api import Cloud
-from cloudlet.services.elbv2 import envoy, formats
+from cloudlet.services.elbv2 import envoy, formats, sharing
 from cloudlet.services.elbv2.health_news import HealthNews
 
 log = logging.getLogger("cloudlet.elbv2")
@@ -48,11 +48,14 @@ def plan(world: envoy.World, state: State) -> list[str]:
 class Controller:
     """The proxy of all load balancers."""
 
-    def __init__(self, cloud: Cloud, world: Callable[[], envoy.World], news: HealthNews) -> None:
+    def __init__(
+        self, cloud: Cloud, world: Callable[[], envoy.World], news: HealthNews, ports: sharing.SharedPorts
+    ) -> None:
         self.certificates: dict[str, tuple[str, str]] = {}
         self._cloud = cloud
         self._world = world
         self._news = news
+        self._ports = ports
         self._proxy: Any = None
         self._carried: Snapshot | None = None
         self._lost: set[str] = set()
@@ -164,8 +167,14 @@ class Controller:
 
     async def _publish(self) -> None:
         snapshot = envoy.snapshot(self._world())
+        fresh = sharing.fresh(snapshot, self._carried)
+        is_ours = self.adopted and self._carried is None
+        if not is_ours and await self._ports.move(sharing.taken(fresh)):
+            return  # the next round publishes them where they are now
         await self._proxy.publish(snapshot)
         self._carried = snapshot
+        if fresh:
+            await self._ports.move(await self._proxy.refused())
         self._news.tell()
 
     def _ended(self) -> None:

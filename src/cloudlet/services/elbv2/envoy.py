@@ -13,17 +13,16 @@ from typing import Any
 
 from cloudlet.mesh import Snapshot
 from cloudlet.mesh.access_logs import file_log
-from cloudlet.mesh.clusters import assignment, endpoint, static_cluster
+from cloudlet.mesh.clusters import assignment, static_cluster
 from cloudlet.mesh.listeners import filter_chain, listener, tcp_proxy, tls_inspector, udp_listener, udp_proxy
-from cloudlet.mesh.routes import route_configuration, virtual_host
+from cloudlet.mesh.routes import header, route_configuration, virtual_host
 from cloudlet.mesh.snapshot import Resource
 from cloudlet.mesh.tls import any_client_secret, certificate_secret, server_tls, trust_secret
-from cloudlet.services.elbv2 import authentication, clusters, formats, headers, managers, policies, routing
+from cloudlet.services.elbv2 import authentication, clusters, formats, headers, managers, policies, routing, sharing
 from cloudlet.services.elbv2.attributes import group_attributes, listener_attributes, load_balancer_attributes
 from cloudlet.services.elbv2.managers import Carried
 from cloudlet.services.elbv2.records import Listener, LoadBalancer, Rule, Target, TargetGroup, TrustStore, groups_of
 
-SHARED_ADDRESS = "127.0.0.1"
 _ANY_CLIENT = "any client"
 # Without a port of its own each worker would take what it gets, and one of them most.
 _BALANCED: Resource = {"connection_balance_config": {"exact_balance": {}}}
@@ -99,8 +98,8 @@ class _Maker:
             self._listen(carried, carried.owner.address, one.bound, carried.name)
             self._guards(carried)
             by_port.setdefault(one.port, []).append(carried)
-        for port, sharing in by_port.items():
-            self._share(port, sharing)
+        for port, together in by_port.items():
+            self._share(port, together)
         return made
 
     def _clusters(self) -> None:
@@ -108,8 +107,7 @@ class _Maker:
         made = self._snapshot
         targets: dict[str, list[Target]] = {}
         for target in self._world.targets:
-            if not target.draining_until:
-                targets.setdefault(target.group, []).append(target)
+            targets.setdefault(target.group, []).append(target)
         for arn in used_groups(self._world):
             group = self._groups[arn]
             if group.type == "lambda":
@@ -130,7 +128,7 @@ class _Maker:
             found = (one.bound for one in self._world.listeners if (one.load_balancer_arn, one.port) == wanted)
             port = next(found, port)
         health_port = 0 if group.check_port in ("", "traffic-port") else int(group.check_port)
-        return endpoint(target.address, port, health_port=health_port)
+        return clusters.of_target(target.address, port, health_port, draining=bool(target.draining_until))
 
     def _guards(self, carried: Carried) -> None:
         """What those actions need which say who may pass."""
@@ -155,7 +153,7 @@ class _Maker:
                 made["access_log"] = logs
             self._snapshot.listeners[name] = made
 
-    def _chain(self, carried: Carried, server_names: Sequence[str] = ()) -> Resource:
+    def _chain(self, carried: Carried, server_names: Sequence[str] = (), routes: str = "") -> Resource:
         one, tls = carried.listener, None
         if one.certificates:
             policy = policies.find(one.ssl_policy or policies.DEFAULT)
@@ -173,7 +171,7 @@ class _Maker:
                 trust=self._trust(one),
                 require_client=one.mutual.get("Mode") == "verify",
             )
-        return filter_chain([self._filter(carried)], tls=tls, server_names=server_names)
+        return filter_chain([self._filter(carried, routes or carried.name)], tls=tls, server_names=server_names)
 
     def _trust(self, one: Listener) -> str:
         """The secret by which a listener judges its clients, put among the secrets; nothing when it does not."""
@@ -190,10 +188,10 @@ class _Maker:
         self._snapshot.secrets[name] = trust_secret(name, store.bundle, revoked=revoked, takes_expired=takes_expired)
         return name
 
-    def _filter(self, carried: Carried) -> Resource:
+    def _filter(self, carried: Carried, routes: str) -> Resource:
         owner, one = carried.owner, carried.listener
         if carried.is_http:
-            return self._manager(owner.id, carried.name, [carried])
+            return self._manager(owner.id, routes, [carried])
         weights = {self._groups[arn].id: weight for arn, weight in groups_of(one.actions).items() if weight}
         sticky = any(_is_sticky(self._groups[arn]) for arn in groups_of(one.actions))
         idle = listener_attributes(one).get("tcp.idle_timeout.seconds", "350")
@@ -235,34 +233,50 @@ class _Maker:
         made |= headers.of_host(carried.owner, carried.listener, carried.has_field("source-ip"))
         return made
 
-    def _share(self, port: int, sharing: Sequence[Carried]) -> None:
-        """The port on 127.0.0.1, where it can be had: Envoy tries, and leaves this one out if not."""
-        plain = [one for one in sharing if one.listener.protocol == "HTTP"]
-        secure = [one for one in sharing if one.listener.certificates]
-        name = f"shared/{port}"
-        if len(sharing) == 1 and not plain and not secure:
-            self._listen(sharing[0], SHARED_ADDRESS, port, name)
+    def _share(self, port: int, together: Sequence[Carried]) -> None:
+        """The port on 127.0.0.1, or the one that stands for it."""
+        plain = [one for one in together if one.listener.protocol == "HTTP"]
+        secure = [one for one in together if one.listener.certificates]
+        name, place = sharing.name_of(port), sharing.place_of(port, [one.listener for one in together])
+        if len(together) == 1 and not plain and not secure:
+            self._listen(together[0], sharing.ADDRESS, place, name)
             return
         chains = []
         for one in secure:
-            chain = self._chain(one, [one.owner.dns_name] if len(secure) > 1 else [])
+            routes = f"{name}/{one.listener.id}"
+            if one.is_http:
+                self._snapshot.routes[routes] = self._named(routes, [one])
+            chain = self._chain(one, [one.owner.dns_name] if len(secure) > 1 else [], routes)
             chain.setdefault("filter_chain_match", {})["transport_protocol"] = "tls"
             chains.append(chain)
         if plain:
-            hosts = [self._host(one, _domains(one.owner, port, len(plain) == 1)) for one in plain]
-            self._snapshot.routes[name] = route_configuration(name, hosts)
+            self._snapshot.routes[name] = self._named(name, plain)
             prefix = plain[0].owner.id if len(plain) == 1 else "shared"
             chains.append(filter_chain([self._manager(prefix, name, plain)]))
         if chains:
             inspect = {"listener_filters": [tls_inspector()]} if secure else {}
-            made = listener(name, SHARED_ADDRESS, port, chains, **inspect, **_BALANCED)
+            made = listener(name, sharing.ADDRESS, place, chains, **inspect, **_BALANCED)
             if logs := self._connection_logs([*plain, *secure]):
                 made["access_log"] = logs
             self._snapshot.listeners[name] = made
 
+    def _named(self, name: str, together: Sequence[Carried]) -> Resource:
+        """Routes by the load balancers' names. The only one has what comes by any other host too, but for the names of
+        load balancers that are not there, as those of another cloud on this machine."""
+        is_only = len(together) == 1
+        hosts = [self._host(one, [one.owner.dns_name, *(["*"] if is_only else [])]) for one in together]
+        hosts.append(virtual_host("nobody", ["*.elb.localhost" if is_only else "*"], [_NOBODY]))
+        return route_configuration(name, hosts, ignore_port_in_host_matching=True)
 
-def _domains(owner: LoadBalancer, port: int, is_only: bool) -> list[str]:
-    return ["*"] if is_only else [owner.dns_name, f"{owner.dns_name}:{port}"]
+
+_NOBODY: Resource = {
+    "match": {"prefix": "/"},
+    "direct_response": {
+        "status": 421,
+        "body": {"inline_string": "No load balancer of this name is at this port. Where each is: cloudlet status\n"},
+    },
+    "response_headers_to_add": [header("content-type", "text/plain")],
+}
 
 
 def _inspected(carried: Carried) -> Resource:

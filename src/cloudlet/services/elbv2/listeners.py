@@ -11,9 +11,9 @@ from msgspec.structs import replace
 from cloudlet.engines.proxies.api import ProxyMissing
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.elbv2 import attributes, checks, envoy, policies
+from cloudlet.services.elbv2 import attributes, checks, policies, sharing
 from cloudlet.services.elbv2.attributes import listener_attributes
-from cloudlet.services.elbv2.base import Base, free_port, new_id, page, refuse, tags_of
+from cloudlet.services.elbv2.base import Base, new_id, page, refuse, tags_of
 from cloudlet.services.elbv2.errors import invalid, misconfigured
 from cloudlet.services.elbv2.records import Document, Listener, LoadBalancer, groups_of
 from cloudlet.store import Tx
@@ -46,7 +46,7 @@ class Listeners(Base):
             one = self.load_balancer(call, owner.arn, tx)
             self._check_port(one, made, tx)
             self.check_actions(call, one, made.protocol, made.actions, tx)
-            self.listeners.put(tx, call.scope, f"{one.id}/{made.id}", made)
+            self.listeners.put(tx, call.scope, f"{one.id}/{made.id}", self._placed(made))
 
         await self.db.write(create)
         await self.have_key(made.actions)
@@ -73,7 +73,7 @@ class Listeners(Base):
 
         def modify(tx: Tx) -> Listener:
             now = self.listener(call, before.arn, tx)
-            after = replace(made, tags=now.tags)
+            after = self._placed(replace(made, tags=now.tags))
             self._check_port(owner, after, tx)
             self.check_actions(call, owner, after.protocol, after.actions, tx)
             return self.listeners.put(tx, call.scope, f"{owner.id}/{after.id}", after).value
@@ -238,6 +238,11 @@ class Listeners(Base):
             words = f"A listener already exists on this port for this load balancer '{owner.arn}'"
             raise AwsError("DuplicateListenerException", words)
 
+    def _placed(self, one: Listener) -> Listener:
+        """A listener with the port on 127.0.0.1 that others with its port have."""
+        place = self.shared_ports.of(one.port)
+        return replace(one, shared=place if place != one.port else 0)
+
     def check_actions(self, call: Call, owner: LoadBalancer, protocol: str, actions: list[Document], tx: Tx) -> None:
         """Raises an error where an action's target groups are not there or cannot be used by this load balancer."""
         groups = []
@@ -330,15 +335,15 @@ def _certificates(input: Input, operation: str) -> list[str]:
 def _bound(owner: LoadBalancer, protocol: str, port: int) -> int:
     """The port that can really be had: another one where the user may not bind it, or all addresses have it."""
     kind = socket.SOCK_DGRAM if protocol == "UDP" else socket.SOCK_STREAM
-    if owner.address == envoy.SHARED_ADDRESS:
-        return free_port(owner.address, kind=kind)
+    if owner.address == sharing.ADDRESS:
+        return sharing.free_port(owner.address, kind=kind)
     with socket.socket(type=kind) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             # Not at its own address: there a listener that has just been deleted may still have the port for a moment.
             probe.bind((_NEIGHBOUR, port))
         except OSError:
-            return free_port(owner.address, kind=kind)
+            return sharing.free_port(owner.address, kind=kind)
     return port
 
 

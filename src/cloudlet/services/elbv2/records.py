@@ -51,7 +51,8 @@ class LoadBalancer(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Listener(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A listener. ``bound`` is the port that it really has, where its own could not be had."""
+    """A listener. ``bound`` is the port that it really has at its load balancer's address, ``shared`` the one on
+    127.0.0.1 where that is not its own (0: it is)."""
 
     arn: str
     load_balancer_arn: str
@@ -67,6 +68,7 @@ class Listener(msgspec.Struct, frozen=True, omit_defaults=True):
     mutual: Document = {}
     attributes: dict[str, str] = {}
     tags: dict[str, str] = {}
+    shared: int = 0
 
 
 class Rule(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -58,6 +58,8 @@ class Reporting:
         used = envoy.used_groups(world)
         healthy: dict[str, list[bool]] = {}
         for endpoint in await self._controller.endpoints():
+            if endpoint.draining:
+                continue
             healthy.setdefault(endpoint.cluster, []).append(endpoint.healthy)
         for owner in world.load_balancers:
             groups = [group for group in world.groups if group.arn in used and used[group.arn].arn == owner.arn]

@@ -7,6 +7,7 @@ from cloudlet.services.elbv2.functions import Functions
 from cloudlet.services.elbv2.load_balancers import LoadBalancers
 from cloudlet.services.elbv2.logins import Logins
 from cloudlet.services.elbv2.rules import Rules
+from cloudlet.services.elbv2.sharing import ADDRESS
 from cloudlet.services.elbv2.tagging import Tagging
 from cloudlet.services.elbv2.trust_stores import TrustStores
 
@@ -34,7 +35,8 @@ class Service(Functions, Logins, Rules, LoadBalancers, TrustStores, Tagging):
                 first = listeners[0]
                 scheme = first.protocol.lower() if first.protocol in ("HTTP", "HTTPS") else "tcp"
                 mapped = [f"port {of.port} is at {one.address}:{of.bound}" for of in listeners if of.bound != of.port]
-                made["endpoint"] = f"{scheme}://{one.dns_name}:{first.port}"
+                mapped += [f"port {of.port} is at {ADDRESS}:{of.shared}" for of in listeners if of.shared]
+                made["endpoint"] = f"{scheme}://{one.dns_name}:{first.shared or first.port}"
                 made["address"] = one.address
                 if mapped:
                     made["mapped"] = ", ".join(mapped)

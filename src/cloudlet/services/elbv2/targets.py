@@ -1,4 +1,4 @@
-"""Targets: registering, draining, and their health as the proxy sees it."""
+"""Targets: registering, deregistering, and their health as the proxy sees it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.elbv2 import networks
 from cloudlet.services.elbv2.attributes import group_attributes
+from cloudlet.services.elbv2.draining import Draining
 from cloudlet.services.elbv2.errors import invalid
 from cloudlet.services.elbv2.records import Document, Target, TargetGroup
 from cloudlet.services.elbv2.target_groups import TargetGroups
@@ -30,7 +31,7 @@ _WORDS = {
 }
 
 
-class Targets(TargetGroups):
+class Targets(Draining, TargetGroups):
     """Registering targets, and what becomes of them."""
 
     async def RegisterTargets(self, call: Call, input: Input) -> Output:
@@ -89,30 +90,6 @@ class Targets(TargetGroups):
         else:
             chosen = [_described(group, target, health, now) for target in there]
         return {"TargetHealthDescriptions": chosen}
-
-    def drain(self) -> None:
-        if self._drains is not None:
-            self._drains.cancel()
-            self._drains = None
-        ends = [record.value.draining_until for record in self.targets.all() if record.value.draining_until]
-        if ends:
-            self._drains = self.clock.call_at(
-                min(ends), lambda: self.cloud.spawn(self._drained(), "elbv2 forgets drained targets")
-            )
-
-    async def _drained(self) -> None:
-        now = self.clock.now()
-        over = [record for record in self.targets.all() if 0 < record.value.draining_until <= now]
-
-        def forget(tx: Tx) -> None:
-            for record in over:
-                there = self.targets.get(record.scope, record.name, tx)
-                if there is not None and there.revision == record.revision:
-                    self.targets.delete(tx, record.scope, record.name)
-
-        await self.db.write(forget, long=len(over) > 20)
-        self.health_news.tell()
-        self.drain()
 
     async def _targets(self, call: Call, group: TargetGroup, given: list[Document]) -> dict[str, Target]:
         """The targets to be registered by their names in the store. Raises InvalidTarget and ValidationError."""

@@ -74,7 +74,11 @@ def test_what_is_carried(world: World) -> None:
     named = {group.id for group in world.groups if group.arn in used and group.type != "lambda"}
     assert made.endpoints.keys() == named
     draining = {target.address for target in world.targets if target.draining_until}
-    assert not any(address in str(made.endpoints) for address in draining)
+    for one in (
+        each for group in made.endpoints.values() for part in group["endpoints"] for each in part["lb_endpoints"]
+    ):
+        drains = one["endpoint"]["address"]["socket_address"]["address"] in draining
+        assert ("metadata" in one, one.get("health_status") == "DRAINING") == (not drains, drains)
 
 
 @given(worlds())
