@@ -500,3 +500,52 @@ def test_a_topic_passes_traces_on(cloud: LocalCloud) -> None:
     assert own["parent_id"] == parent
     assert message["Attributes"]["AWSTraceHeader"] == f"Root={trace};Parent={own['id']};Sampled=1"
     assert found["AWS::Lambda f"]["parent_id"] == own["id"]
+
+
+def test_an_api_and_a_state_machine_are_traced(cloud: LocalCloud) -> None:
+    xray, api, states = cloud.client("xray"), cloud.client("apigateway"), cloud.client("stepfunctions")
+    xray.create_sampling_rule(SamplingRule=RULE)
+    client = function(cloud, "f")
+    arn = client.get_function(FunctionName="f")["Configuration"]["FunctionArn"]
+    rest = api.create_rest_api(name="shop")["id"]
+    root = api.get_resources(restApiId=rest)["items"][0]["id"]
+    place = {"restApiId": rest, "resourceId": root, "httpMethod": "GET"}
+    api.put_method(**place, authorizationType="NONE")
+    uri = f"arn:aws:apigateway:us-east-1:lambda:path/2015-03-31/functions/{arn}/invocations"
+    api.put_integration(**place, type="AWS_PROXY", integrationHttpMethod="POST", uri=uri)
+    api.create_deployment(restApiId=rest, stageName="prod")
+    operations = [{"op": "replace", "path": "/tracingEnabled", "value": "true"}]
+    api.update_stage(restApiId=rest, stageName="prod", patchOperations=operations)
+    with pytest.raises(urllib.error.HTTPError):  # the function's answer is none of a proxy
+        urllib.request.urlopen(f"{cloud.endpoint}/_cloudlet/execute-api/{rest}/prod/", timeout=10)
+    [found] = eventually(lambda: summaries(xray, 'edge("shop/prod", "f") AND http.status = 502'))
+    documents = documents_of(xray, found["Id"])
+    stage = documents["AWS::ApiGateway::Stage shop/prod"]
+    assert stage["aws"]["api_gateway"]["rest_api_id"] == rest
+    assert documents["AWS::Lambda f"]["parent_id"] == stage["id"]
+
+    broken = {"Type": "Fail", "Error": "Oops", "Cause": "why"}
+    call = {"Type": "Task", "Resource": arn, "Parameters": {"a": 1}, "Next": "Broken"}
+    definition = {"StartAt": "Call", "States": {"Call": call, "Broken": broken}}
+    machine = states.create_state_machine(
+        name="m",
+        definition=json.dumps(definition),
+        roleArn=f"arn:aws:iam::{ACCOUNT}:role/r",
+        tracingConfiguration={"enabled": True},
+    )["stateMachineArn"]
+    started = states.start_execution(stateMachineArn=machine)["executionArn"]
+    [found] = eventually(lambda: summaries(xray, 'service("m") { fault }'))
+    assert found["Id"] in states.describe_execution(executionArn=started)["traceHeader"]
+
+    def whole() -> dict[str, Any] | None:
+        documents = documents_of(xray, found["Id"])
+        return documents if len(documents) == 3 and "in_progress" not in str(documents) else None
+
+    documents = eventually(whole)
+    own = documents["AWS::StepFunctions::StateMachine m"]
+    assert own["cause"]["exceptions"][0]["type"] == "Oops"
+    [first, second] = sorted(own["subsegments"], key=lambda one: one["start_time"])
+    assert (first["name"], second["name"], second["fault"]) == ("Call", "Broken", True)
+    [invoked] = first["subsegments"]
+    assert (invoked["name"], invoked["namespace"]) == ("Lambda", "aws")
+    assert documents["AWS::Lambda f"]["parent_id"] == invoked["id"]

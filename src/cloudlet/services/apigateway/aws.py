@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from cloudlet.errors import AwsError
+from cloudlet.observe import traces
 from cloudlet.services.api import Cloud
 from cloudlet.services.apigateway.events import Context
 from cloudlet.services.apigateway.refusals import Refused
@@ -97,6 +98,8 @@ async def prepare(
     headers["x-amz-content-sha256"] = hashlib.sha256(body).hexdigest()
     if token:
         headers["x-amz-security-token"] = token
+    if context.trace:
+        headers[traces.HEADER] = context.trace
     scope = f"{headers['x-amz-date'][:8]}/{found['region']}/{metadata.scope}/aws4_request"
     signature = _signature(method, path, query, headers, secret, scope)
     headers["authorization"] = (

@@ -13,6 +13,7 @@ import msgspec
 
 from cloudlet.errors import AwsError
 from cloudlet.http import Response
+from cloudlet.observe import traces
 from cloudlet.services.api import Cloud
 from cloudlet.services.apigateway import aws
 from cloudlet.services.apigateway.events import Context
@@ -119,7 +120,8 @@ async def _invoke(cloud: Cloud, context: Context, function: str, request: Mapped
         input["InvocationType"] = "Event"
     where: dict[str, Any] = {"account": context.account, "region": context.region, "principal": aws.SELF}
     try:
-        result = await cloud.call("lambda", "Invoke", input, **where)
+        with traces.within(context.trace):
+            result = await cloud.call("lambda", "Invoke", input, **where)
     except AwsError as error:
         raise Refused("INTEGRATION_FAILURE") from error
     payload = await integrations.whole(result.get("Payload", b""))

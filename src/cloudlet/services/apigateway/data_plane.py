@@ -12,8 +12,9 @@ import msgspec
 
 from cloudlet.errors import AwsError
 from cloudlet.http import Request, Response
+from cloudlet.observe import traces
 from cloudlet.observe.calls import stopwatch
-from cloudlet.services.apigateway import access, compression, custom, events, refusals, reporting
+from cloudlet.services.apigateway import access, compression, custom, events, refusals, reporting, tracing
 from cloudlet.services.apigateway.caching import Caches
 from cloudlet.services.apigateway.events import Context
 from cloudlet.services.apigateway.limits import Limits
@@ -77,6 +78,7 @@ class DataPlane:
         smallest = published.api.get("minimumCompressionSize")
         context = Context(request, body, api_id, account, region, published.stage, path, self._cloud.clock.now())
         context.canary = is_canary
+        traced = await tracing.begin(self._cloud, context, published.api["name"])
         try:
             found = published.tree.match(request.method, path)
             if found is None:
@@ -94,6 +96,8 @@ class DataPlane:
             response = refusals.answer(refused, published.responses, context)
         if settings := published.stage.get("accessLogSettings"):
             self._log.write(record.scope, api_id, settings, lambda name: _variable(context, response, name))
+        if traced is not None:
+            traced.ended(response)
         if smallest is not None:
             await compression.pack(request, response, smallest)
         name, took = published.api["name"], stopwatch() - started
@@ -122,14 +126,15 @@ class DataPlane:
             raise refusals.Refused("INTEGRATION_FAILURE")
         event = events.proxy(context, published.api.get("binaryMediaTypes") or [])
         try:
-            result = await self._cloud.call(
-                "lambda",
-                "Invoke",
-                {"FunctionName": function[0], "Payload": msgspec.json.encode(event)},
-                account=context.account,
-                region=context.region,
-                principal="apigateway.amazonaws.com",
-            )
+            with traces.within(context.trace):
+                result = await self._cloud.call(
+                    "lambda",
+                    "Invoke",
+                    {"FunctionName": function[0], "Payload": msgspec.json.encode(event)},
+                    account=context.account,
+                    region=context.region,
+                    principal="apigateway.amazonaws.com",
+                )
         except AwsError as error:
             raise refusals.Refused("INTEGRATION_FAILURE") from error
         payload = await integrations.whole(result.get("Payload", b""))

@@ -45,6 +45,7 @@ class Context:
     api_key_id: str | None = None
     canary: bool = False
     caller: Call | None = None  # who has signed
+    trace: str = ""  # X-Ray's header for what is called
     cache_hit: bool | None = None  # None where the method has no cache
     integrated: float = 0.0  # seconds that the integration took
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))

@@ -11,6 +11,7 @@ import msgspec
 
 from cloudlet.errors import AwsError
 from cloudlet.http import Request, Response
+from cloudlet.observe import traces
 from cloudlet.services.apigatewayv2 import access, cors, events, integrations, tokens
 from cloudlet.services.apigatewayv2.access_log import AccessLog
 from cloudlet.services.apigatewayv2.records import Api, Deployment
@@ -115,14 +116,15 @@ class DataPlane:
             return message(500, "Internal Server Error")
         newer = integration.get("PayloadFormatVersion") == "2.0"
         event = events.version_2(context) if newer else events.version_1(context)
-        result = await self._cloud.call(
-            "lambda",
-            "Invoke",
-            {"FunctionName": found[0], "Payload": msgspec.json.encode(event)},
-            account=context.account,
-            region=context.region,
-            principal="apigateway.amazonaws.com",
-        )
+        with traces.within(context.request.headers.get(traces.HEADER, "")):
+            result = await self._cloud.call(
+                "lambda",
+                "Invoke",
+                {"FunctionName": found[0], "Payload": msgspec.json.encode(event)},
+                account=context.account,
+                region=context.region,
+                principal="apigateway.amazonaws.com",
+            )
         if "FunctionError" in result:
             return message(500, "Internal Server Error")
         return events.read_answer(await integrations.whole(result.get("Payload", b"")), newer)

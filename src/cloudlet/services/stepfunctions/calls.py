@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -54,7 +55,9 @@ async def _ask(
 ) -> dict[str, Any]:
     cloud, region = run.engine.cloud, run.region
     input = cloud.conform(service, operation, arguments)
-    return await cloud.call(service, operation, input, account=pending.account, region=region, principal=_SELF)
+    traced = nullcontext() if run.tracer is None else run.tracer.call(pending.path, service, operation)
+    with traced:
+        return await cloud.call(service, operation, input, account=pending.account, region=region, principal=_SELF)
 
 
 def _written(target: Target, arguments: dict[str, Any]) -> dict[str, Any]:

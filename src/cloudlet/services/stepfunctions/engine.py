@@ -12,6 +12,7 @@ import msgspec
 
 from cloudlet.control.clock import Timer
 from cloudlet.errors import AwsError
+from cloudlet.observe.traces import place_of
 from cloudlet.services import api
 from cloudlet.services.stepfunctions import records
 from cloudlet.services.stepfunctions.announcing import Announcer
@@ -33,6 +34,7 @@ from cloudlet.services.stepfunctions.records import (
 from cloudlet.services.stepfunctions.runs import Run
 from cloudlet.services.stepfunctions.tasks import Pending
 from cloudlet.services.stepfunctions.threads import Threads, iso
+from cloudlet.services.stepfunctions.tracing import Tracer
 from cloudlet.store import Database, Resources, Tx
 
 _KEPT = 90 * 86_400.0  # seconds that an execution is kept after its end
@@ -134,6 +136,8 @@ class Engine(api.Service):
         if kind == "EXPRESS":
             deadline = min(deadline or started + _LONGEST_EXPRESS, started + _LONGEST_EXPRESS)
         journal.told = self.diary.teller(body, revision)
+        if revision.tracing and (place := place_of(body.trace)) is not None and place.sampled:
+            run.tracer = Tracer(self.cloud, run, body, place, started)
         self.running[body.arn] = run
         run.begin(deadline)
         return run

@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 
 from cloudlet.errors import AwsError
+from cloudlet.observe import traces
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.stepfunctions import records
+from cloudlet.services.stepfunctions import records, tracing
 from cloudlet.services.stepfunctions.data import text_of
 from cloudlet.services.stepfunctions.definition import diagnose, every_state
 from cloudlet.services.stepfunctions.engine import scope_of
@@ -36,6 +37,8 @@ class Executions(Machines):
 
     async def StartExecution(self, call: Call, input: Input) -> Output:
         body, machine, name, text = self._begun(call, input)
+        if self.revision(body).tracing:
+            body.trace = await tracing.header_of(self.cloud, body.machine_arn, body.trace)
         now = self.clock.now()
         if machine.kind == "EXPRESS":
             id = str(uuid.uuid4())
@@ -68,6 +71,8 @@ class Executions(Machines):
 
     async def StartSyncExecution(self, call: Call, input: Input) -> Output:
         body, machine, name, text = self._begun(call, input)
+        if self.revision(body).tracing:
+            body.trace = await tracing.header_of(self.cloud, body.machine_arn, body.trace)
         if machine.kind != "EXPRESS":
             words = f"This operation is not supported by this type of state machine: '{body.machine_arn}'"
             raise AwsError("StateMachineTypeNotSupported", words)
@@ -119,7 +124,7 @@ class Executions(Machines):
             machine_arn=own,
             revision=machine.revision,
             input=text,
-            trace=input.get("traceHeader", ""),
+            trace=input.get("traceHeader") or traces.header_of(call),
         )
         if qualifier:
             number = qualifier

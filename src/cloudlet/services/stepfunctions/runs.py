@@ -88,6 +88,8 @@ class Run(Tasks, Maps):
         if journal.announcer is not None and journal.announced is not None:
             journal.announcer.outbox.wake()
         self.status = status
+        if self.tracer is not None:
+            self.tracer.ended(status, body.error, body.cause)
         self.engine.ended(self)
         self.finished.set_result(None)
 
@@ -126,6 +128,8 @@ class Run(Tasks, Maps):
                 self._leave(path, frame, state, step)
             except StateFailed as failure:
                 if not self._recover(path, frame, visit, failure):
+                    if self.tracer is not None:
+                        self.tracer.state(path, frame, state.name, failure)
                     frame.failure = (failure.error, failure.cause)
                     self.journal.touch(path)
                     raise
@@ -147,13 +151,16 @@ class Run(Tasks, Maps):
         )
         frame.entered = frame.event
 
-    def _leave(self, path: str, frame: Frame, state: State, step: Step) -> None:
+    def _leave(self, path: str, frame: Frame, state: State, step: Step, failure: StateFailed | None = None) -> None:
+        """Go on from a state, with what it has come to, or with what has been made of its ``failure``."""
         details = {"name": state.name, **shown("output", check_size(state.name, step.output))}
         if step.assigned:
             frame.variables = {**frame.variables, **step.assigned}
             details["assignedVariables"] = {name: text_of(value) for name, value in step.assigned.items()}
             details["assignedVariablesDetails"] = {"truncated": False}
         self.note(path, frame, f"{state.type}StateExited", "stateExited", details)
+        if self.tracer is not None:
+            self.tracer.state(path, frame, state.name, failure)
         self._clear(path, frame)
         frame.entered, frame.retries, frame.tries = 0, [], 0
         if step.next is None:
@@ -186,7 +193,7 @@ class Run(Tasks, Maps):
             return True
         for catcher in fields.get("Catch", []):
             if matches(failure.error, catcher["ErrorEquals"]):
-                self._leave(path, frame, visit.state, visit.caught(catcher, failure))
+                self._leave(path, frame, visit.state, visit.caught(catcher, failure), failure)
                 return True
         return False
 

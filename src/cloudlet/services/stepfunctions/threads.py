@@ -14,6 +14,7 @@ from cloudlet.services.stepfunctions.records import Frame
 
 if TYPE_CHECKING:
     from cloudlet.services.stepfunctions.engine import Engine
+    from cloudlet.services.stepfunctions.tracing import Tracer
 
 
 class Threads:
@@ -26,6 +27,7 @@ class Threads:
         self.journal = journal
         self.machine = machine
         self.facts = facts
+        self.tracer: Tracer | None = None  # where X-Ray is told of it
         self.seen: dict[str, Any] = {}  # the stages of the data, where a single state is tried
 
     @property
