@@ -21,6 +21,7 @@ def variables(remote: Remote) -> dict[str, str]:
         # Some operations want a word before the host: data-127.0.0.1 is a name that no resolver knows.
         "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
         "OTEL_EXPORTER_OTLP_ENDPOINT": remote.endpoint,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
         "CLOUDLET_ENDPOINT": remote.endpoint,
     }
 

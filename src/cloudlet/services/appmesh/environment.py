@@ -11,13 +11,14 @@ from cloudlet.mesh.clusters import socket_address
 from cloudlet.mesh.snapshot import Resource
 from cloudlet.mesh.typed import extension
 from cloudlet.services.appmesh.records import resource_path
+from cloudlet.services.appmesh.tracing import Xray, xray_of
 
 _LEVELS = ("trace", "debug", "info", "warn", "warning", "error", "critical", "off")
 _MOST_CONCURRENCY = 32
 # Where they are on, they would have to do something that is not here.
 _SWITCHES = (
     *("APPMESH_PREVIEW", "APPMESH_FIPS_ENDPOINT", "APPMESH_DUALSTACK_ENDPOINT"),
-    *("ENABLE_ENVOY_XRAY_TRACING", "ENABLE_ENVOY_JAEGER_TRACING", "ENABLE_ENVOY_DATADOG_TRACING"),
+    *("ENABLE_ENVOY_JAEGER_TRACING", "ENABLE_ENVOY_DATADOG_TRACING"),
     "ENVOY_ADMIN_ACCESS_ENABLE_IPV6",
 )
 _FILES = ("ENVOY_TRACING_CFG_FILE", "ENVOY_STATS_CONFIG_FILE", "ENVOY_STATS_SINKS_CFG_FILE", "APPMESH_SDS_SOCKET_PATH")
@@ -35,6 +36,7 @@ class Environment(msgspec.Struct, frozen=True):
     concurrency: int = 1
     tags: bool = False  # metrics say which mesh and node they are of
     statsd: tuple[str, int] | None = None
+    xray: Xray | None = None
 
     def bootstrap(self) -> Resource:
         """What is merged into Envoy's bootstrap."""
@@ -77,6 +79,7 @@ def environment_of(variables: Mapping[str, str]) -> Environment:
         if "STATSD_SOCKET_PATH" in variables:
             raise not_implemented("App Mesh's Envoy with STATSD_SOCKET_PATH")
         statsd = variables.get("STATSD_ADDRESS", "127.0.0.1"), _number(variables, "STATSD_PORT", 8125, 65535)
+    _, mesh, _, name = resource.split("/")
     return Environment(
         resource,
         variables.get("APPMESH_RESOURCE_CLUSTER", ""),
@@ -86,6 +89,7 @@ def environment_of(variables: Mapping[str, str]) -> Environment:
         _number(variables, "ENVOY_CONCURRENCY", 1, _MOST_CONCURRENCY),
         _is_on(variables, "ENABLE_ENVOY_STATS_TAGS"),
         statsd,
+        xray_of(variables, mesh, name) if _is_on(variables, "ENABLE_ENVOY_XRAY_TRACING") else None,
     )
 
 

@@ -73,7 +73,7 @@ def _listen(
         made += _route(name, kind, route[kind], inner, outlets)
     name = f"rds_ingress_{port.protocol}_{port.port}"
     into.routes[name] = route_configuration(name, [virtual_host("self_redirect", ["*"], made)])
-    filters = [http_manager("ingress", routes=name, access_logs=logs)]
+    filters = [http_manager("ingress", routes=name, access_logs=logs, **egress.proxy.traced)]
     mode = spec.get("tls", {}).get("mode", "DISABLED")
     chains = []
     if mode != "DISABLED":

@@ -24,7 +24,7 @@ def ingress(
         port, protocol = one["portMapping"]["port"], one["portMapping"]["protocol"]
         name = f"cds_ingress_{mesh}_{node}_{protocol}_{port}"
         into.clusters[name] = _application(name, port, protocol, one.get("connectionPool", {}).get(protocol, {}))
-        filters = _filters(name, port, protocol, one.get("timeout", {}).get(protocol), logs, into)
+        filters = _filters(name, port, protocol, one.get("timeout", {}).get(protocol), proxy, logs, into)
         mode = one.get("tls", {}).get("mode", "DISABLED")
         if mode != "DISABLED":
             tls = secrets.server(one["tls"], protocol in HTTP2)
@@ -79,7 +79,13 @@ def pool_limits(pool: Spec) -> Resource:
 
 
 def _filters(
-    cluster: str, port: int, protocol: str, timeout: Spec | None, logs: Sequence[Resource], into: Snapshot
+    cluster: str,
+    port: int,
+    protocol: str,
+    timeout: Spec | None,
+    proxy: Proxy,
+    logs: Sequence[Resource],
+    into: Snapshot,
 ) -> list[Resource]:
     if protocol == "tcp":
         idle = seconds_of((timeout or {}).get("idle"))
@@ -91,4 +97,4 @@ def _filters(
     waits = timeouts(timeout) if timeout else {"timeout": "0s"}
     everything = {"match": {"prefix": "/"}, "route": {"cluster": cluster, **waits}}
     into.routes[name] = route_configuration(name, [virtual_host("application", ["*"], [everything])])
-    return [http_manager("ingress", routes=name, access_logs=logs)]
+    return [http_manager("ingress", routes=name, access_logs=logs, **proxy.traced)]

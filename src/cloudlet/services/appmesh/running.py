@@ -65,6 +65,7 @@ class Sidecar(msgspec.Struct, frozen=True):
             stdout="" if self.inside else LINES,
             admin_port=self.environment.admin_port if self.namespace else 0,
             admin_log=self.environment.admin_log,
+            xray=self.environment.xray,
             files={} if self.inside else self.files,
         )
 

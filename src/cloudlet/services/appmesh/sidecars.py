@@ -237,6 +237,8 @@ class Sidecars(Operations):
                 running.carries = state
 
     async def _start_envoy(self, scope: str, name: str, sidecar: Sidecar) -> Running:
+        if sidecar.environment.xray is not None:
+            await self._receive_traces(scope, name, sidecar)
         folder = self.cloud.data_dir / "appmesh" / name
         envoy = await envoy_of(sidecar, folder, name, self.cloud.supervisor, lambda: self._ended(scope, name))
         running = Running(sidecar, envoy)
@@ -255,6 +257,14 @@ class Sidecars(Operations):
         # Something is counted, so that numbers are asked for at the minute's end.
         self.cloud.metrics.add(scope, "AppMesh", "SidecarStarted", sidecar.dimensions, 1, "Count")
         return running
+
+    async def _receive_traces(self, scope: str, name: str, sidecar: Sidecar) -> None:
+        """Listen in the Envoy's network as X-Ray's daemon does, unless somebody does already."""
+        xray: Any = await self.cloud.service("xray")
+        try:
+            await xray.open_daemon(name, sidecar.namespace, scope)
+        except OSError as error:
+            log.warning("%s: its traces do not come here: %s", sidecar.resource, error)
 
     async def _tell(self, scope: str, running: Running, state: int) -> None:
         """Publish what the mesh says now. A node that is not there, or no longer, leaves its Envoy as it is."""
@@ -310,6 +320,9 @@ class Sidecars(Operations):
             if running is not None:
                 await running.envoy.stop()
                 running.unfollow()
+            if sidecar.environment.xray is not None:
+                xray: Any = await self.cloud.service("xray")
+                xray.close_daemon(name)
             await asyncio.to_thread(shutil.rmtree, self.cloud.data_dir / "appmesh" / name, ignore_errors=True)
         self._locks.pop((scope, name), None)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from cloudlet.services.appmesh.records import Part
+from cloudlet.services.appmesh.tracing import Xray
 
 Spec = dict[str, Any]
 
@@ -57,8 +58,14 @@ class Proxy:
     stdout: str = ""  # the file where lines for /dev/stdout go; none: Envoy's own standard output
     admin_port: int = 0  # a port of the task that answers as Envoy's admin socket does; 0: none
     admin_log: str = ""  # the access log of that port
+    xray: Xray | None = None  # how HTTP is traced
     # Folders of the Envoy container -> folders of this machine.
     files: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def traced(self) -> dict[str, Any]:
+        """What makes an HTTP connection manager trace, as its arguments."""
+        return {"tracing": self.xray.tracing()} if self.xray is not None else {}
 
     def file(self, path: str) -> str:
         """A path of the Envoy container on this machine: by the longest folder that it is in."""

@@ -12,6 +12,7 @@ from cloudlet.engines.proxies.api import ProxyMissing
 from cloudlet.engines.proxies.envoy import Envoy, binary
 from cloudlet.errors import AwsError
 from cloudlet.services.appmesh.environment import Environment, environment_of
+from cloudlet.services.appmesh.tracing import Xray
 
 NODE = "mesh/shop/virtualNode/front"
 
@@ -34,9 +35,21 @@ def test_what_has_an_effect() -> None:
     assert made == Environment(NODE, "mine", 9000, "/dev/stdout", "debug", 2, True, ("127.0.0.1", 8126))
 
 
-@pytest.mark.parametrize(
-    "name", ["ENABLE_ENVOY_XRAY_TRACING", "ENABLE_ENVOY_JAEGER_TRACING", "APPMESH_PREVIEW", "ENVOY_TRACING_CFG_FILE"]
-)
+def test_tracing_for_xray() -> None:
+    _, mesh, _, node = NODE.split("/")
+    given = {"APPMESH_RESOURCE_ARN": NODE, "ENABLE_ENVOY_XRAY_TRACING": "1"}
+    assert environment_of(given).xray == Xray(mesh, node, f"{mesh}/{node}")
+    more = {"AWS_XRAY_DAEMON_ADDRESS": "tcp:127.0.0.1:2000 udp:127.0.0.2:2001", "XRAY_SAMPLING_RATE": "1"}
+    assert environment_of({**given, **more, "XRAY_SEGMENT_NAME": "me"}).xray == Xray(
+        mesh, node, "me", "127.0.0.2", 2001, 1.0
+    )
+    with pytest.raises(ValueError, match="XRAY_SAMPLING_RATE"):
+        environment_of({**given, "XRAY_SAMPLING_RATE": "2"})
+    with pytest.raises(AwsError, match="XRAY_SAMPLING_RULE_MANIFEST"):
+        environment_of({**given, "XRAY_SAMPLING_RULE_MANIFEST": "/rules"})
+
+
+@pytest.mark.parametrize("name", ["ENABLE_ENVOY_JAEGER_TRACING", "APPMESH_PREVIEW", "ENVOY_TRACING_CFG_FILE"])
 def test_what_is_refused(name: str) -> None:
     with pytest.raises(AwsError, match=name):
         environment_of({"APPMESH_RESOURCE_ARN": NODE, name: "1"})

@@ -18,6 +18,7 @@ from cloudlet.mesh import Snapshot
 from cloudlet.services.appmesh.gateway import BOOTSTRAP
 from cloudlet.services.appmesh.security import MaterialMissing
 from cloudlet.services.appmesh.snapshots import gateway_snapshot, node_snapshot
+from cloudlet.services.appmesh.tracing import Xray
 from cloudlet.services.appmesh.world import Found, Proxy, World
 
 _GOLDEN = Path(__file__).parents[3] / "golden"
@@ -222,7 +223,25 @@ PROXY = Proxy(dns=("127.0.0.2", 53), stdout="/tmp/lines", files={"/keys": "/srv/
 def test_golden(name: str) -> None:
     made = (gateway_snapshot if name == "entry" else node_snapshot)(shop(), name, FOUND, PROXY)
     made.check()
-    document = json.loads(json.dumps(dataclasses.asdict(made)))
+    _check_golden(name, json.loads(json.dumps(dataclasses.asdict(made))))
+
+
+def test_golden_of_tracing() -> None:
+    """What is traced: all that carries HTTP, in and out, and nothing else differs."""
+    proxy = dataclasses.replace(PROXY, xray=Xray("shop", "front", "shop/front"))
+    traced = {}
+    for name, make in (("front", node_snapshot), ("entry", gateway_snapshot)):
+        made = make(shop(), name, FOUND, proxy)
+        made.check()
+        for place, listener in made.listeners.items():
+            for number, chain in enumerate(listener["filter_chains"]):
+                manager = chain["filters"][-1]["typed_config"]
+                if "tracing" in manager:
+                    traced[f"{name} {place} {number}"] = manager["tracing"]
+    _check_golden("traced", traced)
+
+
+def _check_golden(name: str, document: object) -> None:
     file = _GOLDEN / f"appmesh_{name}.json"
     if os.environ.get("UPDATE_GOLDEN"):
         file.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
