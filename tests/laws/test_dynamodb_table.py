@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from cloudlet.control.clock import Clock
 from cloudlet.errors import AwsError
+from cloudlet.observe.metrics import Metrics, Report
 from cloudlet.services.api import Call
 from cloudlet.services.dynamodb import numbers
 from cloudlet.services.dynamodb.service import Service
@@ -46,6 +47,10 @@ class FakeCloud:
     def __init__(self, folder: Path) -> None:
         self.clock = Clock()
         self.store = SqliteStore(folder, "off")
+        self.metrics = Metrics(self.clock, self._keep_no_metrics, lambda: None)
+
+    async def _keep_no_metrics(self, reports: list[Report]) -> None:
+        """They are not what is tested here."""
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str = "") -> asyncio.Task[Any]:
         return asyncio.get_running_loop().create_task(work)
