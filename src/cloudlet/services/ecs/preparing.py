@@ -9,8 +9,9 @@ from typing import Any
 
 from cloudlet.engines.containers.api import Container, Mount, Pod, PodState, Port
 from cloudlet.errors import AwsError
+from cloudlet.observe import traces
 from cloudlet.services.api import Cloud
-from cloudlet.services.ecs import firelens, service_connect
+from cloudlet.services.ecs import firelens, service_connect, sidecars
 from cloudlet.services.ecs.records import Task
 from cloudlet.services.ecs.shipping import SELF, Stream
 
@@ -65,6 +66,7 @@ async def container_of(
     override = override_of(task, name)
     overrides = task.members.get("overrides", {})
     environment = _given(scope, task, definition, name, endpoint)
+    environment |= await sidecars.environment(cloud, scope, definition, pod)
     for file in [*members.get("environmentFiles", ()), *override.get("environmentFiles", ())]:
         environment.update(await _from_file(cloud, scope, file["value"]))
     environment.update({one["name"]: one.get("value", "") for one in members["environment"] if "name" in one})
@@ -76,6 +78,7 @@ async def container_of(
         for variable, source in firelens.secrets(definition).items():
             environment[variable] = await _secret(cloud, scope, source)
     environment.update({one["name"]: one.get("value", "") for one in override.get("environment", ())})
+    environment |= traces.resource_environment(scope, name, "aws_ecs", environment)
     cpu = overrides.get("cpu") or definition.get("cpu")
     memory = override.get("memory") or members.get("memory") or overrides.get("memory") or definition.get("memory")
     linux = members.get("linuxParameters", {})
@@ -203,6 +206,7 @@ def _given(scope: str, task: Task, definition: dict[str, Any], name: str, endpoi
         "ECS_CONTAINER_METADATA_URI_V4": f"{door}/v4/{id}",
         "ECS_AGENT_URI": f"{door}/api/{id}",
         "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
     }
     if role_of(task, definition):
         given["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = f"{door}/credentials"
