@@ -171,16 +171,74 @@ def test_launch_templates_have_versions_and_name_images_by_parameters(cloud: Loc
     assert ec2.describe_launch_templates()["LaunchTemplates"] == []
 
 
+def test_somebodys_image_is_stood_in_for_and_says_so(cloud: LocalCloud) -> None:
+    ec2, ecs = cloud.client("ec2"), cloud.client("ecs")
+    ecs.create_cluster(clusterName="c")
+    launched = ec2.run_instances(
+        ImageId="ami-0a1b2c3d",
+        InstanceType="t4g.micro",
+        MinCount=1,
+        MaxCount=1,
+        BlockDeviceMappings=[{"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 20}}],
+        IamInstanceProfile={"Name": profile(cloud)},
+        UserData="#!/bin/sh\necho ECS_CLUSTER=c >> /etc/ecs/ecs.config\n",
+        InstanceMarketOptions={"MarketType": "spot"},
+    )["Instances"][0]
+    id = launched["InstanceId"]
+    assert (launched["ImageId"], launched["RootDeviceName"]) == ("ami-0a1b2c3d", "/dev/sda1")
+    assert (launched["Architecture"], launched["InstanceLifecycle"]) == ("arm64", "spot")
+    in_state(cloud, id, "running")
+    # It may be one of ECS's: its agent starts where user data has named a cluster.
+    wait_for(lambda: ecs.list_container_instances(cluster="c")["containerInstanceArns"])
+    assert "stands in for it" in console(cloud, id).splitlines()[0]
+    assert refused(ec2.stop_instances, InstanceIds=[id]) == "UnsupportedOperation"
+    request = ec2.describe_spot_instance_requests()["SpotInstanceRequests"][0]
+    assert (request["InstanceId"], request["State"], request["Status"]["Code"]) == (id, "active", "fulfilled")
+    ec2.terminate_instances(InstanceIds=[id])
+    assert ec2.describe_spot_instance_requests()["SpotInstanceRequests"][0]["State"] == "closed"
+
+
+def test_a_fleet_is_kept_at_its_size_over_a_kill(cloud: LocalCloud) -> None:
+    ec2 = cloud.client("ec2")
+    data = {"ImageId": image(cloud), "InstanceType": "t3.small"}
+    ec2.create_launch_template(LaunchTemplateName="web", LaunchTemplateData=data)
+    template = {"LaunchTemplateName": "web", "Version": "$Latest"}
+    configs = [{"LaunchTemplateSpecification": template, "Overrides": [{"InstanceType": "t3.micro"}]}]
+    target = {"TotalTargetCapacity": 2, "OnDemandTargetCapacity": 1, "DefaultTargetCapacityType": "spot"}
+    fleet = ec2.create_fleet(LaunchTemplateConfigs=configs, TargetCapacitySpecification=target)["FleetId"]
+
+    def members() -> dict[str, dict[str, Any]]:
+        found = ec2.describe_fleet_instances(FleetId=fleet)["ActiveInstances"]
+        return {one["InstanceId"]: one for one in found}
+
+    before = members()
+    assert [one["InstanceType"] for one in before.values()] == ["t3.micro", "t3.micro"]
+    assert sum("SpotInstanceRequestId" in one for one in before.values()) == 1
+    for id in before:
+        in_state(cloud, id, "running")
+    cloud.kill()
+    cloud.start()
+    gone = next(iter(before))
+    ec2.terminate_instances(InstanceIds=[gone])
+    wait_for(lambda: len(members()) == 2 and gone not in members())
+    ec2.modify_fleet(FleetId=fleet, TargetCapacitySpecification={"TotalTargetCapacity": 0})
+    assert members() == {}
+    deleted = ec2.delete_fleets(FleetIds=[fleet], TerminateInstances=True)["SuccessfulFleetDeletions"]
+    assert deleted[0]["CurrentFleetState"] == "deleted_terminating"
+
+
 def test_bad_input_starts_nothing(cloud: LocalCloud) -> None:
     ec2 = cloud.client("ec2")
     good = {"ImageId": image(cloud), "MinCount": 1, "MaxCount": 1, "InstanceType": "t3.micro"}
-    assert refused(ec2.run_instances, **{**good, "ImageId": "ami-0123456789abcdef0"}) == "InvalidAMIID.NotFound"
+    assert refused(ec2.run_instances, **{**good, "ImageId": "ami-0123"}) == "InvalidAMIID.Malformed"
+    assert refused(ec2.describe_images, ImageIds=["ami-0123456789abcdef0"]) == "InvalidAMIID.NotFound"
     assert refused(ec2.run_instances, **{**good, "InstanceType": "t9.huge"}) == "InvalidParameterValue"
     assert refused(ec2.run_instances, **{**good, "InstanceType": "t4g.micro"}) == "InvalidParameterValue"
     assert refused(ec2.run_instances, **good, KeyName="none") == "InvalidKeyPair.NotFound"
     assert refused(ec2.run_instances, **good, SubnetId="subnet-0123456789abcdef0") == "InvalidSubnetID.NotFound"
     assert refused(ec2.run_instances, **good, IamInstanceProfile={"Name": "none"}) == "InvalidParameterValue"
-    assert refused(ec2.run_instances, **good, InstanceMarketOptions={"MarketType": "spot"}) == "NotImplemented"
+    persistent = {"MarketType": "spot", "SpotOptions": {"SpotInstanceType": "persistent"}}
+    assert refused(ec2.run_instances, **good, InstanceMarketOptions=persistent) == "NotImplemented"
     assert refused(ec2.create_volume, AvailabilityZone="us-east-1a", Size=1) == "NotImplemented"
     assert refused(ec2.start_instances, InstanceIds=["i-0123456789abcdef0"]) == "InvalidInstanceID.NotFound"
     assert ec2.describe_instances()["Reservations"] == []

@@ -11,7 +11,7 @@ from cloudlet.services.autoscaling.base import Base, invalid, page
 from cloudlet.services.autoscaling.records import Configuration
 from cloudlet.store import Tx
 
-_REFUSED = ("SpotPrice", "ClassicLinkVPCId", "ClassicLinkVPCSecurityGroups", "InstanceId", "KernelId", "RamdiskId")
+_REFUSED = ("ClassicLinkVPCId", "ClassicLinkVPCSecurityGroups", "InstanceId", "KernelId", "RamdiskId")
 
 
 class Configurations(Base):
@@ -90,6 +90,8 @@ def to_run(configuration: dict[str, Any]) -> dict[str, Any]:
     for name in ("KeyName", "UserData", "EbsOptimized", "MetadataOptions", "BlockDeviceMappings"):
         if configuration.get(name):
             asked[name] = configuration[name]
+    if price := configuration.get("SpotPrice"):
+        asked["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": {"MaxPrice": price}}
     if profile := configuration.get("IamInstanceProfile"):
         asked["IamInstanceProfile"] = {"Arn" if profile.startswith("arn:") else "Name": profile}
     groups = configuration.get("SecurityGroups") or []

@@ -5,10 +5,12 @@ https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-lifecycle
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from cloudlet.services.autoscaling.mixing import override_of, weight_of
 from cloudlet.services.autoscaling.records import COUNTED, GOING, Group, Member
 
 LAUNCHING = "autoscaling:EC2_INSTANCE_LAUNCHING"
@@ -52,13 +54,13 @@ def plan(group: Group, zones: Sequence[str], now: float) -> Plan:
     ending = {one.id for one, _ in made.terminate}
     counted = [one for one in group.instances if one.state in COUNTED and one.id not in ending]
     desired = 0 if group.status else group.desired
-    missing = desired - len(counted)
+    missing = desired - sum(one.weight for one in counted)
     if missing > 0 and "Launch" not in suspended and not group.status:
         due = group.failed + pause(group.failures)
         if group.failures and due > now:
             made.wake = due if made.wake is None else min(made.wake, due)
         else:
-            made.launch = balanced(counted, zones, missing)
+            made.launch = balanced(counted, zones, math.ceil(missing / weight_of(override_of(group.members))))
     elif missing < 0 and "Terminate" not in suspended:
         policies = group.members.get("TerminationPolicies") or ["Default"]
         for one in victims(counted, policies, -missing, bool(group.status)):
@@ -83,17 +85,19 @@ def balanced(counted: Sequence[Member], zones: Sequence[str], count: int) -> lis
     return chosen
 
 
-def victims(counted: Sequence[Member], policies: Sequence[str], count: int, all_of_them: bool) -> list[Member]:
-    """Which instances go: never protected ones, from the zone with the most, by the group's policies."""
+def victims(counted: Sequence[Member], policies: Sequence[str], capacity: int, all_of_them: bool) -> list[Member]:
+    """Which instances of that capacity go: never protected ones, from the zone with the most, by the policies."""
     left = [one for one in counted if all_of_them or not one.is_protected]
     chosen: list[Member] = []
-    while left and len(chosen) < count:
+    while left and capacity > 0:
         zones = Counter(one.zone for one in left)
         most = max(zones.values())
         fullest = [one for one in left if zones[one.zone] == most]
         one = min(fullest, key=lambda member: [_rank(member, policy) for policy in policies])
-        chosen.append(one)
         left.remove(one)
+        if one.weight <= capacity:
+            chosen.append(one)
+            capacity -= one.weight
     return chosen
 
 

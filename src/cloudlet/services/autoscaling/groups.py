@@ -10,6 +10,7 @@ from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.autoscaling.base import group_arn, invalid, name_in, page
 from cloudlet.services.autoscaling.configurations import Configurations
+from cloudlet.services.autoscaling.mixing import completed_policy, template_of
 from cloudlet.services.autoscaling.records import Group, Hook
 from cloudlet.services.ec2.filters import chosen
 from cloudlet.store import Tx
@@ -64,8 +65,6 @@ class Groups(Configurations):
         _check_sizes(least, most, desired)
         await self._check_source(call, input)
         zones, subnets = await self._places(call, input)
-        if "MixedInstancesPolicy" in input:
-            input["MixedInstancesPolicy"] = _completed_policy(input["MixedInstancesPolicy"])
         members: dict[str, Any] = {
             "DefaultCooldown": 300,
             "HealthCheckType": "EC2",
@@ -368,7 +367,7 @@ class Groups(Configurations):
         await self.change(call.scope, name, fn)
 
     async def _check_source(self, call: Call, input: Input, old: dict[str, Any] | None = None) -> None:
-        """That there is one thing to launch from, and that it is there. Raises ValidationError."""
+        """That there is one thing to launch from, and that it is there; it is completed. Raises ValidationError."""
         given = [key for key in ("LaunchConfigurationName", "LaunchTemplate", "MixedInstancesPolicy") if key in input]
         if not given and old is not None:
             return
@@ -380,9 +379,8 @@ class Groups(Configurations):
         name = input.get("LaunchConfigurationName")
         if name and self.configurations.get(call.scope, name) is None:
             raise invalid(f"Launch configuration name not found - Launch configuration {name} not found")
-        distribution = (input.get("MixedInstancesPolicy") or {}).get("InstancesDistribution") or {}
-        if distribution.get("OnDemandPercentageAboveBaseCapacity", 100) < 100:
-            raise not_implemented("a MixedInstancesPolicy with spot instances")
+        if "MixedInstancesPolicy" in input:
+            input["MixedInstancesPolicy"] = completed_policy(input["MixedInstancesPolicy"])
         template = template_of(input)
         if not name and ("LaunchTemplateId" in template) == ("LaunchTemplateName" in template):
             raise invalid("Valid requests must contain either launchTemplateId or LaunchTemplateName")
@@ -447,26 +445,6 @@ class Groups(Configurations):
         raise NotImplementedError
 
 
-def template_of(members: dict[str, Any]) -> dict[str, Any]:
-    """The launch template of a group, that of its mixed instances policy among them."""
-    policy = members.get("MixedInstancesPolicy") or {}
-    own = (policy.get("LaunchTemplate") or {}).get("LaunchTemplateSpecification")
-    found: dict[str, Any] = members.get("LaunchTemplate") or own or {}
-    return found
-
-
-def _completed_policy(policy: dict[str, Any]) -> dict[str, Any]:
-    """A mixed instances policy with AWS's defaults."""
-    defaults = {
-        "OnDemandAllocationStrategy": "prioritized",
-        "OnDemandBaseCapacity": 0,
-        "OnDemandPercentageAboveBaseCapacity": 100,
-        "SpotAllocationStrategy": "lowest-price",
-        "SpotInstancePools": 2,
-    }
-    return {**policy, "InstancesDistribution": {**defaults, **(policy.get("InstancesDistribution") or {})}}
-
-
 def completed_hook(hook: dict[str, Any]) -> dict[str, Any]:
     """A lifecycle hook with AWS's defaults."""
     made = {"HeartbeatTimeout": 3600, "DefaultResult": "ABANDON", **hook}
@@ -510,6 +488,7 @@ def described_member(one: Any) -> dict[str, Any]:
         "HealthStatus": one.health,
         "ProtectedFromScaleIn": one.is_protected,
         **one.source,
+        **({"WeightedCapacity": str(one.weight)} if one.weight != 1 else {}),
     }
 
 

@@ -18,8 +18,9 @@ from cloudlet.services.autoscaling import controller
 from cloudlet.services.autoscaling.base import group_arn, with_member
 from cloudlet.services.autoscaling.configurations import to_run
 from cloudlet.services.autoscaling.controller import LAUNCHING, TERMINATING, Plan
-from cloudlet.services.autoscaling.groups import moment, template_of
+from cloudlet.services.autoscaling.groups import moment
 from cloudlet.services.autoscaling.hooks import Hooks
+from cloudlet.services.autoscaling.mixing import is_next_spot, overridden, override_of, template_of, weight_of
 from cloudlet.services.autoscaling.records import COUNTED, Group, Member
 
 log = logging.getLogger("cloudlet.autoscaling")
@@ -168,7 +169,8 @@ class Keeping(Hooks):
         )
         key = await self.begin_activity(scope, name, "Launching a new EC2 instance", cause, zone)
         try:
-            asked = await self._to_run(scope, name, group, zone)
+            is_spot = is_next_spot(group.members, [one for one in group.instances if one.state in COUNTED])
+            asked = await self._to_run(scope, name, group, zone, is_spot)
             made = (await self.ask(scope, "ec2", "RunInstances", asked))["Instances"][0]
         except AwsError as error:
             message = f"{error.message} Launching EC2 instance failed."
@@ -177,7 +179,9 @@ class Keeping(Hooks):
             await self.change(
                 scope, name, lambda one: msgspec.structs.replace(one, failures=one.failures + 1, failed=now)
             )
-            await self.notify(scope, name, "autoscaling:EC2_INSTANCE_LAUNCH_ERROR", {"StatusMessage": message})
+            more = {**self._activity_of(scope, key), "StatusMessage": message}
+            await self.notify(scope, name, "autoscaling:EC2_INSTANCE_LAUNCH_ERROR", more)
+            await self.emit(scope, name, "EC2 Instance Launch Unsuccessful", {**more, "EC2InstanceId": ""})
             return
         member = Member(
             made["InstanceId"],
@@ -186,6 +190,8 @@ class Keeping(Hooks):
             self.clock.now(),
             await self._source(scope, group),
             is_protected=group.members["NewInstancesProtectedFromScaleIn"],
+            is_spot=is_spot,
+            weight=weight_of(override_of(group.members)),
             activity=key,
         )
         await self._rename(scope, key, f"Launching a new EC2 instance: {member.id}")
@@ -197,7 +203,7 @@ class Keeping(Hooks):
         # It may run already: then nobody will tell of it any more.
         await self._instance_changed(scope, member.id, await self._state(scope, member.id))
 
-    async def _to_run(self, scope: str, name: str, group: Group, zone: str) -> dict[str, Any]:
+    async def _to_run(self, scope: str, name: str, group: Group, zone: str, is_spot: bool) -> dict[str, Any]:
         """What RunInstances is asked. Raises AwsError."""
         members = group.members
         if (configuration := members.get("LaunchConfigurationName")) is not None:
@@ -210,9 +216,7 @@ class Keeping(Hooks):
             ask = {key: template[key] for key in ("LaunchTemplateId",) if key in template}
             ask = ask or {"LaunchTemplateName": template["LaunchTemplateName"]}
             asked = {"LaunchTemplate": {**ask, "Version": template.get("Version", "$Default")}}
-            overrides = ((members.get("MixedInstancesPolicy") or {}).get("LaunchTemplate") or {}).get("Overrides") or ()
-            if overrides and "InstanceType" in overrides[0]:
-                asked["InstanceType"] = overrides[0]["InstanceType"]
+            asked |= overridden(members, is_spot)
         subnets = [one for one in members["VPCZoneIdentifier"].split(",") if one]
         if subnets:
             found = (await self.ask(scope, "ec2", "DescribeSubnets", {"SubnetIds": subnets}))["Subnets"]
@@ -486,7 +490,10 @@ class Keeping(Hooks):
     # Activities
 
     def _activity(self, scope: str, member: Member) -> dict[str, Any]:
-        record = self.activities.get(scope, member.activity)
+        return self._activity_of(scope, member.activity)
+
+    def _activity_of(self, scope: str, key: str) -> dict[str, Any]:
+        record = self.activities.get(scope, key)
         if record is None:
             return {}
         members = record.value.members

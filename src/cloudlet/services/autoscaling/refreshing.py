@@ -100,7 +100,8 @@ class Refreshing(Scheduled):
             news = self.news_of(scope, name)
             group = record.value
             there = {one.id for one in group.instances}
-            whole = len(group.instances) == group.desired and all(one.state == "InService" for one in group.instances)
+            has = sum(one.weight for one in group.instances)
+            whole = has >= group.desired and all(one.state == "InService" for one in group.instances)
             if group.status or (whole and not there & set(ids)):
                 return
             await news

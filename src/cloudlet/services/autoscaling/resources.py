@@ -21,12 +21,10 @@ class LaunchConfiguration(ResourceType):
         (
             *("AssociatePublicIpAddress", "BlockDeviceMappings", "EbsOptimized", "IamInstanceProfile", "ImageId"),
             *("InstanceMonitoring", "InstanceType", "KeyName", "LaunchConfigurationName", "MetadataOptions"),
-            *("PlacementTenancy", "SecurityGroups", "UserData"),
+            *("PlacementTenancy", "SecurityGroups", "SpotPrice", "UserData"),
         )
     )
-    refuses = frozenset(
-        ("ClassicLinkVPCId", "ClassicLinkVPCSecurityGroups", "InstanceId", "KernelId", "RamDiskId", "SpotPrice")
-    )
+    refuses = frozenset(("ClassicLinkVPCId", "ClassicLinkVPCSecurityGroups", "InstanceId", "KernelId", "RamDiskId"))
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         name = properties.get("LaunchConfigurationName") or do.name(255)

@@ -161,17 +161,17 @@ def make_subnet(
     is_default: bool = False,
     id: Callable[[str], str] = new_id,
 ) -> Item:
-    """A subnet, under its VPC's default network ACL."""
+    """A subnet, under its VPC's default network ACL. One without an IPv4 block is for IPv6 alone."""
     subnet_id = id("subnet")
     shown = {
-        "AssignIpv6AddressOnCreation": False,
+        "AssignIpv6AddressOnCreation": not block,
         "AvailabilityZone": zone,
         "AvailabilityZoneId": zones(world.region)[zone],
-        "CidrBlock": block,
+        **({"CidrBlock": block} if block else {}),
         "DefaultForAz": is_default,
         "EnableDns64": False,
         "Ipv6CidrBlockAssociationSet": [],
-        "Ipv6Native": False,
+        "Ipv6Native": not block,
         "MapCustomerOwnedIpOnLaunch": False,
         "MapPublicIpOnLaunch": is_default,
         "OwnerId": world.account,

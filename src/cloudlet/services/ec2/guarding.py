@@ -219,4 +219,4 @@ def _groups(world: World, groups: list[str], subnets: list[str]) -> list[str]:
 
 def _blocks(world: World, subnets: list[str]) -> tuple[str, ...]:
     found = [world.find(id) for id in subnets]
-    return tuple(subnet.shown["CidrBlock"] for subnet in found if subnet is not None)
+    return tuple(one.shown["CidrBlock"] for one in found if one is not None and "CidrBlock" in one.shown)

@@ -1,9 +1,14 @@
-"""Machine images: Amazon's public ones, each of them this machine's own programs (ADR 9), and where they are named."""
+"""Machine images: Amazon's public ones, each of them this machine's own programs (ADR 9), and where they are named.
+
+What templates name besides these is taken for somebody's public image, for which ours stands in.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +20,7 @@ from cloudlet.services.ec2.base import Base, page
 AMAZON = "137112412989"  # the account that Amazon Linux's images belong to
 ECS = "591542846629"  # and those of ECS
 _OWNERS = {"amazon": (AMAZON, ECS)}
+_ID = re.compile(r"ami-(?:[0-9a-f]{8}|[0-9a-f]{17})")
 _AGENT, _DOCKER = "1.87.0", "20.10.25"
 _PATHS = {
     "architecture": ("Architecture",),
@@ -53,6 +59,7 @@ class Image:
     system: str = "Amazon Linux 2"
     size: int = 8  # GiB
     volume: str = "gp2"
+    stands_for: str = ""  # the id of somebody's image that it stands in for
 
     @property
     def is_ecs(self) -> bool:
@@ -61,6 +68,8 @@ class Image:
 
     def id(self, region: str) -> str:
         """Its id in a region, always the same."""
+        if self.stands_for:
+            return self.stands_for
         return f"ami-0{hashlib.sha256(f'{region} {self.name}'.encode()).hexdigest()[:16]}"
 
 
@@ -123,14 +132,31 @@ def find(region: str, id: str) -> Image | None:
     return next((one for one in IMAGES if one.id(region) == id), None)
 
 
-def get(region: str, id: str) -> Image:
-    """An image by its id. Raises InvalidAMIID.Malformed, InvalidAMIID.NotFound."""
-    if not id.startswith("ami-"):
+def listed(region: str, ids: list[str]) -> list[Image]:
+    """The images of these ids. Raises InvalidAMIID.Malformed, InvalidAMIID.NotFound with all that are not known."""
+    for id in ids:
+        _check_id(id)
+    found = {id: find(region, id) for id in ids}
+    if gone := [id for id, image in found.items() if image is None]:
+        words = "ids" if len(gone) > 1 else "id"
+        verb = "do" if len(gone) > 1 else "does"
+        raise AwsError("InvalidAMIID.NotFound", f"The image {words} '[{', '.join(gone)}]' {verb} not exist")
+    return [image for image in found.values() if image is not None]
+
+
+def launchable(region: str, id: str, architecture: str) -> Image:
+    """What an instance is launched from: Amazon's image, else what stands in for somebody's public one.
+
+    Raises InvalidAMIID.Malformed.
+    """
+    _check_id(id)
+    words = "a public image that is not here"
+    return find(region, id) or Image(id, words, (), architecture, "", "Linux", stands_for=id)
+
+
+def _check_id(id: str) -> None:
+    if not _ID.fullmatch(id):
         raise AwsError("InvalidAMIID.Malformed", f'Invalid id: "{id}" (expecting "ami-...")')
-    found = find(region, id)
-    if found is None:
-        raise AwsError("InvalidAMIID.NotFound", f"The image id '[{id}]' does not exist")
-    return found
 
 
 def parameters(region: str) -> dict[str, str]:
@@ -161,7 +187,7 @@ class Images(Base):
 
     async def DescribeImages(self, call: Call, input: Input) -> Output:
         wanted = input.get("ImageIds")
-        found = [get(call.region, id) for id in wanted] if wanted else list(IMAGES)
+        found = listed(call.region, wanted) if wanted else list(IMAGES)
         if owners := input.get("Owners"):
             ids = {id for owner in owners for id in _OWNERS.get(owner, (owner,))}
             found = [image for image in found if image.owner in ids]
@@ -171,7 +197,7 @@ class Images(Base):
         return page("Images", shown, input)
 
     async def DescribeImageAttribute(self, call: Call, input: Input) -> Output:
-        get(call.region, input["ImageId"])
+        listed(call.region, [input["ImageId"]])
         raise AwsError("AuthFailure", f"Not authorized for image:{input['ImageId']}", status=403)
 
     def public_parameters(self, region: str) -> dict[str, str]:
@@ -179,9 +205,9 @@ class Images(Base):
         return parameters(region)
 
 
-def root_device(image: Image) -> str:
-    """The name of its root volume's device."""
-    return "/dev/sda1" if image.system == "Ubuntu" else "/dev/xvda"
+def root_device(image: Image, asked: Iterable[str] = ()) -> str:
+    """The name of its root volume's device; of somebody's image what the request gives as one."""
+    return "/dev/sda1" if image.stands_for and "/dev/sda1" in asked else "/dev/xvda"
 
 
 def _shown(region: str, image: Image) -> dict[str, Any]:

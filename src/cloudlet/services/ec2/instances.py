@@ -138,6 +138,13 @@ class Instances(LaunchTemplates):
                 return item
             if item.shown["State"]["Name"] not in ("pending", "running"):
                 raise not_running(item, "stopped")
+            if item.shown.get("InstanceLifecycle") == "spot":
+                raise AwsError(
+                    "UnsupportedOperation",
+                    f"You can't stop the Spot Instance '{item.id}' because it is associated with a one-time Spot "
+                    "Instance request. You can only stop Spot Instances associated with persistent Spot Instance "
+                    "requests.",
+                )
             if item.hidden["attributes"].get("DisableApiStop") and not input.get("Force"):
                 raise AwsError(
                     "OperationNotPermitted",
@@ -376,7 +383,7 @@ def _modify(world: World, item: Item, member: str, value: Any) -> None:
     elif member == "InstanceType":
         in_state(item, "stopped")
         type = instance_types.get(value["Value"])
-        image = images.find(world.region, item.shown["ImageId"])
+        image = images.launchable(world.region, item.shown["ImageId"], item.shown["Architecture"])
         launching.check_architecture(type, image)
         world.change(item, {"InstanceType": type.name, "CpuOptions": launching.cpu_options(type)})
     elif member == "SourceDestCheck":

@@ -334,6 +334,8 @@ def private_name(region: str, address: str) -> str:
 def _taken(world: World, subnet: Item, wanted: list[str | None]) -> list[tuple[str, str]]:
     """Addresses of a subnet that are nobody else's from now on, with their names; None wants any."""
     subnet = world.get(SUBNET, subnet.id)
+    if "CidrBlock" not in subnet.shown:
+        raise not_implemented("a network interface in a subnet of IPv6 alone")
     block = subnet.shown["CidrBlock"]
     taken = set(subnet.hidden["taken"])
     last, candidate = cidr.size(block) + 3, 4

@@ -29,6 +29,7 @@ class Kind:
     words: str = ""  # of the same error: The vpcEndpoint ID '{}' does not exist
     id_words: str = ""  # Invalid<VpcEndpointId>.Malformed
     lingers: bool = False
+    has_uuid: bool = False  # a UUID follows the prefix
 
     def __post_init__(self) -> None:
         noun = self.noun
@@ -47,7 +48,7 @@ class Kind:
 
     def has(self, id: str) -> bool:
         """Whether an id is one of this kind."""
-        return id.rpartition("-")[0] == self.prefix
+        return id.rpartition("-")[0] == self.prefix or (self.has_uuid and id.startswith(f"{self.prefix}-"))
 
     def not_found(self, id: str) -> AwsError:
         """The error for one that is not there."""
@@ -348,6 +349,27 @@ LAUNCH_TEMPLATE = Kind(
     code="LaunchTemplateId",
     words="The specified launch template, with template ID {}, does not exist.",
 )
+SPOT_REQUEST = Kind(
+    "sir",
+    "SpotInstanceRequest",
+    "instance-id state type status-code=Status.Code status-message=Status.Message spot-price product-description "
+    "launched-availability-zone launch.image-id=LaunchSpecification.ImageId "
+    "launch.instance-type=LaunchSpecification.InstanceType",
+    resource_type="spot-instances-request",
+    words="The spot instance request ID '{}' does not exist",
+)
+FLEET = Kind(
+    "fleet",
+    "Fleet",
+    "activity-status fleet-state type excess-capacity-termination-policy",
+    has_uuid=True,
+    words="The fleet ID '{}' does not exist",
+)
 
 
 KINDS = {kind.prefix: kind for kind in list(globals().values()) if isinstance(kind, Kind)}
+
+
+def kind_of(id: str) -> Kind | None:
+    """The kind that an id is of."""
+    return KINDS.get(id.rpartition("-")[0]) or (FLEET if FLEET.has(id) else None)

@@ -23,6 +23,13 @@ _VERSION_PATHS = {
     "is-default-version": ("DefaultVersion",),
     "ebs-optimized": ("LaunchTemplateData", "EbsOptimized"),
 }
+_WHICH = (
+    "To describe the launch template data for all your launch templates, for ‘--versions’ specify ‘$Latest’, "
+    "‘$Default’, or both, and omit ‘--launch-template-id’, ‘--launch-template-name’, and version numbers. To describe "
+    "the launch template data for a specific launch template, specify ‘--launch-template-id’ or "
+    "‘--launch-template-name’, and for ‘--versions’ specify one or more of the following values: ‘$Latest’, "
+    "‘$Default’, or one or more version numbers."
+)
 
 
 class LaunchTemplates(Base):
@@ -76,8 +83,15 @@ class LaunchTemplates(Base):
 
     async def ModifyLaunchTemplate(self, call: Call, input: Input) -> Output:
         def work(world: World) -> Output:
+            if input.get("LaunchTemplateId") and input.get("LaunchTemplateName"):
+                raise AwsError(
+                    "InvalidParameterCombination",
+                    "Either provide launch template ID or launch template name to modify the template.",
+                )
             item = named(world, input)
-            number = version_of(item, input.get("SetDefaultVersion") or input.get("DefaultVersion", "$Default"))
+            wanted = input.get("SetDefaultVersion") or input.get("DefaultVersion", "$Default")
+            words = f"The launch template version {wanted} is not found for the specified launch template."
+            number = version_of(item, wanted, words)
             item = world.change(item, {"DefaultVersionNumber": number["VersionNumber"]})
             return {"LaunchTemplate": {**item.shown, "Tags": shown_tags(item.tags)}}
 
@@ -149,6 +163,10 @@ class LaunchTemplates(Base):
             ]
             shown = [_shown(item, version) for version in versions]
         else:
+            if not wanted:
+                raise AwsError("MissingParameter", _WHICH)
+            if not set(wanted) <= {"$Latest", "$Default"}:
+                raise invalid(_WHICH)
             shown = [_shown(item, version_of(item, text)) for item in world.all(LAUNCH_TEMPLATE) for text in wanted]
         if input.get("ResolveAlias"):
             for one in shown:
@@ -225,7 +243,7 @@ def named(world: World, input: Input) -> Item:
     return found[0]
 
 
-def version_of(item: Item, text: str) -> dict[str, Any]:
+def version_of(item: Item, text: str, words: str = "") -> dict[str, Any]:
     """A version by its number, ``$Latest`` or ``$Default``. Raises InvalidLaunchTemplateId.VersionNotFound."""
     members = {"$Latest": "LatestVersionNumber", "$Default": "DefaultVersionNumber"}
     if text not in members and not str(text).isdigit():
@@ -239,7 +257,7 @@ def version_of(item: Item, text: str) -> dict[str, Any]:
             return found
     raise AwsError(
         "InvalidLaunchTemplateId.VersionNotFound",
-        f"Could not find the specified version {number} for the launch template with ID {item.id}.",
+        words or f"Could not find the specified version {number} for the launch template with ID {item.id}.",
     )
 
 

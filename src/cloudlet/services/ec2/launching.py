@@ -16,11 +16,12 @@ from cloudlet.services.ec2.instance_types import InstanceType
 from cloudlet.services.ec2.kinds import INSTANCE, INTERFACE, KEY_PAIR, SECURITY_GROUP, SUBNET, VOLUME, VPC
 from cloudlet.services.ec2.places import zones
 from cloudlet.services.ec2.records import Item
+from cloudlet.services.ec2.spot_requests import check_market, request
 from cloudlet.services.ec2.world import World, invalid, missing, new_id
 
 _MOST = 100  # instances of one request
 _REFUSED = (
-    *("KernelId", "RamdiskId", "ElasticGpuSpecification", "ElasticInferenceAccelerators", "InstanceMarketOptions"),
+    *("KernelId", "RamdiskId", "ElasticGpuSpecification", "ElasticInferenceAccelerators"),
     *("LicenseSpecifications", "Ipv6AddressCount", "Ipv6Addresses", "EnablePrimaryIpv6", "SecondaryInterfaces"),
     *("InstanceRequirements", "Operator", "NetworkPerformanceOptions", "AdditionalInfo"),
 )
@@ -46,6 +47,8 @@ def check(asked: Input) -> None:
     for name, flag in (("HibernationOptions", "Configured"), ("EnclaveOptions", "Enabled")):
         if (asked.get(name) or {}).get(flag):
             raise not_implemented(f"RunInstances with {name}")
+    if market := asked.get("InstanceMarketOptions"):
+        check_market("RunInstances", market)
     if (asked.get("CapacityReservationSpecification") or {}).get("CapacityReservationTarget"):
         raise not_implemented("RunInstances with CapacityReservationTarget")
     for name in asked.get("Placement") or {}:
@@ -89,8 +92,8 @@ def by_token(world: World, token: str) -> tuple[str, list[Item]] | None:
 
 def launch(world: World, call: Call, asked: Input, profile: dict[str, str] | None) -> tuple[str, list[Item]]:
     """The records of new instances. Raises what EC2 does for parameters that do not fit."""
-    image = images.get(world.region, asked["ImageId"])
     type = instance_types.get(asked.get("InstanceType") or "m1.small")
+    image = images.launchable(world.region, asked["ImageId"], type.architecture)
     check_architecture(type, image)
     if (key := asked.get("KeyName")) and not world.all(KEY_PAIR, KeyName=key):
         raise KEY_PAIR.not_found(key)
@@ -143,7 +146,7 @@ def launch(world: World, call: Call, asked: Input, profile: dict[str, str] | Non
             },
             "PrivateIpAddress": interface.shown["PrivateIpAddress"],
             "ProductCodes": [],
-            "RootDeviceName": images.root_device(image),
+            "RootDeviceName": mapping["DeviceName"],
             "RootDeviceType": "ebs",
             "SourceDestCheck": True,
             "State": state("pending"),
@@ -178,13 +181,16 @@ def launch(world: World, call: Call, asked: Input, profile: dict[str, str] | Non
                 ),
             },
         }
+        if asked.get("InstanceMarketOptions"):
+            order = request(world, id, shown, asked, tags["spot-instances-request"])
+            shown |= {"InstanceLifecycle": "spot", "SpotInstanceRequestId": order.id}
         made.append(world.make(INSTANCE, shown, tags["instance"], hidden, id))
     return reservation, made
 
 
-def check_architecture(type: InstanceType, image: Image | None) -> None:
+def check_architecture(type: InstanceType, image: Image) -> None:
     """Raises InvalidParameterValue for a type that cannot run an image."""
-    if image is not None and type.architecture != image.architecture:
+    if type.architecture != image.architecture:
         raise invalid(
             f"The architecture '{type.architecture}' of the specified instance type does not match the architecture "
             f"'{image.architecture}' of the specified AMI. Specify an instance type and an AMI that have matching "
@@ -197,15 +203,16 @@ def cpu_options(type: InstanceType) -> dict[str, int]:
     return {"CoreCount": type.cpus // type.threads, "ThreadsPerCore": type.threads}
 
 
-def about(item: Item, image: Image | None) -> str:
+def about(item: Item, image: Image) -> str:
     """An instance in a few words, for its log; what this machine does not have of it is said."""
     type = instance_types.get(item.shown["InstanceType"])
     here = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
     words = f"{type.name} ({type.cpus} vCPU, {type.memory} MiB accounted)"
-    if image is not None:
-        words += f" of {image.name}"
-        if image.architecture != here:
-            words += f"; its programs are this machine's, for {here} and not {image.architecture}"
+    words += f" of {image.name}"
+    if image.stands_for:
+        words += ", which is somebody's image and not here: Cloudlet's own machine image stands in for it"
+    if image.architecture != here:
+        words += f"; its programs are this machine's, for {here} and not {image.architecture}"
     return words
 
 
@@ -255,12 +262,11 @@ def _groups(world: World, asked: Input, given: dict[str, Any], subnet: Item) -> 
 
 
 def _tags(call: Call, asked: Input) -> dict[str, dict[str, str]]:
-    """The tags of instances, volumes and interfaces."""
-    tags: dict[str, dict[str, str]] = {"instance": {}, "volume": {}, "network-interface": {}}
+    """The tags of instances and of what is made with them."""
+    kinds = ("instance", "volume", "network-interface", "spot-instances-request")
+    tags: dict[str, dict[str, str]] = {kind: {} for kind in kinds}
     for one in asked.get("TagSpecifications") or []:
         kind = one.get("ResourceType")
-        if kind == "spot-instances-request":
-            continue
         if kind not in tags:
             raise AwsError("InvalidParameter", f"'{kind}' is not a valid taggable resource type for this operation.")
         if not one.get("Tags"):
@@ -307,9 +313,10 @@ def _root(
     world: World, id: str, subnet: Item, image: Image, asked: Input, tags: dict[str, dict[str, str]]
 ) -> tuple[Item, dict[str, Any]]:
     """The record of the root volume, and how the instance shows it."""
-    device = images.root_device(image)
+    mappings = asked.get("BlockDeviceMappings") or []
+    device = images.root_device(image, (one.get("DeviceName", "") for one in mappings))
     ebs: dict[str, Any] = {}
-    for mapping in asked.get("BlockDeviceMappings") or []:
+    for mapping in mappings:
         if mapping.get("DeviceName") != device or "Ebs" not in mapping:
             raise not_implemented(f"RunInstances with a block device other than the root volume {device}")
         ebs = mapping["Ebs"]

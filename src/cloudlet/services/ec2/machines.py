@@ -18,6 +18,7 @@ from cloudlet.engines.containers import folders
 from cloudlet.engines.containers.api import CannotStart, Container, ContainerState, Mount, Pod, PodState
 from cloudlet.engines.containers.network import NetworkError, command
 from cloudlet.services.ec2 import images, instance_types, user_data
+from cloudlet.services.ec2.images import Image
 from cloudlet.services.ec2.instance_records import state, transition, wanted
 from cloudlet.services.ec2.interfaces import drop
 from cloudlet.services.ec2.kinds import INSTANCE, INTERFACE, VOLUME
@@ -62,6 +63,7 @@ class Machines:
         self._pods: dict[str, PodState] = {}
         self.metadata = MetadataServers(ec2)
         self.watchers: list[Watcher] = []
+        self._stood_for: set[str] = set()  # somebody's images that the log has been told of
 
     def take_up(self) -> None:
         """Look at all instances, after a start of this cloud."""
@@ -121,7 +123,10 @@ class Machines:
     async def _boot(self, scope: str, item: Item) -> None:
         """Start an instance, or take up one that runs."""
         ecs: Any = await self._cloud.service("ecs")
-        image = images.find(scope.split("/")[1], item.shown["ImageId"])
+        image = _image(scope, item)
+        if image.stands_for and image.stands_for not in self._stood_for:
+            self._stood_for.add(image.stands_for)
+            log.warning("%s is somebody's image: Cloudlet's own machine image stands in for it", image.stands_for)
         try:
             pod, endpoint, running = await ecs.house(_pod(item), lambda state: self._ended(scope, item.id, state))
             self._pods[item.id] = pod
@@ -130,10 +135,9 @@ class Machines:
                 running = None
             await self._join(scope, item, pod)
             if running is None or running.exit_code is not None:
-                is_ecs = image is not None and image.is_ecs
                 servers = await ecs.name_servers()
                 folder = self._folder / item.id
-                await asyncio.to_thread(_prepare, folder, item, is_ecs, pod.address, servers)
+                await asyncio.to_thread(_prepare, folder, item, image, pod.address, servers)
                 container = self._container(scope, item, endpoint, bool(pod.namespace))
                 await ecs.run_guest(container)
         except Exception as error:
@@ -157,15 +161,14 @@ class Machines:
             await self._tell(scope, item.id, "running")
 
     def _container(self, scope: str, item: Item, endpoint: str, has_namespace: bool) -> Container:
-        type, region = instance_types.get(item.shown["InstanceType"]), scope.split("/")[1]
-        image = images.find(region, item.shown["ImageId"])
+        type = instance_types.get(item.shown["InstanceType"])
         environment = {
             "PATH": _PATH,
             "HOME": "/root",
             "LANG": "C.UTF-8",
             "AWS_ENDPOINT_URL": endpoint,
             "CLOUDLET_INSTANCE": item.id,
-            "CLOUDLET_ABOUT": about(item, image),
+            "CLOUDLET_ABOUT": about(item, _image(scope, item)),
             "CLOUDLET_CPU": str(type.cpus * 1024),
             "CLOUDLET_MEMORY": str(int(type.memory * _REGISTERED)),
         }
@@ -329,12 +332,16 @@ def _table(key: str) -> str:
     return f"to_{key.replace('-', '_')}"
 
 
+def _image(scope: str, item: Item) -> Image:
+    return images.launchable(scope.split("/")[1], item.shown["ImageId"], item.shown["Architecture"])
+
+
 def _pod(item: Item) -> Pod:
     name = item.shown.get("PrivateDnsName", "").partition(".")[0]
     return Pod(name=item.id, hostname=name or item.id, labels={"cloudlet.instance": item.id})
 
 
-def _prepare(folder: Path, item: Item, is_ecs: bool, address: str, servers: tuple[str, ...]) -> None:
+def _prepare(folder: Path, item: Item, image: Image, address: str, servers: tuple[str, ...]) -> None:
     """Make an instance's own files; those that are there stay as they are."""
     is_new = not (folder / "image").is_dir()
     for name in _PRIVATE:
@@ -347,8 +354,9 @@ def _prepare(folder: Path, item: Item, is_ecs: bool, address: str, servers: tupl
         for path in folders.system():
             if path.startswith("/etc/"):
                 _copy(Path(path), folder / path[1:])
-        if is_ecs:
+        if image.is_ecs or image.stands_for:
             (folder / "etc/ecs").mkdir(exist_ok=True)
+        if image.is_ecs:
             (folder / "etc/ecs/ecs.config").touch()
         (folder / "etc/system-release").write_text("Cloudlet's machine image, in the place of Amazon Linux\n")
         _write_user_data(folder / "var/lib/cloud/instance", item.hidden["user_data"])

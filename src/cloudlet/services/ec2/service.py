@@ -12,10 +12,10 @@ from cloudlet.services.ec2.addresses import Addresses
 from cloudlet.services.ec2.dhcp import Dhcp
 from cloudlet.services.ec2.endpoint_services import EndpointServices
 from cloudlet.services.ec2.endpoints import Endpoints
+from cloudlet.services.ec2.fleets import Fleets
 from cloudlet.services.ec2.gateways import Gateways
 from cloudlet.services.ec2.groups import Groups
 from cloudlet.services.ec2.guarding import Guarding
-from cloudlet.services.ec2.hosting import Hosting
 from cloudlet.services.ec2.images import Images
 from cloudlet.services.ec2.instance_types import InstanceTypes
 from cloudlet.services.ec2.interfaces import Interfaces
@@ -23,6 +23,7 @@ from cloudlet.services.ec2.key_pairs import KeyPairs
 from cloudlet.services.ec2.peering import Peering
 from cloudlet.services.ec2.prefix_lists import PrefixLists
 from cloudlet.services.ec2.routes import Routes
+from cloudlet.services.ec2.spot import Spot
 from cloudlet.services.ec2.subnets import Subnets
 from cloudlet.services.ec2.tagging import Tagging
 from cloudlet.services.ec2.transit import Transit
@@ -32,7 +33,8 @@ from cloudlet.services.ec2.vpn import Vpns
 
 
 class Service(
-    Hosting,
+    Fleets,
+    Spot,
     Images,
     InstanceTypes,
     Volumes,

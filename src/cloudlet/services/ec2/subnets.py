@@ -32,18 +32,18 @@ class Subnets(Base):
         for parameter in ("OutpostArn", "Ipv4IpamPoolId", "Ipv6IpamPoolId"):
             if parameter in input:
                 raise not_implemented(f"CreateSubnet with {parameter}")
-        if input.get("Ipv6Native"):
-            raise _no_native(input)
-        if "CidrBlock" not in input:
-            raise AwsError("MissingParameter", "Either 'cidrBlock' or 'ipv4IpamPoolId' should be provided.")
+        _check_blocks(input)
         zone = _zone(call.region, input)
         tags = new_tags(call, input, SUBNET)
 
         def work(world: World) -> Output:
             vpc = world.get(VPC, input["VpcId"])
-            taken = [subnet.shown["CidrBlock"] for subnet in world.all(SUBNET, VpcId=vpc.id)]
-            block = cidr.of_subnet(input["CidrBlock"], blocks_of(vpc), taken)
-            subnet = defaults.make_subnet(world, vpc, str(block), zone, tags)
+            others = world.all(SUBNET, VpcId=vpc.id, Ipv6Native=False)
+            block = ""
+            if "CidrBlock" in input:
+                taken = [subnet.shown["CidrBlock"] for subnet in others]
+                block = str(cidr.of_subnet(input["CidrBlock"], blocks_of(vpc), taken))
+            subnet = defaults.make_subnet(world, vpc, block, zone, tags)
             if "Ipv6CidrBlock" in input:
                 subnet = _add_block6(world, subnet, input["Ipv6CidrBlock"])
             return {"Subnet": {**shown_subnet(world, subnet), "Tags": shown_tags(tags)}}
@@ -57,7 +57,7 @@ class Subnets(Base):
             vpcs = world.all(VPC, IsDefault=True)
             if not vpcs:
                 raise AwsError("DefaultVpcDoesNotExist", "No default VPC exists for this account in this region.")
-            there = world.all(SUBNET, VpcId=vpcs[0].id)
+            there = world.all(SUBNET, VpcId=vpcs[0].id, Ipv6Native=False)
             for subnet in there:
                 if subnet.shown["DefaultForAz"] and subnet.shown["AvailabilityZone"] == zone:
                     raise AwsError(
@@ -161,7 +161,7 @@ class Subnets(Base):
         def work(world: World) -> Output:
             subnet = world.get(SUBNET, input["SubnetId"])
             block = cidr.either(input["Cidr"])
-            outer = [subnet.shown["CidrBlock"]]
+            outer = [subnet.shown["CidrBlock"]] if "CidrBlock" in subnet.shown else []
             outer += [entry["Ipv6CidrBlock"] for entry in subnet.shown["Ipv6CidrBlockAssociationSet"]]
             if not any(cidr.is_within(block, one) for one in outer):
                 raise invalid(f"The CIDR '{block}' is not within the CIDR block of subnet '{subnet.id}'")
@@ -201,7 +201,8 @@ class Subnets(Base):
 
 def shown_subnet(world: World, subnet: Item) -> dict[str, Any]:
     """A subnet with the number of its free addresses."""
-    free = cidr.size(subnet.shown["CidrBlock"]) - len(subnet.hidden["taken"])
+    size = cidr.size(subnet.shown["CidrBlock"]) if "CidrBlock" in subnet.shown else 0
+    free = size - len(subnet.hidden["taken"])
     return {**subnet.shown, "AvailableIpAddressCount": free}
 
 
@@ -224,15 +225,18 @@ def _zone(region: str, input: Input) -> str:
     return str(zone)
 
 
-def _no_native(input: Input) -> AwsError:
-    if "Ipv6CidrBlock" not in input:
-        return AwsError("MissingParameter", "Either 'ipv6CidrBlock' or 'ipv6IpamPoolId' should be provided.")
-    if "CidrBlock" in input:
-        return AwsError(
+def _check_blocks(input: Input) -> None:
+    """That a subnet is given the block that its kind needs. Raises MissingParameter, InvalidParameterCombination."""
+    is_native = input.get("Ipv6Native")
+    if is_native and "Ipv6CidrBlock" not in input:
+        raise AwsError("MissingParameter", "Either 'ipv6CidrBlock' or 'ipv6IpamPoolId' should be provided.")
+    if is_native and "CidrBlock" in input:
+        raise AwsError(
             "InvalidParameterCombination",
             "When specifying ipv4 parameters, cidrBlock or ipv4IpamPoolId, you cannot set ipv6Native to true.",
         )
-    return not_implemented("CreateSubnet with Ipv6Native")
+    if not is_native and "CidrBlock" not in input:
+        raise AwsError("MissingParameter", "Either 'cidrBlock' or 'ipv4IpamPoolId' should be provided.")
 
 
 def _add_block6(world: World, subnet: Item, text: str) -> Item:

@@ -8,7 +8,7 @@ from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ec2 import filters
 from cloudlet.services.ec2.base import Base, checked_tags, page
-from cloudlet.services.ec2.kinds import KINDS
+from cloudlet.services.ec2.kinds import kind_of
 from cloudlet.services.ec2.records import Item
 from cloudlet.services.ec2.world import STEP, World, missing
 
@@ -52,8 +52,9 @@ class Tagging(Base):
 
     async def DescribeTags(self, call: Call, input: Input) -> Output:
         shown = [
-            {"Key": key, "Value": value, "ResourceId": item.id, "ResourceType": KINDS[_prefix(item.id)].resource_type}
+            {"Key": key, "Value": value, "ResourceId": item.id, "ResourceType": kind.resource_type}
             for item in self.world(call.scope).every()
+            if (kind := kind_of(item.id)) is not None
             for key, value in item.tags.items()
             if key != STEP
         ]
@@ -66,14 +67,8 @@ class Tagging(Base):
         return page("Tags", found, input)
 
 
-def _prefix(id: str) -> str:
-    return id.rpartition("-")[0]
-
-
 def _item(world: World, id: str) -> Item:
-    kind = KINDS.get(_prefix(id))
+    kind = kind_of(id)
     if kind is None:
-        if id.startswith("i-"):
-            raise AwsError("InvalidInstanceID.NotFound", f"The instance ID '{id}' does not exist")
         raise AwsError("InvalidID", f"The ID '{id}' is not valid")
     return world.get(kind, id)

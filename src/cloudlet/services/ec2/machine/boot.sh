@@ -18,7 +18,8 @@ if [ ! -e "$here/boot-finished" ]; then
   date -u >"$here/boot-finished"
   say "user data has been run"
 fi
-if [ -d /etc/ecs ]; then
+# An image that may be one of ECS has the agent once its user data has written the agent's settings.
+if [ -e /etc/ecs/ecs.config ]; then
   /opt/cloudlet/bin/ecs-agent >>"$log" 2>&1 </dev/null &
 fi
 while :; do
