@@ -461,3 +461,45 @@ def test_archives(cloud: LocalCloud, s3: Any) -> None:
     cloud.advance(3 * DAY)
     assert "Restore" not in s3.head_object(**this)
     assert code(s3.get_object, **this) == "InvalidObjectState"
+
+
+def test_what_cloudwatch_hears(cloud: LocalCloud) -> None:
+    s3, cloudwatch = cloud.client("s3"), cloud.client("cloudwatch")
+    s3.create_bucket(Bucket="seen")
+    everything = {"Id": "all"}
+    s3.put_bucket_metrics_configuration(Bucket="seen", Id="all", MetricsConfiguration=everything)
+    logs = {"Id": "logs", "Filter": {"Prefix": "logs/"}}
+    s3.put_bucket_metrics_configuration(Bucket="seen", Id="logs", MetricsConfiguration=logs)
+    with pytest.raises(ClientError, match="filter of tags"):
+        tagged = {"Id": "tags", "Filter": {"Tag": {"Key": "a", "Value": "b"}}}
+        s3.put_bucket_metrics_configuration(Bucket="seen", Id="tags", MetricsConfiguration=tagged)
+    for key in ("logs/1", "other"):
+        s3.put_object(Bucket="seen", Key=key, Body=b"x" * 100)
+    s3.put_object(Bucket="seen", Key="cold", Body=b"x" * 50, StorageClass="STANDARD_IA")
+    s3.get_object(Bucket="seen", Key="logs/1")["Body"].read()
+    with pytest.raises(ClientError):
+        s3.get_object(Bucket="seen", Key="logs/2")
+    cloud.advance(86_400)
+    cloud.advance(60)
+    now = float(cloud.control("clock")["now"])
+
+    def total(metric: str, **dimensions: str) -> float:
+        found = cloudwatch.get_metric_statistics(
+            Namespace="AWS/S3",
+            MetricName=metric,
+            Dimensions=[{"Name": name, "Value": value} for name, value in dimensions.items()],
+            StartTime=now - 2 * 86_400,
+            EndTime=now + 60,
+            Period=3 * 86_400,
+            Statistics=["Sum"],
+        )["Datapoints"]
+        return float(sum(one["Sum"] for one in found))
+
+    assert total("NumberOfObjects", BucketName="seen", StorageType="AllStorageTypes") == 3
+    assert total("BucketSizeBytes", BucketName="seen", StorageType="StandardStorage") == 200
+    assert total("BucketSizeBytes", BucketName="seen", StorageType="StandardIAStorage") == 50
+    assert total("PutRequests", BucketName="seen", FilterId="all") >= 3
+    assert total("GetRequests", BucketName="seen", FilterId="logs") == 2
+    assert total("4xxErrors", BucketName="seen", FilterId="logs") == 1
+    assert total("BytesDownloaded", BucketName="seen", FilterId="logs") == 100
+    assert total("BytesUploaded", BucketName="seen", FilterId="logs") >= 100

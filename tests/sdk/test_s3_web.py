@@ -248,6 +248,17 @@ def test_strangers() -> None:
         assert ask(strict, "GET", "/bucket/open/k")[2] == ask(strict, "GET", "/open/k", **site)[2] == b"1"
         assert ask(strict, "GET", "/bucket/k")[0] == 403
         assert ask(strict, "PUT", "/bucket/open/k", b"2")[0] == 403
+        # Conditions count: from which address or page somebody comes.
+        there = {"Effect": "Allow", "Principal": "*", "Action": "s3:ListBucket", "Resource": "arn:aws:s3:::bucket"}
+        for address, status in (("127.0.0.0/8", 200), ("192.0.2.0/24", 403)):
+            listing = {**there, "Condition": {"IpAddress": {"aws:SourceIp": address}}}
+            s3.put_bucket_policy(Bucket="bucket", Policy=json.dumps({**policy, "Statement": [listing]}))
+            assert ask(strict, "GET", "/bucket?list-type=2")[0] == status
+        hotlinks = {"Effect": "Deny", **statement, "Condition": {"StringLike": {"aws:Referer": "http://thief/*"}}}
+        both = {**policy, "Statement": [*policy["Statement"], hotlinks]}
+        s3.put_bucket_policy(Bucket="bucket", Policy=json.dumps(both))
+        assert ask(strict, "GET", "/bucket/open/k")[0] == 200
+        assert ask(strict, "GET", "/bucket/open/k", Referer="http://thief/page")[0] == 403
         # Signed uploads: chunks with trailers, presigned URLs and forms are verified.
         url = s3.generate_presigned_url("put_object", {"Bucket": "bucket", "Key": "signed"})
         assert ask(strict, "PUT", path_of(url), b"3")[0] == 200

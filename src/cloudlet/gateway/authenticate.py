@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 DEFAULT_ACCOUNT = "000000000000"
 
 # What a client calls before it has credentials, and what S3 may serve to anyone.
-_ANONYMOUS = frozenset(("AssumeRoleWithWebIdentity", "AssumeRoleWithSAML", "GetObject", "HeadObject", "PostObject"))
+_ANONYMOUS = frozenset(
+    (
+        *("AssumeRoleWithWebIdentity", "AssumeRoleWithSAML"),
+        *("GetObject", "HeadObject", "PostObject", "HeadBucket", "ListObjects", "ListObjectsV2"),
+    )
+)
 # Headers that a presigned URL may carry instead.
 _HEADERS_IN_QUERY = (
     "x-amz-acl",

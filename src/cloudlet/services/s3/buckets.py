@@ -16,6 +16,7 @@ from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.s3 import contents, cors, policy, records
 from cloudlet.services.s3.contents import Contents
 from cloudlet.services.s3.records import EVERYWHERE, Bucket
+from cloudlet.services.s3.reporting import Daily
 from cloudlet.store import Database, Tx
 from cloudlet.store.api import Resources
 
@@ -47,6 +48,7 @@ class Buckets(api.Service):
         await self.contents.start()
         self.outbox = Outbox(self.db, self.clock, self.deliver, retries=self.pause_after)
         await self.outbox.start()
+        self.daily = Daily(self.cloud.metrics, self.clock, self.db, self.buckets, self.cloud.spawn)
 
     async def resource_policy(self, call: Call, input: Input) -> str | None:
         record = self.buckets.get(EVERYWHERE, input.get("Bucket", ""))
@@ -75,7 +77,7 @@ class Buckets(api.Service):
             if "origin" in request.headers and "cors" in bucket.settings:
                 call.headers.update(cors.answer(bucket.settings["cors"]["CORSRules"], request))
             if not call.access_key:
-                if self.cloud.config.auth == "enforce" and not self._is_public(bucket, name, action, input):
+                if self.cloud.config.auth == "enforce" and not self._is_public(call, bucket, name, action, input):
                     raise access_denied()
             elif bucket.account != call.account and not policy.admits(bucket, call.account):
                 raise access_denied()
@@ -83,11 +85,12 @@ class Buckets(api.Service):
             raise access_denied()
         return bucket
 
-    def _is_public(self, bucket: Bucket, name: str, action: str, input: Input) -> bool:
+    def _is_public(self, call: Call, bucket: Bucket, name: str, action: str, input: Input) -> bool:
         """Whether anyone may do this."""
         if action == JUDGED_LATER:
             return True
-        return policy.allows_anyone(bucket, action, f"arn:aws:s3:::{name}/{input.get('Key', '')}")
+        key = f"/{input['Key']}" if "Key" in input else ""
+        return policy.allows_anyone(bucket, action, f"arn:aws:s3:::{name}{key}", call.request)
 
     def still(self, tx: Tx, name: str, bucket: Bucket) -> Bucket:
         """The bucket as a transaction finds it. Raises NoSuchBucket when it was deleted in the meantime."""
@@ -185,6 +188,7 @@ class Buckets(api.Service):
             self.buckets.put(tx, EVERYWHERE, name, replace(made, id=id))
 
         await self.db.write(put)
+        self.daily.arm()
         location = f"/{name}" if region == "us-east-1" else f"http://{name}.s3.amazonaws.com/"
         return {"Location": location, "BucketArn": f"arn:aws:s3:::{name}"}
 

@@ -95,7 +95,7 @@ class Configurations(Buckets):
 
         await self.change_bucket(call, input, change)
 
-    # Records that have no meaning on one machine.
+    # Records that have no meaning on one machine; metrics configurations are read by ``reporting.py``.
     GetBucketAccelerateConfiguration = configuration_get("accelerate", default={})
     GetBucketRequestPayment = configuration_get("request_payment", default={"Payer": "BucketOwner"})
     GetBucketLogging = configuration_get("logging", default={})
@@ -107,7 +107,7 @@ class Configurations(Buckets):
         ListBucketAnalyticsConfigurations,
     ) = _named("analytics", "AnalyticsConfiguration")
     (
-        PutBucketMetricsConfiguration,
+        _put_metrics,
         GetBucketMetricsConfiguration,
         DeleteBucketMetricsConfiguration,
         ListBucketMetricsConfigurations,
@@ -128,6 +128,11 @@ class Configurations(Buckets):
     _, GetBucketInventoryConfiguration, DeleteBucketInventoryConfiguration, ListBucketInventoryConfigurations = _named(
         "inventory", "InventoryConfiguration"
     )
+
+    async def PutBucketMetricsConfiguration(self, call: Call, input: Input) -> Output:
+        if (input["MetricsConfiguration"].get("Filter") or {}).keys() - {"Prefix"}:
+            raise not_implemented("PutBucketMetricsConfiguration with a filter of tags or access points")
+        return await self._put_metrics(call, input)
 
     async def PutBucketAccelerateConfiguration(self, call: Call, input: Input) -> Output:
         asked = input["AccelerateConfiguration"]

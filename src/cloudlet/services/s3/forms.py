@@ -75,7 +75,7 @@ class Forms(Writing):
         signed = signature.read_form(fields)
         enforce = self.cloud.config.auth == "enforce"
         if signed is None:
-            if enforce and not self._is_public(bucket, name, "s3:PutObject", {"Key": fields["key"]}):
+            if enforce and not self._is_public(call, bucket, name, "s3:PutObject", {"Key": fields["key"]}):
                 raise AwsError("AccessDenied", "Access Denied", status=403)
             return
         credential = None

@@ -5,12 +5,15 @@ from __future__ import annotations
 import fnmatch
 import functools
 import json
-import re
 from typing import Any
 
 from cloudlet.errors import AwsError
+from cloudlet.http import Request
+from cloudlet.services.iam import evaluation
+from cloudlet.services.iam.evaluation import Grip, Who
 from cloudlet.services.s3.records import Bucket
 
+_ANYBODY = Who(frozenset(), "")
 _VERSIONS = ("2012-10-17", "2008-10-17")
 
 
@@ -42,6 +45,8 @@ def check(text: str, bucket: str) -> None:
             own = str(resource).removeprefix("arn:aws:s3:::")
             if own == resource or not fnmatch.fnmatchcase(bucket, own.partition("/")[0] or "-"):
                 raise _malformed("Policy has invalid resource")
+    if not evaluation.is_resource_policy(text):
+        raise _malformed("Policy has invalid statement")
 
 
 def _malformed(message: str) -> AwsError:
@@ -57,19 +62,37 @@ def is_public(text: str) -> bool:
     )
 
 
-def allows_anyone(bucket: Bucket, action: str, resource: str) -> bool:
+def allows_anyone(bucket: Bucket, action: str, resource: str, request: Request | None) -> bool:
     """Whether a caller without credentials may do something here by the bucket's policy."""
-    if "policy" not in bucket.settings or not action or blocks(bucket, "RestrictPublicBuckets"):
+    if "policy" not in bucket.settings or not action:
         return False
-    statements = _statements(json.loads(bucket.settings["policy"]["Policy"]))
+    text = bucket.settings["policy"]["Policy"]
+    if blocks(bucket, "RestrictPublicBuckets") and is_public(text):
+        return False
+    asked = evaluation.Request(action, (resource,), lambda key: _known_of(request, key), _ANYBODY)
     fitting = [
-        statement
-        for statement in statements
-        if _anyone(statement) and _fits(statement, "Action", action) and _fits(statement, "Resource", resource)
+        said.allows
+        for said, statement in zip(evaluation.compile_statements(text), _statements(json.loads(text)), strict=True)
+        if said.grip(_ANYBODY) is not Grip.NONE
+        and said.applies(asked)
+        and (said.allows or not _about_transport(statement))
     ]
-    if any(statement["Effect"] == "Deny" and not _about_transport(statement) for statement in fitting):
-        return False
-    return any(statement["Effect"] == "Allow" and not statement.get("Condition") for statement in fitting)
+    return True in fitting and False not in fitting
+
+
+def _known_of(request: Request | None, key: str) -> list[str] | None:
+    """What conditions may ask of a request that nobody has signed."""
+    if key == "aws:principaltype":
+        return ["Anonymous"]
+    if request is None:
+        return None
+    value = {
+        "aws:sourceip": request.client,
+        "aws:securetransport": "true" if request.scheme == "https" else "false",
+        "aws:referer": request.headers.get("referer"),
+        "aws:useragent": request.headers.get("user-agent"),
+    }.get(key)
+    return None if value is None else [value]
 
 
 def admits(bucket: Bucket, account: str) -> bool:
@@ -115,16 +138,3 @@ def _narrowed(statement: dict[str, Any]) -> bool:
         for operator in (statement.get("Condition") or {}).values()
         for key, values in operator.items()
     )
-
-
-def _fits(statement: dict[str, Any], field: str, text: str) -> bool:
-    negated = f"Not{field}" in statement
-    patterns = _list(statement.get(f"Not{field}" if negated else field, []))
-    flags = re.IGNORECASE if field == "Action" else 0
-    found = any(_pattern(str(pattern), flags).match(text) is not None for pattern in patterns)
-    return found != negated
-
-
-@functools.lru_cache(maxsize=1024)
-def _pattern(pattern: str, flags: int) -> re.Pattern[str]:
-    return re.compile(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".") + r"\Z", flags | re.DOTALL)

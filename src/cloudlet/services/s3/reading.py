@@ -86,12 +86,12 @@ class Reading(Buckets):
                 call.headers["Allow"] = "DELETE"
                 raise method_not_allowed(call.request.method if call.request is not None else "GET", "DeleteMarker")
         if not call.access_key and call.request is not None and self.cloud.config.auth == "enforce":
-            self._check_public(bucket, input, stored)
+            self._check_public(call, bucket, input, stored)
         return stored
 
-    def _check_public(self, bucket: Bucket, input: Input, stored: Stored) -> None:
+    def _check_public(self, call: Call, bucket: Bucket, input: Input, stored: Stored) -> None:
         """A caller without credentials reads what a policy or the object's own list gives to everyone."""
-        if self._is_public(bucket, input["Bucket"], "s3:GetObject", input):
+        if self._is_public(call, bucket, input["Bucket"], "s3:GetObject", input):
             return
         if stored.acl and not policy.blocks(bucket, "IgnorePublicAcls") and acl.public(_decode(stored.acl), "READ"):
             return

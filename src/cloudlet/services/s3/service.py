@@ -9,6 +9,7 @@ from cloudlet.services.s3.forms import Forms
 from cloudlet.services.s3.lifecycle import Lifecycle
 from cloudlet.services.s3.listing import Listing
 from cloudlet.services.s3.multipart import Multipart
+from cloudlet.services.s3.reporting import reported
 from cloudlet.services.s3.restoring import Restoring
 from cloudlet.services.s3.retention import ObjectLocks
 from cloudlet.services.s3.tagging import ObjectTags
@@ -23,7 +24,13 @@ class Service(
     async def start(self) -> None:
         await super().start()
         await self.start_lifecycle()
+        self.daily.arm()
 
     async def stop(self) -> None:
+        self.daily.stop()
         self.stop_lifecycle()
         await self.outbox.stop()
+
+
+for _operation in [name for name in dir(Service) if name[0].isupper()]:
+    setattr(Service, _operation, reported(getattr(Service, _operation)))
