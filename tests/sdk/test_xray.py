@@ -549,3 +549,97 @@ def test_an_api_and_a_state_machine_are_traced(cloud: LocalCloud) -> None:
     [invoked] = first["subsegments"]
     assert (invoked["name"], invoked["namespace"]) == ("Lambda", "aws")
     assert documents["AWS::Lambda f"]["parent_id"] == invoked["id"]
+
+
+def test_events_pass_traces_on_and_batches_link_them(cloud: LocalCloud) -> None:
+    xray, sqs, events = cloud.client("xray"), cloud.client("sqs"), cloud.client("events")
+    xray.create_sampling_rule(SamplingRule=RULE)
+    client = function(cloud, "f")
+    sqs.create_queue(QueueName="q")
+    arn = f"arn:aws:sqs:us-east-1:{ACCOUNT}:q"
+    events.put_rule(Name="r", EventPattern='{"source": ["me"]}')
+    events.put_targets(Rule="r", Targets=[{"Id": "1", "Arn": arn}])
+    client.create_event_source_mapping(EventSourceArn=arn, FunctionName="f")
+    place = f"Root={new_trace()};Parent={secrets.token_hex(8)}"
+    entry = {"Source": "me", "DetailType": "d", "Detail": "{}", "TraceHeader": f"{place};Sampled=1"}
+    events.put_events(Entries=[entry])
+    [found] = eventually(lambda: summaries(xray, 'service("f")'))
+    assert found["Id"] not in place
+    [link] = documents_of(xray, found["Id"])["AWS::Lambda::Function f"]["links"]
+    assert place == f"Root={link['trace_id']};Parent={link['id']}"
+
+
+def test_a_header_that_is_none(cloud: LocalCloud) -> None:
+    client = function(cloud, "f-1")
+    for header in ("nonsense", "Root=1-2-3;Sampled=1", "Root=;Parent=x"):
+        assert "Root=1-" in invoke(client, "f-1", {}, header)["header"]
+
+
+def test_the_daemons_port(cloud: LocalCloud) -> None:
+    """Segments by UDP and questions about sampling by TCP, as SDKs with central rules ask them."""
+    xray = cloud.client("xray")
+    client = function(cloud, "f", code="import os\ndef handler(e, c): return os.environ['AWS_XRAY_DAEMON_ADDRESS']")
+    address = json.loads(client.invoke(FunctionName="f")["Payload"].read())
+    trace = new_trace()
+    daemon_send(address, segment(trace, "mine"))
+    eventually(lambda: xray.batch_get_traces(TraceIds=[trace])["Traces"])
+    with urllib.request.urlopen(urllib.request.Request(f"http://{address}/GetSamplingRules", b"{}"), timeout=5) as got:
+        rules = json.loads(got.read())["SamplingRuleRecords"]
+    assert [one["SamplingRule"]["RuleName"] for one in rules] == ["Default"]
+    report = {"RuleName": "Default", "ClientID": "a" * 24, "RequestCount": 1, "SampledCount": 1, "Timestamp": 1.5e9}
+    body = json.dumps({"SamplingStatisticsDocuments": [report]}).encode()
+    with urllib.request.urlopen(urllib.request.Request(f"http://{address}/SamplingTargets", body), timeout=5) as got:
+        [target] = json.loads(got.read())["SamplingTargetDocuments"]
+    assert (target["ReservoirQuota"], target["FixedRate"]) == (1, 0.05)
+
+
+TEMPLATE = """
+Resources:
+  Group:
+    Type: AWS::XRay::Group
+    Properties:
+      GroupName: slow
+      FilterExpression: "responsetime > {seconds}"
+      Tags: [{{Key: a, Value: b}}]
+  Rule:
+    Type: AWS::XRay::SamplingRule
+    Properties:
+      SamplingRule:
+        RuleName: half
+        ResourceARN: "*"
+        Priority: 5
+        FixedRate: {rate}
+        ReservoirSize: 1
+        ServiceName: "*"
+        ServiceType: "*"
+        Host: "*"
+        HTTPMethod: "*"
+        URLPath: "*"
+        Version: 1
+Outputs:
+  Group: {{Value: !Ref Group}}
+  Rule: {{Value: !GetAtt Rule.RuleARN}}
+"""
+
+
+def test_a_stack(cloud: LocalCloud) -> None:
+    xray, stacks = cloud.client("xray"), cloud.client("cloudformation")
+    stacks.create_stack(StackName="s", TemplateBody=TEMPLATE.format(seconds=5, rate=0.5))
+    stacks.get_waiter("stack_create_complete").wait(StackName="s", WaiterConfig={"Delay": 1})
+    outputs = stacks.describe_stacks(StackName="s")["Stacks"][0]["Outputs"]
+    [group, rule] = [one["OutputValue"] for one in sorted(outputs, key=lambda one: one["OutputKey"])]
+    assert xray.get_group(GroupARN=group)["Group"]["FilterExpression"] == "responsetime > 5"
+    assert rule == f"arn:aws:xray:us-east-1:{ACCOUNT}:sampling-rule/half"
+    stacks.update_stack(StackName="s", TemplateBody=TEMPLATE.format(seconds=6, rate=0.25))
+    stacks.get_waiter("stack_update_complete").wait(StackName="s", WaiterConfig={"Delay": 1})
+    assert xray.get_group(GroupName="slow")["Group"]["FilterExpression"] == "responsetime > 6"
+    assert xray.get_sampling_rules()["SamplingRuleRecords"][0]["SamplingRule"]["FixedRate"] == 0.25
+    stacks.delete_stack(StackName="s")
+    stacks.get_waiter("stack_delete_complete").wait(StackName="s", WaiterConfig={"Delay": 1})
+    assert [one["GroupName"] for one in xray.get_groups()["Groups"]] == ["Default"]
+    assert len(xray.get_sampling_rules()["SamplingRuleRecords"]) == 1
+
+
+def test_spans_are_signed_where_signatures_are_verified() -> None:
+    with LocalCloud("--auth", "enforce") as cloud:
+        assert export(cloud, b"{}", "application/json")[0] == 401

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from urllib.parse import quote
 from cloudlet.services.api import Call
 
 HEADER = "x-amzn-trace-id"
+_ROOT = re.compile(r"1-[0-9a-f]{8}-[0-9a-f]{24}", re.IGNORECASE)
+_ID = re.compile(r"[0-9a-f]{16}", re.IGNORECASE)
 
 # The header under which a service calls another one, where there is a trace.
 _current: ContextVar[str] = ContextVar("trace", default="")
@@ -37,11 +40,11 @@ def place_of(header: str) -> Place | None:
     if not header:
         return None
     parts = dict(part.strip().partition("=")[::2] for part in header.split(";"))
-    root = parts.get("Root", "")
-    if not root:
+    root, parent = parts.get("Root", ""), parts.get("Parent", "")
+    if not _ROOT.fullmatch(root):
         return None
     sampled = {"1": True, "0": False}.get(parts.get("Sampled", ""))
-    return Place(root, parts.get("Parent", ""), sampled)
+    return Place(root, parent if _ID.fullmatch(parent) else "", sampled)
 
 
 def header_of(call: Call) -> str:

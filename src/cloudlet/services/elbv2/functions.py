@@ -10,6 +10,7 @@ import msgspec
 
 from cloudlet.errors import AwsError
 from cloudlet.http import BodyTooLarge, Request, Response
+from cloudlet.observe import traces
 from cloudlet.services.elbv2 import routing
 from cloudlet.services.elbv2.attributes import group_attributes
 from cloudlet.services.elbv2.envoy import used_groups
@@ -38,14 +39,16 @@ class Functions(Targets):
         self._count(owner, group, "RequestCount")
         self._count(owner, group, "LambdaTargetProcessedBytes", len(body), "Bytes")
         try:
-            answer = await self.cloud.call(
-                "lambda",
-                "Invoke",
-                {"FunctionName": targets[0].target, "Payload": msgspec.json.encode(event(request, body, group, many))},
-                account=group.account,
-                region=group.region,
-                principal="elasticloadbalancing.amazonaws.com",
-            )
+            asked = msgspec.json.encode(event(request, body, group, many))
+            with traces.within(request.headers.get(traces.HEADER, "")):
+                answer = await self.cloud.call(
+                    "lambda",
+                    "Invoke",
+                    {"FunctionName": targets[0].target, "Payload": asked},
+                    account=group.account,
+                    region=group.region,
+                    principal="elasticloadbalancing.amazonaws.com",
+                )
         except AwsError:
             self._count(owner, group, "LambdaInternalError")
             return failed(502, "Bad Gateway")

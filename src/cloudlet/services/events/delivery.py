@@ -9,6 +9,7 @@ import msgspec
 
 from cloudlet.control.outbox import Delivery, Outbox, Undeliverable
 from cloudlet.errors import AwsError
+from cloudlet.observe import traces
 from cloudlet.services import targets
 from cloudlet.services.api import Cloud
 from cloudlet.services.events import inputs, records
@@ -85,14 +86,15 @@ class Courier:
             key = inputs.text_at(parsed, path) if path else None
             parameters = {"KinesisParameters": {"PartitionKey": key or parsed["id"]}}
         request = targets.request(arn, body, parameters, rule.account, rule.region)
-        await self._cloud.call(
-            request.service,
-            request.operation,
-            request.input,
-            account=request.account,
-            region=request.region,
-            principal=SERVICE,
-        )
+        with traces.within(job.trace):
+            await self._cloud.call(
+                request.service,
+                request.operation,
+                request.input,
+                account=request.account,
+                region=request.region,
+                principal=SERVICE,
+            )
 
     async def _log(self, rule: Rule, arn: str, body: str, job: Job) -> None:
         """Put an event into a log group, in a stream of its own."""

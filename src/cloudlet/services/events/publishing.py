@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from cloudlet.errors import AwsError, not_implemented
+from cloudlet.observe import traces
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.events import records
 from cloudlet.services.events.base import Base, Listeners, bus_arn, pattern_of, place_of
@@ -33,6 +35,8 @@ class Publishing(Base):
         now = self.clock.now()
         outcomes: list[dict[str, str]] = []
         accepted: list[tuple[str, dict[str, Any]]] = []
+        headers: dict[str, str] = {}
+        trace = traces.header_of(call)
         for entry in entries:
             try:
                 detail = self._check(call, entry)
@@ -42,6 +46,7 @@ class Publishing(Base):
             account, region, bus = place_of(call, entry.get("EventBusName"))
             id = str(uuid.uuid4())
             outcomes.append({"EventId": id})
+            headers[id] = entry.get("TraceHeader") or trace
             event = {
                 "version": "0",
                 "id": id,
@@ -54,7 +59,7 @@ class Publishing(Base):
                 "detail": detail,
             }
             accepted.append((bus_arn(account, region, bus), event))
-        await self._accept(accepted)
+        await self._accept(accepted, headers=headers)
         failed = sum("ErrorCode" in outcome for outcome in outcomes)
         return {"FailedEntryCount": failed, "Entries": outcomes}
 
@@ -75,8 +80,16 @@ class Publishing(Base):
             raise AwsError("MalformedDetail", "Detail is malformed.")
         return detail
 
-    async def _accept(self, events: list[tuple[str, dict[str, Any]]], only: frozenset[str] | None = None) -> None:
-        """Store events for the targets of the rules that match, and in archives; ``only`` names rules of a replay."""
+    async def _accept(
+        self,
+        events: list[tuple[str, dict[str, Any]]],
+        only: frozenset[str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Store events for the targets of the rules that match, and in archives; ``only`` names rules of a replay.
+
+        ``headers`` are the traces that events belong to, by their ids.
+        """
         rows: list[tuple[str, bytes]] = []
         kept: list[tuple[Archive, bytes]] = []
         now = self.clock.now()
@@ -84,7 +97,8 @@ class Publishing(Base):
             listeners = self._listeners.get(bus)
             if listeners is not None:
                 body = records.pack(event)
-                rows += self._deliveries(listeners, event, body, now, only)
+                trace = headers.get(event["id"], "") if headers else ""
+                rows += self._deliveries(listeners, event, body, now, only, trace)
                 if "replay-name" not in event:
                     kept += [
                         (archive, body)
@@ -106,7 +120,13 @@ class Publishing(Base):
         self._outbox.wake()
 
     def _deliveries(
-        self, listeners: Listeners, event: dict[str, Any], body: bytes, now: float, only: frozenset[str] | None
+        self,
+        listeners: Listeners,
+        event: dict[str, Any],
+        body: bytes,
+        now: float,
+        only: frozenset[str] | None,
+        trace: str,
     ) -> list[tuple[str, bytes]]:
         """The outbox's rows for an event: target and payload."""
         rows: list[tuple[str, bytes]] = []
@@ -114,7 +134,8 @@ class Publishing(Base):
             if (only is None or rule.arn in only) and pattern.matches(event):
                 self._reports.matched(rule)
                 rows += [
-                    (f"{rule.arn} {id}", records.pack(Job(rule.arn, id, msgspec.Raw(body), now))) for id in rule.targets
+                    (f"{rule.arn} {id}", records.pack(Job(rule.arn, id, msgspec.Raw(body), now, trace)))
+                    for id in rule.targets
                 ]
         return rows
 

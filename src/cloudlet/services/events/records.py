@@ -195,6 +195,7 @@ class Job(msgspec.Struct, array_like=True):
     target: str
     event: msgspec.Raw
     ingested: float
+    trace: str = ""  # X-Ray's header for the target
 
 
 pack = msgspec.json.Encoder().encode

@@ -59,7 +59,7 @@ class Base(api.Service):
     def record(self, scope: str, *documents: Document) -> None:
         """Keep segments of ours, soon."""
         for one in documents:
-            self.take(segments.segment_of(scope, one))
+            self.take(segments.segment_of(scope, {**one, "name": segments.possible_name(one["name"])}))
 
     def take(self, segment: Segment) -> None:
         """Keep a segment soon, with others: whoever reports it does not wait."""

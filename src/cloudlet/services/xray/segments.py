@@ -17,7 +17,8 @@ from cloudlet.services.xray.records import Document, Segment
 _ID = re.compile(r"[0-9a-fA-F]{16}")
 _TRACE = re.compile(r"1-[0-9a-fA-F]{8}-[0-9a-fA-F]{24}")
 # Letters, digits, white space and some signs.
-_NAME = re.compile(r"[\w\s.:/%&#=+\\\-@]{1,200}")
+_LONGEST_NAME = 200
+_NOT_IN_NAMES = re.compile(r"[^\w\s.:/%&#=+\\\-@]+")
 
 
 class BadSegment(Exception):
@@ -67,7 +68,7 @@ def _check(document: Document, id: str, kind: str) -> None:
     """What segments and the subsegments in them have in common."""
     if not isinstance(name := document.get("name"), str) or not name:
         raise BadSegment("MissingName", id, kind)
-    if not _NAME.fullmatch(name):
+    if len(name) > _LONGEST_NAME or _NOT_IN_NAMES.search(name):
         raise BadSegment("InvalidName", id, kind)
     if not _is_time(document.get("start_time")):
         raise BadSegment("MissingStartTime" if "start_time" not in document else "InvalidStartTime", id, kind)
@@ -83,6 +84,11 @@ def _check(document: Document, id: str, kind: str) -> None:
         raise BadSegment("ParseError", id, kind)
     for one in inner:
         _check(one, id, "subsegment")
+
+
+def possible_name(name: str) -> str:
+    """A name without what X-Ray does not take."""
+    return _NOT_IN_NAMES.sub("", name).strip()[:_LONGEST_NAME] or "unknown"
 
 
 def _is_time(value: Any) -> bool:

@@ -17,6 +17,19 @@ class Service(Otlp):
         self._daemon.stop()
         await super().stop()
 
+    def resources_of(self, account: str, region: str) -> list[dict[str, str]]:
+        scope = f"{account}/{region}"
+        rules = [
+            {"type": "AWS::XRay::SamplingRule", "name": record.name, "arn": record.value.members["RuleARN"]}
+            for record in self.rules.list(scope)
+        ]
+        place = f"arn:aws:xray:{region}:{account}:group"
+        groups = [
+            {"type": "AWS::XRay::Group", "name": record.name, "arn": f"{place}/{record.name}/{record.value.id}"}
+            for record in self.groups.list(scope)
+        ]
+        return groups + rules
+
     async def daemon(self, scope: str) -> str:
         """The address to which X-Ray's SDKs send segments of an account and region, as AWS_XRAY_DAEMON_ADDRESS has it.
 

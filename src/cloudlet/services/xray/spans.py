@@ -12,6 +12,7 @@ from typing import Any
 
 from cloudlet.observe.traces import from_w3c
 from cloudlet.services.xray.records import Document
+from cloudlet.services.xray.segments import possible_name
 
 Attributes = dict[str, Any]
 
@@ -24,7 +25,6 @@ _KINDS = {
 }
 _SERVER, _CLIENT, _PRODUCER, _CONSUMER = 2, 3, 4, 5
 _ERROR = (2, "STATUS_CODE_ERROR")
-_NO_NAME = re.compile(r"[^\w\s.:/%&#=+\\\-@]+")
 _NO_KEY = re.compile(r"\W", re.ASCII)
 _ORIGINS = {
     "aws_ecs": "AWS::ECS::Container",
@@ -89,7 +89,7 @@ def _name(span: dict[str, Any], attributes: Attributes, resource: Attributes, ki
     elif kind in (_CLIENT, _PRODUCER):
         told = ("peer.service", "rpc.service", "db.namespace", "db.name", "server.address", "net.peer.name")
         name = next((str(attributes[one]) for one in told if attributes.get(one)), name)
-    return _NO_NAME.sub("", str(name)).strip()[:200] or "span"
+    return possible_name(str(name))
 
 
 def _tell_outcome(made: Document, span: dict[str, Any], attributes: Attributes) -> None:

@@ -66,12 +66,15 @@ class Traces(Base):
         start, end = _between(input)
         test = compile_filter(input.get("FilterExpression", ""))
         by_finish = input.get("TimeRangeType", "TraceId") != "TraceId"
+        share = _share(input)
         after = page_after(input)
 
         def look(tx: Tx) -> tuple[list[Document], int, str]:
             places = records.traces_between(tx, call.scope, start, end, by_finish, after, _A_PAGE)
             made = []
             for at, id in places:
+                if int(id[-8:], 16) >= share * 2**32:
+                    continue
                 trace = trace_of(id, records.documents(tx, call.scope, id))
                 if test(seen(trace)):
                     made.append({**_summary(trace, call.account), "MatchedEventTime": at})
@@ -121,6 +124,14 @@ def _between(input: Input) -> tuple[float, float]:
     if start > end:
         raise AwsError("InvalidRequestException", "StartTime must be before EndTime")
     return start, end
+
+
+def _share(input: Input) -> float:
+    """Which part of the traces is looked at."""
+    strategy = input.get("SamplingStrategy", {})
+    if not input.get("Sampling") or strategy.get("Name") != "FixedRate":
+        return 1.0
+    return float(strategy.get("Value", 1.0))
 
 
 def _summary(trace: Trace, account: str) -> Document:
