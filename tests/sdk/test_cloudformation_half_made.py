@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import WaiterError
 from test_cloudformation import TRUST, Stacks
 
 from cloudlet.testing.local import LocalCloud
@@ -86,11 +87,19 @@ def test_a_stack_does_not_take_what_was_there_before(cloud: LocalCloud) -> None:
         stacks.delete(name)
     assert dynamodb.scan(TableName="half")["Count"] == 1
     assert len(logs.describe_log_groups()["logGroups"]) == 1
-    with pytest.raises(ClientError, match="ImportExistingResources"):
-        stacks.client.create_change_set(
-            StackName="importer",
-            ChangeSetName="one",
-            ChangeSetType="CREATE",
-            TemplateBody='{"Resources": {"Q": {"Type": "AWS::SQS::Queue"}}}',
-            ImportExistingResources=True,
-        )
+    # Nothing is imported either: what exists fails its creation, and stays.
+    stacks.client.create_change_set(
+        StackName="importer",
+        ChangeSetName="one",
+        ChangeSetType="CREATE",
+        TemplateBody=json.dumps({"Resources": {"Table": table}}),
+        ImportExistingResources=True,
+    )
+    stacks.client.get_waiter("change_set_create_complete").wait(
+        StackName="importer", ChangeSetName="one", WaiterConfig={"Delay": 1}
+    )
+    stacks.client.execute_change_set(StackName="importer", ChangeSetName="one")
+    with pytest.raises(WaiterError):
+        stacks.client.get_waiter("stack_create_complete").wait(StackName="importer", WaiterConfig={"Delay": 1})
+    stacks.delete("importer")
+    assert dynamodb.scan(TableName="half")["Count"] == 1

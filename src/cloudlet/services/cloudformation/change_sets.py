@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[a-zA-Z][-a-zA-Z0-9]{0,127}\Z")
 _UNCHANGED = "The submitted information didn't contain changes. Submit different information to create a change set."
-_NOT_HERE = ("DeploymentMode", "ImportExistingResources", "ResourceTypes", "ResourcesToImport")
+# ImportExistingResources, which CDK's bootstrap asks for, is taken: what exists is not imported, its creation fails.
+_NOT_HERE = ("DeploymentMode", "ResourceTypes", "ResourcesToImport")
 
 
 def keeps_failed(input: Input) -> bool:
