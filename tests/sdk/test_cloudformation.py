@@ -534,6 +534,12 @@ def test_templates_are_described_and_judged(stacks: Stacks) -> None:
         "ValidationError",
         "Template format error: At least one Resources member must be defined.",
     )
+    versioned = {"A": {"Type": "Custom::A", "Version": "1.0", "Properties": {"ServiceToken": "x"}}, "Q": queue()}
+    client.validate_template(TemplateBody=json.dumps({"Resources": versioned}))
+    versioned["Q"]["Version"] = "1.0"
+    assert (
+        "property 'Version'" in refused(client.validate_template, TemplateBody=json.dumps({"Resources": versioned}))[1]
+    )
     # As YAML, without quotes: a tag that no function has.
     assert refused(client.validate_template, TemplateBody="Resources: {Q: {Type: !Nope x}}")[0] == "ValidationError"
     assert refused(client.estimate_template_cost, TemplateBody=template)[0] == "NotImplemented"

@@ -213,7 +213,8 @@ class Template:
             raise invalid(
                 f"Template format error: [/Resources/{name}] Every Resources object must contain a Type member."
             )
-        if unknown := [key for key in resource if key not in _ATTRIBUTES]:
+        known = _ATTRIBUTES | {"Version"} if _is_custom(resource["Type"]) else _ATTRIBUTES
+        if unknown := [key for key in resource if key not in known]:
             raise invalid(f"Invalid template resource property '{unknown[0]}'")
         if not isinstance(resource.get("Properties", {}), dict):
             raise invalid(f"Template format error: [/Resources/{name}] Every Properties member must be an object.")
@@ -376,3 +377,7 @@ def _nothing(name: str, attribute: str | None) -> Any:
 
 
 __all__ = ["Desired", "Lookup", "Template", "no_nulls", "order", "references", "transforms_of"]
+
+
+def _is_custom(type: str) -> bool:
+    return type.startswith("Custom::") or type == "AWS::CloudFormation::CustomResource"
