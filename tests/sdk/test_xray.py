@@ -187,6 +187,16 @@ def test_graphs_and_groups(cloud: LocalCloud) -> None:
         [edge] = services["shop", "client"]["Edges"]
         assert edge["SummaryStatistics"]["OkCount"] == 1
         assert services["stock", None]["SummaryStatistics"]["FaultStatistics"]["TotalCount"] == 1
+    between = {"StartTime": now - 60, "EndTime": now + 60}
+    for selector, member, faults in (
+        ("", "Edge", 0),
+        ('service("stock")', "Service", 1),
+        ('edge("shop", "stock")', "Edge", 1),
+    ):
+        more = {"EntitySelectorExpression": selector} if selector else {}
+        [counted] = xray.get_time_series_service_statistics(**between, **more)["TimeSeriesServiceStatistics"]
+        statistics = counted[f"{member}SummaryStatistics"]
+        assert (statistics["TotalCount"], statistics["FaultStatistics"]["TotalCount"]) == (1, faults)
     xray.update_group(GroupARN=arn, FilterExpression='service("nobody")')
     assert xray.get_service_graph(StartTime=now - 60, EndTime=now + 60, GroupARN=arn)["Services"] == []
     assert xray.list_tags_for_resource(ResourceARN=arn)["Tags"] == [{"Key": "a", "Value": "b"}]

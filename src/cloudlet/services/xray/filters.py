@@ -61,6 +61,11 @@ def compile_filter(expression: str) -> Test:
     return _Parser(expression).whole()
 
 
+def compile_selector(expression: str) -> Callable[[Visit], bool]:
+    """Which visits ``service(...)`` or ``edge(...)`` alone means. Raises InvalidRequestException."""
+    return _Parser(expression).selector()
+
+
 def invalid() -> AwsError:
     """An expression that cannot be read."""
     return AwsError("InvalidRequestException", "Invalid filter expression")
@@ -190,7 +195,18 @@ class _Parser:
         compare = _COMPARE[operator]
         return lambda seen: any(compare(value, wanted) for value in read(seen) if _alike(value, wanted))
 
-    def _complex(self, keyword: str) -> Test:
+    def selector(self) -> Callable[[Visit], bool]:
+        """All of it, where it is but a service or an edge."""
+        keyword = self._next("word").lower()
+        if keyword not in ("service", "edge"):
+            raise invalid()
+        names = self._names(keyword)
+        if self._place < len(self._tokens):
+            raise invalid()
+        return lambda visit: _meant(visit, names, keyword)
+
+    def _names(self, keyword: str) -> list[_Wanted]:
+        """The services in the brackets of ``service(...)`` or ``edge(...)``."""
         self._need("(")
         names: list[_Wanted] = []
         while not self._take(")"):
@@ -200,6 +216,10 @@ class _Parser:
                 break
         if (keyword == "edge" and len(names) != 2) or len(names) > 2:
             raise invalid()
+        return names
+
+    def _complex(self, keyword: str) -> Test:
+        names = self._names(keyword)
         inner: Test | None = None
         if self._take("{"):
             inner = self._any_of()

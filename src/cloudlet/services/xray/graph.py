@@ -95,7 +95,7 @@ def _callee(part: Document) -> Name:
     return Name(part["name"], f"AWS::{part['name']}")
 
 
-class _Numbers:
+class Numbers:
     """The statistics of a service or an edge."""
 
     def __init__(self) -> None:
@@ -139,19 +139,19 @@ class _Numbers:
 
 def services_of(traces: Iterable[Trace], account: str) -> list[dict[str, Any]]:
     """Nodes and edges as GetServiceGraph and GetTraceGraph show them."""
-    nodes: dict[Name, _Numbers] = {}
-    edges: dict[tuple[Name, Name], _Numbers] = {}
+    nodes: dict[Name, Numbers] = {}
+    edges: dict[tuple[Name, Name], Numbers] = {}
     roots: set[Name] = set()
     for trace in traces:
         for visit in trace.visits:
-            nodes.setdefault(visit.service, _Numbers()).add(visit.part)
+            nodes.setdefault(visit.service, Numbers()).add(visit.part)
             caller = visit.caller
             if visit.is_root:
                 roots.add(visit.service)
                 caller = Name(visit.service.name, "client")
             if caller is not None and caller != visit.service:
-                nodes.setdefault(caller, _Numbers())
-                edges.setdefault((caller, visit.service), _Numbers()).add(visit.part)
+                nodes.setdefault(caller, Numbers())
+                edges.setdefault((caller, visit.service), Numbers()).add(visit.part)
                 nodes[caller].start = min(nodes[caller].start, visit.part["start_time"])
                 nodes[caller].finish = max(nodes[caller].finish, finish_of(visit.part))
     numbers = {name: number for number, name in enumerate(nodes)}
@@ -160,9 +160,9 @@ def services_of(traces: Iterable[Trace], account: str) -> list[dict[str, Any]]:
 
 def _service(
     name: Name,
-    counted: _Numbers,
+    counted: Numbers,
     numbers: dict[Name, int],
-    edges: dict[tuple[Name, Name], _Numbers],
+    edges: dict[tuple[Name, Name], Numbers],
     roots: set[Name],
     account: str,
 ) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 
-from cloudlet.errors import AwsError
+from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.xray import records, segments
 from cloudlet.services.xray.base import Base, page_after, page_token
-from cloudlet.services.xray.filters import compile_filter, seen
-from cloudlet.services.xray.graph import Name, Trace, services_of, trace_of
+from cloudlet.services.xray.filters import compile_filter, compile_selector, seen
+from cloudlet.services.xray.graph import Name, Numbers, Trace, Visit, services_of, trace_of
 from cloudlet.services.xray.records import Document
 from cloudlet.services.xray.segments import parts_of, seconds_of, status_of
 from cloudlet.store import Tx
@@ -22,6 +22,7 @@ _MOST_IDS = 5
 _A_PAGE = 100  # traces that are looked through for one answer
 _MOST_IN_GRAPH = 10_000
 _LARGEST = 64 * 1024  # bytes of a document
+_PERIOD = 60  # seconds that statistics are of
 
 
 class Traces(Base):
@@ -100,6 +101,39 @@ class Traces(Base):
         services = await self.db.scan(look)
         return {"StartTime": start, "EndTime": end, "Services": services, "ContainsOldGroupVersions": False}
 
+    async def GetTimeSeriesServiceStatistics(self, call: Call, input: Input) -> Output:
+        if input.get("ForecastStatistics"):
+            raise not_implemented("GetTimeSeriesServiceStatistics with ForecastStatistics")
+        start, end = _between(input)
+        period = input.get("Period", _PERIOD)
+        if period < 1:
+            raise AwsError("InvalidRequestException", "Period must be greater than 0")
+        test = compile_filter(self.group_filter(call, input))
+        selector = input.get("EntitySelectorExpression", "")
+        meant = compile_selector(selector) if selector else _from_clients
+        kind = "Service" if selector.lstrip().lower().startswith("service") else "Edge"
+
+        def look(tx: Tx) -> dict[int, Numbers]:
+            found: dict[int, Numbers] = {}
+            for id in records.traces_in(tx, call.scope, start, end, _MOST_IN_GRAPH):
+                trace = trace_of(id, records.documents(tx, call.scope, id))
+                if test(seen(trace)):
+                    for visit in filter(meant, trace.visits):
+                        place = int(visit.part["start_time"]) // period * period
+                        found.setdefault(place, Numbers()).add(visit.part)
+            return found
+
+        counted = await self.db.scan(look)
+        series = [
+            {
+                "Timestamp": float(place),
+                f"{kind}SummaryStatistics": numbers.statistics,
+                "ResponseTimeHistogram": numbers.times,
+            }
+            for place, numbers in sorted(counted.items())
+        ]
+        return {"TimeSeriesServiceStatistics": series, "ContainsOldGroupVersions": False}
+
     async def _traces(self, call: Call, input: Input) -> tuple[list[Trace], list[str]]:
         """The traces that were asked for, and the ids of those that are not there."""
         ids = input["TraceIds"]
@@ -117,6 +151,11 @@ class Traces(Base):
     def group_filter(self, call: Call, input: Input) -> str:
         """The expression of the group that a call names."""
         raise NotImplementedError
+
+
+def _from_clients(visit: Visit) -> bool:
+    """Whether a visit is one that somebody from outside has made."""
+    return visit.is_root
 
 
 def _between(input: Input) -> tuple[float, float]:
