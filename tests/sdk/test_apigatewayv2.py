@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from cloudlet.testing import LocalCloud
 
@@ -421,3 +422,29 @@ def test_names_of_the_users_own_lead_to_apis(cloud: LocalCloud) -> None:
     rest.create_base_path_mapping(domainName="old.shop.test", basePath="a", restApiId=made["id"], stage="prod")
     assert ask(f"{cloud.endpoint}/a", host="old.shop.test")[2] == b'"prod"'
     assert ask(f"{cloud.endpoint}/b", host="old.shop.test")[0] == 403
+
+
+def test_a_stage_holds_back_what_is_too_much(cloud: LocalCloud, backend: str) -> None:
+    api = cloud.client("apigatewayv2")
+    made = api.create_api(Name="held", ProtocolType="HTTP", Target=backend)
+    settings = {"ThrottlingRateLimit": 1.0, "ThrottlingBurstLimit": 2, "DetailedMetricsEnabled": True}
+    api.update_stage(ApiId=made["ApiId"], StageName="$default", DefaultRouteSettings=settings)
+    log = {"DestinationArn": "arn:aws:firehose:us-east-1:000000000000:deliverystream/x", "Format": "$context.status"}
+    with pytest.raises(ClientError, match="Firehose"):
+        api.update_stage(ApiId=made["ApiId"], StageName="$default", AccessLogSettings=log)
+    url = f"{cloud.endpoint}/_cloudlet/execute-api/{made['ApiId']}"
+    assert [ask(f"{url}/x")[0] for _ in range(3)] == [200, 200, 429]
+    cloud.advance(60)
+    assert ask(f"{url}/x")[0] == 200
+    cloud.advance(60)
+    now = float(cloud.control("clock")["now"])
+    found = cloud.client("cloudwatch").get_metric_statistics(
+        Namespace="AWS/ApiGateway",
+        MetricName="4xx",
+        Dimensions=[{"Name": "ApiId", "Value": made["ApiId"]}],
+        StartTime=now - 600,
+        EndTime=now + 60,
+        Period=3600,
+        Statistics=["Sum", "SampleCount"],
+    )["Datapoints"]
+    assert [(one["Sum"], one["SampleCount"]) for one in found] == [(1.0, 4.0)]

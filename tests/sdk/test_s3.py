@@ -470,8 +470,8 @@ def test_what_cloudwatch_hears(cloud: LocalCloud) -> None:
     s3.put_bucket_metrics_configuration(Bucket="seen", Id="all", MetricsConfiguration=everything)
     logs = {"Id": "logs", "Filter": {"Prefix": "logs/"}}
     s3.put_bucket_metrics_configuration(Bucket="seen", Id="logs", MetricsConfiguration=logs)
+    tagged = {"Id": "tags", "Filter": {"Tag": {"Key": "a", "Value": "b"}}}
     with pytest.raises(ClientError, match="filter of tags"):
-        tagged = {"Id": "tags", "Filter": {"Tag": {"Key": "a", "Value": "b"}}}
         s3.put_bucket_metrics_configuration(Bucket="seen", Id="tags", MetricsConfiguration=tagged)
     for key in ("logs/1", "other"):
         s3.put_object(Bucket="seen", Key=key, Body=b"x" * 100)
@@ -503,3 +503,21 @@ def test_what_cloudwatch_hears(cloud: LocalCloud) -> None:
     assert total("4xxErrors", BucketName="seen", FilterId="logs") == 1
     assert total("BytesDownloaded", BucketName="seen", FilterId="logs") == 100
     assert total("BytesUploaded", BucketName="seen", FilterId="logs") >= 100
+
+
+def test_somebody_else_pays(cloud: LocalCloud, s3: Any) -> None:
+    s3.put_object(Bucket="bucket", Key="k", Body=b"1")
+    s3.delete_public_access_block(Bucket="bucket")
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"AWS": "111111111111"},
+        "Action": "s3:GetObject",
+        "Resource": "arn:aws:s3:::bucket/*",
+    }
+    s3.put_bucket_policy(Bucket="bucket", Policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
+    other = cloud.client("s3", account="111111111111")
+    assert other.get_object(Bucket="bucket", Key="k")["Body"].read() == b"1"
+    s3.put_bucket_request_payment(Bucket="bucket", RequestPaymentConfiguration={"Payer": "Requester"})
+    assert code(other.get_object, Bucket="bucket", Key="k") == "AccessDenied"
+    assert other.get_object(Bucket="bucket", Key="k", RequestPayer="requester")["Body"].read() == b"1"
+    assert read(s3, "k") == b"1"

@@ -52,9 +52,9 @@ class DataPlane:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._cloud = service.cloud
-        self._published: dict[tuple[str, str, bool], Published | None] = {}
+        self._published: dict[tuple[str, str, bool], Published] = {}
         self._revision = -1
-        self.limits = Limits(service)
+        self.limits = Limits(service.clock, service.db)
         self.decisions = Decisions()
         self.caches = Caches(service.cloud)
         self._log = AccessLog(service.cloud)
@@ -210,9 +210,10 @@ class DataPlane:
             self._published.clear()
             self.decisions.clear()
         key = (record.name, name, canary)
-        if key not in self._published:
-            self._published[key] = self._compile(record, name, canary)
-        return self._published[key]
+        found = self._published.get(key)
+        if found is None and (found := self._compile(record, name, canary)) is not None:
+            self._published[key] = found  # not what is missing: a request may name anything
+        return found
 
     def _compile(self, record: Record[RestApi], name: str, canary: bool) -> Published | None:
         stage = self._service.stages.get(record.scope, f"{record.name}/{name}")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from cloudlet.control.clock import Clock
 from cloudlet.services.apigateway.refusals import Refused
-from cloudlet.store import Tx
-
-if TYPE_CHECKING:
-    from cloudlet.services.apigateway.service import Service
+from cloudlet.store import Database, Tx
 
 MIGRATIONS = (
     "CREATE TABLE usage (scope TEXT NOT NULL, plan TEXT NOT NULL, key TEXT NOT NULL, day TEXT NOT NULL, "
@@ -29,8 +27,9 @@ class _Bucket:
 class Limits:
     """Token buckets, in memory, and counts of requests by day, in the store."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, clock: Clock, db: Database) -> None:
+        self._clock = clock
+        self._db = db
         self._buckets: dict[tuple[str, ...], _Bucket] = {}
 
     def throttle(self, key: tuple[str, ...], settings: dict[str, Any]) -> None:
@@ -38,7 +37,7 @@ class Limits:
         rate, burst = settings.get("rateLimit"), settings.get("burstLimit")
         if rate is None and burst is None:
             return
-        now = self._service.clock.now()
+        now = self._clock.now()
         most = float(burst if burst is not None else max(1.0, rate or 0.0))
         bucket = self._buckets.get(key)
         if bucket is None:
@@ -53,7 +52,7 @@ class Limits:
 
     async def count(self, scope: str, plan: str, key: str, quota: dict[str, Any] | None) -> None:
         """Count a request of a key against its plan's quota. Raises Refused."""
-        today = datetime.fromtimestamp(self._service.clock.now(), UTC).date()
+        today = datetime.fromtimestamp(self._clock.now(), UTC).date()
         first = _first_day(today, quota.get("period", "DAY")) if quota else today
         limit = (int(quota["limit"]) - int(quota.get("offset", 0))) if quota else None
 
@@ -68,7 +67,7 @@ class Limits:
             tx.execute(_COUNT, (scope, plan, key, today.isoformat()))
             return True
 
-        if not await self._service.db.write(work):
+        if not await self._db.write(work):
             raise Refused("QUOTA_EXCEEDED")
 
     async def usage(self, scope: str, plan: str, start: str, end: str, limit: int | None) -> dict[str, list[list[int]]]:
@@ -85,7 +84,7 @@ class Limits:
             days.append(day.isoformat())
             day += timedelta(days=1)
         counted: dict[str, dict[str, int]] = {}
-        for key, when, count in await self._service.db.scan(read):
+        for key, when, count in await self._db.scan(read):
             counted.setdefault(key, {})[when] = count
         return {
             key: [[by_day.get(day, 0), max(0, (limit or 0) - by_day.get(day, 0))] for day in days]

@@ -12,7 +12,10 @@ import msgspec
 from cloudlet.errors import AwsError
 from cloudlet.http import Request, Response
 from cloudlet.observe import traces
-from cloudlet.services.apigatewayv2 import access, cors, events, integrations, tokens
+from cloudlet.observe.calls import stopwatch
+from cloudlet.services.apigateway.limits import Limits
+from cloudlet.services.apigateway.refusals import Refused
+from cloudlet.services.apigatewayv2 import access, cors, events, integrations, reporting, tokens
 from cloudlet.services.apigatewayv2.access_log import AccessLog
 from cloudlet.services.apigatewayv2.records import Api, Deployment
 from cloudlet.services.apigatewayv2.remembered import Decisions
@@ -50,7 +53,8 @@ class DataPlane:
         self._service = service
         self.cloud = self._cloud = service.cloud
         self.sockets = WebSockets(self)
-        self._published: dict[tuple[str, str, str], Published | None] = {}
+        self._published: dict[tuple[str, str, str], Published] = {}
+        self._limits = Limits(service.clock, service.db)
         self._revision = -1
         self._decisions = Decisions()
         self._issuers = tokens.Issuers()
@@ -76,21 +80,36 @@ class DataPlane:
         match = published.router.match(request.method, path)
         if match is None:
             return message(404, "Not Found")
-        integration = published.integrations.get(match.route.get("Target", "").removeprefix("integrations/"))
-        if integration is None:
-            return message(500, "Internal Server Error")
-        body = await request.read(LARGEST_BODY)
+        started, body = stopwatch(), await request.read(LARGEST_BODY)
         account, region = record.scope.split("/", 1)
         context = events.Context(
             request, body, record.name, account, region, published.stage, match, path, self._cloud.clock.now()
         )
+        response = await self._answer(context, published)
+        if settings := published.stage.get("AccessLogSettings"):
+            self._log.write(record.scope, record.name, settings, lambda name: _variable(context, response, name))
+        reporting.report(self._cloud.metrics, record.scope, context, response, stopwatch() - started)
+        return response
+
+    async def _answer(self, context: events.Context, published: Published) -> Response:
+        """Answer a request to a route that there is."""
+        route = context.match.route
+        integration = published.integrations.get(route.get("Target", "").removeprefix("integrations/"))
+        if integration is None:
+            return message(500, "Internal Server Error")
+        limits = reporting.settings_of(context.stage, route["RouteKey"])
+        known = {"rateLimit": limits.get("ThrottlingRateLimit"), "burstLimit": limits.get("ThrottlingBurstLimit")}
+        try:
+            self._limits.throttle((context.api_id, context.stage_name, route["RouteKey"]), known)
+        except Refused:
+            return message(429, "Too Many Requests")
         authorized, refusal = await self.authorize(context, published)
         if refusal is not None:
             return refusal
         context.authorizer = authorized
+        started = stopwatch()
         response = await self._integrate(context, integration)
-        if settings := published.stage.get("AccessLogSettings"):
-            self._log.write(record.scope, record.name, settings, lambda name: _variable(context, response, name))
+        context.integrated = stopwatch() - started
         return integrations.mapped(context, integration, response)
 
     async def authorize(
@@ -146,9 +165,10 @@ class DataPlane:
 
     def _publish(self, record: Record[Api], name: str) -> Published | None:
         key = (record.scope, record.name, name)
-        if key not in self._published:
-            self._published[key] = self._compile(record, name)
-        return self._published[key]
+        found = self._published.get(key)
+        if found is None and (found := self._compile(record, name)) is not None:
+            self._published[key] = found  # not what is missing: a request may name anything
+        return found
 
     def _compile(self, record: Record[Api], name: str) -> Published | None:
         kinds = self._service.kinds

@@ -45,6 +45,7 @@ class Context:
     connecting: dict[str, Any] | None = None  # the event of a request that opens a WebSocket's connection
     iam: dict[str, Any] | None = None  # who has signed
     jwt: dict[str, Any] | None = None  # claims and scopes of a token
+    integrated: float = 0.0  # seconds that the integration took
     request_id: str = field(default_factory=lambda: new_request_id())
 
     @property

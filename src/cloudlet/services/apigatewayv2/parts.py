@@ -237,6 +237,7 @@ class Parts:
     async def CreateStage(self, call: Call, input: Input) -> Output:
         self.api(call, input["ApiId"])
         name = input["StageName"]
+        _check_stage(input)
         if self.kinds["Stage"].get(call.scope, f"{input['ApiId']}/{name}") is not None:
             raise AwsError("ConflictException", f"Stage already exists: {name}")
         if "DeploymentId" in input:
@@ -257,6 +258,7 @@ class Parts:
         if "DeploymentId" in input:
             self.part(call, "Deployment", input["ApiId"], input["DeploymentId"])
         current = self.part(call, "Stage", input["ApiId"], input["StageName"])
+        _check_stage(input)
         merged = _merged(current, _merged(current, input, "StageVariables"), "RouteSettings")
         return await self._update(call, "Stage", {**merged, "LastUpdatedDate": self.cloud.clock.now()})
 
@@ -336,6 +338,13 @@ def _check_integration(input: Input, websocket: bool) -> None:
         raise AwsError("BadRequestException", "Integration URI is required for this integration type")
     if kind == "HTTP_PROXY" and not input.get("IntegrationMethod"):
         raise AwsError("BadRequestException", "HttpMethod must be specified for HTTP_PROXY integrations")
+
+
+def _check_stage(input: Input) -> None:
+    if input.get("ClientCertificateId"):
+        raise not_implemented("CreateStage with ClientCertificateId")
+    if ":firehose:" in (input.get("AccessLogSettings") or {}).get("DestinationArn", ""):
+        raise not_implemented("access logs of APIs to Firehose")
 
 
 def _merged(current: dict[str, Any], input: Input, member: str) -> Input:

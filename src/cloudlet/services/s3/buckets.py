@@ -81,6 +81,8 @@ class Buckets(api.Service):
                     raise access_denied()
             elif bucket.account != call.account and not policy.admits(bucket, call.account):
                 raise access_denied()
+            if bucket.account != call.account and not _is_paid(bucket, input):
+                raise access_denied()
         if (owner := input.get("ExpectedBucketOwner")) is not None and owner != bucket.account:
             raise access_denied()
         return bucket
@@ -296,6 +298,12 @@ class Buckets(api.Service):
             for record in self.buckets.list(EVERYWHERE)
             if record.value.account == account and record.value.region == region
         ]
+
+
+def _is_paid(bucket: Bucket, input: Input) -> bool:
+    """Whether somebody else's request says that he pays for it, where the bucket wants that."""
+    payer = bucket.settings.get("request_payment", {}).get("Payer", "BucketOwner")
+    return payer == "BucketOwner" or input.get("RequestPayer") == "requester"
 
 
 def _check_name(name: str) -> None:
