@@ -171,6 +171,34 @@ def test_a_task_gets_what_it_needs_and_says_how_it_ended(cloud: LocalCloud, root
     assert lines[3] == "kept"
 
 
+def test_a_container_has_the_volumes_of_another(cloud: LocalCloud, root: str) -> None:
+    ecs = cloud.client("ecs")
+    ecs.create_cluster(clusterName="c")
+    writer = {
+        "name": "writer",
+        "image": root,
+        "command": ["sh", "-c", "echo hello > /data/x"],
+        "essential": False,
+        "mountPoints": [{"sourceVolume": "data", "containerPath": "/data"}],
+    }
+    given: dict[str, Any] = {
+        "volumes": [{"name": "data"}],
+        "others": [writer],
+        "container": {
+            "volumesFrom": [{"sourceContainer": "writer", "readOnly": True}],
+            "dependsOn": [{"containerName": "writer", "condition": "SUCCESS"}],
+        },
+    }
+    definition = register(ecs, root, "sh", "-c", "grep hello /data/x && ! echo > /data/y && exit 7", **given)
+    (app, _) = ecs.describe_task_definition(taskDefinition=definition)["taskDefinition"]["containerDefinitions"]
+    assert app["volumesFrom"] == given["container"]["volumesFrom"]
+    ended = stopped(ecs, run(cloud, definition))
+    assert {one["name"]: one["exitCode"] for one in ended["containers"]} == {"writer": 0, "app": 7}
+    given["container"]["volumesFrom"][0]["sourceContainer"] = "nobody"
+    with pytest.raises(ClientError, match="Invalid 'volumesFrom' setting"):
+        register(ecs, root, "true", **given)
+
+
 def test_containers_start_in_their_order_and_bad_tasks_say_why(cloud: LocalCloud, root: str) -> None:
     ecs = cloud.client("ecs")
     ecs.create_cluster(clusterName="c")

@@ -216,13 +216,27 @@ def _given(scope: str, task: Task, definition: dict[str, Any], name: str, endpoi
 def _mounts(cloud: Cloud, scope: str, task: Task, definition: dict[str, Any], members: dict[str, Any]) -> list[Mount]:
     volumes = {one["name"]: one for one in definition["volumes"] if "name" in one}
     made = []
-    for point in members["mountPoints"]:
+    for point in _points(definition, members, ()):
         volume = volumes[point["sourceVolume"]]
         source = _source(cloud, scope, task, volume)
         made.append(Mount(source, point["containerPath"], point.get("readOnly", False)))
     if (routes := members.get("firelensConfiguration")) is not None:
         made += firelens.mounts(routes["type"], firelens_folder(cloud, task), routes.get("options", {}))
     return made
+
+
+def _points(definition: dict[str, Any], members: dict[str, Any], seen: tuple[str, ...]) -> list[dict[str, Any]]:
+    """What a container mounts, also from others of its task; its own go before theirs at the same path."""
+    points = {one["containerPath"]: one for one in members["mountPoints"]}
+    for given in members["volumesFrom"]:
+        name = given["sourceContainer"]
+        if name in seen:
+            continue
+        other = next(one for one in definition["containerDefinitions"] if one["name"] == name)
+        for point in _points(definition, other, (*seen, members["name"])):
+            only_read = given.get("readOnly", False) or point.get("readOnly", False)
+            points.setdefault(point["containerPath"], {**point, "readOnly": only_read})
+    return list(points.values())
 
 
 def _source(cloud: Cloud, scope: str, task: Task, volume: dict[str, Any]) -> str:

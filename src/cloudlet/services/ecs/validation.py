@@ -27,7 +27,6 @@ FARGATE: dict[int, tuple[int, ...]] = {
 _NOT_OF_TASK = ("inferenceAccelerators", "enableFaultInjection", "trustedExecutionConfiguration", "pidMode", "ipcMode")
 _NOT_OF_CONTAINER = (
     "repositoryCredentials",
-    "volumesFrom",
     "resourceRequirements",
     "credentialSpecs",
     "systemControls",
@@ -207,7 +206,7 @@ def _container(container: dict[str, Any], members: dict[str, Any]) -> dict[str, 
         "essential": container.get("essential", True),
         "environment": container.get("environment", []),
         "mountPoints": container.get("mountPoints", []),
-        "volumesFrom": [],
+        "volumesFrom": container.get("volumesFrom", []),
         "portMappings": ports,
     }
     made["systemControls"] = []
@@ -269,6 +268,9 @@ def _check_together(members: dict[str, Any]) -> None:
     volumes = {one.get("name") for one in members["volumes"]}
     needs: dict[str, list[str]] = {}
     for container in containers:
+        for given in container["volumesFrom"]:
+            if (source := given.get("sourceContainer")) not in names or source == container["name"]:
+                raise client_error(f"Invalid 'volumesFrom' setting. Unknown container: '{source}'.")
         for mount in container["mountPoints"]:
             if mount.get("sourceVolume") not in volumes:
                 raise client_error(f"Unknown volume '{mount.get('sourceVolume')}'.")
