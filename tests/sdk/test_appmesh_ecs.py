@@ -181,18 +181,34 @@ def test_tasks_are_joined(cloud: LocalCloud, root: str) -> None:
     assert lines(cloud, "t/envoy")[0] == "prepared"
     # A static busybox cannot resolve names: any address will do, since Envoy takes the connection and goes by the Host.
     ask = "wget -q -O - --header 'Host: blue.shop.local:8080' http://192.0.2.1:8080/"
-    script = f"for i in $(seq 30); do {ask} || echo no; sleep 0.2; done"
-    ecs.run_task(
+    script = f"for i in $(seq 30); do {ask} || echo no; sleep 0.2; done; exec sleep 100"
+    (task,) = ecs.run_task(
         cluster="c",
         taskDefinition=define(cloud, "front", root, script, 9999),
         launchType="FARGATE",
         networkConfiguration=network,
-    )
+    )["tasks"]
     wait_for(lambda: len(lines(cloud, "t/app")) >= 30)
     answers = [line for line in lines(cloud, "t/app") if line in ("hello from blue", "no")]
     assert answers.count("hello from blue") >= 28, lines(cloud, "t/app")
     # It went through the mesh: Envoy's access log is the proxy container's log.
     wait_for(lambda: lines(cloud, "t/envoy").count("mesh 200") >= 28)
+    # Where a node cannot be carried as it says, the log of its Envoy says why: what Cloudlet finds out beforehand ...
+    files = {"certificateChain": "/keys/front.pem", "privateKey": "/keys/front.key"}
+    validation = {"trust": {"file": {"certificateChain": "/keys/ca.pem"}}}
+    policy = {"tls": {"certificate": {"file": files}, "validation": validation}}
+    backend = {"virtualService": {"virtualServiceName": "blue.shop.local", "clientPolicy": policy}}
+    appmesh.update_virtual_node(**MESH, virtualNodeName="front", spec={"backends": [backend]})
+    said = "Cloudlet: the Envoy of mesh/shop/virtualNode/front carries what it did before: the file /keys/"
+    wait_for(lambda: any(line.startswith(said) for line in lines(cloud, "t/envoy")))
+    # ... and what only Envoy does, here in a container of its own.
+    secured = {**listener, "tls": {"mode": "STRICT", "certificate": {"file": files}}}
+    appmesh.update_virtual_node(
+        **MESH, virtualNodeName="blue", spec={"listeners": [secured], "serviceDiscovery": found}
+    )
+    wait_for(lambda: any("update rejected" in line and "/keys/" in line for line in lines(cloud, "t/envoy")))
+    wait_for(lambda: "the Envoy of mesh/shop/virtualNode/blue refuses what it was told: " in cloud.log)
+    ecs.stop_task(cluster="c", task=task["taskArn"])
     ecs.update_service(cluster="c", service="blue", desiredCount=0)
     wait_for(lambda: not ecs.list_tasks(cluster="c")["taskArns"])
     folder = cloud.data_dir / "appmesh"

@@ -266,7 +266,9 @@ def second(value: int = 1) -> dict[str, Any]:
     return {"value": value, "unit": "s"}
 
 
-async def test_routes_weights_retries_and_ejection(cloud: Cloud, network: Network, tmp_path: Path) -> None:
+async def test_routes_weights_retries_and_ejection(
+    cloud: Cloud, network: Network, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     outliers = {
         "maxServerErrors": 3,
         "interval": second(),
@@ -327,6 +329,18 @@ async def test_routes_weights_retries_and_ejection(cloud: Cloud, network: Networ
 
     gauges = {gauge.name for gauge in await made["appmesh"].measure() if ("VirtualNode", "front") in gauge.dimensions}
     assert gauges >= {"RequestCount", "RetryCount", "HTTPCode_Target_2XX_Count", "ProcessedBytes"}
+
+    # What Envoy refuses does not stay unnoticed, and it goes on with what it has.
+    await route(cloud, "Update", to(green=1), match={"path": {"regex": "/(?!a)"}})
+    deadline = time.perf_counter() + 10
+    while not (refused := [line for line in caplog.messages if line.startswith("the Envoy of") and "refuses" in line]):
+        assert time.perf_counter() < deadline
+        await asyncio.sleep(0.05)
+    assert refused[0].startswith(
+        "the Envoy of mesh/traffic/virtualNode/front refuses what it was told: invalid perl"
+    ), refused
+    found = await network.call(front, "colors.map.test", count=20)
+    assert all(what.startswith("200") for what in found), found
 
     # At the end nothing is left: neither process nor rule.
     for name, (namespace, _) in made["places"].items():

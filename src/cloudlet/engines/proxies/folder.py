@@ -55,9 +55,13 @@ class Folder:
             await asyncio.to_thread(self._put, "clusters.json", together({**before, **files.clusters}))
             if carries and files.clusters.keys() - before.keys():
                 await self._warmed()
+            leaving = carries and bool(before.keys() - files.clusters.keys())
+            refused = await self._refused() if leaving else 0
             await asyncio.to_thread(self._write, files, "routes", "listeners")
-            if carries and before.keys() - files.clusters.keys():
+            if leaving:
                 await self._taken_up()
+                if await self._refused() > refused:
+                    return  # it goes on with routes that name what would go now
             await asyncio.to_thread(self._write, files, "clusters")
             await asyncio.to_thread(self._sweep, files)
 
@@ -97,6 +101,12 @@ class Folder:
         return {
             one["name"]: one["error_state"].get("details", "") for one in found if {"name", "error_state"} <= one.keys()
         }
+
+    async def _refused(self) -> int:
+        """How often it has refused something."""
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            return sum((await self.stats("update_rejected$")).values())
+        return 0
 
     async def endpoints(self) -> list[Endpoint]:
         document = msgspec.json.decode(await self.admin("/clusters?format=json"))

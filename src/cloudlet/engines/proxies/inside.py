@@ -6,10 +6,13 @@ App Mesh's image starts ``/usr/bin/agent``, and what is made from it ends by doi
 from __future__ import annotations
 
 import asyncio
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from cloudlet.engines.proxies.envoy import binary
 from cloudlet.engines.proxies.folder import Folder
+from cloudlet.mesh.snapshot import Resource
 
 AGENT = "/usr/bin/agent"
 _PROGRAMS = "/run/cloudlet/envoy/bin"
@@ -19,17 +22,24 @@ _STATE = "/run/cloudlet/envoy/state"
 class EnvoyInside(Folder):
     """The folder of an Envoy that a container starts and that ends with it."""
 
+    def __init__(
+        self, folder: Path, name: str, bootstrap: Resource, *, log_level: str, arguments: Sequence[str] = ()
+    ) -> None:
+        """As those of ``Envoy``."""
+        super().__init__(folder, name, bootstrap)
+        self._options = ("--log-level", log_level, *arguments)
+
     async def start(self) -> None:
         """Have everything ready for the container. Raises ProxyMissing."""
         await asyncio.to_thread(self.prepare)
 
-    def mounts(self, log_level: str) -> list[tuple[Path, str]]:
+    def mounts(self) -> list[tuple[Path, str]]:
         """What the container needs of this machine and where: the agent, the program, this folder. Blocks."""
         program = Path(binary())
         agent = self._folder / "agent"
         agent.write_text(
             f"#!/bin/sh\ncd {_STATE} && exec {_PROGRAMS}/{program.name} -c bootstrap.json --disable-hot-restart "
-            f"--concurrency 1 --log-level {log_level} --drain-time-s 1\n"
+            f"--concurrency 1 --log-path log --drain-time-s 1 {shlex.join(self._options)}\n"
         )
         agent.chmod(0o755)
         return [(agent, AGENT), (program.parent, _PROGRAMS), (self._folder, _STATE)]

@@ -82,6 +82,7 @@ class Running:
         self.sidecar = sidecar
         self.envoy = envoy
         self.carries = 0
+        self.complaint = ""  # why it does not carry what it should, as it was said last
         self.counted: dict[str, float] = {}
         self.followed: list[Callable[[], None]] = []
 
@@ -108,14 +109,19 @@ async def envoy_of(
     environment = sidecar.environment
     bootstrap = {**environment.bootstrap(), **(BOOTSTRAP if sidecar.is_gateway else {})}
     await asyncio.to_thread(owned, folder, sidecar.uid, (LINES, LOG))
+    level = environment.log_level if sidecar.container else "warning"
+    # Its log is followed: what it refuses is said there and nowhere else.
+    arguments = ["--file-flush-interval-msec", "1000"]
+    if level in ("error", "critical", "off"):
+        arguments += ["--component-log-level", "config:warning"]
     if sidecar.inside:
-        return EnvoyInside(folder, f"appmesh-{name}", bootstrap)
+        return EnvoyInside(folder, f"appmesh-{name}", bootstrap, log_level=level, arguments=arguments)
     return Envoy(
         *(supervisor, folder, f"appmesh-{name}"),
         concurrency=environment.concurrency,
         prefix=within(sidecar.namespace, sidecar.uid),
         bootstrap=bootstrap,
-        log_level=environment.log_level if sidecar.container else "warning",
+        log_level=level,
         on_end=on_end,
-        arguments=("--file-flush-interval-msec", "1000"),
+        arguments=arguments,
     )

@@ -23,7 +23,7 @@ from cloudlet.services.appmesh.looking import Looking
 from cloudlet.services.appmesh.operations import Operations
 from cloudlet.services.appmesh.records import KINDS, MESH, Part, key_of
 from cloudlet.services.appmesh.redirect import Redirect
-from cloudlet.services.appmesh.running import Running, Sidecar, envoy_of
+from cloudlet.services.appmesh.running import LINES, LOG, Running, Sidecar, envoy_of
 from cloudlet.services.appmesh.security import MaterialMissing, check_files
 from cloudlet.services.appmesh.world import Proxy, World, world_of
 from cloudlet.store import Resources
@@ -44,7 +44,7 @@ class Sidecars(Operations):
 
     async def start(self) -> None:
         await super().start()
-        self.sidecars = self.db.resources(Sidecar)
+        self.sidecars = self.db.resources(Sidecar, lenient=True)  # ECS asks again for those that it needs
         self.running: dict[tuple[str, str], Running] = {}
         self._looking = Looking(self.cloud, self._everything_changed)
         self._states: dict[tuple[str, str], int] = {}
@@ -106,7 +106,7 @@ class Sidecars(Operations):
                 return None
             running = self.running[scope, task.id]
             assert isinstance(running.envoy, EnvoyInside)
-            mounts = await asyncio.to_thread(running.envoy.mounts, running.sidecar.environment.log_level)
+            mounts = await asyncio.to_thread(running.envoy.mounts)
         except ValueError as error:
             raise CannotStart(f"The proxy's configuration: {error}") from None
         except AwsError as error:
@@ -233,7 +233,11 @@ class Sidecars(Operations):
                 running.sidecar, running.carries = sidecar, 0
             state = self._state(scope, sidecar.mesh)
             if running.carries != state:
-                await self._tell(scope, running, state)
+                try:
+                    await self._tell(scope, running, state)
+                except (MaterialMissing, AwsError) as error:
+                    self._complain(running, f"carries what it did before: {error}")
+                    raise
                 running.carries = state
 
     async def _start_envoy(self, scope: str, name: str, sidecar: Sidecar) -> Running:
@@ -242,9 +246,9 @@ class Sidecars(Operations):
         folder = self.cloud.data_dir / "appmesh" / name
         envoy = await envoy_of(sidecar, folder, name, self.cloud.supervisor, lambda: self._ended(scope, name))
         running = Running(sidecar, envoy)
-        if sidecar.container and not sidecar.inside:
-            for file, stream in (("lines", "stdout"), ("log", "stderr")):
-                running.followed.append(self._lines.follow(folder / file, partial(self._line, sidecar, stream)))
+        running.followed.append(self._lines.follow(folder / LOG, partial(self._said, sidecar)))
+        if not sidecar.inside:
+            running.followed.append(self._lines.follow(folder / LINES, partial(self._line, sidecar, "stdout")))
         try:
             await envoy.start()
             if sidecar.redirect is not None:
@@ -271,7 +275,7 @@ class Sidecars(Operations):
         sidecar = running.sidecar
         world = self._world(scope, sidecar.mesh)
         if world is None or sidecar.name not in (world.gateways if sidecar.is_gateway else world.nodes):
-            log.warning("%s is not there: its Envoy carries nothing new", sidecar.resource)
+            self._complain(running, "carries nothing new: it is not there")
             return
         place = (state, scope, sidecar.resource, sidecar.proxy)
         if place not in self._made:
@@ -282,6 +286,7 @@ class Sidecars(Operations):
             self._made.pop(place, None)
             raise
         await running.envoy.publish(files)
+        running.complaint = ""
 
     async def _files(self, scope: str, sidecar: Sidecar, world: World) -> Files:
         """What an Envoy carries: made once for all that are joined to the same node in the same way."""
@@ -333,8 +338,25 @@ class Sidecars(Operations):
             running.unfollow()
         self._trigger_soon()
 
+    def _complain(self, running: Running, words: str) -> None:
+        """Say once, in the log of the task too, why its Envoy does not carry what its mesh says."""
+        if running.complaint != words:
+            running.complaint = words
+            sidecar = running.sidecar
+            log.warning("the Envoy of %s %s", sidecar.resource, words)
+            self._line(sidecar, "stderr", f"Cloudlet: the Envoy of {sidecar.resource} {words}".encode())
+
+    def _said(self, sidecar: Sidecar, line: bytes) -> None:
+        """A line of Envoy's own log, which is the one place where it says what it refuses and why."""
+        _, refused, why = line.partition(b" config update rejected: ")
+        if refused:
+            log.warning("the Envoy of %s refuses what it was told: %s", sidecar.resource, why.decode(errors="replace"))
+        self._line(sidecar, "stderr", line)
+
     def _line(self, sidecar: Sidecar, stream: str, line: bytes) -> None:
-        """A line that Envoy has written: gathered, then given to ECS."""
+        """A line for the log of a task's Envoy: gathered, then given to ECS."""
+        if not sidecar.container:
+            return
         if not self._unshipped:
             self.cloud.spawn(self._ship(), "Envoys' logs")
         self._unshipped.append((sidecar.container, stream, line))
