@@ -83,6 +83,23 @@ async def test_writes_that_meet_share_a_commit_but_fail_alone(db: Database) -> N
     assert db.revision == 0
 
 
+async def test_what_is_stored_in_another_form_is_passed_over_where_that_is_asked_for(db: Database) -> None:
+    await db.write(lambda tx: db.resources(Queue).put(tx, SCOPE, "q", Queue(1)))
+    await db.write(
+        lambda tx: tx.execute("UPDATE resource SET kind = 'Other', value = ?", (b'{"depth": "deep"}',)) and None
+    )
+
+    class Other(msgspec.Struct, frozen=True):
+        depth: int = 0
+
+    with pytest.raises(msgspec.ValidationError):
+        db.resources(Other)
+    others = db.resources(Other, lenient=True)
+    assert others.all() == []
+    await db.write(lambda tx: others.put(tx, SCOPE, "q", Other(2)))
+    assert [one.value.depth for one in others.all()] == [2]
+
+
 async def test_resources_have_revisions_and_refuse_a_stale_writer(db: Database) -> None:
     queues = db.resources(Queue)
     created = await db.write(lambda tx: queues.put(tx, SCOPE, "q", Queue(1), expected_revision=0))

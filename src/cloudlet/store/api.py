@@ -96,8 +96,12 @@ class Database(Protocol):
         """The revision of the latest committed change of a resource."""
         ...
 
-    def resources(self, kind: type[R]) -> Resources[R]:
-        """The resources of a kind; the same object for the same class."""
+    def resources(self, kind: type[R], *, lenient: bool = False) -> Resources[R]:
+        """The resources of a kind; the same object for the same class.
+
+        ``lenient`` passes over those that an older Cloudlet has stored in another form, with a line in the log: only
+        for what can be made again.
+        """
         ...
 
     async def read(self, fn: Callable[[Tx], T]) -> T:

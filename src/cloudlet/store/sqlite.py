@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import logging
 import queue
 import sqlite3
 from collections import deque
@@ -53,6 +54,8 @@ _Promise = asyncio.Future[Any] | _Outcome
 _Write = tuple[Callable[[Tx], Any], _Promise]
 
 _CHANGES_KEPT = 1024  # for watchers that come back; an older revision must list again
+log = logging.getLogger("cloudlet.store")
+
 _LOOK_AT_THE_LOG = 256  # commits between two looks at the write-ahead log's size
 _LOG_IS_LONG = 4 * 1024 * 1024  # bytes after which it is copied into the database, beside the writers
 _LOG_IS_TOO_LONG = 32 * 1024 * 1024  # bytes after which writers wait for that, so that it ends at all
@@ -148,10 +151,10 @@ class SqliteDatabase:
     def revision(self) -> int:
         return self._revision
 
-    def resources(self, kind: type[R]) -> Resources[R]:
+    def resources(self, kind: type[R], *, lenient: bool = False) -> Resources[R]:
         name = kind.__name__
         if name not in self._kinds:
-            self._kinds[name] = _Kind(self, kind, self._reader)
+            self._kinds[name] = _Kind(self, kind, self._reader, lenient)
         return cast("Resources[R]", self._kinds[name])
 
     async def read(self, fn: Callable[[Tx], T]) -> T:
@@ -347,7 +350,9 @@ class SqliteDatabase:
 class _Kind(Generic[R]):
     """The resources of one kind, all of them in memory as committed."""
 
-    def __init__(self, database: SqliteDatabase, kind: type[R], connection: sqlite3.Connection) -> None:
+    def __init__(
+        self, database: SqliteDatabase, kind: type[R], connection: sqlite3.Connection, lenient: bool = False
+    ) -> None:
         self._database = database
         self._kind = kind.__name__
         self._scopes: dict[str, dict[str, Record[R]]] = {}
@@ -356,7 +361,14 @@ class _Kind(Generic[R]):
         for scope, name, revision, value in connection.execute(
             "SELECT scope, name, revision, value FROM resource WHERE kind = ?", (self._kind,)
         ):
-            self._scopes.setdefault(scope, {})[name] = Record(scope, name, revision, decoder.decode(value))
+            try:
+                record = Record(scope, name, revision, decoder.decode(value))
+            except msgspec.ValidationError as error:
+                if not lenient:
+                    raise
+                log.warning("%s %s is of another version and is passed over: %s", self._kind, name, error)
+                continue
+            self._scopes.setdefault(scope, {})[name] = record
 
     def get(self, scope: str, name: str, tx: Tx | None = None) -> Record[R] | None:
         if tx is not None:
