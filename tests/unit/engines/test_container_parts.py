@@ -12,7 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from cloudlet.engines.containers import archives, find, folders, images, network, podman, programs, registry, translate
+from cloudlet.engines.containers import (
+    archives,
+    find,
+    folders,
+    images,
+    network,
+    podman,
+    programs,
+    references,
+    translate,
+)
 from cloudlet.engines.containers.api import CannotStart, EngineMissing, ImageMissing
 from cloudlet.engines.containers.follow import Follower
 from cloudlet.engines.containers.network import Forward
@@ -71,7 +81,7 @@ def test_times_as_engines_write_them() -> None:
     ],
 )  # fmt: skip
 def test_references(reference: str, host: str, name: str, tag: str) -> None:
-    assert registry.parse(reference) == (host, name, tag)
+    assert references.parse(reference) == (host, name, tag)
 
 
 def test_rules_name_the_bridge_and_replace_those_that_are_there() -> None:

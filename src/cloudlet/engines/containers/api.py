@@ -190,8 +190,12 @@ class Engine(Protocol):
         """What these containers have used; one that has ended is left out."""
         ...
 
-    async def ensure_image(self, reference: str, credentials: tuple[str, str] | None = None) -> str:
-        """Make an image available, pulling it where it is not here, and return its digest. Raises ImageMissing."""
+    async def ensure_image(self, reference: str, credentials: tuple[str, str] | None = None, digest: str = "") -> str:
+        """Make an image available, pulling it where it is not here, and return its digest. Raises ImageMissing.
+
+        With ``digest`` the image of that digest is meant, whatever the reference's tag was before: it is run by
+        ``references.pinned``, and the tag means it from here on.
+        """
         ...
 
     async def load_image(self, folder: Path, reference: str) -> None:

@@ -37,7 +37,7 @@ class Daemon:
         headers: Mapping[str, str] | None = None,
     ) -> Any:
         """The decoded answer, None when it has no body. ``body`` is sent as JSON. Raises DaemonError."""
-        data = b"".join([piece async for piece in self.stream(method, path, query, body, headers)])
+        data = b"".join([piece async for piece in self.stream(method, path, query, body, headers)]).strip()
         return msgspec.json.decode(data) if data else None
 
     async def documents(

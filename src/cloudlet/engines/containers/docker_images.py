@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cloudlet.engines.containers import archives, folders
+from cloudlet.engines.containers import archives, folders, references
 from cloudlet.engines.containers.api import Container, ImageMissing, Mount
 from cloudlet.engines.containers.daemon import Daemon, DaemonError
 
@@ -25,32 +25,39 @@ class DockerImages:
     _folders: str
     _digests: dict[str, str]  # an image's id -> its digest
 
-    async def ensure_image(self, reference: str, credentials: tuple[str, str] | None = None) -> str:
-        digest = await self._image(reference)
-        if digest is None:
-            headers = {}
-            if credentials is not None:
-                login = {"username": credentials[0], "password": credentials[1]}
-                headers["X-Registry-Auth"] = base64.urlsafe_b64encode(json.dumps(login).encode()).decode()
-            if self._podman:
-                # Registries on this machine speak HTTP, as Docker takes for granted.
-                local = reference.partition("/")[0].partition(":")[0]
-                plain = local == "localhost" or local.endswith(".localhost") or local.startswith("127.")
-                query: dict[str, Any] = {"reference": reference, "tlsVerify": str(not plain).lower()}
-                path = "/v4.0.0/libpod/images/pull"
-            else:
-                name, tag = _split(reference)
-                query, path = {"fromImage": name, "tag": tag}, "/images/create"
-            try:
-                async for document in self._daemon.documents("POST", path, query, headers=headers):
-                    if "error" in document:
-                        raise ImageMissing(document["error"])
-            except DaemonError as error:
-                raise ImageMissing(str(error)) from None
-            digest = await self._image(reference)
-            if digest is None:
-                raise ImageMissing(f"{reference} is not there after it was pulled.")
-        return digest
+    async def ensure_image(self, reference: str, credentials: tuple[str, str] | None = None, digest: str = "") -> str:
+        wanted = references.pinned(reference, digest) if digest else reference
+        found = await self._image(wanted)
+        if found is None:
+            await self._fetch(wanted, credentials)
+            found = await self._image(wanted)
+            if found is None:
+                raise ImageMissing(f"{wanted} is not there after it was pulled.")
+            name, tag = references.split(reference)
+            if digest and not tag.startswith("sha256:"):
+                # So that it is found where its registry cannot be asked.
+                await self._daemon.call("POST", f"/images/{wanted}/tag", {"repo": name, "tag": tag})
+        return digest or found
+
+    async def _fetch(self, reference: str, credentials: tuple[str, str] | None) -> None:
+        headers = {}
+        if credentials is not None:
+            login = {"username": credentials[0], "password": credentials[1]}
+            headers["X-Registry-Auth"] = base64.urlsafe_b64encode(json.dumps(login).encode()).decode()
+        if self._podman:
+            # Registries on this machine speak HTTP, as Docker takes for granted.
+            plain = references.is_local(references.parse(reference)[0])
+            query: dict[str, Any] = {"reference": reference, "tlsVerify": str(not plain).lower()}
+            path = "/v4.0.0/libpod/images/pull"
+        else:
+            name, tag = references.split(reference)
+            query, path = {"fromImage": name, "tag": tag}, "/images/create"
+        try:
+            async for document in self._daemon.documents("POST", path, query, headers=headers):
+                if "error" in document:
+                    raise ImageMissing(document["error"])
+        except DaemonError as error:
+            raise ImageMissing(str(error)) from None
 
     async def load_image(self, folder: Path, reference: str) -> None:
         with tempfile.NamedTemporaryFile(dir=self._folder) as file:
@@ -127,12 +134,3 @@ class DockerImages:
     def _title(self, name: str) -> str:
         """A container's or volume's name in the engine."""
         raise NotImplementedError
-
-
-def _split(reference: str) -> tuple[str, str]:
-    """A reference's repository and its tag or digest."""
-    if "@" in reference:
-        name, _, digest = reference.partition("@")
-        return name, digest
-    name, colon, tag = reference.rpartition(":")
-    return (name, tag) if colon and "/" not in tag else (reference, "latest")

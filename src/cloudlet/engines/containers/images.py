@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -10,15 +11,19 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+import threading
+import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
 
-from cloudlet.engines.containers import folders, registry
+from cloudlet.engines.containers import folders, references, registry
 from cloudlet.engines.containers.api import ImageMissing
 
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_NEW = "new-"  # what is not complete yet is called
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 
 
@@ -33,11 +38,13 @@ class Image:
 
 
 class Images:
-    """The images of one cloud, each a folder named as its reference."""
+    """The images of one cloud: each is unpacked once, by its digest; a reference is a link to what it means now."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._roots, self._names = folder / "roots", folder / "names"
         self._locks: dict[str, asyncio.Lock] = {}
+        self._changing = threading.Lock()  # an image that is not named yet is not dropped
 
     def get(self, reference: str) -> Image | None:
         """An image by its reference, or by the path of a folder. Raises ImageMissing for a path that is not there."""
@@ -46,31 +53,40 @@ class Images:
             if not root.is_dir():
                 raise ImageMissing(f"There is no folder {root}.")
             return Image(root, application=folders.is_application(root))
-        place = self._place(reference)
-        try:
-            about = json.loads((place / "image.json").read_text())
-        except OSError:
-            return None
-        return Image(place / "root", about["digest"], about["settings"], about["application"])
+        place = self._names / quote(reference, safe="")
+        if "@" in reference and not place.is_symlink():
+            place = self._root(references.split(reference)[1])
+        return _read(place)
 
-    async def pull(self, reference: str, credentials: tuple[str, str] | None) -> Image:
-        """An image, from its registry where it is not here. Raises ImageMissing."""
-        async with self._locks.setdefault(reference, asyncio.Lock()):
-            found = self.get(reference)
-            if found is None:
-                found = await asyncio.to_thread(self._pull, reference, credentials)
+    async def pull(self, reference: str, credentials: tuple[str, str] | None, digest: str = "") -> Image:
+        """An image, from its registry where it is not here, or not with this digest. Raises ImageMissing."""
+        wanted = references.pinned(reference, digest) if digest else reference
+        async with self._locks.setdefault(wanted, asyncio.Lock()):
+            if self.get(wanted) is None or (digest and not self._name(reference, digest)):
+                await asyncio.to_thread(self._unpack, registry.Remote(wanted, credentials), reference)
+            found = self.get(wanted)
+            assert found is not None
             return found
+
+    def drop(self, used: Iterable[Path]) -> None:
+        """Remove what no reference means any more and no container runs on; ``used`` are roots of containers."""
+        kept = {root.parent.name for root in used}
+        with self._changing:
+            kept |= {os.path.basename(os.readlink(name)) for name in _entries(self._names)}
+            for folder in _entries(self._roots):
+                if folder.name not in kept and not folder.name.startswith(_NEW):
+                    shutil.rmtree(folder, ignore_errors=True)
 
     async def load(self, folder: Path, reference: str) -> None:
         """Take a copy of a folder as an image."""
 
         def copy() -> None:
-            with self._making(reference) as made:
+            with self._making() as made:
                 command = ["cp", "-a", "--reflink=auto", f"{folder}/.", str(made / "root")]
                 subprocess.run(command, check=True, capture_output=True)
                 identity = hashlib.sha256(folders.fingerprint(made / "root").encode()).hexdigest()
-                settings = {"Env": [_PATH]}
-                self._put(reference, made, f"sha256:{identity}", settings, folders.is_application(folder))
+                digest, application = f"sha256:{identity}", folders.is_application(folder)
+                self._put(reference, made, Image(made / "root", digest, application=application))
 
         await asyncio.to_thread(copy)
 
@@ -96,38 +112,62 @@ class Images:
                     raise ImageMissing(said.decode(errors="replace")[-2000:])
             await asyncio.to_thread(self._unpack, registry.Layout(Path(made)), reference)
 
-    def _pull(self, reference: str, credentials: tuple[str, str] | None) -> Image:
-        self._unpack(registry.Remote(reference, credentials), reference)
-        found = self.get(reference)
-        assert found is not None
-        return found
-
     def _unpack(self, source: registry.Source, reference: str) -> None:
         manifest, digest = source.manifest()
-        config = json.loads(source.blob(manifest["config"]["digest"]).read())
-        with self._making(reference) as made:
-            for layer in manifest["layers"]:
-                with source.blob(layer["digest"]) as file:
-                    unpack(file, made / "root")
-            self._put(reference, made, digest, config.get("config") or {}, False)
+        if not self._name(reference, digest):
+            config = json.loads(source.blob(manifest["config"]["digest"]).read())
+            with self._making() as made:
+                for layer in manifest["layers"]:
+                    with source.blob(layer["digest"]) as file:
+                        unpack(file, made / "root")
+                self._put(reference, made, Image(made / "root", digest, config.get("config") or {}))
 
-    def _making(self, reference: str) -> _Made:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        return _Made(tempfile.mkdtemp(prefix="new-", dir=self._folder))
+    def _making(self) -> _Made:
+        self._roots.mkdir(parents=True, exist_ok=True)
+        return _Made(tempfile.mkdtemp(prefix=_NEW, dir=self._roots))
 
-    def _put(self, reference: str, made: Path, digest: str, settings: dict[str, Any], application: bool) -> None:
-        about = {"reference": reference, "digest": digest, "settings": settings, "application": application}
+    def _put(self, reference: str, made: Path, image: Image) -> None:
+        """Put what has been unpacked in its place, and have a reference mean it."""
+        about = {"digest": image.digest, "settings": image.settings, "application": image.application}
         (made / "image.json").write_text(json.dumps(about))
         made.chmod(0o755)
-        place = self._place(reference)
-        if place.exists():
-            # Containers that run on it keep what they have mounted.
-            place.rename(self._folder / f"old-{made.name}")
-        made.rename(place)
-        shutil.rmtree(self._folder / f"old-{made.name}", ignore_errors=True)
+        with self._changing:
+            with contextlib.suppress(OSError):  # it is there: another reference has the same digest
+                made.rename(self._root(image.digest))
+            self._link(reference, image.digest)
 
-    def _place(self, reference: str) -> Path:
-        return self._folder / quote(reference, safe="")
+    def _name(self, reference: str, digest: str) -> bool:
+        """Have a reference mean an image from here on; whether it is there."""
+        with self._changing:
+            if _read(self._root(digest)) is None:
+                return False
+            self._link(reference, digest)
+            return True
+
+    def _link(self, reference: str, digest: str) -> None:
+        self._names.mkdir(parents=True, exist_ok=True)
+        new = self._names / f"{_NEW}{uuid.uuid4().hex}"
+        new.symlink_to(Path("..", "roots", self._root(digest).name))
+        new.rename(self._names / quote(reference, safe=""))
+
+    def _root(self, digest: str) -> Path:
+        return self._roots / digest.replace(":", "-")
+
+
+def _read(place: Path) -> Image | None:
+    """The image in a folder, if there is one."""
+    try:
+        about = json.loads((place / "image.json").read_text())
+    except OSError:
+        return None
+    return Image(place.resolve() / "root", about["digest"], about["settings"], about["application"])
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return [*folder.iterdir()]
+    except OSError:
+        return []
 
 
 class _Made:

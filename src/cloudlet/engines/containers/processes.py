@@ -149,6 +149,7 @@ class Processes(Pods):
         )
         if bwrap.returncode:
             raise EngineMissing(f"bwrap may not make sandboxes here: {bwrap.stderr.strip()}")
+        self._drop_images()
         self._overlay = os.geteuid() == 0 and self._try_overlay()
 
     def _try_overlay(self) -> bool:
@@ -233,10 +234,10 @@ class Processes(Pods):
         for name in _STREAMS:
             (folder / name).touch(0o600)
         if not image.application:
+            (folder / "image").symlink_to(image.root)
             if self._overlay:
                 for part in ("upper", "work", "root"):
                     (folder / part).mkdir()
-                (folder / "image").symlink_to(image.root)
                 # The top of its root is for all its users, whatever the folder is on this machine.
                 (folder / "upper").chmod(0o755)
             else:
@@ -420,8 +421,8 @@ class Processes(Pods):
 
     # Images and volumes
 
-    async def ensure_image(self, reference: str, credentials: tuple[str, str] | None = None) -> str:
-        return (await self._images.pull(reference, credentials)).digest
+    async def ensure_image(self, reference: str, credentials: tuple[str, str] | None = None, digest: str = "") -> str:
+        return (await self._images.pull(reference, credentials, digest)).digest
 
     async def load_image(self, folder: Path, reference: str) -> None:
         await self._images.load(folder, reference)
@@ -482,7 +483,19 @@ class Processes(Pods):
 
     async def _delete(self, name: str) -> None:
         self._groups.remove(name)
-        await asyncio.to_thread(shutil.rmtree, self._folder / "containers" / name, ignore_errors=True)
+        await asyncio.to_thread(self._delete_folder, name)
+
+    def _delete_folder(self, name: str) -> None:
+        folder = self._folder / "containers" / name
+        ran_on_image = (folder / "image").is_symlink()
+        shutil.rmtree(folder, ignore_errors=True)
+        if ran_on_image:
+            self._drop_images()
+
+    def _drop_images(self) -> None:
+        """Remove the images that were replaced while containers ran on them, once none does."""
+        links = (self._folder / "containers" / name / "image" for name in self._names("containers"))
+        self._images.drop(Path(os.readlink(link)) for link in links if link.is_symlink())
 
 
 def _unheard(state: ContainerState) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import http.client
 import io
 import json
@@ -14,6 +15,7 @@ import urllib.request
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from cloudlet.engines.containers import references
 from cloudlet.engines.containers.api import ImageMissing
 
 _ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
@@ -25,7 +27,9 @@ _MANIFESTS = (
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v2+json",
 )
+_ACCEPT = ", ".join((*_INDEXES, *_MANIFESTS))
 _SECONDS = 60.0
+_SECONDS_OF_LOOKUP = 5.0  # of a machine without a network no task waits for longer
 
 
 class Source(Protocol):
@@ -62,24 +66,27 @@ class Remote:
 
     def __init__(self, reference: str, credentials: tuple[str, str] | None) -> None:
         self._reference = reference
-        host, name, self._wanted = parse(reference)
-        plain = host.partition(":")[0]
-        local = plain == "localhost" or plain.endswith(".localhost") or plain.startswith("127.")
-        self._base = f"{'http' if local else 'https'}://{host}/v2/{name}"
+        host, name, self._wanted = references.parse(reference)
+        self._base = f"{'http' if references.is_local(host) else 'https'}://{host}/v2/{name}"
         self._authorization = ""
         if credentials is not None:
             self._authorization = "Basic " + base64.b64encode(":".join(credentials).encode()).decode()
 
+    def digest(self) -> str:
+        """What the reference names now; nothing is pulled. Raises ImageMissing."""
+        with self._get(f"manifests/{self._wanted}", _ACCEPT, method="HEAD", timeout=_SECONDS_OF_LOOKUP) as answer:
+            return str(answer.headers.get("docker-content-digest", ""))
+
     def manifest(self) -> tuple[dict[str, Any], str]:
-        accept = ", ".join((*_INDEXES, *_MANIFESTS))
-        with self._get(f"manifests/{self._wanted}", accept) as answer:
-            document = json.loads(answer.read())
-            digest = answer.headers.get("docker-content-digest", "")
+        with self._get(f"manifests/{self._wanted}", _ACCEPT) as answer:
+            data = answer.read()
+            document = json.loads(data)
+            digest = answer.headers.get("docker-content-digest") or f"sha256:{hashlib.sha256(data).hexdigest()}"
         if "manifests" in document:
             for one in document["manifests"]:
                 wanted = one.get("platform", {})
                 if (wanted.get("os"), wanted.get("architecture")) == ("linux", _ARCHITECTURE):
-                    with self._get(f"manifests/{one['digest']}", accept) as answer:
+                    with self._get(f"manifests/{one['digest']}", _ACCEPT) as answer:
                         return json.loads(answer.read()), digest
             raise ImageMissing(f"{self._reference} has no image for linux/{_ARCHITECTURE}.")
         return document, digest
@@ -87,21 +94,23 @@ class Remote:
     def blob(self, digest: str) -> IO[bytes]:
         return io.BufferedReader(self._get(f"blobs/{digest}", "*/*"))
 
-    def _get(self, path: str, accept: str, again: bool = True) -> http.client.HTTPResponse:
-        request = urllib.request.Request(f"{self._base}/{path}", headers={"accept": accept})
+    def _get(
+        self, path: str, accept: str, again: bool = True, method: str = "GET", timeout: float = _SECONDS
+    ) -> http.client.HTTPResponse:
+        request = urllib.request.Request(f"{self._base}/{path}", headers={"accept": accept}, method=method)
         if self._authorization:
             # Not sent on to where a registry redirects to.
             request.add_unredirected_header("authorization", self._authorization)
         # Registries on this machine are reached directly, whatever proxy there is for others.
         direct = [urllib.request.ProxyHandler({})] if self._base.startswith("http:") else []
         try:
-            return urllib.request.build_opener(*direct).open(request, timeout=_SECONDS)  # type: ignore[no-any-return]
+            return urllib.request.build_opener(*direct).open(request, timeout=timeout)  # type: ignore[no-any-return]
         except urllib.error.HTTPError as error:
             challenge = error.headers.get("www-authenticate", "")
             error.close()
             if error.code == 401 and again and challenge.lower().startswith("bearer "):
                 self._authorization = self._token(challenge)
-                return self._get(path, accept, again=False)
+                return self._get(path, accept, False, method, timeout)
             raise ImageMissing(f"{self._reference}: {error.code} {error.reason}") from None
         except OSError as error:
             raise ImageMissing(f"{self._reference}: {getattr(error, 'reason', error)}") from None
@@ -119,13 +128,3 @@ class Remote:
         except (OSError, ValueError) as error:
             raise ImageMissing(f"{self._reference}: {error}") from None
         return f"Bearer {document.get('token') or document.get('access_token')}"
-
-
-def parse(reference: str) -> tuple[str, str, str]:
-    """A reference's host, its name there, and its tag or digest; Docker's own registry is meant where none is named."""
-    name, _, digest = reference.partition("@")
-    name, tag = (name, "latest") if ":" not in name.rpartition("/")[2] else name.rsplit(":", 1)
-    host, slash, rest = name.partition("/")
-    if not slash or not ("." in host or ":" in host or host == "localhost"):
-        host, rest = "registry-1.docker.io", name if slash else f"library/{name}"
-    return ("registry-1.docker.io" if host == "docker.io" else host), rest, digest or tag

@@ -17,6 +17,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from cloudlet.engines.containers.api import Engine, EngineMissing, ImageMissing
+from cloudlet.engines.containers.references import ECR
 from cloudlet.engines.functions import Containers, Image
 from cloudlet.errors import AwsError
 from cloudlet.services.lambda_.base import Base, Code
@@ -26,10 +27,6 @@ from cloudlet.store import Tx
 
 log = logging.getLogger("cloudlet.lambda")
 
-_ECR = re.compile(
-    r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)(?:\.(?:localhost(?::\d+)?|amazonaws\.com(?:\.cn)?))?/"
-    r"(?P<name>[a-z0-9._/-]+?)(?::(?P<tag>[\w.-]+))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
-)
 _SINGLE = (
     "application/vnd.docker.distribution.manifest.v2+json",
     "application/vnd.oci.image.manifest.v1+json",
@@ -61,7 +58,7 @@ class Images(Base):
             # It is no image yet: its files' names, sizes and times stand for it.
             mark = await asyncio.to_thread(fingerprint, Path(uri))
             return _code(hashlib.sha256(mark.encode()).hexdigest(), uri, uri)
-        if (found := _ECR.fullmatch(uri.removeprefix(f"{self._host()}/"))) is not None:
+        if (found := ECR.fullmatch(uri.removeprefix(f"{self._host()}/"))) is not None:
             return await self._from_ecr(uri, found)
         try:
             digest = await self.containers.ensure(uri)
@@ -93,7 +90,7 @@ class Images(Base):
 
     def reference(self, image: str) -> str:
         """What the container engine runs: an image of our registry is where the cloud listens now."""
-        return f"{self._host()}/{image}" if _ECR.fullmatch(image) else image
+        return f"{self._host()}/{image}" if ECR.fullmatch(image) else image
 
     def engine_image(self, version: Version) -> Image | None:
         """The image of a version as the engine takes it."""
@@ -112,7 +109,7 @@ class Images(Base):
 
     async def _login(self, reference: str) -> tuple[str, str] | None:
         """Name and password for an image's registry: ours gives tokens, others are not known here."""
-        found = _ECR.fullmatch(reference.removeprefix(f"{self._host()}/"))
+        found = ECR.fullmatch(reference.removeprefix(f"{self._host()}/"))
         if found is None or self.cloud.config.auth != "enforce":
             return None
         made = await self.cloud.call(
