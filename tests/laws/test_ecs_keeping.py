@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 from unittest.mock import AsyncMock
 
 from hypothesis import HealthCheck, given, settings
@@ -21,7 +22,7 @@ from cloudlet.control.clock import Clock
 from cloudlet.engines.containers.api import Abilities, Container, ContainerState, Pod, PodState, Usage
 from cloudlet.errors import not_implemented
 from cloudlet.services.api import Call
-from cloudlet.services.ecs import keeping
+from cloudlet.services.ecs import images, keeping
 from cloudlet.services.ecs.service import Service
 from cloudlet.store.sqlite import SqliteStore
 
@@ -85,7 +86,7 @@ class Simulated:
         await self.step()
         self.containers.pop(name, None)
 
-    async def ensure_image(self, reference: str, credentials: tuple[str, str] | None = None) -> str:
+    async def ensure_image(self, reference: str, credentials: tuple[str, str] | None = None, digest: str = "") -> str:
         await self.step()
         return "sha256:0"
 
@@ -186,6 +187,7 @@ class World:
         self.metrics: Any = _Metrics()
         self.engine = engine
         self.balancer = Balancer()
+        self.fault = ""  # of load balancing
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def open(self) -> None:
@@ -201,6 +203,8 @@ class World:
 
     async def call(self, service: str, operation: str, input: Any, **_: Any) -> Any:
         await self.engine.step()
+        if self.fault and operation in ("RegisterTargets", "DeregisterTargets"):
+            raise RuntimeError(self.fault)
         return self.balancer.ask(operation, input)
 
     async def service(self, name: str) -> Any:
@@ -403,16 +407,16 @@ def test_a_task_is_never_orphaned_or_doubled(actions: list[tuple[str, int]], pau
                 await world.ecs.stop()
                 await world.store.close()
 
-    original = keeping.open_engine
-    try:
-        asyncio.run(_with_engine(story))
-    finally:
-        keeping.open_engine = original
+    _tell(story)
 
 
-async def _with_engine(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    keeping.open_engine = lambda cloud: cloud.engine  # type: ignore[attr-defined]
-    await story()
+def _tell(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a story on a simulated engine, where no registry answers."""
+    with (
+        mock.patch.object(keeping, "open_engine", lambda cloud: cloud.engine),
+        mock.patch.object(images, "_ask", AsyncMock(return_value="")),
+    ):
+        asyncio.run(story())
 
 
 def test_a_bad_deployment_rolls_back_by_itself() -> None:
@@ -446,8 +450,41 @@ def test_a_bad_deployment_rolls_back_by_itself() -> None:
             await world.ecs.stop()
             await world.store.close()
 
-    original = keeping.open_engine
-    try:
-        asyncio.run(_with_engine(story))
-    finally:
-        keeping.open_engine = original
+    _tell(story)
+
+
+def test_tasks_do_not_pile_up_while_another_service_is_broken() -> None:
+    """What cannot be joined to its load balancer, or taken out of it, is tried again less and less often."""
+
+    async def story() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            engine = Simulated()
+            world = World(Path(folder), engine)
+            world.fault = "records of another version"
+            await _begin(world)
+            for _ in range(60):
+                await asyncio.sleep(0.005)
+                world.clock.advance(1)
+                assert len(engine.pods) <= 4, "those that failed are still there"
+            assert 4 <= engine.made <= 20
+            world.fault = ""
+            await world.settle()
+            world.check()
+            # And while those that run are put down.
+            world.fault = "records of another version"
+            for record in world.ecs.tasks.all():
+                if record.value.status == "RUNNING":
+                    await world.ask("StopTask", cluster="c", task=record.value.id)
+            for _ in range(60):
+                await asyncio.sleep(0.005)
+                world.clock.advance(1)
+                assert len(engine.pods) <= 4
+            world.fault = ""
+            await world.settle()
+            world.check()
+            for task in list(world._tasks):
+                task.cancel()
+            await world.ecs.stop()
+            await world.store.close()
+
+    _tell(story)

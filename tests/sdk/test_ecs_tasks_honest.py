@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from test_ecs import register, run, stopped, wait_for
+from test_ecs import network, register, run, stopped, wait_for
 
 from cloudlet.testing import LocalCloud
 
@@ -86,3 +87,58 @@ def test_what_tasks_use_is_counted(engine_cloud: LocalCloud, busybox: str) -> No
     assert one["seconds"] >= 60
     assert one["vcpu_seconds"] == pytest.approx(one["seconds"] * 0.25, abs=0.2)
     assert one["gb_seconds"] == pytest.approx(one["seconds"] * 0.5, abs=0.2)
+
+
+def test_a_stack_whose_service_never_becomes_stable_rolls_back(engine_cloud: LocalCloud, busybox: str) -> None:
+    cloud, stacks, ecs = engine_cloud, engine_cloud.client("cloudformation"), engine_cloud.client("ecs")
+
+    def resources(breaker: bool) -> dict[str, Any]:
+        container = {"Name": "app", "Image": busybox if breaker else "localhost:9/none:1", "Command": ["false"]}
+        definition = {
+            "Family": "web",
+            "RequiresCompatibilities": ["FARGATE"],
+            "NetworkMode": "awsvpc",
+            "Cpu": "256",
+            "Memory": "512",
+            "ContainerDefinitions": [container],
+        }
+        service = {
+            "Cluster": {"Ref": "Cluster"},
+            "TaskDefinition": {"Ref": "Definition"},
+            "LaunchType": "FARGATE",
+            "DesiredCount": 1,
+            "NetworkConfiguration": {"AwsvpcConfiguration": {"Subnets": subnets}},
+            "DeploymentConfiguration": {"DeploymentCircuitBreaker": {"Enable": breaker, "Rollback": breaker}},
+        }
+        return {
+            "Cluster": {"Type": "AWS::ECS::Cluster", "Properties": {"ClusterName": "c"}},
+            "Definition": {"Type": "AWS::ECS::TaskDefinition", "Properties": definition},
+            "Service": {"Type": "AWS::ECS::Service", "Properties": service},
+        }
+
+    subnets = network(cloud)["awsvpcConfiguration"]["subnets"]
+    for breaker in (True, False):
+        stacks.create_stack(StackName="s", TemplateBody=json.dumps({"Resources": resources(breaker)}))
+
+        def status() -> str:
+            return str(stacks.describe_stacks(StackName="s")["Stacks"][0]["StackStatus"])
+
+        wait_for(lambda: status() == "ROLLBACK_COMPLETE", 60)
+        failed = [
+            one
+            for one in stacks.describe_stack_events(StackName="s")["StackEvents"]
+            if one["ResourceStatus"] == "CREATE_FAILED" and one["LogicalResourceId"] == "Service"
+        ]
+        assert len(failed) == 1
+        (cluster,) = ecs.describe_clusters(clusters=["c"])["clusters"]
+        assert (cluster["status"], cluster["activeServicesCount"], cluster["runningTasksCount"]) == ("INACTIVE", 0, 0)
+        assert "Service" in failed[0]["ResourceStatusReason"] or "Circuit" in failed[0]["ResourceStatusReason"]
+        if (pods := cloud.data_dir / "containers/pods").exists():
+            assert os.listdir(pods) == []
+            assert os.listdir(cloud.data_dir / "containers/containers") == []
+        else:
+            identity = json.loads((cloud.data_dir / "cloud.json").read_text())["id"]
+            mine = ["podman", "ps", "-a", "-q", "--filter", f"label=cloudlet.cloud={identity}"]
+            assert subprocess.run(mine, capture_output=True, text=True, check=True).stdout == ""
+        stacks.delete_stack(StackName="s")
+        stacks.get_waiter("stack_delete_complete").wait(StackName="s", WaiterConfig={"Delay": 1})

@@ -174,7 +174,8 @@ def _count_ends(made: Plan, tasks: Sequence[Task], now: float) -> None:
 
 def _has_failed(task: Task) -> bool:
     is_early = not task.was_ready or task.stopping - task.started < _QUICK
-    return bool(task.fault) or (task.stop_code in FAILED_CODES and is_early)
+    by_itself = task.stop_code in FAILED_CODES or (not task.started and task.stop_code == "TerminationNotice")
+    return bool(task.fault) or (by_itself and is_early)
 
 
 def _count_health(made: Plan, deployment: Deployment, task: Task, now: float) -> None:

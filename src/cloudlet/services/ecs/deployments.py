@@ -12,7 +12,7 @@ from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ecs import hooks, shifting
 from cloudlet.services.ecs.base import client_error, invalid, last, page
 from cloudlet.services.ecs.controller import desired_count, threshold
-from cloudlet.services.ecs.records import Deployment, Service, ServiceDeployment, Task
+from cloudlet.services.ecs.records import Service, ServiceDeployment, ServiceRevision, Task
 from cloudlet.services.ecs.services import Services, task_counts
 from cloudlet.store import Tx
 
@@ -83,7 +83,7 @@ class Deployments(Services):
             if record is None:
                 failures.append({"arn": arn, "reason": "MISSING"})
             else:
-                found.append(self._described_revision(call.scope, name, record.value.deployment))
+                found.append(self._described_revision(call.scope, name, record.value))
         return {"serviceRevisions": found, "failures": failures}
 
     async def StopServiceDeployment(self, call: Call, input: Input) -> Output:
@@ -184,7 +184,8 @@ class Deployments(Services):
             shown["lifecycleHookDetails"] = [hooks.shown(hook) for hook in one.hooks]
         return shown
 
-    def _described_revision(self, scope: str, name: str, one: Deployment) -> dict[str, Any]:
+    def _described_revision(self, scope: str, name: str, revision: ServiceRevision) -> dict[str, Any]:
+        one = revision.deployment
         cluster, _, short = name.partition("/")
         definition = self.definition(scope, one.task_definition)
         digests = {
@@ -193,7 +194,7 @@ class Deployments(Services):
             if task.deployment == one.id
             for container in task.containers
             if container.digest
-        }
+        } | revision.images
         images = [
             {
                 "containerName": container["name"],

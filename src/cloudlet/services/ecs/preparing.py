@@ -12,15 +12,12 @@ from cloudlet.errors import AwsError
 from cloudlet.observe import traces
 from cloudlet.services.api import Cloud
 from cloudlet.services.ecs import firelens, service_connect, sidecars
+from cloudlet.services.ecs.execution import CannotPrepare, ExecutionRole
 from cloudlet.services.ecs.records import Task
-from cloudlet.services.ecs.shipping import SELF, Stream
+from cloudlet.services.ecs.shipping import Stream
 
 DOOR = "ecs-task"
 _MIB = 1024 * 1024
-
-
-class CannotPrepare(Exception):
-    """The task cannot be started; the message is its stopped reason."""
 
 
 def pod_of(scope: str, task: Task, definition: dict[str, Any], own_addresses: bool, dns: tuple[str, ...]) -> Pod:
@@ -65,18 +62,19 @@ async def container_of(
     members = next(one for one in definition["containerDefinitions"] if one["name"] == name)
     override = override_of(task, name)
     overrides = task.members.get("overrides", {})
+    role = ExecutionRole(cloud, scope, task, definition)
     environment = _given(scope, task, definition, name, endpoint)
     environment |= await sidecars.environment(cloud, scope, definition, pod)
     for file in [*members.get("environmentFiles", ()), *override.get("environmentFiles", ())]:
-        environment.update(await _from_file(cloud, scope, file["value"]))
+        environment.update(await _from_file(role, file["value"]))
     environment.update({one["name"]: one.get("value", "") for one in members["environment"] if "name" in one})
     for secret in members.get("secrets", ()):
-        environment[secret["name"]] = await _secret(cloud, scope, secret["valueFrom"])
+        environment[secret["name"]] = await _secret(role, secret["valueFrom"])
     if firelens.is_routed(members):
         environment |= {"FLUENT_HOST": "127.0.0.1", "FLUENT_PORT": str(firelens.PORT)}
     if "firelensConfiguration" in members:
         for variable, source in firelens.secrets(definition).items():
-            environment[variable] = await _secret(cloud, scope, source)
+            environment[variable] = await _secret(role, source)
     environment.update({one["name"]: one.get("value", "") for one in override.get("environment", ())})
     environment |= traces.resource_environment(scope, name, "aws_ecs", environment)
     cpu = overrides.get("cpu") or definition.get("cpu")
@@ -85,7 +83,7 @@ async def container_of(
     return Container(
         name=container_name(task, name),
         pod=pod.name,
-        image=members["image"],
+        image=next(one.reference for one in task.containers if one.name == name) or members["image"],
         entrypoint=members.get("entryPoint") or None,
         command=override.get("command") or members.get("command") or None,
         environment=environment,
@@ -172,7 +170,9 @@ async def configure_router(cloud: Cloud, scope: str, task: Task, definition: dic
     }
     files = {"fluent.conf": firelens.configuration(definition, task.id, metadata).encode()}
     if options.get("config-file-type") == "s3":
-        files["external.conf"] = await _object(cloud, scope, options["config-file-value"])
+        files["external.conf"] = await _object(
+            ExecutionRole(cloud, scope, task, definition), options["config-file-value"]
+        )
 
     def write() -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -253,22 +253,19 @@ def _source(cloud: Cloud, scope: str, task: Task, volume: dict[str, Any]) -> str
     return str(volumes_folder(cloud, task) / volume["name"])
 
 
-async def _from_file(cloud: Cloud, scope: str, arn: str) -> dict[str, str]:
+async def _from_file(role: ExecutionRole, arn: str) -> dict[str, str]:
     """The variables of an environment file: NAME=value lines and comments."""
-    data = await _object(cloud, scope, arn)
+    data = await _object(role, arn)
     lines = (line.strip() for line in data.decode(errors="replace").splitlines())
     pairs = (line.partition("=") for line in lines if line and not line.startswith("#") and "=" in line)
     return {name.strip(): value for name, _, value in pairs}
 
 
-async def _object(cloud: Cloud, scope: str, arn: str) -> bytes:
+async def _object(role: ExecutionRole, arn: str) -> bytes:
     """A file in S3 that a task needs. Raises CannotPrepare with AWS's words."""
-    account, region = scope.split("/")
     bucket, _, key = arn.removeprefix("arn:aws:s3:::").partition("/")
     try:
-        found = await cloud.call(
-            "s3", "GetObject", {"Bucket": bucket, "Key": key}, account=account, region=region, principal=SELF
-        )
+        found = await role.call("s3", "GetObject", {"Bucket": bucket, "Key": key})
         body = found["Body"]
         return body if isinstance(body, bytes) else b"".join([part async for part in body])
     except AwsError as error:
@@ -278,9 +275,8 @@ async def _object(cloud: Cloud, scope: str, arn: str) -> bytes:
         ) from None
 
 
-async def _secret(cloud: Cloud, scope: str, source: str) -> str:
+async def _secret(role: ExecutionRole, source: str) -> str:
     """The value of a secret or of a parameter. Raises CannotPrepare with AWS's words."""
-    account, region = scope.split("/")
     start = (
         "ResourceInitializationError: unable to pull secrets or registry auth: execution resource retrieval failed: "
     )
@@ -291,9 +287,7 @@ async def _secret(cloud: Cloud, scope: str, source: str) -> str:
         ask |= {"VersionStage": stage} if stage else {}
         ask |= {"VersionId": version} if version else {}
         try:
-            found = await cloud.call(
-                "secretsmanager", "GetSecretValue", ask, account=account, region=parts[3] or region, principal=SELF
-            )
+            found = await role.call("secretsmanager", "GetSecretValue", ask, region=parts[3])
         except AwsError as error:
             raise CannotPrepare(
                 f"{start}unable to retrieve secret from asm: service call has been retried 1 time(s): "
@@ -310,20 +304,13 @@ async def _secret(cloud: Cloud, scope: str, source: str) -> str:
                 f"retrieved secret from Secrets Manager did not contain json key {key}"
             ) from None
         return value if isinstance(value, str) else json.dumps(value)
-    name = source
+    name, region = source, ""
     if source.startswith("arn:"):
         region, name = parts[3], parts[5].removeprefix("parameter")
         if name.count("/") == 1:
             name = name.removeprefix("/")
     try:
-        found = await cloud.call(
-            "ssm",
-            "GetParameter",
-            {"Name": name, "WithDecryption": True},
-            account=account,
-            region=region,
-            principal=SELF,
-        )
+        found = await role.call("ssm", "GetParameter", {"Name": name, "WithDecryption": True}, region=region)
     except AwsError as error:
         why = f"invalid parameters: {name}" if error.code == "ParameterNotFound" else f"{error.code}: {error.message}"
         raise CannotPrepare(

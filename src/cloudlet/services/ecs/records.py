@@ -126,6 +126,7 @@ class ServiceRevision(msgspec.Struct, frozen=True):
     """What a deployment was made of, named ``<cluster>/<service>/<number>``."""
 
     deployment: Deployment
+    images: dict[str, str] = {}  # a container's name -> the digest that its tag meant for the first task
 
 
 class Service(msgspec.Struct, frozen=True):
@@ -164,6 +165,7 @@ class Container(msgspec.Struct, frozen=True):
     health: str = "UNKNOWN"
     runtime_id: str = ""
     digest: str = ""
+    reference: str = ""  # its image as the engine runs it, once that is known
     restarts: int = 0
 
 

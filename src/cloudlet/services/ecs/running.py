@@ -13,10 +13,10 @@ import msgspec
 from cloudlet.engines.containers import api as engines
 from cloudlet.engines.containers.api import ContainerState, PodState
 from cloudlet.errors import AwsError
-from cloudlet.services.ecs import firelens, guarding, preparing, sidecars
+from cloudlet.services.ecs import firelens, guarding, images, preparing, sidecars
+from cloudlet.services.ecs.execution import CannotPrepare, ExecutionRole
 from cloudlet.services.ecs.forwarding import Forwarder
 from cloudlet.services.ecs.health import Health
-from cloudlet.services.ecs.preparing import CannotPrepare
 from cloudlet.services.ecs.records import Container, Task
 from cloudlet.services.ecs.tasks import stopping
 
@@ -50,6 +50,7 @@ class Runner:
         self._healths: dict[str, str] = {}
         self._restarted: dict[str, float] = {}
         self._forwarder: Forwarder | None = None
+        self._is_connected = False  # to what sends it traffic, as far as is known while it is put down
         self._begun: dict[str, float] = {}  # when each container was started, or taken up again
 
     @property
@@ -150,20 +151,27 @@ class Runner:
         if self.task.pull_stopped:
             return
         await self._change(pull_started=self._keeper.clock.now())
-        own = [one for one in definition["containerDefinitions"] if not sidecars.is_proxy(definition, one)]
-        for image in {one["image"] for one in own}:
-            if not self._keeper.abilities.images or image.startswith("/"):
+        for members in definition["containerDefinitions"]:
+            image = members["image"]
+            if sidecars.is_proxy(definition, members) or not self._keeper.abilities.images or image.startswith("/"):
                 continue
-            try:
-                digest = await engine.ensure_image(image)
-            except engines.ImageMissing as error:
-                raise _Failed(_cannot_pull(error)) from None
-            for one in self.task.containers:
-                if one.image == image:
-                    await self._change_container(one.name, digest=digest)
+            found = await self._pull_image(engine, definition, members)
+            await self._change_container(members["name"], reference=found.reference, digest=found.digest)
             if self.task.desired != "RUNNING":
                 return
         await self._change(pull_stopped=self._keeper.clock.now())
+
+    async def _pull_image(self, engine: Engine, definition: dict[str, Any], members: dict[str, Any]) -> images.Image:
+        """Pull what a container's tag means now, or meant for the first task of the same deployment."""
+        keeper, scope, name = self._keeper, self._scope, members["name"]
+        role = ExecutionRole(keeper.cloud, scope, self.task, definition)
+        if not images.is_pinned(members):
+            return await images.pull(engine, role, members)
+        found = await images.pull(engine, role, members, images.pinned(keeper, scope, self.task, name))
+        if found.reference == members["image"]:
+            return found  # of this machine: no registry has said what it means
+        digest = await keeper.db.write(lambda tx: images.pin(keeper, tx, scope, self.task, name, found.digest))
+        return found if digest == found.digest else await images.pull(engine, role, members, digest)
 
     async def _start_due(self, engine: Engine, definition: dict[str, Any], pod: PodState) -> bool:
         """Start the next container whose dependencies have come true; whether there was one."""
@@ -247,7 +255,7 @@ class Runner:
                     await engine.ensure_image(container.image)
             state = await engine.run(container)
         except engines.ImageMissing as error:
-            raise _Failed(_cannot_pull(error)) from None
+            raise _Failed(images.cannot_pull(members["image"], str(error))) from None
         except engines.CannotStart as error:
             await self._change_container(name, status="STOPPED", reason=f"CannotStartContainerError: {error}")
             raise _Failed(f"CannotStartContainerError: {error}") from None
@@ -256,7 +264,7 @@ class Runner:
             started=True,
             status="RUNNING",
             runtime_id=self._runtime_id(name),
-            digest=state.image_digest or self._container(name).digest,
+            digest=self._container(name).digest or state.image_digest,
         )
         if state.exit_code is not None:
             self._exits.setdefault(name, state)
@@ -362,13 +370,20 @@ class Runner:
     # Down
 
     async def _put_down(self, definition: dict[str, Any]) -> None:
-        """Take the task out of what sends it traffic, stop its containers, remove its network."""
+        """Take the task out of what sends it traffic, stop its containers, remove its network.
+
+        What another service fails to do is tried again, but no container and no network waits for that.
+        """
         if self.task.status == "STOPPED":
             return
         keeper = self._keeper
         if self.task.status in ("RUNNING", "ACTIVATING", "DEACTIVATING"):
+            self._is_connected = True
             await self._change(status="DEACTIVATING", ready=False)
-            await keeper.disconnect(self._scope, self.task)
+            try:
+                await self._disconnect()
+            except Exception as error:
+                log.warning("task %s still has traffic while it is put down: %r", self.id, error)
         await self._change(status="STOPPING")
         try:
             engine = await keeper.engine()
@@ -377,14 +392,17 @@ class Runner:
         if engine is not None:
             await self._stop_containers(engine, definition)
         await self._change(status="DEPROVISIONING", execution_stopped=keeper.clock.now())
-        await keeper.relay.close(self.id)
-        await guarding.close(keeper.cloud, self._scope, self.task)
-        await keeper.connecting.close(self.task)
-        if self.task.bindings:
-            await keeper.unpublish(self.task)
-        await sidecars.finish(keeper.cloud, self._scope, self.task, definition)
-        if engine is not None:
-            await engine.remove_pod(self.id)
+        try:
+            await keeper.relay.close(self.id)
+            await guarding.close(keeper.cloud, self._scope, self.task)
+            await keeper.connecting.close(self.task)
+            if self.task.bindings:
+                await keeper.unpublish(self.task)
+            await sidecars.finish(keeper.cloud, self._scope, self.task, definition)
+        finally:
+            if engine is not None:
+                await engine.remove_pod(self.id)
+        await self._disconnect()
         await keeper.shipping.flush()
         for one in self.task.containers:
             keeper.shipping.forget(preparing.container_name(self.task, one.name))
@@ -398,6 +416,11 @@ class Runner:
             stopped=keeper.clock.now(),
             containers=tuple(msgspec.structs.replace(one, status="STOPPED") for one in self.task.containers),
         )
+
+    async def _disconnect(self) -> None:
+        if self._is_connected:
+            await self._keeper.disconnect(self._scope, self.task)
+            self._is_connected = False
 
     async def _stop_containers(self, engine: Engine, definition: dict[str, Any]) -> None:
         """Stop containers before those that they depend on; independent ones at once."""
@@ -450,7 +473,3 @@ class Runner:
     async def _change_container(self, name: str, **changes: Any) -> None:
         await self._keeper.change_container(self._scope, self.task, name, **changes)
         self._keeper.task_changed(self._scope, self.task)
-
-
-def _cannot_pull(error: Exception) -> str:
-    return f"CannotPullContainerError: {error}"

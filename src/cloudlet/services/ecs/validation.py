@@ -26,7 +26,6 @@ FARGATE: dict[int, tuple[int, ...]] = {
 # Members that nothing here carries out: (member of the definition), (of a container), (of its linuxParameters).
 _NOT_OF_TASK = ("inferenceAccelerators", "enableFaultInjection", "trustedExecutionConfiguration", "pidMode", "ipcMode")
 _NOT_OF_CONTAINER = (
-    "repositoryCredentials",
     "resourceRequirements",
     "credentialSpecs",
     "systemControls",
