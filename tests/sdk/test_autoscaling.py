@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -43,12 +44,13 @@ def refused(call: Any, **parameters: Any) -> str:
     return str(caught.value.response["Error"]["Code"])
 
 
-def make(cloud: LocalCloud, **more: Any) -> Any:
+def make(cloud: LocalCloud, UserData: str = "", **more: Any) -> Any:
     """A group ``g`` from a launch template."""
     autoscaling, ec2 = cloud.client("autoscaling"), cloud.client("ec2")
     data = {
         "ImageId": "resolve:ssm:/aws/service/ami-amazon-linux-latest/amzn2-ami-hvm-x86_64-gp2",
         "InstanceType": "t3.nano",
+        "UserData": UserData,
     }
     ec2.create_launch_template(LaunchTemplateName="template", LaunchTemplateData=data)
     settings = {"MinSize": 0, "MaxSize": 4, "DesiredCapacity": 2, "AvailabilityZones": ["us-east-1a", "us-east-1b"]}
@@ -300,3 +302,48 @@ def test_a_plan_that_was_carried_out_is_followed_by_an_empty_one() -> None:
     assert controller.plan(Group(members, 3, 0.0, there), ["a", "b"], 0.0).is_empty
     ((gone, _),) = controller.plan(Group(members, 2, 0.0, there), ["a", "b"], 0.0).terminate
     assert gone.id == "i-0"  # the oldest, of the zone with the most
+
+
+def test_the_cpu_time_that_instances_use_scales_their_group(cloud: LocalCloud) -> None:
+    events, sqs, cloudwatch = cloud.client("events"), cloud.client("sqs"), cloud.client("cloudwatch")
+    queue = sqs.create_queue(QueueName="q")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    events.put_rule(Name="r", EventPattern='{"source": ["aws.ec2", "aws.autoscaling"]}')
+    events.put_targets(Rule="r", Targets=[{"Id": "q", "Arn": arn}])
+    busy = base64.b64encode(b"#!/bin/sh\nwhile :; do :; done &\n").decode()
+    autoscaling = make(cloud, DesiredCapacity=1, UserData=busy)
+    (member,) = in_service(autoscaling, 1)
+    heard: list[tuple[str, str]] = []
+
+    def tells() -> bool:
+        for one in sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", []):
+            event = json.loads(one["Body"])
+            heard.append((event["detail-type"], event["detail"].get("state", "")))
+        return ("EC2 Instance Launch Successful", "") in heard and len(heard) >= 3
+
+    wait_for(tells)
+    states = [state for kind, state in heard if kind == "EC2 Instance State-change Notification"]
+    assert sorted(states) == ["pending", "running"]
+
+    tracking = {"PredefinedMetricSpecification": {"PredefinedMetricType": "ASGAverageCPUUtilization"}}
+    autoscaling.put_scaling_policy(
+        AutoScalingGroupName="g",
+        PolicyName="cpu",
+        PolicyType="TargetTrackingScaling",
+        TargetTrackingConfiguration={**tracking, "TargetValue": 3.0},
+    )
+    time.sleep(2)
+    for _ in range(4):
+        cloud.advance(60)
+        time.sleep(0.5)
+    wait_for(lambda: group(autoscaling)["DesiredCapacity"] > 1)
+    found = cloudwatch.get_metric_statistics(
+        Namespace="AWS/EC2",
+        MetricName="CPUUtilization",
+        Dimensions=[{"Name": "InstanceId", "Value": member["InstanceId"]}],
+        StartTime=time.time() - 3600,
+        EndTime=time.time() + 3600,
+        Period=7200,
+        Statistics=["Maximum"],
+    )["Datapoints"]
+    assert 3 < found[0]["Maximum"] <= 100

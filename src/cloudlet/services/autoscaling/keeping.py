@@ -22,6 +22,7 @@ from cloudlet.services.autoscaling.groups import moment
 from cloudlet.services.autoscaling.hooks import Hooks
 from cloudlet.services.autoscaling.mixing import is_next_spot, overridden, override_of, template_of, weight_of
 from cloudlet.services.autoscaling.records import COUNTED, Group, Member
+from cloudlet.services.telling import tell
 
 log = logging.getLogger("cloudlet.autoscaling")
 
@@ -473,19 +474,8 @@ class Keeping(Hooks):
             log.warning("%s does not hear of it: %s", target, error)
 
     async def emit(self, scope: str, name: str, kind: str, detail: dict[str, Any]) -> None:
-        """Put an event on the default bus, where anybody uses buses."""
-        if "events" not in self.cloud.store.names():
-            return
-        entry = {
-            "Source": "aws.autoscaling",
-            "DetailType": kind,
-            "Detail": json.dumps(detail),
-            "Resources": [group_arn(scope, name)],
-        }
-        try:
-            await self.ask(scope, "events", "PutEvents", {"Entries": [entry]})
-        except AwsError as error:
-            log.warning("no event of %s: %s", name, error)
+        """Tell EventBridge of a group."""
+        await tell(self.cloud, scope, "autoscaling", kind, detail, group_arn(scope, name))
 
     # Activities
 

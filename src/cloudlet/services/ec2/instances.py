@@ -183,7 +183,10 @@ class Instances(LaunchTemplates):
         return await self._change_states(call, input, "TerminatingInstances", terminate)
 
     async def MonitorInstances(self, call: Call, input: Input) -> Output:
-        raise not_implemented("MonitorInstances: no metrics of instances are measured here")
+        return await self._monitor(call, input, "enabled")
+
+    async def UnmonitorInstances(self, call: Call, input: Input) -> Output:
+        return await self._monitor(call, input, "disabled")
 
     async def DescribeInstanceAttribute(self, call: Call, input: Input) -> Output:
         world = self.world(call.scope)
@@ -347,6 +350,19 @@ class Instances(LaunchTemplates):
                 raise INSTANCE.not_found(gone[0])
             raise AwsError("InvalidInstanceID.NotFound", f"The instance IDs '{', '.join(gone)}' do not exist")
         return [world.get(INSTANCE, id) for id in ids]
+
+    async def _monitor(self, call: Call, input: Input, state: str) -> Output:
+        """Detailed monitoring on or off. All instances are measured each minute here, as with detailed monitoring."""
+
+        def work(world: World) -> Output:
+            items = self._named(world, input["InstanceIds"])
+            for item in items:
+                world.change(item, {"Monitoring": {"State": state}})
+            # What has been asked for is on its way.
+            word = {"enabled": "pending", "disabled": "disabling"}[state]
+            return {"InstanceMonitorings": [{"InstanceId": one.id, "Monitoring": {"State": word}} for one in items]}
+
+        return await self.write(call.scope, work)
 
     async def _change_states(self, call: Call, input: Input, output: str, change: Any) -> Output:
         def work(world: World) -> Output:

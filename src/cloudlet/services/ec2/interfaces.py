@@ -29,11 +29,13 @@ class Interfaces(Base):
         address: str,
         description: str,
         public: bool = False,
+        elastic: str = "",
+        requester: str = "amazon-ecs",
     ) -> None:
-        """Show an interface of a task: in use, until it is let go. Its address is the one at which it answers here.
+        """Show an interface of a task or load balancer: in use, until it is let go. Its address is where it answers.
 
-        That is none of its subnet's; a ``public`` one is the same. Nothing is shown where EC2 does not know the subnet
-        or the groups. That it is there already is no error.
+        That is none of its subnet's; a ``public`` one is the same; ``elastic`` is the allocation id of one that it has.
+        Nothing is shown where EC2 does not know the subnet or the groups. That it is there already is no error.
         """
         await self.prepare(account, region)
 
@@ -41,7 +43,9 @@ class Interfaces(Base):
             there = world.find(subnet)
             if there is None or world.find(id) is not None or any(world.find(group) is None for group in groups):
                 return
-            made = make(world, there, list(groups), description, {}, requester="amazon-ecs", address=address, id=id)
+            made = make(world, there, list(groups), description, {}, requester=requester, address=address, id=id)
+            if (given := world.find(elastic)) is not None and "AssociationId" not in given.shown:
+                tie(world, given, made, address)
             if public:
                 association = {"IpOwnerId": "amazon", "PublicIp": address}
                 entries = [{**entry, "Association": association} for entry in made.shown["PrivateIpAddresses"]]
@@ -50,7 +54,7 @@ class Interfaces(Base):
         await self.write(f"{account}/{region}", work)
 
     async def let_go(self, account: str, region: str, id: str) -> None:
-        """A task is gone, and its interface; that it was not shown is no error."""
+        """A task or load balancer is gone, and its interface; that it was not shown is no error."""
 
         def work(world: World) -> None:
             if (item := world.find(id)) is not None:

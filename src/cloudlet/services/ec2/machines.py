@@ -23,8 +23,10 @@ from cloudlet.services.ec2.instance_records import state, transition, wanted
 from cloudlet.services.ec2.interfaces import drop
 from cloudlet.services.ec2.kinds import INSTANCE, INTERFACE, VOLUME
 from cloudlet.services.ec2.launching import about
+from cloudlet.services.ec2.measuring import Meter
 from cloudlet.services.ec2.metadata import ADDRESS, DOOR, MetadataServers
 from cloudlet.services.ec2.records import Item
+from cloudlet.services.telling import tell
 
 if TYPE_CHECKING:
     from cloudlet.services.ec2.service import Service
@@ -62,6 +64,7 @@ class Machines:
         self._booted: dict[str, int] = {}  # instance -> which of its boots runs
         self._pods: dict[str, PodState] = {}
         self.metadata = MetadataServers(ec2)
+        self.meter = Meter(ec2)
         self.watchers: list[Watcher] = []
         self._stood_for: set[str] = set()  # somebody's images that the log has been told of
 
@@ -122,6 +125,8 @@ class Machines:
 
     async def _boot(self, scope: str, item: Item) -> None:
         """Start an instance, or take up one that runs."""
+        if item.shown["State"]["Name"] == "pending":
+            await self._announce(scope, item.id, "pending")
         ecs: Any = await self._cloud.service("ecs")
         image = _image(scope, item)
         if image.stands_for and image.stands_for not in self._stood_for:
@@ -134,7 +139,8 @@ class Machines:
                 await self._put_down(item.id)
                 running = None
             await self._join(scope, item, pod)
-            if running is None or running.exit_code is not None:
+            is_new = running is None or running.exit_code is not None
+            if is_new:
                 servers = await ecs.name_servers()
                 folder = self._folder / item.id
                 await asyncio.to_thread(_prepare, folder, item, image, pod.address, servers)
@@ -157,6 +163,7 @@ class Machines:
             world.change(found, hidden={"address": pod.address})
             return bool(before != "running")
 
+        self.meter.begin(scope, item.id, is_new)
         if await self._ec2.write(scope, change):
             await self._tell(scope, item.id, "running")
 
@@ -291,6 +298,12 @@ class Machines:
                 await watcher(scope, id, name)
             except Exception:
                 log.exception("what the state of %s asks for has failed", id)
+        await self._announce(scope, id, name)
+
+    async def _announce(self, scope: str, id: str, name: str) -> None:
+        """Tell EventBridge of a state."""
+        detail, arn = {"instance-id": id, "state": name}, self._ec2.world(scope).arn("instance", id)
+        await tell(self._cloud, scope, "ec2", "EC2 Instance State-change Notification", detail, arn)
 
     # Ports
 

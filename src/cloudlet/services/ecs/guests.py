@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cloudlet.engines.containers.api import Container, ContainerState, Pod, PodState
+from cloudlet.engines.containers.api import Container, ContainerState, Pod, PodState, Usage
+from cloudlet.services.ecs import preparing
 from cloudlet.services.ecs.keeping import Keeping
 
 Ended = Callable[[ContainerState], None]
@@ -38,6 +39,17 @@ class Guests(Keeping):
         engine = await self.engine()
         await engine.stop(f"{name}-machine", grace)
         await engine.remove(f"{name}-machine")
+
+    async def usage_of_guests(self) -> dict[str, dict[str, Usage]]:
+        """What each guest has used so far, with the tasks that are placed on it: container's name -> its usage."""
+        names = {guest: [f"{guest}-machine"] for guest in self._guests}
+        for one in self.tasks.all():
+            task, seat = one.value, f"{one.value.cluster}/{one.value.instance}"
+            if task.status == "RUNNING" and task.instance and (host := self.instances.get(one.scope, seat)) is not None:
+                mine = [preparing.container_name(task, each.name) for each in task.containers]
+                names.setdefault(host.value.ec2_id, []).extend(mine)
+        usage = await (await self.engine()).usage([name for each in names.values() for name in each])
+        return {guest: {name: usage[name] for name in each if name in usage} for guest, each in names.items()}
 
     async def unhouse(self, name: str) -> None:
         """Remove a guest with all that runs in its pod."""
