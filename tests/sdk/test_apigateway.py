@@ -535,3 +535,24 @@ def test_a_resource_policy_comes_back_as_aws_gives_it(cloud: LocalCloud) -> None
     assert api.get_rest_api(restApiId=made["id"])["policy"] == made["policy"]
     with pytest.raises(api.exceptions.BadRequestException, match="Invalid policy document"):
         api.create_rest_api(name="odd", policy="no policy")
+
+
+def test_a_stage_logs_what_becomes_of_requests(cloud: LocalCloud) -> None:
+    api, logs = cloud.client("apigateway"), cloud.client("logs")
+    api_id, _ = numbered(api)
+    url = deployed(cloud, api, api_id)
+    assert ask(f"{url}/orders/7")[0] == 200
+    change_stage(api, api_id, **{"/*/*/logging/loglevel": "INFO", "/*/*/logging/dataTrace": "true"})
+    assert ask(f"{url}/orders/7", authorization="Bearer secret-token")[0] == 200
+    group = f"API-Gateway-Execution-Logs_{api_id}/prod"
+    lines: list[str] = []
+    for _ in range(100):
+        if logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]:
+            lines = [event["message"] for event in logs.filter_log_events(logGroupName=group)["events"]]
+        if lines:
+            break
+        time.sleep(0.05)
+    assert lines[-1].endswith("Method completed with status: 200")
+    assert any("HTTP Method: GET, Resource Path: /orders/{id}" in line for line in lines)
+    assert len([line for line in lines if "Starting execution" in line]) == 1
+    assert not any("Bearer" in line for line in lines)

@@ -12,7 +12,8 @@ from cloudlet.wire import Wire
 _HEAD = """# Coverage
 
 Generated from the code by `make coverage`; do not edit. An operation that is not listed as implemented answers
-`NotImplemented` by its name, and a parameter that is not supported does so too.
+`NotImplemented` by its name, and a parameter that is not supported does so too. Settings that are kept and have no
+effect yet are listed in [ADR 10](adr/0010-settings-that-are-kept-and-have-no-effect.md).
 """
 
 

@@ -14,14 +14,14 @@ from cloudlet.errors import AwsError
 from cloudlet.http import Request, Response
 from cloudlet.observe import traces
 from cloudlet.observe.calls import stopwatch
-from cloudlet.services.apigateway import access, compression, custom, events, refusals, reporting, tracing
+from cloudlet.services.apigateway import access, compression, custom, events, executing, refusals, reporting, tracing
 from cloudlet.services.apigateway.caching import Caches
 from cloudlet.services.apigateway.events import Context
 from cloudlet.services.apigateway.limits import Limits
 from cloudlet.services.apigateway.mapping import context_of
 from cloudlet.services.apigateway.tree import Tree
 from cloudlet.services.apigatewayv2 import integrations
-from cloudlet.services.apigatewayv2.access_log import AccessLog
+from cloudlet.services.apigatewayv2.access_log import EXECUTIONS, AccessLog
 from cloudlet.services.apigatewayv2.remembered import Decisions
 from cloudlet.store import Record
 
@@ -79,6 +79,7 @@ class DataPlane:
         context = Context(request, body, api_id, account, region, published.stage, path, self._cloud.clock.now())
         context.canary = is_canary
         traced = await tracing.begin(self._cloud, context, published.api["name"])
+        refused: refusals.Refused | None = None
         try:
             found = published.tree.match(request.method, path)
             if found is None:
@@ -92,8 +93,12 @@ class DataPlane:
             self._throttle(context)
             self._validate(context, published)
             response = await self.caches.answer(context, lambda: self._integrate(context, published))
-        except refusals.Refused as refused:
+        except refusals.Refused as error:
+            refused = error
             response = refusals.answer(refused, published.responses, context)
+        if lines := executing.lines(context, response, refused):
+            group = f"{EXECUTIONS}{api_id}/{published.stage['stageName']}"
+            self._log.take(record.scope, group, api_id, lines)
         if settings := published.stage.get("accessLogSettings"):
             self._log.write(record.scope, api_id, settings, lambda name: _variable(context, response, name))
         if traced is not None:

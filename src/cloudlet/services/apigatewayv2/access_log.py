@@ -17,6 +17,7 @@ log = logging.getLogger("cloudlet.apigateway")
 _GATHER = 0.1  # seconds in which lines are gathered
 _VARIABLE = re.compile(r"\$context\.([A-Za-z0-9_.\-]+?)(?=[^A-Za-z0-9_.\-]|\.?$)")
 _SELF = "apigateway.amazonaws.com"
+EXECUTIONS = "API-Gateway-Execution-Logs_"  # groups that API Gateway makes by itself
 
 
 class AccessLog:
@@ -34,10 +35,14 @@ class AccessLog:
         if ":log-group:" not in arn or not form:
             return
         group = arn.split(":log-group:", 1)[1].removesuffix(":*")
-        line = _VARIABLE.sub(lambda found: _text(look(found[1])), form)
+        self.take(scope, group, api_id, [_VARIABLE.sub(lambda found: _text(look(found[1])), form)])
+
+    def take(self, scope: str, group: str, stream: str, lines: list[str]) -> None:
+        """Take lines as they are."""
         if not self._lines:
             asyncio.get_running_loop().call_later(_GATHER, self._begin)
-        self._lines[scope, group, api_id].append((int(self._cloud.clock.now() * 1000), line))
+        now = int(self._cloud.clock.now() * 1000)
+        self._lines[scope, group, stream] += [(now, line) for line in lines]
 
     def _begin(self) -> None:
         lines, self._lines = self._lines, defaultdict(list)
@@ -59,8 +64,13 @@ class AccessLog:
                 log.warning("access log lines of %s are lost: %s", group, error)
 
     async def _make(self, named: dict[str, Any], where: dict[str, Any]) -> None:
+        if named["logGroupName"].startswith(EXECUTIONS):
+            await self._unless_there("CreateLogGroup", {"logGroupName": named["logGroupName"]}, where)
+        await self._unless_there("CreateLogStream", named, where)
+
+    async def _unless_there(self, operation: str, input: dict[str, Any], where: dict[str, Any]) -> None:
         try:
-            await self._cloud.call("logs", "CreateLogStream", named, **where)
+            await self._cloud.call("logs", operation, input, **where)
         except AwsError as error:
             if error.code != "ResourceAlreadyExistsException":
                 raise
