@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from cryptography import x509
 from test_elbv2 import address_of, elb, eventually, forward, free_port, healthy, load_balancer, refused, vpc
 from test_elbv2_guards import Authority, Secure
@@ -195,3 +196,36 @@ def test_certificates_of_iam(cloud: LocalCloud, elb: Any, tmp_path: Any) -> None
     elb.create_listener(**wanted, Certificates=[{"CertificateArn": made}])
     pem = ssl.get_server_certificate((address_of(cloud), port))
     assert x509.load_pem_x509_certificate(pem.encode()).subject.rfc4514_string() == "CN=iam.example"
+
+
+def test_elastic_addresses(cloud: LocalCloud, elb: Any) -> None:
+    ec2 = cloud.client("ec2")
+    first, second = [one["SubnetId"] for one in ec2.describe_subnets()["Subnets"]][:2]
+    ids = [ec2.allocate_address()["AllocationId"] for _ in range(2)]
+    wanted = [{"SubnetId": first, "AllocationId": ids[0]}]
+    application = {"SubnetMappings": [*wanted, {"SubnetId": second, "AllocationId": ids[1]}]}
+    assert refused(elb.create_load_balancer, Name="a", **application)[0] == "InvalidConfigurationRequest"
+    nobody = [{"SubnetId": first, "AllocationId": "eipalloc-0123456789abcdef0"}]
+    assert (
+        refused(elb.create_load_balancer, Name="n", Type="network", SubnetMappings=nobody)[0] == "AllocationIdNotFound"
+    )
+
+    (made,) = elb.create_load_balancer(Name="n", Type="network", SubnetMappings=wanted)["LoadBalancers"]
+    (again,) = elb.create_load_balancer(Name="n", Type="network", SubnetMappings=wanted)["LoadBalancers"]
+    assert again["LoadBalancerArn"] == made["LoadBalancerArn"]
+    (address,) = ec2.describe_addresses(AllocationIds=ids[:1])["Addresses"]
+    (shown,) = made["AvailabilityZones"][0]["LoadBalancerAddresses"]
+    assert shown == {"IpAddress": address["PublicIp"], "AllocationId": ids[0]}
+    (interface,) = ec2.describe_network_interfaces(NetworkInterfaceIds=[address["NetworkInterfaceId"]])[
+        "NetworkInterfaces"
+    ]
+    assert interface["Description"] == f"ELB net/n/{made['LoadBalancerArn'].rpartition('/')[2]}"
+    assert refused(elb.create_load_balancer, Name="m", Type="network", SubnetMappings=wanted)[0] == "ResourceInUse"
+    with pytest.raises(ClientError, match="in use"):
+        ec2.release_address(AllocationId=ids[0])
+
+    arn = made["LoadBalancerArn"]
+    elb.set_subnets(LoadBalancerArn=arn, SubnetMappings=[{"SubnetId": second, "AllocationId": ids[1]}])
+    ec2.release_address(AllocationId=ids[0])
+    elb.delete_load_balancer(LoadBalancerArn=arn)
+    ec2.release_address(AllocationId=ids[1])

@@ -32,7 +32,8 @@ class LoadBalancers(Base):
             raise not_implemented("CreateLoadBalancer with Type gateway")
         _check_name(name)
         tags = tags_of(input)
-        found, vpc = await self._zones(call, input, type)
+        before = self.load_balancers.get(call.scope, name)
+        found, vpc = await self._zones(call, input, type, before.value if before is not None else None)
         groups = input.get("SecurityGroups", [])
         await networks.check_security_groups(self.cloud, call, groups)
         if not groups and type == "application":
@@ -175,23 +176,30 @@ class LoadBalancers(Base):
     async def SetSubnets(self, call: Call, input: Input) -> Output:
         refuse("SetSubnets", input, "EnablePrefixForIpv6SourceNat")
         one = self.load_balancer(call, input["LoadBalancerArn"])
-        found, _ = await self._zones(call, input, one.type)
+        found, _ = await self._zones(call, input, one.type, one)
         kind = input.get("IpAddressType", one.ip_address_type)
-        await self._change_load_balancer(call, one.arn, lambda now: replace(now, zones=found, ip_address_type=kind))
+        after = await self._change_load_balancer(
+            call, one.arn, lambda now: replace(now, zones=found, ip_address_type=kind)
+        )
+        await networks.let_go(self.cloud, one, networks.held_by(one).keys() - networks.held_by(after).keys())
         return {"AvailabilityZones": found, "IpAddressType": kind}
 
-    async def _zones(self, call: Call, input: Input, type: str) -> tuple[list[dict[str, Any]], str]:
+    async def _zones(
+        self, call: Call, input: Input, type: str, before: LoadBalancer | None
+    ) -> tuple[list[dict[str, Any]], str]:
         subnets, mappings = input.get("Subnets", []), input.get("SubnetMappings", [])
         if subnets and mappings:
             raise invalid("You cannot specify both subnets and subnet mappings")
         mappings = mappings or [{"SubnetId": id} for id in dict.fromkeys(subnets)]
         for mapping in mappings:
-            refuse("SubnetMappings", mapping, "AllocationId", "IPv6Address", "SourceNatIpv6Prefix")
+            refuse("SubnetMappings", mapping, "IPv6Address", "SourceNatIpv6Prefix")
+            if "AllocationId" in mapping and (type != "network" or input.get("Scheme") == "internal"):
+                raise misconfigured("Elastic IP addresses are for internet-facing Network Load Balancers only")
         if not mappings:
             raise invalid("You must specify either subnets or subnet mappings")
         if type == "application" and len(mappings) < 2:
             raise invalid("At least two subnets in two different Availability Zones must be specified")
-        return await networks.zones(self.cloud, call, mappings)
+        return await networks.zones(self.cloud, call, mappings, networks.held_by(before) if before is not None else ())
 
     async def _change_load_balancer(self, call: Call, arn: str, change: Any) -> LoadBalancer:
         def write(tx: Tx) -> LoadBalancer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 from cloudlet.errors import AwsError
@@ -20,8 +22,13 @@ async def _ask(cloud: Cloud, call: Call, operation: str, **input: Any) -> dict[s
         raise
 
 
-async def zones(cloud: Cloud, call: Call, mappings: list[Document]) -> tuple[list[Document], str]:
-    """The availability zones of some subnets, and their VPC. Raises SubnetNotFound and InvalidSubnet."""
+async def zones(
+    cloud: Cloud, call: Call, mappings: list[Document], held: Iterable[str] = ()
+) -> tuple[list[Document], str]:
+    """The availability zones of some subnets, and their VPC; ``held`` are the elastic addresses that are its own.
+
+    Raises SubnetNotFound, InvalidSubnet, AllocationIdNotFound and ResourceInUse.
+    """
     ids = [mapping["SubnetId"] for mapping in mappings]
     try:
         answer = await _ask(cloud, call, "DescribeSubnets", SubnetIds=ids)
@@ -32,7 +39,15 @@ async def zones(cloud: Cloud, call: Call, mappings: list[Document]) -> tuple[lis
     if answer is None:
         return [{"ZoneName": f"{call.region}{'abcdef'[place % 6]}", "SubnetId": id} for place, id in enumerate(ids)], ""
     known = {subnet["SubnetId"]: subnet for subnet in answer["Subnets"]}
-    found = [{"ZoneName": known[id]["AvailabilityZone"], "SubnetId": id} for id in ids]
+    elastic = await _elastic(cloud, call, [one["AllocationId"] for one in mappings if "AllocationId" in one], held)
+    found = [
+        {
+            "ZoneName": known[one["SubnetId"]]["AvailabilityZone"],
+            "SubnetId": one["SubnetId"],
+            **({"LoadBalancerAddresses": [elastic[one["AllocationId"]]]} if "AllocationId" in one else {}),
+        }
+        for one in mappings
+    ]
     if len({subnet["VpcId"] for subnet in known.values()}) > 1:
         raise AwsError("InvalidConfigurationRequestException", "All subnets must belong to the same VPC")
     if len({zone["ZoneName"] for zone in found}) < len(found):
@@ -41,6 +56,33 @@ async def zones(cloud: Cloud, call: Call, mappings: list[Document]) -> tuple[lis
             "A load balancer cannot be attached to multiple subnets in the same Availability Zone",
         )
     return sorted(found, key=lambda zone: zone["ZoneName"]), next(iter(known.values()))["VpcId"]
+
+
+async def _elastic(cloud: Cloud, call: Call, ids: list[str], held: Iterable[str]) -> dict[str, Document]:
+    """Elastic addresses that a load balancer may have, by their allocation ids."""
+    if not ids:
+        return {}
+    try:
+        answer = await _ask(cloud, call, "DescribeAddresses", AllocationIds=ids)
+    except AwsError as error:
+        if error.code == "InvalidAllocationID.NotFound":
+            raise AwsError("AllocationIdNotFoundException", error.message) from None
+        raise
+    addresses = (answer or {}).get("Addresses", [])
+    if any("AssociationId" in one and one["AllocationId"] not in held for one in addresses):
+        raise AwsError("ResourceInUseException", "The allocation IDs are not available for use")
+    return {
+        one["AllocationId"]: {"IpAddress": one["PublicIp"], "AllocationId": one["AllocationId"]} for one in addresses
+    }
+
+
+def held_by(one: LoadBalancer) -> dict[str, str]:
+    """The elastic addresses of a load balancer: allocation id -> subnet."""
+    return {
+        address["AllocationId"]: zone["SubnetId"]
+        for zone in one.zones
+        for address in zone.get("LoadBalancerAddresses", ())
+    }
 
 
 async def check_security_groups(cloud: Cloud, call: Call, ids: list[str]) -> None:
@@ -69,12 +111,36 @@ async def speak_for(cloud: Cloud, one: LoadBalancer) -> None:
     ec2: Any = await cloud.service("ec2")
     subnets = [zone["SubnetId"] for zone in one.zones if "SubnetId" in zone]
     await ec2.guard.represent(one.account, one.region, f"elb/{one.id}", subnets=subnets, groups=one.security_groups)
+    for allocation, subnet in held_by(one).items():
+        await ec2.stand_for(
+            one.account,
+            one.region,
+            _interface(one, allocation),
+            subnet=subnet,
+            groups=one.security_groups,
+            address=one.address,
+            description=f"ELB {one.path}",
+            elastic=allocation,
+            requester="amazon-elb",
+        )
+
+
+async def let_go(cloud: Cloud, one: LoadBalancer, allocations: Iterable[str]) -> None:
+    """The load balancer has these elastic addresses no more."""
+    ec2: Any = await cloud.service("ec2")
+    for allocation in allocations:
+        await ec2.let_go(one.account, one.region, _interface(one, allocation))
 
 
 async def fall_silent(cloud: Cloud, one: LoadBalancer) -> None:
     """The load balancer is gone."""
     ec2: Any = await cloud.service("ec2")
     await ec2.guard.release(one.account, one.region, f"elb/{one.id}")
+    await let_go(cloud, one, held_by(one))
+
+
+def _interface(one: LoadBalancer, allocation: str) -> str:
+    return f"eni-0{hashlib.sha256(f'{one.arn} {allocation}'.encode()).hexdigest()[:16]}"
 
 
 async def check_vpc(cloud: Cloud, call: Call, id: str) -> None:
