@@ -18,7 +18,17 @@ from cloudlet.mesh.listeners import filter_chain, listener, tcp_proxy, tls_inspe
 from cloudlet.mesh.routes import header, route_configuration, virtual_host
 from cloudlet.mesh.snapshot import Resource
 from cloudlet.mesh.tls import any_client_secret, certificate_secret, server_tls, trust_secret
-from cloudlet.services.elbv2 import authentication, clusters, formats, headers, managers, policies, routing, sharing
+from cloudlet.services.elbv2 import (
+    authentication,
+    clusters,
+    formats,
+    headers,
+    managers,
+    policies,
+    routing,
+    scripts,
+    sharing,
+)
 from cloudlet.services.elbv2.attributes import group_attributes, listener_attributes, load_balancer_attributes
 from cloudlet.services.elbv2.managers import Carried
 from cloudlet.services.elbv2.records import Listener, LoadBalancer, Rule, Target, TargetGroup, TrustStore, groups_of
@@ -229,7 +239,7 @@ class _Maker:
         for rule in carried.rules:
             routes += routing.routes(str(rule.priority), rule.conditions, rule.actions, self._groups, rule.transforms)
         routes += routing.routes("0", [], carried.listener.actions, self._groups)
-        made = virtual_host(carried.name, domains, routes)
+        made = virtual_host(carried.name, domains, scripts.with_headers(routes, carried.appended_port))
         made |= headers.of_host(carried.owner, carried.listener, carried.has_field("source-ip"))
         return made
 

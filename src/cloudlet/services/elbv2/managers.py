@@ -41,6 +41,13 @@ class Carried:
         """Whether users may have to log in."""
         return any(guard["Type"] == authentication.OIDC for guard in self.guards)
 
+    @property
+    def appended_port(self) -> int:
+        """The port that a Host without one is given; 0: it is left as it is."""
+        port = self.listener.port
+        keeps = load_balancer_attributes(self.owner)["routing.http.preserve_host_header.enabled"] == "true"
+        return 0 if keeps or port in (80, 443) else port
+
     def has_field(self, field: str) -> bool:
         """Whether a rule has a condition of this kind."""
         return any(condition["Field"] == field for rule in self.rules for condition in rule.conditions)
@@ -94,12 +101,10 @@ def _filters(
     app_cookies = {
         given["stickiness.app_cookie.cookie_name"] for given in sticky if given["stickiness.type"] == "app_cookie"
     }
-    port = carried[0].listener.port
-    keeps_host = attributes["routing.http.preserve_host_header.enabled"] == "true" or port in (80, 443)
     made = [
         scripts.headers_filter(
             drop=attributes["routing.http.drop_invalid_header_fields.enabled"] == "true",
-            port=0 if keeps_host else port,
+            port=carried[0].appended_port,
             app_cookies=sorted(app_cookies),
             own_cookie=routing.APP_COOKIE,
         )

@@ -1,14 +1,17 @@
 """What only a program can do with a request's headers, in Lua that Envoy runs: made from attributes, once for each
-listener. A program costs a fifth of a request: it is passed over by requests that do not need it.
+listener. A program costs a fifth of a request: routes say which requests need it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cloudlet.mesh.routes import header_match
 from cloudlet.mesh.snapshot import Resource
 from cloudlet.mesh.typed import extension, typed
 
+_HEADERS = "envoy.filters.http.lua"
+_RUN = typed("config.route.v3.FilterConfig", config={})
 REWRITES = "cloudlet.rewrites"
 NAMESPACE = "cloudlet"
 _LUA = "extensions.filters.http.lua.v3.Lua"
@@ -71,26 +74,24 @@ def headers_filter(*, drop: bool, port: int, app_cookies: Sequence[str] = (), ow
     if app_cookies:
         names = ", ".join(f'["{name}"] = true' for name in sorted(app_cookies))
         code += _KEEP.format(names=names, own=own_cookie, length=len(own_cookie) + 1)
-    made = extension(
-        "envoy.filters.http.lua", _LUA, default_source_code={"inline_string": code}, clear_route_cache=False
-    )
-    if drop or app_cookies:
-        return made
-    is_done: Resource = {"not_matcher": _header_has("x-amzn-trace-id", "=")}
+    made = extension(_HEADERS, _LUA, default_source_code={"inline_string": code}, clear_route_cache=False)
+    return made if drop or app_cookies else {**made, "disabled": True}
+
+
+def with_headers(routes: Sequence[Resource], port: int) -> list[Resource]:
+    """Routes, each preceded by those which have the filter of headers run: for requests with a trace header and, where
+    there is a ``port`` to append, for those with a Host without one."""
+    reasons = [header_match("x-amzn-trace-id")]
     if port:
-        is_done = {"and_matcher": {"predicate": [is_done, _header_has(":authority", ":")]}}
-    skip = extension("skip", "extensions.filters.common.matcher.action.v3.SkipFilter")
-    return extension(
-        "envoy.filters.http.match_delegate",
-        "extensions.common.matching.v3.ExtensionWithMatcher",
-        xds_matcher={"matcher_list": {"matchers": [{"predicate": is_done, "on_match": {"action": skip}}]}},
-        extension_config=made,
-    )
-
-
-def _header_has(name: str, part: str) -> Resource:
-    of = extension("header", "type.matcher.v3.HttpRequestHeaderMatchInput", header_name=name)
-    return {"single_predicate": {"input": of, "value_match": {"contains": part}}}
+        reasons.append({"name": ":authority", "string_match": {"contains": ":"}, "invert_match": True})
+    made: list[Resource] = []
+    for route in routes:
+        configs, headers = route.get("typed_per_filter_config", {}), route["match"].get("headers", [])
+        for reason in reasons:
+            match = {**route["match"], "headers": [reason, *headers]}
+            made.append({**route, "match": match, "typed_per_filter_config": {**configs, _HEADERS: _RUN}})
+        made.append(route)
+    return made
 
 
 # What a transform has made of the host and the URL lies in metadata; only a program may put it into its place.
