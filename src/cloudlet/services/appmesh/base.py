@@ -16,8 +16,8 @@ from cloudlet.store import Database, Resources, Tx
 
 _PAGE = 100
 
-# Says why a specification cannot be; looks at other parts through the transaction.
-Check = Callable[["Parts", dict[str, Any]], None]
+# Says why a part cannot be, or cannot go; looks at other parts through the transaction.
+Check = Callable[["Parts", Part], None]
 
 
 class Parts:
@@ -90,7 +90,7 @@ class Base(api.Service):
                 if token and there.token == token and (there.spec, there.tags) == (made.spec, made.tags):
                     return there
                 raise AwsError("ConflictException", f"{kind.label} with name {name} already exists")
-            check(parts, made.spec)
+            check(parts, made)
             self.parts.put(tx, call.scope, made.key, made, 0)
             return made
 
@@ -110,7 +110,7 @@ class Base(api.Service):
         def write(tx: Tx) -> Part:
             old = self._find(call, kind, names, tx)
             made = replace(old, spec=input.get("spec", {}), version=old.version + 1, updated=now)
-            check(Parts(self.parts, call.scope, made.mesh, tx), made.spec)
+            check(Parts(self.parts, call.scope, made.mesh, tx), made)
             self.parts.put(tx, call.scope, made.key, made)
             return made
 
@@ -118,7 +118,7 @@ class Base(api.Service):
         self.mesh_changed(call.scope, made.mesh)
         return {kind.name: made.description()}
 
-    async def drop(self, call: Call, kind: Kind, input: Input, check: Callable[[Parts, Part], None]) -> Output:
+    async def drop(self, call: Call, kind: Kind, input: Input, check: Check) -> Output:
         """Delete a part that nothing else needs."""
         names = _names(call, kind, input)
 

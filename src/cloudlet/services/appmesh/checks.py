@@ -10,12 +10,14 @@ from cloudlet.errors import AwsError
 from cloudlet.services.appmesh.base import Check, Parts
 from cloudlet.services.appmesh.records import (
     GATEWAY_ROUTE,
+    MESH,
     ROUTE,
     ROUTE_TYPES,
     VIRTUAL_GATEWAY,
     VIRTUAL_NODE,
     VIRTUAL_ROUTER,
     VIRTUAL_SERVICE,
+    Kind,
     Part,
 )
 
@@ -26,16 +28,12 @@ def _bad(message: str) -> AwsError:
     return AwsError("BadRequestException", message)
 
 
-def mesh(parts: Parts, spec: dict[str, Any]) -> None:
-    """A mesh needs nothing."""
+def _nothing(parts: Parts, part: Part) -> None:
+    """A mesh needs nothing, and routes are needed by nobody."""
 
 
-def nothing(parts: Parts, part: Part) -> None:
-    """Routes are needed by nobody."""
-
-
-def virtual_node(parts: Parts, spec: dict[str, Any]) -> None:
-    """Raises BadRequestException."""
+def _virtual_node(parts: Parts, part: Part) -> None:
+    spec = part.spec
     listeners = spec.get("listeners", [])
     if listeners and "serviceDiscovery" not in spec:
         raise _bad("Service discovery is required when a listener is specified")
@@ -65,65 +63,52 @@ def _listeners(listeners: list[dict[str, Any]]) -> None:
             raise _bad("Health check timeout must not be greater than the interval")
 
 
-def virtual_service(parts: Parts, spec: dict[str, Any]) -> None:
+def _virtual_service(parts: Parts, part: Part) -> None:
     """Its provider is there. Raises NotFoundException."""
-    provider = spec.get("provider", {})
+    provider = part.spec.get("provider", {})
     if "virtualNode" in provider:
         parts.need(VIRTUAL_NODE, provider["virtualNode"]["virtualNodeName"])
     if "virtualRouter" in provider:
         parts.need(VIRTUAL_ROUTER, provider["virtualRouter"]["virtualRouterName"])
 
 
-def virtual_router(parts: Parts, spec: dict[str, Any]) -> None:
-    """Raises BadRequestException."""
-    _listeners(spec.get("listeners", []))
+def _virtual_router(parts: Parts, part: Part) -> None:
+    """With several listeners each of its routes names its port."""
+    listeners = part.spec.get("listeners", [])
+    _listeners(listeners)
+    if len(listeners) > 1:
+        lost = [route.name for route in parts.list(ROUTE, part.name) if "port" not in _body(route.spec)[1]["match"]]
+        if lost:
+            raise _bad(
+                "All Routes for this Virtual Router must define a port match before adding multiple listeners to "
+                f"this Virtual Router. {len(lost)} Route(s) are missing port. Listing up to 5 route names: "
+                f"[{', '.join(lost[:5])}]"
+            )
 
 
-def virtual_router_of(name: str) -> Check:
-    """The check of a router that may have routes: with several listeners each of them names its port."""
-
-    def check(parts: Parts, spec: dict[str, Any]) -> None:
-        virtual_router(parts, spec)
-        if len(spec.get("listeners", [])) > 1:
-            lost = [route.name for route in parts.list(ROUTE, name) if "port" not in _body(route.spec)[1]["match"]]
-            if lost:
-                raise _bad(
-                    "All Routes for this Virtual Router must define a port match before adding multiple listeners to "
-                    f"this Virtual Router. {len(lost)} Route(s) are missing port. Listing up to 5 route names: "
-                    f"[{', '.join(lost[:5])}]"
-                )
-
-    return check
-
-
-def route_of(router: str) -> Check:
-    """The check of a router's route. Its targets need not be there yet: traffic follows once they are."""
-
-    def check(parts: Parts, spec: dict[str, Any]) -> None:
-        kind, body = _body(spec)
-        match = body.get("match", {})
-        if kind in ("httpRoute", "http2Route"):
-            _http_match(match)
-        if kind == "grpcRoute" and "methodName" in match and "serviceName" not in match:
-            raise _bad("If you specify a method name, you must also specify a service name")
-        _matchers(match)
-        found = parts.get(VIRTUAL_ROUTER, router)
-        listeners = found.spec.get("listeners", []) if found else []
-        if len(listeners) > 1 and "port" not in match:
-            raise _bad("Route must define a port match criteria if the Virtual Router has multiple listeners")
-        if retries := body.get("retryPolicy"):
-            events = retries.get("httpRetryEvents", [])
-            if not events and not retries.get("tcpRetryEvents") and not retries.get("grpcRetryEvents"):
-                raise _bad("Retry policy must specify at least one retry event")
-            if wrong := [event for event in events if event not in _HTTP_RETRY_EVENTS]:
-                raise _bad(f"Invalid HTTP retry event: {wrong[0]}")
-
-    return check
+def _route(parts: Parts, part: Part) -> None:
+    """Its targets need not be there yet: traffic follows once they are."""
+    kind, body = _body(part.spec)
+    match = body.get("match", {})
+    if kind in ("httpRoute", "http2Route"):
+        _http_match(match)
+    if kind == "grpcRoute" and "methodName" in match and "serviceName" not in match:
+        raise _bad("If you specify a method name, you must also specify a service name")
+    _matchers(match)
+    router = parts.get(VIRTUAL_ROUTER, part.parent)
+    listeners = router.spec.get("listeners", []) if router else []
+    if len(listeners) > 1 and "port" not in match:
+        raise _bad("Route must define a port match criteria if the Virtual Router has multiple listeners")
+    if retries := body.get("retryPolicy"):
+        events = retries.get("httpRetryEvents", [])
+        if not events and not retries.get("tcpRetryEvents") and not retries.get("grpcRetryEvents"):
+            raise _bad("Retry policy must specify at least one retry event")
+        if wrong := [event for event in events if event not in _HTTP_RETRY_EVENTS]:
+            raise _bad(f"Invalid HTTP retry event: {wrong[0]}")
 
 
-def gateway_route(parts: Parts, spec: dict[str, Any]) -> None:
-    """Raises BadRequestException, and NotFoundException where the target is not there."""
-    kind, body = _body(spec)
+def _gateway_route(parts: Parts, part: Part) -> None:
+    kind, body = _body(part.spec)
     match = body["match"]
     if kind != "grpcRoute":
         if "prefix" in match or "path" in match or not match.get("hostname"):
@@ -140,15 +125,14 @@ def gateway_route(parts: Parts, spec: dict[str, Any]) -> None:
     _matchers(match)
 
 
-def virtual_gateway(parts: Parts, spec: dict[str, Any]) -> None:
-    """Raises BadRequestException."""
-    if not spec["listeners"]:
+def _virtual_gateway(parts: Parts, part: Part) -> None:
+    if not part.spec["listeners"]:
         raise _bad("A virtual gateway must have at least one listener")
-    _listeners(spec["listeners"])
+    _listeners(part.spec["listeners"])
 
 
-def mesh_unused(parts: Parts, part: Part) -> None:
-    """Raises ResourceInUseException while a mesh has parts."""
+def _mesh_unused(parts: Parts, part: Part) -> None:
+    """Not while a mesh has parts."""
     for kind in (VIRTUAL_NODE, VIRTUAL_SERVICE, VIRTUAL_ROUTER, VIRTUAL_GATEWAY):
         if parts.list(kind):
             raise _in_use(
@@ -157,8 +141,8 @@ def mesh_unused(parts: Parts, part: Part) -> None:
             )
 
 
-def virtual_node_unused(parts: Parts, part: Part) -> None:
-    """Raises ResourceInUseException while a service or a route leads to a node."""
+def _virtual_node_unused(parts: Parts, part: Part) -> None:
+    """Not while a service or a route leads to a node."""
     _no_provider(parts, part, "virtualNode")
     users = [
         route.name
@@ -168,8 +152,8 @@ def virtual_node_unused(parts: Parts, part: Part) -> None:
     _unreferenced(part, "ROUTE", users)
 
 
-def virtual_router_unused(parts: Parts, part: Part) -> None:
-    """Raises ResourceInUseException while a router has routes or provides a service."""
+def _virtual_router_unused(parts: Parts, part: Part) -> None:
+    """Not while a router has routes or provides a service."""
     _no_provider(parts, part, "virtualRouter")
     if parts.list(ROUTE, part.name):
         raise _in_use(
@@ -177,8 +161,8 @@ def virtual_router_unused(parts: Parts, part: Part) -> None:
         )
 
 
-def virtual_service_unused(parts: Parts, part: Part) -> None:
-    """Raises ResourceInUseException while a gateway route leads to a service."""
+def _virtual_service_unused(parts: Parts, part: Part) -> None:
+    """Not while a gateway route leads to a service."""
     users = [
         route.name
         for route in parts.list(GATEWAY_ROUTE)
@@ -187,8 +171,8 @@ def virtual_service_unused(parts: Parts, part: Part) -> None:
     _unreferenced(part, "GATEWAY_ROUTE", users)
 
 
-def virtual_gateway_unused(parts: Parts, part: Part) -> None:
-    """Raises ResourceInUseException while a gateway has routes."""
+def _virtual_gateway_unused(parts: Parts, part: Part) -> None:
+    """Not while a gateway has routes."""
     if parts.list(GATEWAY_ROUTE, part.name):
         raise _in_use(
             f"VirtualGateway {part.name} has active GatewayRoutes, "
@@ -256,3 +240,26 @@ def _regexes(match: Any) -> Iterator[str]:
     elif isinstance(match, list):
         for one in match:
             yield from _regexes(one)
+
+
+# What a part must be. Raises BadRequestException, and NotFoundException where it needs another part.
+VALID: dict[Kind, Check] = {
+    MESH: _nothing,
+    VIRTUAL_NODE: _virtual_node,
+    VIRTUAL_SERVICE: _virtual_service,
+    VIRTUAL_ROUTER: _virtual_router,
+    ROUTE: _route,
+    VIRTUAL_GATEWAY: _virtual_gateway,
+    GATEWAY_ROUTE: _gateway_route,
+}
+
+# What a part must be before it can go. Raises ResourceInUseException.
+UNUSED: dict[Kind, Check] = {
+    MESH: _mesh_unused,
+    VIRTUAL_NODE: _virtual_node_unused,
+    VIRTUAL_SERVICE: _virtual_service_unused,
+    VIRTUAL_ROUTER: _virtual_router_unused,
+    ROUTE: _nothing,
+    VIRTUAL_GATEWAY: _virtual_gateway_unused,
+    GATEWAY_ROUTE: _nothing,
+}

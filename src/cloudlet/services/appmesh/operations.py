@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
 from msgspec.structs import replace
 
 from cloudlet.errors import AwsError
@@ -16,6 +19,7 @@ from cloudlet.services.appmesh.records import (
     VIRTUAL_NODE,
     VIRTUAL_ROUTER,
     VIRTUAL_SERVICE,
+    Kind,
     Part,
     key_of_arn,
 )
@@ -25,115 +29,54 @@ _MOST_TAGS = 50
 _SELF = "appmesh.amazonaws.com"
 
 
+Operation = Callable[[Any, Call, Input], Awaitable[Output]]
+
+
+def _five(kind: Kind) -> tuple[Operation, Operation, Operation, Operation, Operation]:
+    """The operations that create, describe, update and delete a part of a kind, and list them."""
+    valid, unused = checks.VALID[kind], checks.UNUSED[kind]
+
+    async def create(self: Base, call: Call, input: Input) -> Output:
+        return await self.make(call, kind, input, valid)
+
+    async def describe(self: Base, call: Call, input: Input) -> Output:
+        return await self.describe(call, kind, input)
+
+    async def update(self: Base, call: Call, input: Input) -> Output:
+        return await self.change(call, kind, input, valid)
+
+    async def delete(self: Base, call: Call, input: Input) -> Output:
+        return await self.drop(call, kind, input, unused)
+
+    async def list(self: Base, call: Call, input: Input) -> Output:
+        return await self.page(call, kind, input)
+
+    return create, describe, update, delete, list
+
+
 class Operations(Base):
     """App Mesh's API. What a request says is checked in ``checks.py``."""
 
+    _create_mesh, DescribeMesh, UpdateMesh, DeleteMesh, ListMeshes = _five(MESH)
+    CreateVirtualNode, DescribeVirtualNode, UpdateVirtualNode, DeleteVirtualNode, ListVirtualNodes = _five(VIRTUAL_NODE)
+    CreateVirtualService, DescribeVirtualService, UpdateVirtualService, DeleteVirtualService, ListVirtualServices = (
+        _five(VIRTUAL_SERVICE)
+    )
+    CreateVirtualRouter, DescribeVirtualRouter, UpdateVirtualRouter, DeleteVirtualRouter, ListVirtualRouters = _five(
+        VIRTUAL_ROUTER
+    )
+    CreateRoute, DescribeRoute, UpdateRoute, DeleteRoute, ListRoutes = _five(ROUTE)
+    CreateVirtualGateway, DescribeVirtualGateway, UpdateVirtualGateway, DeleteVirtualGateway, ListVirtualGateways = (
+        _five(VIRTUAL_GATEWAY)
+    )
+    CreateGatewayRoute, DescribeGatewayRoute, UpdateGatewayRoute, DeleteGatewayRoute, ListGatewayRoutes = _five(
+        GATEWAY_ROUTE
+    )
+
     async def CreateMesh(self, call: Call, input: Input) -> Output:
-        made = await self.make(call, MESH, input, checks.mesh)
+        made = await self._create_mesh(call, input)
         await self._link_role(call)
         return made
-
-    async def DescribeMesh(self, call: Call, input: Input) -> Output:
-        return await self.describe(call, MESH, input)
-
-    async def UpdateMesh(self, call: Call, input: Input) -> Output:
-        return await self.change(call, MESH, input, checks.mesh)
-
-    async def DeleteMesh(self, call: Call, input: Input) -> Output:
-        return await self.drop(call, MESH, input, checks.mesh_unused)
-
-    async def ListMeshes(self, call: Call, input: Input) -> Output:
-        return await self.page(call, MESH, input)
-
-    async def CreateVirtualNode(self, call: Call, input: Input) -> Output:
-        return await self.make(call, VIRTUAL_NODE, input, checks.virtual_node)
-
-    async def DescribeVirtualNode(self, call: Call, input: Input) -> Output:
-        return await self.describe(call, VIRTUAL_NODE, input)
-
-    async def UpdateVirtualNode(self, call: Call, input: Input) -> Output:
-        return await self.change(call, VIRTUAL_NODE, input, checks.virtual_node)
-
-    async def DeleteVirtualNode(self, call: Call, input: Input) -> Output:
-        return await self.drop(call, VIRTUAL_NODE, input, checks.virtual_node_unused)
-
-    async def ListVirtualNodes(self, call: Call, input: Input) -> Output:
-        return await self.page(call, VIRTUAL_NODE, input)
-
-    async def CreateVirtualService(self, call: Call, input: Input) -> Output:
-        return await self.make(call, VIRTUAL_SERVICE, input, checks.virtual_service)
-
-    async def DescribeVirtualService(self, call: Call, input: Input) -> Output:
-        return await self.describe(call, VIRTUAL_SERVICE, input)
-
-    async def UpdateVirtualService(self, call: Call, input: Input) -> Output:
-        return await self.change(call, VIRTUAL_SERVICE, input, checks.virtual_service)
-
-    async def DeleteVirtualService(self, call: Call, input: Input) -> Output:
-        return await self.drop(call, VIRTUAL_SERVICE, input, checks.virtual_service_unused)
-
-    async def ListVirtualServices(self, call: Call, input: Input) -> Output:
-        return await self.page(call, VIRTUAL_SERVICE, input)
-
-    async def CreateVirtualRouter(self, call: Call, input: Input) -> Output:
-        return await self.make(call, VIRTUAL_ROUTER, input, checks.virtual_router)
-
-    async def DescribeVirtualRouter(self, call: Call, input: Input) -> Output:
-        return await self.describe(call, VIRTUAL_ROUTER, input)
-
-    async def UpdateVirtualRouter(self, call: Call, input: Input) -> Output:
-        return await self.change(call, VIRTUAL_ROUTER, input, checks.virtual_router_of(input["virtualRouterName"]))
-
-    async def DeleteVirtualRouter(self, call: Call, input: Input) -> Output:
-        return await self.drop(call, VIRTUAL_ROUTER, input, checks.virtual_router_unused)
-
-    async def ListVirtualRouters(self, call: Call, input: Input) -> Output:
-        return await self.page(call, VIRTUAL_ROUTER, input)
-
-    async def CreateRoute(self, call: Call, input: Input) -> Output:
-        return await self.make(call, ROUTE, input, checks.route_of(input["virtualRouterName"]))
-
-    async def DescribeRoute(self, call: Call, input: Input) -> Output:
-        return await self.describe(call, ROUTE, input)
-
-    async def UpdateRoute(self, call: Call, input: Input) -> Output:
-        return await self.change(call, ROUTE, input, checks.route_of(input["virtualRouterName"]))
-
-    async def DeleteRoute(self, call: Call, input: Input) -> Output:
-        return await self.drop(call, ROUTE, input, checks.nothing)
-
-    async def ListRoutes(self, call: Call, input: Input) -> Output:
-        return await self.page(call, ROUTE, input)
-
-    async def CreateVirtualGateway(self, call: Call, input: Input) -> Output:
-        return await self.make(call, VIRTUAL_GATEWAY, input, checks.virtual_gateway)
-
-    async def DescribeVirtualGateway(self, call: Call, input: Input) -> Output:
-        return await self.describe(call, VIRTUAL_GATEWAY, input)
-
-    async def UpdateVirtualGateway(self, call: Call, input: Input) -> Output:
-        return await self.change(call, VIRTUAL_GATEWAY, input, checks.virtual_gateway)
-
-    async def DeleteVirtualGateway(self, call: Call, input: Input) -> Output:
-        return await self.drop(call, VIRTUAL_GATEWAY, input, checks.virtual_gateway_unused)
-
-    async def ListVirtualGateways(self, call: Call, input: Input) -> Output:
-        return await self.page(call, VIRTUAL_GATEWAY, input)
-
-    async def CreateGatewayRoute(self, call: Call, input: Input) -> Output:
-        return await self.make(call, GATEWAY_ROUTE, input, checks.gateway_route)
-
-    async def DescribeGatewayRoute(self, call: Call, input: Input) -> Output:
-        return await self.describe(call, GATEWAY_ROUTE, input)
-
-    async def UpdateGatewayRoute(self, call: Call, input: Input) -> Output:
-        return await self.change(call, GATEWAY_ROUTE, input, checks.gateway_route)
-
-    async def DeleteGatewayRoute(self, call: Call, input: Input) -> Output:
-        return await self.drop(call, GATEWAY_ROUTE, input, checks.nothing)
-
-    async def ListGatewayRoutes(self, call: Call, input: Input) -> Output:
-        return await self.page(call, GATEWAY_ROUTE, input)
 
     async def ListTagsForResource(self, call: Call, input: Input) -> Output:
         tags = list(self._of_arn(call, input["resourceArn"], None).tags.items())
