@@ -125,16 +125,35 @@ def shop() -> World:
                     }
                 },
             },
-            "db": {"listeners": [listener(5432, "tcp")], "serviceDiscovery": dns("db.shop.local")},
+            "db": {
+                "listeners": [
+                    listener(
+                        5432, "tcp", connectionPool={"tcp": {"maxConnections": 7}}, timeout={"tcp": {"idle": second}}
+                    )
+                ],
+                "serviceDiscovery": dns("db.shop.local", ipPreference="IPv6_PREFERRED"),
+            },
+            # It calls who calls it: backends may lead in a circle.
+            "cache": {
+                "listeners": [listener(6379, "tcp"), listener(9121, "http2")],
+                "serviceDiscovery": dns("cache.shop.local"),
+                "backends": backends("cache.shop.local", "db-routed.shop.local"),
+            },
         },
         services={
             "colors.shop.local": {"provider": {"virtualRouter": {"virtualRouterName": "colors"}}},
             "orders.shop.local": {"provider": {"virtualRouter": {"virtualRouterName": "orders"}}},
             "db.shop.local": {"provider": {"virtualNode": {"virtualNodeName": "db"}}},
+            "db-routed.shop.local": {"provider": {"virtualRouter": {"virtualRouterName": "db"}}},
+            "cache.shop.local": {"provider": {"virtualNode": {"virtualNodeName": "cache"}}},
             "green.shop.local": {"provider": {"virtualNode": {"virtualNodeName": "green"}}},
             "later.shop.local": {},
         },
-        routers={"colors": {"listeners": [listener(80)]}, "orders": {"listeners": [listener(50051, "grpc")]}},
+        routers={
+            "colors": {"listeners": [listener(80)]},
+            "orders": {"listeners": [listener(50051, "grpc")]},
+            "db": {"listeners": [listener(5432, "tcp")]},
+        },
         routes={
             "colors": {
                 "all": {"httpRoute": {"match": {"prefix": "/"}, "action": targets(blue=90, green=10)}},
@@ -158,6 +177,7 @@ def shop() -> World:
                 "exact": {"httpRoute": {"match": {"path": {"exact": "/red"}}, "action": targets(red=1)}},
                 "regex": {"httpRoute": {"match": {"path": {"regex": "/v[0-9]+/.*"}}, "action": targets(blue=1)}},
             },
+            "db": {"all": {"tcpRoute": {"action": targets(db=3, cache=1), "timeout": {"idle": second}}}},
             "orders": {
                 "place": {
                     "grpcRoute": {
@@ -174,7 +194,16 @@ def shop() -> World:
         },
         gateways={
             "entry": {
-                "listeners": [listener(8088, connectionPool={"http": {"maxConnections": 50}})],
+                "listeners": [
+                    listener(8088, connectionPool={"http": {"maxConnections": 50}}),
+                    listener(
+                        8443,
+                        "grpc",
+                        connectionPool={"grpc": {"maxRequests": 9}},
+                        tls={"mode": "PERMISSIVE", "certificate": _sds("orders"), "validation": trust},
+                    ),
+                ],
+                "backendDefaults": {"clientPolicy": {"tls": {"enforce": False, "validation": trust}}},
                 "logging": {"accessLog": {"file": {"path": "/dev/stdout"}}},
             }
         },
@@ -197,6 +226,7 @@ def shop() -> World:
                         "action": {**_to("colors.shop.local"), "rewrite": {"path": {"exact": "/two"}}},
                     },
                 },
+                "place": {"grpcRoute": {"match": {"serviceName": "shop.Orders"}, "action": _to("orders.shop.local")}},
                 "lost": {"httpRoute": {"match": {"prefix": "/lost"}, "action": _to("later.shop.local")}},
             }
         },
@@ -216,10 +246,19 @@ FOUND = Found(
     certificates={"arn:aws:acm:x:1:certificate/g": _PEM, "orders": _PEM},
     authority=_PEM[0],
 )
-PROXY = Proxy(dns=("127.0.0.2", 53), stdout="/tmp/lines", files={"/keys": "/srv/keys"})
+PROXY = Proxy(
+    *(15000, 15001, ("127.0.0.2", 53)),
+    stdout="/tmp/lines",
+    admin_port=9901,
+    admin_log="/dev/stdout",
+    files={"/keys": "/srv/keys"},
+)
 
 
-@pytest.mark.parametrize("name", ["front", "green", "orders", "db", "entry"])
+_NAMES = ["front", "green", "orders", "db", "cache", "entry"]
+
+
+@pytest.mark.parametrize("name", _NAMES)
 def test_golden(name: str) -> None:
     made = (gateway_snapshot if name == "entry" else node_snapshot)(shop(), name, FOUND, PROXY)
     made.check()
@@ -248,6 +287,11 @@ def _check_golden(name: str, document: object) -> None:
     assert document == json.loads(file.read_text())
 
 
+def test_golden_of_a_node_that_calls_nobody_where_all_else_is_dropped() -> None:
+    made = node_snapshot(dataclasses.replace(shop(), spec={}), "db", FOUND, Proxy())
+    _check_golden("alone", json.loads(json.dumps(dataclasses.asdict(made))))
+
+
 def test_a_mesh_that_drops_lets_nothing_else_out() -> None:
     world = dataclasses.replace(shop(), spec={})
     made = node_snapshot(world, "front", FOUND, PROXY)
@@ -262,7 +306,7 @@ def test_a_certificate_that_is_missing_is_named() -> None:
         node_snapshot(shop(), "green", dataclasses.replace(FOUND, certificates={}), PROXY)
 
 
-@pytest.mark.parametrize("name", ["front", "green", "orders", "db", "entry"])
+@pytest.mark.parametrize("name", _NAMES)
 async def test_envoy_takes_all_of_it(name: str, tmp_path: Path) -> None:
     """Golden files say that nothing has changed; Envoy itself says that it is right."""
     try:
@@ -281,11 +325,13 @@ async def test_envoy_takes_all_of_it(name: str, tmp_path: Path) -> None:
         PROXY,
         ingress_port=base,
         egress_port=base + 1,
+        admin_port=base + 2,
         stdout=str(tmp_path / "lines"),
         files={"/keys": str(tmp_path), "/logs": str(tmp_path)},
     )
     world = shop()
-    world.gateways["entry"]["listeners"][0]["portMapping"]["port"] = base + 2
+    for number, one in enumerate(world.gateways["entry"]["listeners"]):
+        one["portMapping"]["port"] = base + 3 + number
     made: Snapshot = (gateway_snapshot if name == "entry" else node_snapshot)(world, name, found, proxy)
     supervisor = Supervisor(new_cloud_id())
     envoy = Envoy(supervisor, tmp_path / "envoy", name, bootstrap=BOOTSTRAP)
