@@ -653,3 +653,16 @@ def test_a_stack(cloud: LocalCloud) -> None:
 def test_spans_are_signed_where_signatures_are_verified() -> None:
     with LocalCloud("--auth", "enforce") as cloud:
         assert export(cloud, b"{}", "application/json")[0] == 401
+
+
+def test_programs_live_in_the_machines_time(cloud: LocalCloud) -> None:
+    """What programs tell of themselves is found where the cloud's clock is."""
+    cloud.advance(86_400)
+    now = time.time_ns()
+    span = {"traceId": secrets.token_hex(16), "spanId": secrets.token_hex(8), "name": "work", "kind": 2}
+    span |= {"startTimeUnixNano": str(now - 1000), "endTimeUnixNano": str(now)}
+    body = {"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}
+    assert export(cloud, json.dumps(body).encode(), "application/json")[0] == 200
+    at = time.time() + 86_400
+    found = cloud.client("xray").get_trace_summaries(StartTime=at - 60, EndTime=at + 60)
+    assert len(found["TraceSummaries"]) == 1

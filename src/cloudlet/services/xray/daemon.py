@@ -55,7 +55,7 @@ class _Door(asyncio.DatagramProtocol):
         try:
             if msgspec.json.decode(header) != {"format": "json", "version": 1}:
                 return
-            self._service.take(segments.read(self._scope, text))
+            self._service.take(segments.read(self._scope, text, self._service.clock.offset))
         except msgspec.DecodeError:
             log.warning("X-Ray: a datagram without its header line")
         except segments.BadSegment as bad:

@@ -7,9 +7,9 @@ https://opentelemetry.io/docs/specs/otlp/#otlphttp
 from __future__ import annotations
 
 import asyncio
-import logging
 import zlib
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -19,11 +19,10 @@ from cloudlet.services.xray import segments, spans
 from cloudlet.services.xray.groups import Groups
 from cloudlet.services.xray.records import Segment
 
-log = logging.getLogger("cloudlet.xray")
-
 _JSON, _PROTOBUF = "application/json", "application/x-protobuf"
 _LARGEST = 64 * 1024 * 1024  # bytes of one export, unpacked
 _INVALID, _UNIMPLEMENTED, _UNAUTHENTICATED = 3, 12, 16  # google.rpc.Code
+_MALFORMED = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
 _A_FEW = 20_000  # bytes that are read on the spot
 
 
@@ -44,7 +43,8 @@ class Otlp(Groups):
             return _status(kind, 401, _UNAUTHENTICATED, error.message)
         body = await request.read(_LARGEST)
         try:
-            work = (body, request.headers.get("content-encoding", ""), kind, call.account, call.region)
+            sender = _Sender(call.account, call.region, "authorization" in request.headers, self.clock.offset)
+            work = (body, request.headers.get("content-encoding", ""), kind, sender)
             taken, refused = await asyncio.to_thread(_read, *work) if len(body) > _A_FEW else _read(*work)
         except ValueError as error:
             return _status(kind, 400, _INVALID, f"The request cannot be read: {error}")
@@ -52,7 +52,22 @@ class Otlp(Groups):
         return _accepted(kind, refused)
 
 
-def _read(body: bytes, encoding: str, kind: str, account: str, region: str) -> tuple[list[Segment], list[str]]:
+class _Sender(NamedTuple):
+    """Who exports: an account and a region by default, or for sure where the request is signed."""
+
+    account: str
+    region: str
+    is_signed: bool
+    behind: float  # seconds by which its clock is behind the cloud's
+
+    def scope_of(self, resource: spans.Attributes) -> str:
+        """Whose the spans of a resource are: it may say so itself, but not against a signature."""
+        if self.is_signed:
+            return f"{self.account}/{self.region}"
+        return f"{resource.get('cloud.account.id') or self.account}/{resource.get('cloud.region') or self.region}"
+
+
+def _read(body: bytes, encoding: str, kind: str, sender: _Sender) -> tuple[list[Segment], list[str]]:
     """The segments of an export, and why some spans are none. Raises ValueError."""
     if encoding in ("gzip", "deflate"):
         body = _unpacked(body)
@@ -67,20 +82,28 @@ def _read(body: bytes, encoding: str, kind: str, account: str, region: str) -> t
     if not isinstance(export, dict):
         raise ValueError("no ExportTraceServiceRequest")
     taken, refused = [], []
+    try:
+        for span, resource, library in _spans(export):
+            try:
+                document = segments.moved(spans.document_of(span, resource, library), sender.behind)
+                taken.append(segments.segment_of(sender.scope_of(resource), document))
+            except segments.BadSegment as bad:
+                refused.append(str(bad))
+            except _MALFORMED as error:
+                refused.append(f"Invalid span: {error!r}")
+    except _MALFORMED as error:
+        raise ValueError(repr(error)) from None
+    return taken, refused
+
+
+def _spans(export: dict[str, Any]) -> Iterator[tuple[dict[str, Any], spans.Attributes, str]]:
+    """Each span with what it is of, and the library that has made it."""
     for group in export.get("resourceSpans", ()):
         resource = spans.attributes_of(group.get("resource"))
-        scope = f"{resource.get('cloud.account.id') or account}/{resource.get('cloud.region') or region}"
         for one in group.get("scopeSpans", ()):
             library = str((one.get("scope") or {}).get("name", ""))
             for span in one.get("spans", ()):
-                try:
-                    document = spans.document_of(span, resource, library)
-                    taken.append(segments.segment_of(scope, document))
-                except segments.BadSegment as bad:
-                    refused.append(str(bad))
-                except (KeyError, TypeError, ValueError, AttributeError) as error:
-                    refused.append(f"Invalid span: {error!r}")
-    return taken, refused
+                yield span, resource, library
 
 
 def _unpacked(body: bytes) -> bytes:

@@ -65,7 +65,7 @@ class Segment(NamedTuple):
     id: str
     start: float
     finish: float
-    document: Document
+    document: str  # as JSON
 
 
 def add(tx: Tx, segments: Iterable[Segment], now: float) -> None:
@@ -76,8 +76,8 @@ def add(tx: Tx, segments: Iterable[Segment], now: float) -> None:
             "start = min(start, excluded.start), finish = max(finish, excluded.finish), touched = excluded.touched",
             (one.scope, one.trace, one.start, one.finish, now),
         )
-        text = json.dumps(one.document, separators=(",", ":"))
-        tx.execute("INSERT OR REPLACE INTO segment VALUES (?, ?, ?, ?)", (one.scope, one.trace, one.id, text))
+        row = one.scope, one.trace, one.id, one.document
+        tx.execute("INSERT OR REPLACE INTO segment VALUES (?, ?, ?, ?)", row)
 
 
 def traces_between(

@@ -19,6 +19,9 @@ _TRACE = re.compile(r"1-[0-9a-fA-F]{8}-[0-9a-fA-F]{24}")
 # Letters, digits, white space and some signs.
 _LONGEST_NAME = 200
 _NOT_IN_NAMES = re.compile(r"[^\w\s.:/%&#=+\\\-@]+")
+_TEXTS = ("id", "origin", "namespace", "user", "resource_arn")
+# What has members of its own.
+_OBJECTS = (("http", "request"), ("http", "response"), ("aws", "ec2"), ("annotations",), ("metadata",))
 
 
 class BadSegment(Exception):
@@ -30,15 +33,15 @@ class BadSegment(Exception):
         self.id = id
 
 
-def read(scope: str, text: str | bytes) -> Segment:
-    """A document as it is stored. Raises BadSegment."""
+def read(scope: str, text: str | bytes, ahead: float = 0.0) -> Segment:
+    """A document as it is stored; the cloud's clock is ``ahead`` of its sender's (seconds). Raises BadSegment."""
     try:
         document = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
         raise BadSegment("ParseError") from None
     if not isinstance(document, dict):
         raise BadSegment("ParseError")
-    return segment_of(scope, document)
+    return segment_of(scope, moved(document, ahead) if ahead else document)
 
 
 def segment_of(scope: str, document: Document) -> Segment:
@@ -59,9 +62,13 @@ def segment_of(scope: str, document: Document) -> Segment:
         raise BadSegment("MissingParentId", id, kind)
     if "parent_id" in document and not (document["parent_id"] is None or _ID.fullmatch(str(document["parent_id"]))):
         raise BadSegment("InvalidParentId", id, kind)
-    _check(document, id, kind)
+    try:
+        _check(document, id, kind)
+        text = msgspec.json.encode({**document, "trace_id": trace}).decode()
+    except RecursionError:
+        raise BadSegment("ParseError", id, kind) from None
     start = float(document["start_time"])
-    return Segment(scope, trace, id, start, finish_of(document), {**document, "trace_id": trace})
+    return Segment(scope, trace, id, start, finish_of(document), text)
 
 
 def _check(document: Document, id: str, kind: str) -> None:
@@ -76,9 +83,14 @@ def _check(document: Document, id: str, kind: str) -> None:
         raise BadSegment("InvalidEndTime", id, kind)
     if "end_time" not in document and not document.get("in_progress"):
         raise BadSegment("MissingEndTime", id, kind)
-    for member, wanted in (("http", dict), ("aws", dict), ("annotations", dict), ("metadata", dict)):
-        if not isinstance(document.get(member, {}), wanted):
-            raise BadSegment("ParseError", id, kind)
+    if not all(isinstance(document.get(member, ""), str) for member in _TEXTS):
+        raise BadSegment("ParseError", id, kind)
+    for path in _OBJECTS:
+        within: Any = document
+        for member in path:
+            within = within.get(member, {})
+            if not isinstance(within, dict):
+                raise BadSegment("ParseError", id, kind)
     inner = document.get("subsegments", [])
     if not isinstance(inner, list) or not all(isinstance(one, dict) for one in inner):
         raise BadSegment("ParseError", id, kind)
@@ -120,6 +132,15 @@ def parts_of(document: Document) -> Iterator[Document]:
     yield document
     for inner in document.get("subsegments", ()):
         yield from parts_of(inner)
+
+
+def moved(document: Document, seconds: float) -> Document:
+    """A document of a program, which lives in the machine's time, in the cloud's time."""
+    times = {name: document[name] + seconds for name in ("start_time", "end_time") if _is_time(document.get(name))}
+    inner = document.get("subsegments")
+    if not isinstance(inner, list) or not all(isinstance(one, dict) for one in inner):
+        return {**document, **times}
+    return {**document, **times, "subsegments": [moved(one, seconds) for one in inner]}
 
 
 def status_of(document: Document) -> tuple[bool, bool, bool]:
