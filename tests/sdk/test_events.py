@@ -340,7 +340,13 @@ def test_api_destinations_are_authorized_requests(cloud: LocalCloud, endpoint: E
         AuthorizationType="OAUTH_CLIENT_CREDENTIALS",
         AuthParameters={"OAuthParameters": oauth, "InvocationHttpParameters": more},
     )["ConnectionArn"]
-    shown = json.dumps(events.describe_connection(Name="c")["AuthParameters"])
+    described = events.describe_connection(Name="c")
+    shown = json.dumps(described["AuthParameters"])
+    secrets = cloud.client("secretsmanager")
+    assert secrets.describe_secret(SecretId=described["SecretArn"])["OwningService"] == "events"
+    kept = json.loads(secrets.get_secret_value(SecretId=described["SecretArn"])["SecretString"])
+    assert (kept["client_id"], kept["client_secret"], kept["http_method"]) == ("me", "secret", "POST")
+    assert kept["invocation_http_parameters"]["header_parameters"][0]["is_value_secret"] is True
     assert "me" in shown
     assert "secret" not in shown
     assert "hush" not in shown

@@ -618,3 +618,32 @@ def test_server_certificates(cloud: LocalCloud) -> None:
     assert refusal(iam.upload_server_certificate, **{**upload, "CertificateBody": "x"})[0] == "MalformedCertificate"
     iam.delete_server_certificate(ServerCertificateName="store")
     assert refusal(iam.get_server_certificate, ServerCertificateName="store")[0] == "NoSuchEntity"
+
+
+def test_signing_certificates(cloud: LocalCloud) -> None:
+    iam = cloud.client("iam")
+    iam.create_user(UserName="signer")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "signer")])
+    start = datetime.now(UTC).replace(microsecond=0)
+    first, second, third = (
+        x509.CertificateBuilder(name, name, key.public_key(), number, start, start + timedelta(days=30))
+        .sign(key, hashes.SHA256())
+        .public_bytes(Encoding.PEM)
+        .decode()
+        for number in (1, 2, 3)
+    )
+    made = iam.upload_signing_certificate(UserName="signer", CertificateBody=first)["Certificate"]
+    assert (made["Status"], made["CertificateBody"]) == ("Active", first)
+    assert refusal(iam.upload_signing_certificate, UserName="signer", CertificateBody="x")[0] == "MalformedCertificate"
+    iam.upload_signing_certificate(UserName="signer", CertificateBody=second)
+    assert refusal(iam.upload_signing_certificate, UserName="signer", CertificateBody=third)[0] == "LimitExceeded"
+    this = {"UserName": "signer", "CertificateId": made["CertificateId"]}
+    iam.update_signing_certificate(**this, Status="Inactive")
+    listed = iam.list_signing_certificates(UserName="signer")["Certificates"]
+    assert [one["Status"] for one in listed] == ["Inactive", "Active"]
+    assert refusal(iam.delete_user, UserName="signer")[0] == "DeleteConflict"
+    for one in listed:
+        iam.delete_signing_certificate(UserName="signer", CertificateId=one["CertificateId"])
+    assert refusal(iam.delete_signing_certificate, **this)[0] == "NoSuchEntity"
+    iam.delete_user(UserName="signer")

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.events import secret
 from cloudlet.services.events.base import Base, page
 from cloudlet.services.events.errors import invalid, not_found
 from cloudlet.services.events.records import ApiDestination, Connection
@@ -37,15 +38,24 @@ class Connections(Base):
             input["AuthorizationType"],
             input["AuthParameters"],
             input.get("Description", ""),
+            kms_key=input.get("KmsKeyIdentifier", ""),
         )
         _check(connection, input)
+        taken = AwsError("ResourceAlreadyExistsException", f"Connection {name} already exists.")
+        if self._connections.get(call.scope, name) is not None:
+            raise taken
+        connection = replace(connection, secret=await secret.create(self.cloud, call, connection))
 
         def create(tx: Tx) -> None:
             if self._connections.get(call.scope, name, tx) is not None:
-                raise AwsError("ResourceAlreadyExistsException", f"Connection {name} already exists.")
+                raise taken
             self._connections.put(tx, call.scope, name, connection)
 
-        await self._db.write(create)
+        try:
+            await self._db.write(create)
+        except AwsError:
+            await secret.delete(self.cloud, call, connection.secret)
+            raise
         return _made(connection)
 
     async def UpdateConnection(self, call: Call, input: Input) -> Output:
@@ -60,12 +70,15 @@ class Connections(Base):
                 auth=input.get("AuthParameters", old.auth),
                 description=input.get("Description", old.description),
                 state="AUTHORIZED" if "AuthParameters" in input else old.state,
+                kms_key=input.get("KmsKeyIdentifier", old.kms_key),
             )
             _check(changed, input)
             self._connections.put(tx, call.scope, old.name, changed)
             return changed
 
-        return _made(await self._db.write(update))
+        changed = await self._db.write(update)
+        await secret.update(self.cloud, call, changed)
+        return _made(changed)
 
     async def DeauthorizeConnection(self, call: Call, input: Input) -> Output:
         def deauthorize(tx: Tx) -> Connection:
@@ -75,16 +88,22 @@ class Connections(Base):
             self._connections.put(tx, call.scope, old.name, changed)
             return changed
 
-        return _made(await self._db.write(deauthorize))
+        changed = await self._db.write(deauthorize)
+        await secret.update(self.cloud, call, changed)
+        return _made(changed)
 
     async def DeleteConnection(self, call: Call, input: Input) -> Output:
         connection = self._connection(call, input["Name"])
         await self._db.write(lambda tx: self._connections.delete(tx, call.scope, connection.name))
+        await secret.delete(self.cloud, call, connection.secret)
         return {**_made(connection), "ConnectionState": "DELETING"}
 
     async def DescribeConnection(self, call: Call, input: Input) -> Output:
         connection = self._connection(call, input["Name"])
         shown = {**_shown(connection), "AuthParameters": _without_secrets(connection.auth)}
+        for member, told in (("SecretArn", connection.secret), ("KmsKeyIdentifier", connection.kms_key)):
+            if told:
+                shown[member] = told
         return shown | ({"Description": connection.description} if connection.description else {})
 
     async def ListConnections(self, call: Call, input: Input) -> Output:

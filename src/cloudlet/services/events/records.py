@@ -160,6 +160,8 @@ class Connection(msgspec.Struct, frozen=True, omit_defaults=True):
     auth: dict[str, Any]
     description: str = ""
     state: str = "AUTHORIZED"
+    secret: str = ""  # the ARN of what Secrets Manager keeps of it
+    kms_key: str = ""
 
     @property
     def arn(self) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import secrets
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -11,12 +14,14 @@ from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.iam.credentials import new_id
 from cloudlet.services.iam.entities import checked_tags, exists, no_such, page, scope_of, with_tags, without_tags
 from cloudlet.services.iam.mfa import Mfa
-from cloudlet.services.iam.records import ServerCertificate
+from cloudlet.services.iam.records import ServerCertificate, User
 from cloudlet.store import Tx
+
+_MOST_SIGNING = 2
 
 
 class Certificates(Mfa):
-    """Operations on server certificates."""
+    """Operations on server certificates and on users' signing certificates."""
 
     async def UploadServerCertificate(self, call: Call, input: Input) -> Output:
         scope, name, path = scope_of(call), input["ServerCertificateName"], input.get("Path", "/")
@@ -108,6 +113,70 @@ class Certificates(Mfa):
 
         await self.db.write(work)
 
+    # Signing certificates: with a user, of whom each may have two.
+
+    async def UploadSigningCertificate(self, call: Call, input: Input) -> Output:
+        body = input["CertificateBody"]
+        _parsed(body)
+        made = {
+            "UserName": self._signer(call, input),
+            "CertificateId": base64.b32encode(secrets.token_bytes(20)).decode(),
+            "CertificateBody": body,
+            "Status": "Active",
+            "UploadDate": self.clock.now(),
+        }
+
+        def add(known: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            if len(known) >= _MOST_SIGNING:
+                message = f"Cannot exceed quota for CertificatesPerUser: {_MOST_SIGNING}"
+                raise AwsError("LimitExceeded", message, status=409)
+            if any(one["CertificateBody"] == body for one in known):
+                raise AwsError("DuplicateCertificate", "The certificate is already there.", status=409)
+            return [*known, made]
+
+        await self._change_signing(call, made["UserName"], add)
+        return {"Certificate": made}
+
+    async def ListSigningCertificates(self, call: Call, input: Input) -> Output:
+        user: User = self.entity("User", scope_of(call), self._signer(call, input))
+        return page("Certificates", user.signing, input)
+
+    async def UpdateSigningCertificate(self, call: Call, input: Input) -> Output:
+        id, status = input["CertificateId"], input["Status"]
+
+        def change(known: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            _check_signing(known, id)
+            return [{**one, "Status": status} if one["CertificateId"] == id else one for one in known]
+
+        await self._change_signing(call, self._signer(call, input), change)
+        return {}
+
+    async def DeleteSigningCertificate(self, call: Call, input: Input) -> Output:
+        id = input["CertificateId"]
+
+        def drop(known: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            _check_signing(known, id)
+            return [one for one in known if one["CertificateId"] != id]
+
+        await self._change_signing(call, self._signer(call, input), drop)
+        return {}
+
+    def _signer(self, call: Call, input: Input) -> str:
+        """The user whose certificates these are: who is named, else who calls. Raises ValidationError."""
+        name: str = input.get("UserName") or (call.principal.rpartition("/")[2] if ":user/" in call.principal else "")
+        if not name:
+            raise AwsError("ValidationError", "Must specify userName when calling with non-User credentials")
+        return name
+
+    async def _change_signing(self, call: Call, name: str, change: Callable[[list[Any]], list[Any]]) -> None:
+        scope = scope_of(call)
+
+        def work(tx: Tx) -> None:
+            user: User = self.entity("User", scope, name, tx)
+            self.users.put(tx, scope, name, msgspec.structs.replace(user, signing=change(user.signing)))
+
+        await self.db.write(work)
+
     def _certificate(self, call: Call, input: Input, tx: Tx | None = None) -> ServerCertificate:
         name = input["ServerCertificateName"]
         record = self.certificates.get(scope_of(call), name, tx)
@@ -116,23 +185,35 @@ class Certificates(Mfa):
         return record.value
 
 
+def _check_signing(known: list[dict[str, Any]], id: str) -> None:
+    if all(one["CertificateId"] != id for one in known):
+        raise no_such(f"The Certificate with id {id} cannot be found.")
+
+
+def _parsed(body: str) -> Any:
+    """A certificate. Raises MalformedCertificate."""
+    from cryptography import x509
+
+    try:
+        return x509.load_pem_x509_certificate(body.encode())
+    except ValueError:
+        raise AwsError("MalformedCertificate", "Unable to parse certificate.", status=400) from None
+
+
 def _metadata(members: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in members.items() if name != "Tags"}
 
 
 def _expiry(body: str, key: str) -> float:
     """When a certificate ends. Raises MalformedCertificate and KeyPairMismatch."""
-    from cryptography import x509
     from cryptography.hazmat.primitives import serialization
 
-    try:
-        certificate = x509.load_pem_x509_certificate(body.encode())
-    except ValueError:
-        raise AwsError("MalformedCertificate", "Unable to parse certificate.", status=400) from None
+    certificate = _parsed(body)
     try:
         private = serialization.load_pem_private_key(key.encode(), None)
     except (TypeError, ValueError):
         raise AwsError("MalformedCertificate", "Unable to parse private key.", status=400) from None
     if private.public_key() != certificate.public_key():
         raise AwsError("KeyPairMismatch", "Certificate and private key do not match.", status=400)
-    return certificate.not_valid_after_utc.timestamp()
+    ends: float = certificate.not_valid_after_utc.timestamp()
+    return ends

@@ -269,7 +269,7 @@ class Policies(Roles):
                 "SELECT usage, COUNT(*) FROM attachment WHERE scope = ? AND policy = ? GROUP BY usage", (scope, arn)
             ).fetchall()
         )
-        return {**members, **_counted(arn, {(arn, usage): count for usage, count in counts})}
+        return {"Tags": [], **members, **_counted(arn, {(arn, usage): count for usage, count in counts})}
 
     async def _counts(self, scope: str) -> dict[tuple[str, str], int]:
         rows = await self.db.scan(

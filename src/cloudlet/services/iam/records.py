@@ -26,6 +26,7 @@ class User(Entity, frozen=True):
     login: dict[str, Any] | None = None
     password: str = ""  # salted hash of the login profile's password
     devices: list[str] = []  # serial numbers of MFA devices
+    signing: list[dict[str, Any]] = []  # signing certificates
 
 
 class Group(Entity, frozen=True):

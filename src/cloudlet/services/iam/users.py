@@ -74,6 +74,7 @@ class Users(Entities):
                 ("delete access keys", user.keys),
                 ("delete login profile", user.login),
                 ("deactivate MFA devices", user.devices),
+                ("delete signing certificates", user.signing),
             ):
                 if held:
                     raise conflict(f"Cannot delete entity, must {reason} first.")

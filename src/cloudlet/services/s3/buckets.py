@@ -219,6 +219,7 @@ class Buckets(api.Service):
     async def HeadBucket(self, call: Call, input: Input) -> Output:
         name = input["Bucket"]
         region = self.find(call, input, "s3:ListBucket").region
+        call.headers["content-type"] = "application/xml"
         output: Output = {"BucketRegion": region, "BucketArn": f"arn:aws:s3:::{name}", "AccessPointAlias": False}
         if call.request is None:
             output["WebsiteUrl"] = self.cloud.door("s3-website", name)  # for a template's GetAtt

@@ -245,6 +245,7 @@ def _described(secret: Secret) -> Output:
         "LastRotatedDate": secret.rotated,
         "NextRotationDate": secret.rotates_at,
         "Tags": [{"Key": key, "Value": value} for key, value in secret.tags.items()],
+        "OwningService": secret.tags.get("aws:secretsmanager:owningService"),
     }
     if secret.rotates is not None:
         shown["RotationEnabled"] = secret.rotates
