@@ -47,7 +47,6 @@ class Traced:
                     "url": f"{request.scheme}://{request.headers.get('host', '')}{request.path}",
                     "user_agent": request.headers.get("user-agent", ""),
                     "client_ip": request.client,
-                    "x_forwarded_for": False,
                 },
                 "response": {"status": status},
             },

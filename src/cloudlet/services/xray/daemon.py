@@ -150,6 +150,7 @@ def _both() -> tuple[socket.socket, socket.socket]:
     tries = [PORT, *[0] * 10]
     for number, port in enumerate(tries):
         stream, datagrams = socket.socket(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             stream.bind(("127.0.0.1", port))
             datagrams.bind(stream.getsockname())
