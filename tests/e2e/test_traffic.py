@@ -180,12 +180,16 @@ def test_a_dead_task_is_replaced_and_no_request_fails(traffic: Traffic) -> None:
     with Load(traffic) as load:
         load.more(20)
         tell(address, "die")
-        wait_for(lambda: len(traffic.tasks("back")) == 2 and dead not in traffic.tasks("back"))
-        (new,) = set(traffic.tasks("back")) - set(before)
-        wait_for(lambda: any(new in answer for answer in load.more(20)))
+        wait_for(lambda: {answer.split()[3] for answer in load.more(20)} - before.keys())
+        wait_for(lambda: len(traffic.tasks("back")) == 2)
+    assert dead not in traffic.tasks("back")
     assert not load.failed, Counter(load.failed)
-    instances = find(NamespaceName="traffic.local", ServiceName="back")["Instances"]
-    assert {one["Attributes"]["AWS_INSTANCE_IPV4"] for one in instances} == set(traffic.tasks("back").values())
+
+    def found() -> set[str]:
+        instances = find(NamespaceName="traffic.local", ServiceName="back")["Instances"]
+        return {one["Attributes"]["AWS_INSTANCE_IPV4"] for one in instances}
+
+    wait_for(lambda: found() == set(traffic.tasks("back").values()))
 
 
 def test_the_control_plane_is_killed_under_load(traffic: Traffic) -> None:
