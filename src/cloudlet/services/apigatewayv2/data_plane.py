@@ -122,9 +122,10 @@ class DataPlane:
         try:
             if integration["IntegrationType"] == "HTTP_PROXY":
                 return await integrations.forward(context, integration)
-            if "IntegrationSubtype" in integration:
-                return await integrations.call_service(self._cloud, context, integration)
-            return await self._invoke(context, integration)
+            with traces.within(context.request.headers.get(traces.HEADER, "")):
+                if "IntegrationSubtype" in integration:
+                    return await integrations.call_service(self._cloud, context, integration)
+                return await self._invoke(context, integration)
         except AwsError:
             return message(500, "Internal Server Error")
 
@@ -135,15 +136,14 @@ class DataPlane:
             return message(500, "Internal Server Error")
         newer = integration.get("PayloadFormatVersion") == "2.0"
         event = events.version_2(context) if newer else events.version_1(context)
-        with traces.within(context.request.headers.get(traces.HEADER, "")):
-            result = await self._cloud.call(
-                "lambda",
-                "Invoke",
-                {"FunctionName": found[0], "Payload": msgspec.json.encode(event)},
-                account=context.account,
-                region=context.region,
-                principal="apigateway.amazonaws.com",
-            )
+        result = await self._cloud.call(
+            "lambda",
+            "Invoke",
+            {"FunctionName": found[0], "Payload": msgspec.json.encode(event)},
+            account=context.account,
+            region=context.region,
+            principal="apigateway.amazonaws.com",
+        )
         if "FunctionError" in result:
             return message(500, "Internal Server Error")
         return events.read_answer(await integrations.whole(result.get("Payload", b"")), newer)
