@@ -400,7 +400,7 @@ def tables_of(namespace: str) -> str:
     return subprocess.check_output(["nsenter", f"--net={namespace}", "nft", "list", "tables"], text=True)
 
 
-async def test_mutual_tls(cloud: Cloud, network: Network, tmp_path: Path) -> None:
+async def test_mutual_tls(cloud: Cloud, network: Network, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     keys = tmp_path / "keys"
     authority = Authority(keys)
     for name in ("blue.map.test", "front.map.test"):
@@ -429,6 +429,16 @@ async def test_mutual_tls(cloud: Cloud, network: Network, tmp_path: Path) -> Non
     for name in ("blue1", "blue2"):
         handshakes += sum((await appmesh.running[SCOPE, name].envoy.stats("listener.*ssl.handshake")).values())
     assert handshakes > 0
+    # A key of another certificate is named, and traffic goes on as it did.
+    await policy(certificate={"file": {**certificate("front")["file"], "privateKey": "/keys/blue.map.test.key"}})
+    chain, key = keys / "front.map.test.pem", keys / "blue.map.test.key"
+    said = "the Envoy of mesh/traffic/virtualNode/front carries what it did before: "
+    while not any(
+        line.startswith(f"{said}the certificate {chain} and the key {key} do not fit") for line in caplog.messages
+    ):
+        assert time.perf_counter() < deadline, caplog.messages
+        await asyncio.sleep(0.02)
+    assert all("200" in what for what in await network.call(places["front"][0], "colors.map.test", count=5))
     # Nobody else gets in: no TLS, no certificate, or one for another name.
     assert not any("200" in what for what in await network.call(places["green"][0], places["blue1"][1]))
     await policy()

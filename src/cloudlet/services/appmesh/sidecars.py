@@ -330,6 +330,7 @@ class Sidecars(Operations):
                 xray.close_daemon(name)
             await asyncio.to_thread(shutil.rmtree, self.cloud.data_dir / "appmesh" / name, ignore_errors=True)
         self._locks.pop((scope, name), None)
+        self._made.clear()
 
     def _ended(self, scope: str, name: str) -> None:
         """An Envoy has ended by itself: another is started."""
