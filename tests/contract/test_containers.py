@@ -445,6 +445,21 @@ async def test_folders_are_images_too(desk: Desk, root: Path, tmp_path: Path) ->
         await desk.engine.run(Container("e", "p", str(tmp_path / "app")))
 
 
+async def test_the_containers_of_a_pod_have_its_memory_together(desk: Desk) -> None:
+    if not desk.abilities.limits_pods:
+        pytest.skip("this engine does not limit pods here")
+    await desk.engine.create_pod(Pod("p", cpu=0.5, memory=64_000_000))
+    hold = "dd if=/dev/zero of=/tmp/x bs=1M count=40 && echo held && sleep 60"
+    scratch = {"tmpfs": {"/tmp": 2**26}, "memory": 60_000_000}
+    await desk.run("a", "sh", "-c", hold, **scratch)
+    await until(lambda: b"held" in desk.said("a"))
+    await desk.run("b", "sh", "-c", hold, **scratch)
+    # Each is within its own limit; the second one to take its part is too much.
+    await until(lambda: desk.ends)
+    assert desk.ends[0].exit_code != 0
+    assert b"held" not in desk.said("b")
+
+
 async def test_an_image_is_built_of_a_dockerfile(desk: Desk, root: Path, tmp_path: Path) -> None:
     folder = tmp_path / "build"
     shutil.copytree(root, folder / "files", symlinks=True)

@@ -60,6 +60,8 @@ class Pod:
     hosts: Mapping[str, str] = field(default_factory=dict)  # further names -> addresses
     ports: Sequence[Port] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    cpu: float = 0.0  # CPUs that its containers have together at most; 0 is no limit
+    memory: int = 0  # bytes that they have together at most; 0 is no limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,7 @@ class Abilities:
     # Where pods reach what listens on this machine's 127.0.0.1: its gateway, or 127.0.0.1 itself where they share the
     # machine's network; empty where there is no way. Where it is a gateway, pods reach all of 127.64.0.0/10 as it is.
     host_address: str = ""
+    limits_pods: bool = False  # what the containers of a pod have together; else only what each has
 
 
 class Engine(Protocol):

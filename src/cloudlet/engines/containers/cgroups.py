@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from dataclasses import dataclass
@@ -58,6 +59,17 @@ class Groups:
             found.append(f"{group}/cgroup.procs")
         return list(dict.fromkeys(found))
 
+    def create_pod(self, pod: str, cpu: float, memory: int) -> None:
+        """Make the group that those of a pod's containers are in: its limits are of their sum."""
+        for controller, folder in self._folders().items():
+            try:
+                os.makedirs(f"{folder}/{pod}", exist_ok=True)
+                if controller == "":
+                    _write(f"{folder}/{pod}", "cgroup.subtree_control", "+cpu +memory")
+                self._limit(controller, f"{folder}/{pod}", cpu, memory)
+            except OSError:
+                continue
+
     def out_of_memory(self, name: str) -> bool:
         """Whether the kernel has ended a process of the group because of its limit."""
         for folder in self._folders().values():
@@ -71,12 +83,14 @@ class Groups:
         return False
 
     def remove(self, name: str = "") -> None:
-        """Remove a group in which nothing runs any more, or that of all; nothing when it is gone."""
+        """Remove a group in which nothing runs any more, with those in it, or that of all; nothing when it is gone."""
         for folder in self._folders().values():
-            try:
-                os.rmdir(f"{folder}/{name}" if name else folder)
-            except OSError:
-                continue
+            group = f"{folder}/{name}" if name else folder
+            with contextlib.suppress(OSError):
+                for inner in os.scandir(group):
+                    if inner.is_dir():
+                        os.rmdir(inner.path)
+                os.rmdir(group)
 
     def _try(self) -> tuple[bool, bool]:
         """Whether limits of CPU and of memory can be set here."""

@@ -104,6 +104,7 @@ class Processes(Pods):
             "1",
             limits_cpu=self._groups.cpu,
             limits_memory=self._groups.memory,
+            limits_pods=self._groups.cpu and self._groups.memory,
             own_addresses=self._bridge is not None,
             images=True,
             host_address="127.0.0.1" if self._bridge is None else self._bridge.gateway,
@@ -168,6 +169,10 @@ class Processes(Pods):
             await self._forget_pod(name)
         self._locks.pop(name, None)
 
+    async def _forget_pod(self, name: str) -> None:
+        await super()._forget_pod(name)
+        self._groups.remove(name)
+
     # Containers
 
     async def run(self, container: Container) -> ContainerState:
@@ -192,6 +197,7 @@ class Processes(Pods):
                 try:
                     prepare = self._prepare_container
                     program = await asyncio.to_thread(prepare, folder, container, image, mounts, pod, write)
+                    self._groups.create_pod(pod.name, pod.cpu, pod.memory)
                     argv = self._command(container, program, image.application, pod_state)
                     self._start(container.name, folder, argv, (write,))
                 finally:
@@ -254,7 +260,7 @@ class Processes(Pods):
     def _command(
         self, container: Container, program: sandbox.Program, is_application: bool, pod: PodState
     ) -> list[str]:
-        groups = self._groups.create(container.name, container.cpu, container.memory, container.cpu_shares)
+        groups = self._groups.create(_group(container), container.cpu, container.memory, container.cpu_shares)
         # The arguments, with the environment's secrets, are read from a file: command lines are seen by everybody.
         argv = [sandbox.BECOME, *program.argv] if sandbox.becomes(program) else program.argv
         inner = [*sandbox.limits(container.ulimits), "/bin/sh", "-c", 'exec bwrap --args 9 9<sandbox "$@"', "bwrap"]
@@ -319,7 +325,7 @@ class Processes(Pods):
         program = running.program
         target = str(self._top(running))
         # Within the container's limits, and without what our own children are known by.
-        groups = self._groups.create(name, 0, 0)
+        groups = self._groups.create(_group(running.container), 0, 0)
         enter = ["/bin/sh", "-c", _ENTER, "enter", " ".join(map(shlex.quote, groups))]
         enter += [
             shutil.which("nsenter") or "nsenter",
@@ -375,11 +381,12 @@ class Processes(Pods):
         except (OSError, ValueError):
             # Killed together with what would have written it down.
             code = _KILLED
-        reason = OUT_OF_MEMORY if self._groups.out_of_memory(name) and not stopped else ""
+        group = f"{state.pod}/{name}"
+        reason = OUT_OF_MEMORY if self._groups.out_of_memory(group) and not stopped else ""
         ended = replace(state, pid=0, exit_code=code, reason=reason)
         written = json.loads((folder / "container.json").read_text())
         put(folder / "container.json", {**written, "state": asdict(ended)})
-        self._groups.remove(name)
+        self._groups.remove(group)
         return ended
 
     async def _recover(self, name: str) -> ContainerState | None:
@@ -482,7 +489,8 @@ class Processes(Pods):
         return running.state.pid
 
     async def _delete(self, name: str) -> None:
-        self._groups.remove(name)
+        if pod := await asyncio.to_thread(self._pod_of, name):
+            self._groups.remove(f"{pod}/{name}")
         await asyncio.to_thread(self._delete_folder, name)
 
     def _delete_folder(self, name: str) -> None:
@@ -500,6 +508,11 @@ class Processes(Pods):
 
 def _unheard(state: ContainerState) -> None:
     """An end that nobody asks for."""
+
+
+def _group(container: Container) -> str:
+    """A container's control group, in its pod's."""
+    return f"{container.pod}/{container.name}"
 
 
 def _process(name: str) -> str:
