@@ -25,6 +25,7 @@ import pytest
 from botocore.exceptions import ClientError
 from test_ecs import ROLE, network, register, run, stopped, wait_for
 
+from cloudlet.engines.containers import platforms
 from cloudlet.testing import LocalCloud
 
 _IMAGE = "application/vnd.oci.image.manifest.v1+json"
@@ -342,3 +343,72 @@ def test_a_private_registry_gets_the_name_and_password_of_a_secret(
     wait_for(lambda: ecs.describe_tasks(cluster="c", tasks=[arn])["tasks"][0]["lastStatus"] == "RUNNING")
     if shutil.which("podman"):
         subprocess.run(["podman", "rmi", "-f", uri], capture_output=True)
+
+
+def test_images_of_several_architectures(engine_cloud: LocalCloud, busybox: str, private: Private) -> None:
+    other = "arm64" if _HERE == "amd64" else "amd64"
+    if platforms.runs(other):
+        pytest.skip(f"this machine runs {other} too")
+    cloud, ecs, secrets = engine_cloud, engine_cloud.client("ecs"), engine_cloud.client("secretsmanager")
+    ecs.create_cluster(clusterName="c")
+    cloud.client("logs").create_log_group(logGroupName="/words")
+    made = {one: image(busybox, one, one) for one in (other, _HERE)}
+    for tag, architectures in (("both", [other, _HERE]), ("other", [other])):
+        listed = []
+        for one in architectures:
+            manifest, blobs = made[one]
+            private.put(one, manifest, blobs)
+            place = {"os": "linux", "architecture": one}
+            listed.append(
+                {"mediaType": _IMAGE, "digest": digest_of(manifest), "size": len(manifest), "platform": place}
+            )
+        index = {"schemaVersion": 2, "mediaType": _INDEX, "manifests": listed}
+        private.put(tag, json.dumps(index).encode(), {}, _INDEX)
+    secret = secrets.create_secret(Name="s", SecretString='{"username": "anna", "password": "tiger"}')["ARN"]
+    container = logged(repositoryCredentials={"credentialsParameter": secret})
+    wanted = {"cpuArchitecture": "ARM64" if other == "arm64" else "X86_64", "operatingSystemFamily": "LINUX"}
+    uri = f"127.0.0.1:{private.server_port}/team/app"
+
+    both = register(ecs, f"{uri}:both", container=container, runtimePlatform=wanted)
+    ecs.create_service(
+        cluster="c",
+        serviceName="web",
+        taskDefinition=both,
+        desiredCount=2,
+        launchType="FARGATE",
+        networkConfiguration=network(cloud),
+    )
+    wait_for(lambda: words(cloud) == [_HERE, _HERE])
+    events = ecs.describe_services(cluster="c", services=["web"])["services"][0]["events"]
+    assert len([one for one in events if f"runs its {wanted['cpuArchitecture']} tasks on" in one["message"]]) == 1
+    reason = stopped(ecs, run(cloud, register(ecs, f"{uri}:other", container=container)))["stoppedReason"]
+    assert reason == (
+        "CannotPullContainerError: pull image manifest has been retried 1 time(s): "
+        f"image Manifest does not contain descriptor matching platform 'linux/{_HERE}'"
+    )
+    with pytest.raises(ClientError, match="operatingSystemFamily WINDOWS_SERVER_2022_CORE"):
+        register(ecs, uri, runtimePlatform={"operatingSystemFamily": "WINDOWS_SERVER_2022_CORE"})
+    ecs.delete_service(cluster="c", service="web", force=True)
+    if shutil.which("podman"):
+        subprocess.run(["podman", "rmi", "-f", f"{uri}:both"], capture_output=True)
+
+
+def test_what_answers_need_not_be_a_registry(engine_cloud: LocalCloud) -> None:
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>")
+
+        do_HEAD = do_GET
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    ecs = engine_cloud.client("ecs")
+    ecs.create_cluster(clusterName="c")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        arn = run(engine_cloud, register(ecs, f"127.0.0.1:{server.server_port}/a:1", "true"))
+        assert stopped(ecs, arn)["stoppedReason"].startswith("CannotPullContainerError: pull image manifest")
+        server.shutdown()

@@ -63,6 +63,12 @@ def _ask(cloud: LocalCloud, ecs: Any) -> str:
     return plugin.until().replace(b"\0ready", b"").decode().strip()
 
 
+def _envoys(cloud: LocalCloud) -> set[int]:
+    """The Envoys of a cloud. Others' processes come and go meanwhile."""
+    found = psutil.process_iter(["name", "cmdline"])
+    return {one.pid for one in found if one.info["name"] == "envoy" and str(cloud.data_dir) in str(one.info["cmdline"])}
+
+
 def test_services_find_each_other(engine_cloud: LocalCloud, busybox: str) -> None:
     cloud = engine_cloud
     ecs, discovery = cloud.client("ecs"), cloud.client("servicediscovery")
@@ -114,17 +120,13 @@ def test_services_find_each_other(engine_cloud: LocalCloud, busybox: str) -> Non
     wait_for(lambda: len(ecs.list_tasks(cluster="c", serviceName="web")["taskArns"]) == 1)
 
     # The control plane is killed, and an Envoy: traffic goes on, and changes are still told.
-    before = {
-        one.pid for one in psutil.process_iter() if one.name() == "envoy" and str(cloud.data_dir) in str(one.cmdline())
-    }
+    before = _envoys(cloud)
     assert len(before) == 2
     cloud.kill()
     cloud.start()
     ecs = cloud.client("ecs")
     assert _ask(cloud, ecs) != "failed"
-    after = {
-        one.pid for one in psutil.process_iter() if one.name() == "envoy" and str(cloud.data_dir) in str(one.cmdline())
-    }
+    after = _envoys(cloud)
     assert before == after
     for pid in after:
         os.kill(pid, signal.SIGKILL)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cloudlet.engines.containers import archives, folders, references
+from cloudlet.engines.containers import archives, folders, platforms, references
 from cloudlet.engines.containers.api import Container, ImageMissing, Mount
 from cloudlet.engines.containers.daemon import Daemon, DaemonError
 
@@ -55,9 +55,9 @@ class DockerImages:
         try:
             async for document in self._daemon.documents("POST", path, query, headers=headers):
                 if "error" in document:
-                    raise ImageMissing(document["error"])
+                    raise _missing(document["error"])
         except DaemonError as error:
-            raise ImageMissing(str(error)) from None
+            raise _missing(str(error)) from None
 
     async def load_image(self, folder: Path, reference: str) -> None:
         with tempfile.NamedTemporaryFile(dir=self._folder) as file:
@@ -134,3 +134,9 @@ class DockerImages:
     def _title(self, name: str) -> str:
         """A container's or volume's name in the engine."""
         raise NotImplementedError
+
+
+def _missing(words: str) -> ImageMissing:
+    """The error of an engine that cannot pull; Podman and Docker each say in their way that no platform fits."""
+    is_other = "no image found in" in words or "no matching manifest for" in words
+    return ImageMissing(platforms.NONE if is_other else words)

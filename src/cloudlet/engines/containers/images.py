@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
 
-from cloudlet.engines.containers import folders, references, registry
+from cloudlet.engines.containers import folders, platforms, references, registry
 from cloudlet.engines.containers.api import ImageMissing
 
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -116,6 +116,8 @@ class Images:
         manifest, digest = source.manifest()
         if not self._name(reference, digest):
             config = json.loads(source.blob(manifest["config"]["digest"]).read())
+            if not platforms.runs(config.get("architecture") or platforms.own()):
+                raise ImageMissing(platforms.NONE)
             with self._making() as made:
                 for layer in manifest["layers"]:
                     with source.blob(layer["digest"]) as file:

@@ -7,7 +7,6 @@ import hashlib
 import http.client
 import io
 import json
-import platform
 import re
 import urllib.error
 import urllib.parse
@@ -15,10 +14,9 @@ import urllib.request
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from cloudlet.engines.containers import references
+from cloudlet.engines.containers import platforms, references
 from cloudlet.engines.containers.api import ImageMissing
 
-_ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 _INDEXES = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
@@ -80,16 +78,25 @@ class Remote:
     def manifest(self) -> tuple[dict[str, Any], str]:
         with self._get(f"manifests/{self._wanted}", _ACCEPT) as answer:
             data = answer.read()
-            document = json.loads(data)
+            document = self._document(data)
             digest = answer.headers.get("docker-content-digest") or f"sha256:{hashlib.sha256(data).hexdigest()}"
-        if "manifests" in document:
-            for one in document["manifests"]:
-                wanted = one.get("platform", {})
-                if (wanted.get("os"), wanted.get("architecture")) == ("linux", _ARCHITECTURE):
-                    with self._get(f"manifests/{one['digest']}", _ACCEPT) as answer:
-                        return json.loads(answer.read()), digest
-            raise ImageMissing(f"{self._reference} has no image for linux/{_ARCHITECTURE}.")
-        return document, digest
+        if "manifests" not in document:
+            return document, digest
+        chosen = platforms.choose(document["manifests"])
+        if chosen is None:
+            raise ImageMissing(platforms.NONE)
+        with self._get(f"manifests/{chosen['digest']}", _ACCEPT) as answer:
+            return self._document(answer.read()), digest
+
+    def _document(self, data: bytes) -> dict[str, Any]:
+        """A manifest; whatever listens at the address need not be a registry."""
+        try:
+            document = json.loads(data)
+        except ValueError:
+            document = None
+        if not isinstance(document, dict) or not {"manifests", "config"} & document.keys():
+            raise ImageMissing(f"{self._reference}: what answers there is no registry.")
+        return document
 
     def blob(self, digest: str) -> IO[bytes]:
         return io.BufferedReader(self._get(f"blobs/{digest}", "*/*"))

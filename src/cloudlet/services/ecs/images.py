@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from cloudlet.engines.containers import references
+from cloudlet.engines.containers import platforms, references
 from cloudlet.engines.containers.api import ImageMissing
 from cloudlet.errors import AwsError
 from cloudlet.services.ecs.base import last
@@ -83,10 +83,21 @@ async def pull(engine: Engine, role: ExecutionRole, members: dict[str, Any], dig
     return Image(references.pinned(reference, digest) if digest else reference, found)
 
 
+def other_architecture(definition: dict[str, Any]) -> str:
+    """What is said of a task definition that wants an architecture which this machine has not; else nothing."""
+    wanted = definition.get("runtimePlatform", {}).get("cpuArchitecture", "")
+    name = {"ARM64": "arm64", "X86_64": "amd64"}.get(wanted, "")
+    if name in ("", platforms.own()):
+        return ""
+    return f"runs its {wanted} tasks on linux/{platforms.own()}, as this machine is, where their images have that."
+
+
 def cannot_pull(image: str, why: str) -> str:
     """The stopped reason of a task whose image cannot be had."""
     start = "CannotPullContainerError: "
-    if not image.startswith("/"):
+    if "does not contain descriptor matching platform" in why:
+        start += "pull image manifest has been retried 1 time(s): "
+    elif not image.startswith("/"):
         start += f"pull image manifest has been retried 1 time(s): failed to resolve ref {references.shown(image)}: "
     return start + why
 

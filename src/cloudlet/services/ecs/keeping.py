@@ -16,7 +16,7 @@ from cloudlet.control.clock import Timer
 from cloudlet.control.reconcile import Reconciler, Step
 from cloudlet.engines.containers.api import Abilities, CannotStart, ContainerState, Engine, EngineMissing, PodState
 from cloudlet.errors import AwsError
-from cloudlet.services.ecs import controller
+from cloudlet.services.ecs import controller, images
 from cloudlet.services.ecs.connecting import Connecting
 from cloudlet.services.ecs.joining import Joining
 from cloudlet.services.ecs.placement import cannot_place
@@ -344,12 +344,15 @@ class Keeping(Joining, Rollouts):
             for task in made:
                 self.put_task(tx, scope, task)
             touched += made
+            told = images.other_architecture(definition.members)
+            if told and not any(text.endswith(told) for _, _, text in plan.service.events):
+                events.append(told)
             if made:
                 ids = " ".join(f"(task {task.id})" for task in made)
                 events.append(f"has started {len(made)} tasks: {ids}.")
         service_name = plan.service.members["serviceName"]
-        told = tuple((str(uuid.uuid4()), now, f"(service {service_name}) {text}") for text in events)
-        after = msgspec.structs.replace(plan.service, events=(*told[::-1], *plan.service.events)[:_EVENTS])
+        news = tuple((str(uuid.uuid4()), now, f"(service {service_name}) {text}") for text in events)
+        after = msgspec.structs.replace(plan.service, events=(*news[::-1], *plan.service.events)[:_EVENTS])
         self.put_service(tx, scope, name, after)
         return touched
 

@@ -42,6 +42,7 @@ def pod_of(scope: str, task: Task, definition: dict[str, Any], own_addresses: bo
                 hosts[alias or name] = "127.0.0.1"
     hosts |= service_connect.hosts(task.connect)
     servers = [server for each in containers for server in each.get("dnsServers", ())]
+    overrides = task.members.get("overrides", {})
     return Pod(
         name=task.id,
         network={"host": "host", "none": "none"}.get(mode, "own"),  # type: ignore[arg-type]
@@ -52,6 +53,8 @@ def pod_of(scope: str, task: Task, definition: dict[str, Any], own_addresses: bo
         hosts=hosts,
         ports=tuple(ports),
         labels={"cloudlet.scope": scope, "com.amazonaws.ecs.task-arn": task_arn(scope, task)},
+        cpu=int(overrides.get("cpu") or definition.get("cpu") or 0) / 1024,
+        memory=int(overrides.get("memory") or definition.get("memory") or 0) * _MIB,
     )
 
 

@@ -85,8 +85,8 @@ def _refuse(input: Input) -> None:
     for name in _NOT_OF_TASK:
         if input.get(name):
             raise not_implemented(f"{operation} with {name}")
-    if input.get("runtimePlatform", {}).get("operatingSystemFamily", "LINUX") != "LINUX":
-        raise not_implemented(f"{operation} with an operatingSystemFamily other than LINUX")
+    if (system := input.get("runtimePlatform", {}).get("operatingSystemFamily", "LINUX")) != "LINUX":
+        raise not_implemented(f"{operation} with the operatingSystemFamily {system}")
     for volume in input.get("volumes", ()):
         for name in ("fsxWindowsFileServerVolumeConfiguration", "s3filesVolumeConfiguration", "configuredAtLaunch"):
             if volume.get(name):
