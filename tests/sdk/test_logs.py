@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import threading
@@ -536,3 +537,29 @@ def test_a_subscription_invokes_a_function(cloud: LocalCloud, logs: Any) -> None
     assert "Could not execute the lambda function" in refused(
         logs.put_subscription_filter, **subscription, destinationArn=gone
     )
+
+
+def test_a_group_is_exported_to_a_bucket(cloud: LocalCloud) -> None:
+    logs, s3 = cloud.client("logs"), cloud.client("s3")
+    logs.create_log_group(logGroupName="app")
+    logs.create_log_stream(logGroupName="app", logStreamName="/one/stream")
+    now = int(float(cloud.control("clock")["now"]) * 1000)
+    lines = [{"timestamp": now + number, "message": f"line {number}"} for number in range(3)]
+    logs.put_log_events(logGroupName="app", logStreamName="/one/stream", logEvents=lines)
+    asked = {"logGroupName": "app", "fromTime": now + 1, "to": now + 60_000, "destination": "exports"}
+    with pytest.raises(ClientError, match="bucket does not exist"):
+        logs.create_export_task(**asked)
+    s3.create_bucket(Bucket="exports")
+    task = logs.create_export_task(**asked, destinationPrefix="logs")["taskId"]
+    for _ in range(200):
+        (shown,) = logs.describe_export_tasks(taskId=task)["exportTasks"]
+        if shown["status"]["code"] not in ("PENDING", "RUNNING"):
+            break
+        time.sleep(0.02)
+    assert shown["status"]["code"] == "COMPLETED"
+    assert s3.get_object(Bucket="exports", Key="aws-logs-write-test")["Body"].read() == b"Permission Check Successful"
+    body = s3.get_object(Bucket="exports", Key=f"logs/{task}/one-stream/000000.gz")["Body"].read()
+    written = gzip.decompress(body).decode().splitlines()
+    assert [line.partition(" ")[2] for line in written] == ["line 1", "line 2"]
+    with pytest.raises(ClientError, match="already finished"):
+        logs.cancel_export_task(taskId=task)

@@ -79,6 +79,17 @@ class QueryDefinition(msgspec.Struct, frozen=True, omit_defaults=True):
     members: dict[str, Any]
 
 
+class ExportTask(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An export of a group to a bucket; named by its id. Times are in milliseconds."""
+
+    members: dict[str, Any]  # as the task is shown
+    status: str
+    created: int
+    streams: str = ""  # the prefix of the streams that are exported
+    message: str = ""
+    ended: int = 0
+
+
 class Stream(NamedTuple):
     """A log stream. Times are in milliseconds; ``first`` and ``last`` are None while it has no events."""
 

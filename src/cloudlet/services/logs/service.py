@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+from cloudlet.services.logs.exporting import Exporting
 from cloudlet.services.logs.policies import Policies
 from cloudlet.services.logs.querying import Querying
 from cloudlet.services.logs.streams import Streams
 from cloudlet.services.logs.tailing import Tailing
 
 
-class Service(Querying, Streams, Policies, Tailing):
+class Service(Exporting, Querying, Streams, Policies, Tailing):
     """Log groups, streams and events; functions write here, and the control API follows it."""
 
     def follow(self, account: str, region: str, prefix: str) -> AsyncIterator[dict[str, Any]]:
