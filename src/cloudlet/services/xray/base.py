@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import logging
 from functools import partial
 
 import msgspec
@@ -16,8 +15,6 @@ from cloudlet.services.api import Input
 from cloudlet.services.xray import records, segments
 from cloudlet.services.xray.records import Document, Encryption, Group, SamplingRule, Segment
 from cloudlet.store import Database, Resources
-
-log = logging.getLogger("cloudlet.xray")
 
 _FORGOTTEN_AT_ONCE = 200
 

@@ -20,10 +20,12 @@ class Group(ResourceType):
         try:
             made = await do.call("xray", "CreateGroup", {**given, "Tags": _tags(do, properties)})
         except AwsError as error:
+            if error.message != "Group already exists":
+                raise
             # Made by an attempt that was cut off: it has this resource's tags.
             made = await do.call("xray", "GetGroup", {"GroupName": properties["GroupName"]})
             if not await _is_ours(do, made["Group"]["GroupARN"]):
-                raise error
+                raise
         arn = made["Group"]["GroupARN"]
         return Physical(arn, {"GroupARN": arn})
 
@@ -62,7 +64,9 @@ class SamplingRule(ResourceType):
     async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
         rule = _rule(do, new)
         if rule["RuleName"] != physical.id.rpartition("/")[2]:
-            return await self.create(do, new)
+            made = await self.create(do, new)
+            await self.delete(do, physical, old)
+            return made
         changes = {key: value for key, value in rule.items() if key not in ("Version", "RuleARN")}
         await do.call("xray", "UpdateSamplingRule", {"SamplingRuleUpdate": changes})
         await _retag(do, physical.id, new)
