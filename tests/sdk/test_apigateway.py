@@ -556,3 +556,31 @@ def test_a_stage_logs_what_becomes_of_requests(cloud: LocalCloud) -> None:
     assert any("HTTP Method: GET, Resource Path: /orders/{id}" in line for line in lines)
     assert len([line for line in lines if "Starting execution" in line]) == 1
     assert not any("Bearer" in line for line in lines)
+
+
+def test_a_usage_plan_has_rates_of_methods(cloud: LocalCloud) -> None:
+    api = cloud.client("apigateway")
+    made = api.create_rest_api(name="rates")
+    api_id, root = made["id"], made["rootResourceId"]
+    orders = api.create_resource(restApiId=api_id, parentId=root, pathPart="orders")["id"]
+    for verb in ("GET", "PUT"):
+        mock(api, api_id, orders, verb, apiKeyRequired=True)
+    url = deployed(cloud, api, api_id)
+    key = api.create_api_key(name="client", enabled=True)
+    slow = {"/orders/GET": {"rateLimit": 1.0, "burstLimit": 1}}
+    stages = [{"apiId": api_id, "stage": "prod", "throttle": slow}]
+    plan = api.create_usage_plan(name="plan", apiStages=stages)["id"]
+    api.create_usage_plan_key(usagePlanId=plan, keyId=key["id"], keyType="API_KEY")
+
+    def ask_for(verb: str) -> int:
+        return ask(f"{url}/orders", verb, x_api_key=key["value"], content_type="application/json")[0]
+
+    assert [ask_for("GET"), ask_for("GET"), ask_for("PUT"), ask_for("PUT")] == [200, 429, 200, 200]
+    path = f"/apiStages/{api_id}:prod/throttle/~1orders/GET/burstLimit"
+    api.update_usage_plan(usagePlanId=plan, patchOperations=[{"op": "replace", "path": path, "value": "2"}])
+    assert api.get_usage_plan(usagePlanId=plan)["apiStages"][0]["throttle"]["/orders/GET"]["burstLimit"] == 2
+    cloud.advance(60)
+    assert [ask_for("GET"), ask_for("GET"), ask_for("GET")] == [200, 200, 429]
+    trust = {"truststoreUri": "s3://bucket/trust.pem"}
+    with pytest.raises(ClientError, match="mutualTlsAuthentication"):
+        api.create_domain_name(domainName="api.example.com", mutualTlsAuthentication=trust)

@@ -19,6 +19,7 @@ class Amendment:
     refusal: str = ""  # the code of a broken constraint, where it is not one that the operation declares
     words: str = ""  # for the first broken constraint, with {path} and {constraint}, where it is not the usual sentence
     enums: dict[str, list[str]] = field(default_factory=dict)  # enum shape -> its values in the order of such words
+    hidden: tuple[str, ...] = ()  # shapes whose value a refusal does not repeat
     codes: dict[str, str] = field(default_factory=dict)  # exception shape -> code that query clients know
     statuses: dict[str, int] = field(default_factory=dict)  # exception shape or code -> status
     lists: dict[str, str] = field(default_factory=dict)  # list shape -> element, in queries
@@ -36,6 +37,8 @@ class Amendment:
             model.shapes.update(added.shapes)
         for name, values in self.enums.items():
             model.shapes[name].enum = values
+        for name in self.hidden:
+            model.shapes[name].sensitive = True
         for name, status in self.answers.items():
             model.operations[name].http.response_code = status
         for name, element in self.lists.items():
@@ -256,6 +259,10 @@ AMENDMENTS["ecr"] = Amendment(
     words="Invalid parameter at '{path}' failed to satisfy constraint: '{constraint}'",
     enums={"ImageTagMutability": ["IMMUTABLE", "MUTABLE", "MUTABLE_WITH_EXCLUSION", "IMMUTABLE_WITH_EXCLUSION"]},
 )
+AMENDMENTS["dynamodb"] = Amendment(
+    enums={"Select": ["SPECIFIC_ATTRIBUTES", "COUNT", "ALL_ATTRIBUTES", "ALL_PROJECTED_ATTRIBUTES"]}
+)
+AMENDMENTS["logs"] = Amendment(hidden=("LogGroupIdentifier",))
 AMENDMENTS["acm"] = Amendment(refusal="ValidationException")  # also where an operation declares only others
 # The service judges it: it takes "http" as well.
 AMENDMENTS["ecs"] = Amendment(additions={"operations": {}, "shapes": {"TransportProtocol": {"type": "string"}}})

@@ -17,6 +17,7 @@ from cloudlet.observe.calls import stopwatch
 from cloudlet.services.apigateway import access, compression, custom, events, executing, refusals, reporting, tracing
 from cloudlet.services.apigateway.caching import Caches
 from cloudlet.services.apigateway.events import Context
+from cloudlet.services.apigateway.keys import rate_of
 from cloudlet.services.apigateway.limits import Limits
 from cloudlet.services.apigateway.mapping import context_of
 from cloudlet.services.apigateway.tree import Tree
@@ -178,7 +179,11 @@ class DataPlane:
         if found is None:
             raise refusals.Refused("INVALID_API_KEY")
         context.api_key, (context.api_key_id, plan) = value, found
-        self.limits.throttle((scope, plan["id"], context.api_key_id), plan.get("throttle") or {})
+        method = f"{(context.resource or {})['path']}/{(context.method or {})['httpMethod']}"
+        if (rate := rate_of(plan, context.api_id, stage, method)) is not None:
+            self.limits.throttle((scope, plan["id"], context.api_key_id, method), rate)
+        else:
+            self.limits.throttle((scope, plan["id"], context.api_key_id), plan.get("throttle") or {})
         await self.limits.count(scope, plan["id"], context.api_key_id, plan.get("quota"))
 
     def _throttle(self, context: Context) -> None:

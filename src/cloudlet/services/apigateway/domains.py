@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cloudlet.errors import AwsError
+from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.apigateway import patch
 from cloudlet.services.apigateway.parts import Shared, new_id
@@ -19,6 +19,9 @@ class Domains(Shared):
 
     async def CreateDomainName(self, call: Call, input: Input) -> Output:
         name = input["domainName"]
+        for member in ("mutualTlsAuthentication", "policy"):
+            if input.get(member):
+                raise not_implemented(f"CreateDomainName with {member}")
         if self.domains.get(call.scope, name) is not None:
             raise AwsError("ConflictException", "The domain name you provided already exists.")
         regional = f"d-{new_id()}.execute-api.{call.region}.amazonaws.com"

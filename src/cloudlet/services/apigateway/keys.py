@@ -91,6 +91,9 @@ class Keys(Shared):
         others = []
         stages = list(plan.members["apiStages"])
         for operation in input.get("patchOperations") or []:
+            if operation.get("path", "").startswith("/apiStages/"):
+                stages = _with_rate(stages, operation)
+                continue
             if operation.get("path") != "/apiStages":
                 others.append(operation)
                 continue
@@ -170,6 +173,34 @@ class Keys(Shared):
         if record is None:
             raise AwsError("NotFoundException", "Invalid Usage Plan ID specified")
         return record.value
+
+
+def rate_of(plan: dict[str, Any], api_id: str, stage: str, method: str) -> dict[str, Any] | None:
+    """What a plan lets each of its keys call one method (``/orders/GET``), where it says so."""
+    for one in plan["apiStages"]:
+        if (one["apiId"], one["stage"]) == (api_id, stage):
+            found: dict[str, Any] | None = (one.get("throttle") or {}).get(method)
+            return found
+    return None
+
+
+def _with_rate(stages: list[dict[str, Any]], operation: dict[str, Any]) -> list[dict[str, Any]]:
+    """A plan's stages with one method's rate changed: ``/apiStages/<api>:<stage>/throttle/<path>/<verb>/rateLimit``."""
+    parts = [part.replace("~1", "/") for part in operation["path"].split("/")[2:]]
+    known = [f"{one['apiId']}:{one['stage']}" for one in stages]
+    if len(parts) < 4 or parts[0] not in known or parts[1] != "throttle":
+        raise AwsError("BadRequestException", f"Invalid patch path {operation['path']}")
+    at, setting = known.index(parts[0]), parts[-1] if parts[-1] in ("rateLimit", "burstLimit") else ""
+    method = "/" + "/".join(parts[2:-1] if setting else parts[2:]).lstrip("/")
+    rates = {name: dict(value) for name, value in (stages[at].get("throttle") or {}).items()}
+    if operation["op"] == "remove":
+        rates.pop(method, None)
+    elif not setting:
+        raise AwsError("BadRequestException", f"Invalid patch path {operation['path']}")
+    else:
+        number = float if setting == "rateLimit" else int
+        rates.setdefault(method, {})[setting] = number(operation.get("value") or 0)
+    return [*stages[:at], {**stages[at], "throttle": rates}, *stages[at + 1 :]]
 
 
 def _as_plan_key(key: dict[str, Any]) -> Output:
