@@ -31,8 +31,8 @@ _ROUTER = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m bench.traffic", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=3.0, help="how long each cell is measured in each round")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds, in turn; the median counts")
+    parser.add_argument("--seconds", type=float, default=0.3, help="how long each cell is measured in each round")
+    parser.add_argument("--rounds", type=int, default=21, help="rounds, in turn; the median counts")
     parser.add_argument("--connections", default="1,16", help="numbers of connections")
     arguments = parser.parse_args()
     with contextlib.ExitStack() as stack:
@@ -49,27 +49,26 @@ def main() -> None:
 
 
 def measure(places: dict[str, tuple[str, int]], connections: int, seconds: float, rounds: int) -> None:
-    """One line for each place. They are measured in turn, so that the machine's moods are shared by all; the processor
-    time that a request costs the process that answers tells most on a machine that is busy otherwise."""
+    """One line for each place. They are measured in turn, in many short rounds, and compared round by round: so the
+    machine's moods are shared by all. Beside that, the processor time that a request costs the process that answers."""
     found: dict[str, list[load.Result]] = {name: [] for name in places}
-    costs: dict[str, list[float]] = {name: [] for name in places}
+    spent = dict.fromkeys(places, 0.0)
     processes = {name: listening(*place) for name, place in places.items()}
     for _ in range(rounds):
         for name, (address, port) in places.items():
             request = f"GET /orders HTTP/1.1\r\nhost: {address}:{port}\r\n\r\n".encode()
             before = sum(processes[name].cpu_times()[:2])
-            result = load.run(address, port, repeat(request), connections, seconds)
-            costs[name].append((sum(processes[name].cpu_times()[:2]) - before) * 1e6 / (result.rate * seconds))
-            found[name].append(result)
-    base = statistics.median(one.rate for one in found["by hand"])
+            found[name].append(load.run(address, port, repeat(request), connections, seconds))
+            spent[name] += sum(processes[name].cpu_times()[:2]) - before
     for name, results in found.items():
         rate = statistics.median(one.rate for one in results)
         p50 = statistics.median(one.p50 for one in results) * 1000
         p99 = statistics.median(one.p99 for one in results) * 1000
-        own = statistics.median(costs[name])
+        ratio = statistics.median(one.rate / base.rate for one, base in zip(results, found["by hand"], strict=True))
+        own = spent[name] * 1e6 / sum(one.rate * seconds for one in results)
         errors = sum(one.errors for one in results)
         print(
-            f"{name:14}{connections:>6}{rate:>12,.0f}{p50:>9.3f}{p99:>9.3f}{rate / base:>12.1%}{own:>9.1f}"
+            f"{name:14}{connections:>6}{rate:>12,.0f}{p50:>9.3f}{p99:>9.3f}{ratio:>12.1%}{own:>9.1f}"
             + (f"  {errors} errors: {results[0].first_error}" if errors else "")
         )
 
@@ -160,10 +159,14 @@ def envoy(route: dict[str, Any], workers: int = 1) -> Iterator[int]:
     """An Envoy with a static configuration; its port."""
     port = free_port()
     cluster = route.pop("cluster", None)
+    told = [{"header": {"key": "x-forwarded-port", "value": str(port)}}]
+    host = {"name": "all", "domains": ["*"], "routes": [route], "request_headers_to_add": told}
     manager = {
         "@type": _MANAGER,
         "stat_prefix": "bench",
-        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
+        # What any balancer tells: who asks (x-forwarded-for, -proto), and at which port.
+        "use_remote_address": True,
+        "route_config": {"virtual_hosts": [host]},
         "http_filters": [{"name": "router", "typed_config": {"@type": _ROUTER}}],
     }
     listener = {
