@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from botocore.exceptions import ClientError
 from test_apigatewayv2 import function
 
 from cloudlet.testing import LocalCloud
@@ -237,3 +238,13 @@ def test_node_sends_to_connections(cloud: LocalCloud) -> None:
                 return [await socket.receive_str(timeout=10) for _ in range(4)]
 
     assert asyncio.run(talk()) == ["one", "two", "three", "four"]
+
+
+def test_what_would_not_be_checked_is_refused(cloud: LocalCloud) -> None:
+    api = cloud.client("apigatewayv2")
+    made = api.create_api(Name="s", ProtocolType="WEBSOCKET", RouteSelectionExpression="$request.body.action")
+    with pytest.raises(ClientError, match="ApiKeyRequired"):
+        api.create_route(ApiId=made["ApiId"], RouteKey="$connect", ApiKeyRequired=True)
+    with pytest.raises(ClientError, match="RequestModels"):
+        api.create_route(ApiId=made["ApiId"], RouteKey="send", RequestModels={"send": "model"})
+    assert api.get_routes(ApiId=made["ApiId"])["Items"] == []

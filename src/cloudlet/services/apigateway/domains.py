@@ -19,6 +19,8 @@ class Domains(Shared):
 
     async def CreateDomainName(self, call: Call, input: Input) -> Output:
         name = input["domainName"]
+        if not name:
+            raise AwsError("BadRequestException", "No Domain Name specified")
         for member in ("mutualTlsAuthentication", "policy"):
             if input.get(member):
                 raise not_implemented(f"CreateDomainName with {member}")

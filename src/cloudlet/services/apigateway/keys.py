@@ -15,6 +15,8 @@ from cloudlet.store import Tx
 if TYPE_CHECKING:
     from cloudlet.services.apigateway.data_plane import DataPlane
 
+_SHORTEST = 20  # characters of a key
+
 
 class Keys(Shared):
     """The operations on API keys and usage plans. Rates and quotas are in ``limits.py``."""
@@ -24,6 +26,8 @@ class Keys(Shared):
     async def CreateApiKey(self, call: Call, input: Input) -> Output:
         now = self.cloud.clock.now()
         value = input.get("value") or secrets.token_urlsafe(30)[:40]
+        if len(value) < _SHORTEST:
+            raise AwsError("BadRequestException", f"API Key value should be at least {_SHORTEST} characters")
         if any(record.value.members["value"] == value for record in self.keys.list(call.scope)):
             raise AwsError("ConflictException", "API Key already exists")
         kept = {key: item for key, item in input.items() if key not in ("generateDistinctId", "stageKeys")}

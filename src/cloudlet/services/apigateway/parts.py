@@ -251,6 +251,8 @@ class Parts(Shared):
         return record.value.members if record else untouched
 
     async def UpdateAccount(self, call: Call, input: Input) -> Output:
+        if any((one.get("op"), one.get("path")) == ("remove", "/features") for one in input.get("patchOperations", ())):
+            raise AwsError("BadRequestException", "Usage Plans cannot be disabled once enabled")
         members = patch.apply(await self.GetAccount(call, {}), input.get("patchOperations"))
         await self.db.write(lambda tx: self.accounts.put(tx, call.scope, "account", Account(members)))
         return members

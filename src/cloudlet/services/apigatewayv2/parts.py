@@ -188,7 +188,10 @@ class Parts:
         return [response for response in found if response["RouteId"] == input["RouteId"]]
 
     def _check_route(self, call: Call, input: Input, own_id: str | None) -> None:
-        self.api(call, input["ApiId"])
+        if self._is_websocket(call, input["ApiId"]):
+            for member in ("ApiKeyRequired", "RequestModels", "RequestParameters"):
+                if input.get(member):
+                    raise not_implemented(f"routes of WebSocket APIs with {member}")
         for route in self.parts_of(call.scope, "Route", input["ApiId"]):
             if route["RouteKey"] == input.get("RouteKey") and route["RouteId"] != own_id:
                 raise AwsError("ConflictException", f"Route with key {input['RouteKey']} already exists for this API")
@@ -323,6 +326,8 @@ class Parts:
 
 def _check_integration(input: Input, websocket: bool) -> None:
     kind = input["IntegrationType"]
+    if websocket and input.get("ContentHandlingStrategy"):
+        raise not_implemented("WebSocket APIs' integrations with ContentHandlingStrategy")
     if websocket and kind == "MOCK":
         return
     if websocket and (kind in ("AWS", "HTTP") or "IntegrationSubtype" in input):
