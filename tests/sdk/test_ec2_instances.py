@@ -198,6 +198,30 @@ def test_somebodys_image_is_stood_in_for_and_says_so(cloud: LocalCloud) -> None:
     assert ec2.describe_spot_instance_requests()["SpotInstanceRequests"][0]["State"] == "closed"
 
 
+def test_an_image_of_ones_own_has_the_files_of_its_instance(cloud: LocalCloud) -> None:
+    ec2 = cloud.client("ec2")
+    size = {"MinCount": 1, "MaxCount": 1, "InstanceType": "t3.micro"}
+    installs = "#!/bin/sh\necho installed > /opt/program\n"
+    id = ec2.run_instances(ImageId=image(cloud), UserData=installs, **size)["Instances"][0]["InstanceId"]
+    in_state(cloud, id, "running")
+    wait_for(lambda: "user data has been run" in console(cloud, id))
+    made = ec2.create_image(InstanceId=id, Name="golden")["ImageId"]
+    assert refused(ec2.create_image, InstanceId=id, Name="golden") == "InvalidAMIName.Duplicate"
+    ec2.get_waiter("image_available").wait(ImageIds=[made], WaiterConfig={"Delay": 1})
+    assert [one["ImageId"] for one in ec2.describe_images(Owners=["self"])["Images"]] == [made]
+    ec2.terminate_instances(InstanceIds=[id])
+    again = ec2.run_instances(ImageId=made, UserData="#!/bin/sh\ncat /opt/program\n", **size)["Instances"][0]
+    in_state(cloud, again["InstanceId"], "running")
+    wait_for(lambda: "installed" in console(cloud, again["InstanceId"]).splitlines())
+    (snapshot,) = ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]
+    assert (snapshot["State"], snapshot["VolumeSize"]) == ("completed", 30)
+    assert refused(ec2.delete_snapshot, SnapshotId=snapshot["SnapshotId"]) == "InvalidSnapshot.InUse"
+    ec2.deregister_image(ImageId=made)
+    ec2.delete_snapshot(SnapshotId=snapshot["SnapshotId"])
+    assert ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"] == []
+    assert refused(ec2.describe_images, ImageIds=[made]) == "InvalidAMIID.NotFound"
+
+
 def test_a_fleet_is_kept_at_its_size_over_a_kill(cloud: LocalCloud) -> None:
     ec2 = cloud.client("ec2")
     data = {"ImageId": image(cloud), "InstanceType": "t3.small"}
@@ -242,6 +266,36 @@ def test_bad_input_starts_nothing(cloud: LocalCloud) -> None:
     assert refused(ec2.create_volume, AvailabilityZone="us-east-1a", Size=1) == "NotImplemented"
     assert refused(ec2.start_instances, InstanceIds=["i-0123456789abcdef0"]) == "InvalidInstanceID.NotFound"
     assert ec2.describe_instances()["Reservations"] == []
+
+
+def test_placement_groups(cloud: LocalCloud) -> None:
+    ec2, cloudformation = cloud.client("ec2"), cloud.client("cloudformation")
+    made = ec2.create_placement_group(GroupName="near", Strategy="cluster")["PlacementGroup"]
+    assert made["GroupId"].startswith("pg-")
+    one = {"ImageId": image(cloud), "InstanceType": "t3.nano", "MinCount": 1, "MaxCount": 1}
+    (started,) = ec2.run_instances(**one, Placement={"GroupId": made["GroupId"]})["Instances"]
+    assert started["Placement"]["GroupName"] == "near"
+    for call, code in (
+        (lambda: ec2.create_placement_group(GroupName="near", Strategy="spread"), "InvalidPlacementGroup.Duplicate"),
+        (lambda: ec2.run_instances(**one, Placement={"GroupName": "far"}), "InvalidPlacementGroup.Unknown"),
+        (lambda: ec2.describe_placement_groups(GroupNames=["far"]), "InvalidPlacementGroup.Unknown"),
+        (lambda: ec2.delete_placement_group(GroupName="near"), "InvalidPlacementGroup.InUse"),
+    ):
+        with pytest.raises(ClientError) as caught:
+            call()
+        assert caught.value.response["Error"]["Code"] == code
+    ec2.terminate_instances(InstanceIds=[started["InstanceId"]])
+    in_state(cloud, started["InstanceId"], "terminated")
+    ec2.delete_placement_group(GroupName="near")
+
+    group = {"Type": "AWS::EC2::PlacementGroup", "Properties": {"Strategy": "spread"}}
+    template = {"Resources": {"Group": group}, "Outputs": {"Name": {"Value": {"Ref": "Group"}}}}
+    cloudformation.create_stack(StackName="pg", TemplateBody=json.dumps(template))
+    (output,) = wait_for(lambda: _ended(cloudformation, "pg"))["Outputs"]
+    (shown,) = ec2.describe_placement_groups(GroupNames=[output["OutputValue"]])["PlacementGroups"]
+    assert (shown["Strategy"], shown["SpreadLevel"]) == ("spread", "rack")
+    cloudformation.delete_stack(StackName="pg")
+    wait_for(lambda: not ec2.describe_placement_groups()["PlacementGroups"])
 
 
 def test_a_stack_waits_for_its_instances_signal(cloud: LocalCloud) -> None:

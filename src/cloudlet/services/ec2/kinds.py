@@ -358,6 +358,12 @@ SPOT_REQUEST = Kind(
     resource_type="spot-instances-request",
     words="The spot instance request ID '{}' does not exist",
 )
+PLACEMENT_GROUP = Kind(
+    "pg",
+    "PlacementGroup",
+    "group-name group-arn spread-level state strategy",
+    id_member="GroupId",
+)
 FLEET = Kind(
     "fleet",
     "Fleet",

@@ -14,6 +14,7 @@ from cloudlet.services.ec2.images import Image
 from cloudlet.services.ec2.instance_records import state
 from cloudlet.services.ec2.instance_types import InstanceType
 from cloudlet.services.ec2.kinds import INSTANCE, INTERFACE, KEY_PAIR, SECURITY_GROUP, SUBNET, VOLUME, VPC
+from cloudlet.services.ec2.placement_groups import group_of
 from cloudlet.services.ec2.places import zones
 from cloudlet.services.ec2.records import Item
 from cloudlet.services.ec2.spot_requests import check_market, request
@@ -25,7 +26,7 @@ _REFUSED = (
     *("LicenseSpecifications", "Ipv6AddressCount", "Ipv6Addresses", "EnablePrimaryIpv6", "SecondaryInterfaces"),
     *("InstanceRequirements", "Operator", "NetworkPerformanceOptions", "AdditionalInfo"),
 )
-_PLACEMENT = ("AvailabilityZone", "Tenancy", "GroupName")
+_PLACEMENT = ("AvailabilityZone", "Tenancy", "GroupId", "GroupName")
 _INTERFACE = (
     *("DeviceIndex", "SubnetId", "Groups", "AssociatePublicIpAddress", "DeleteOnTermination", "Description"),
     *("PrivateIpAddress", "NetworkInterfaceId", "NetworkCardIndex", "InterfaceType", "PrivateIpAddresses"),
@@ -103,6 +104,7 @@ def launch(world: World, call: Call, asked: Input, profile: dict[str, str] | Non
         raise AwsError("InvalidNetworkInterface.InUse", f"Interface: [{existing.id}] in use.")
     subnet = world.get(SUBNET, existing.shown["SubnetId"]) if existing is not None else _subnet(world, asked, given)
     groups = _groups(world, asked, given, subnet)
+    group = group_of(world, asked.get("Placement") or {})
     tags = _tags(call, asked)
     if template := asked.get("template"):
         tags["instance"]["aws:ec2launchtemplate:id"] = template["LaunchTemplateId"]
@@ -135,7 +137,7 @@ def launch(world: World, call: Call, asked: Input, profile: dict[str, str] | Non
             "Monitoring": {"State": "enabled" if (asked.get("Monitoring") or {}).get("Enabled") else "disabled"},
             "Placement": {
                 "AvailabilityZone": subnet.shown["AvailabilityZone"],
-                "GroupName": (asked.get("Placement") or {}).get("GroupName", ""),
+                "GroupName": group,
                 "Tenancy": "default",
             },
             "PlatformDetails": "Linux/UNIX",

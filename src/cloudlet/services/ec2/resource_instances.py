@@ -184,4 +184,30 @@ async def _set_profile(do: Deployment, id: str, name: str | None) -> None:
         await do.call("ec2", "AssociateIamInstanceProfile", {"InstanceId": id, "IamInstanceProfile": {"Name": name}})
 
 
-TYPES = [Instance, LaunchTemplate]
+class PlacementGroup(Type):
+    """A placement group. ``Ref`` is its name."""
+
+    replaces = frozenset(("PartitionCount", "SpreadLevel", "Strategy"))
+    changes = frozenset(("Tags",))
+
+    async def create(self, do: Deployment, properties: Properties) -> Physical:
+        self.check(properties)
+        found = await made(do, "DescribePlacementGroups")
+        if found is None:
+            input = picked(properties, *self.replaces) | specification(do, properties, "placement-group")
+            found = (await do.call("ec2", "CreatePlacementGroup", {**input, "GroupName": do.name(255)}))[
+                "PlacementGroup"
+            ]
+        name = found["GroupName"]
+        return Physical(name, {"GroupName": name, "GroupId": found["GroupId"]})
+
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        self.check(new)
+        await retag(do, physical.attributes["GroupId"], new)
+        return physical
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        await unless(do, "DeletePlacementGroup", {"GroupName": physical.id}, "InvalidPlacementGroup.Unknown")
+
+
+TYPES = [Instance, LaunchTemplate, PlacementGroup]

@@ -21,6 +21,7 @@ from cloudlet.services.ec2.instance_types import InstanceTypes
 from cloudlet.services.ec2.interfaces import Interfaces
 from cloudlet.services.ec2.key_pairs import KeyPairs
 from cloudlet.services.ec2.peering import Peering
+from cloudlet.services.ec2.placement_groups import PlacementGroups
 from cloudlet.services.ec2.prefix_lists import PrefixLists
 from cloudlet.services.ec2.routes import Routes
 from cloudlet.services.ec2.spot import Spot
@@ -50,6 +51,7 @@ class Service(
     Peering,
     Dhcp,
     PrefixLists,
+    PlacementGroups,
     Transit,
     Vpns,
     EndpointServices,
