@@ -12,10 +12,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from cloudlet.errors import AwsError
+from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ec2 import filters
 from cloudlet.services.ec2.base import Base, page
+from cloudlet.services.ec2.kinds import IMAGE
+from cloudlet.services.ec2.records import Item
+from cloudlet.services.ec2.world import World, shown_tags
 
 AMAZON = "137112412989"  # the account that Amazon Linux's images belong to
 ECS = "591542846629"  # and those of ECS
@@ -29,6 +32,7 @@ _PATHS = {
     "hypervisor": ("Hypervisor",),
     "image-id": ("ImageId",),
     "image-type": ("ImageType",),
+    "source-instance-id": ("SourceInstanceId",),
     "is-public": ("Public",),
     "name": ("Name",),
     "owner-alias": ("ImageOwnerAlias",),
@@ -60,6 +64,7 @@ class Image:
     size: int = 8  # GiB
     volume: str = "gp2"
     stands_for: str = ""  # the id of somebody's image that it stands in for
+    snapshot: str = ""  # of an own image: where its files are
 
     @property
     def is_ecs(self) -> bool:
@@ -132,11 +137,11 @@ def find(region: str, id: str) -> Image | None:
     return next((one for one in IMAGES if one.id(region) == id), None)
 
 
-def listed(region: str, ids: list[str]) -> list[Image]:
-    """The images of these ids. Raises InvalidAMIID.Malformed, InvalidAMIID.NotFound with all that are not known."""
+def listed(world: World, ids: list[str]) -> list[Image | Item]:
+    """Amazon's and own images. Raises InvalidAMIID.Malformed, InvalidAMIID.NotFound with all that are not known."""
     for id in ids:
         _check_id(id)
-    found = {id: find(region, id) for id in ids}
+    found = {id: find(world.region, id) or world.find(id) for id in ids}
     if gone := [id for id, image in found.items() if image is None]:
         words = "ids" if len(gone) > 1 else "id"
         verb = "do" if len(gone) > 1 else "does"
@@ -144,14 +149,20 @@ def listed(region: str, ids: list[str]) -> list[Image]:
     return [image for image in found.values() if image is not None]
 
 
-def launchable(region: str, id: str, architecture: str) -> Image:
-    """What an instance is launched from: Amazon's image, else what stands in for somebody's public one.
+def launchable(world: World, id: str, architecture: str) -> Image:
+    """What an instance is launched from: Amazon's image or an own one, else what stands in for somebody's public one.
 
-    Raises InvalidAMIID.Malformed.
+    Raises InvalidAMIID.Malformed, InvalidAMIID.Unavailable.
     """
     _check_id(id)
+    if (own := world.find(id)) is not None:
+        if own.shown["State"] != "available":
+            raise AwsError("InvalidAMIID.Unavailable", f"The image ID '{id}' is not available")
+        ebs, system = own.shown["BlockDeviceMappings"][0]["Ebs"], own.hidden["system"]
+        facts = (own.shown["Architecture"], own.shown["OwnerId"], system, ebs["VolumeSize"], ebs["VolumeType"])
+        return Image(own.shown["Name"], own.shown["Description"], (), *facts, snapshot=own.hidden["snapshot"])
     words = "a public image that is not here"
-    return find(region, id) or Image(id, words, (), architecture, "", "Linux", stands_for=id)
+    return find(world.region, id) or Image(id, words, (), architecture, "", "Linux", stands_for=id)
 
 
 def _check_id(id: str) -> None:
@@ -183,21 +194,29 @@ def parameters(region: str) -> dict[str, str]:
 
 
 class Images(Base):
-    """Operations on images. None can be made here."""
+    """Operations on images. Those of one's own are made in ``snapshots.py``."""
 
     async def DescribeImages(self, call: Call, input: Input) -> Output:
         wanted = input.get("ImageIds")
-        found = listed(call.region, wanted) if wanted else list(IMAGES)
+        world = self.world(call.scope)
+        found: list[Image | Item] = listed(world, wanted) if wanted else [*IMAGES, *world.all(IMAGE)]
         if owners := input.get("Owners"):
             ids = {id for owner in owners for id in _OWNERS.get(owner, (owner,))}
-            found = [image for image in found if image.owner in ids]
+            ids |= {call.account} if "self" in owners else set()
+            found = [one for one in found if (one.owner if isinstance(one, Image) else one.shown["OwnerId"]) in ids]
         if (users := input.get("ExecutableUsers")) and "all" not in users:
             found = []
-        shown = filters.chosen([_shown(call.region, image) for image in found], input.get("Filters", []), _PATHS)
+        described = [
+            _shown(call.region, one) if isinstance(one, Image) else {**one.shown, "Tags": shown_tags(one.tags)}
+            for one in found
+        ]
+        shown = filters.chosen(described, input.get("Filters", []), _PATHS)
         return page("Images", shown, input)
 
     async def DescribeImageAttribute(self, call: Call, input: Input) -> Output:
-        listed(call.region, [input["ImageId"]])
+        (found,) = listed(self.world(call.scope), [input["ImageId"]])
+        if not isinstance(found, Image):
+            raise not_implemented("DescribeImageAttribute of an image of one's own")
         raise AwsError("AuthFailure", f"Not authorized for image:{input['ImageId']}", status=403)
 
     def public_parameters(self, region: str) -> dict[str, str]:

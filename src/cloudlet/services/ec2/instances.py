@@ -399,7 +399,7 @@ def _modify(world: World, item: Item, member: str, value: Any) -> None:
     elif member == "InstanceType":
         in_state(item, "stopped")
         type = instance_types.get(value["Value"])
-        image = images.launchable(world.region, item.shown["ImageId"], item.shown["Architecture"])
+        image = images.launchable(world, item.shown["ImageId"], item.shown["Architecture"])
         launching.check_architecture(type, image)
         world.change(item, {"InstanceType": type.name, "CpuOptions": launching.cpu_options(type)})
     elif member == "SourceDestCheck":

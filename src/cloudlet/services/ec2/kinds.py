@@ -358,6 +358,14 @@ SPOT_REQUEST = Kind(
     resource_type="spot-instances-request",
     words="The spot instance request ID '{}' does not exist",
 )
+IMAGE = Kind("ami", "Image", code="AMIID", words="The image id '[{}]' does not exist", id_words="AMIID")
+SNAPSHOT = Kind(
+    "snap",
+    "Snapshot",
+    "description encrypted owner-id progress start-time status=State storage-tier volume-id volume-size",
+    code="Snapshot",
+    words="The snapshot '{}' does not exist.",
+)
 PLACEMENT_GROUP = Kind(
     "pg",
     "PlacementGroup",

@@ -179,6 +179,8 @@ class LaunchTemplates(Base):
         item = self.world(call.scope).get(INSTANCE, input["InstanceId"])
         names = ("EbsOptimized", "ImageId", "InstanceType", "KeyName", "Monitoring", "MetadataOptions", "CpuOptions")
         data = {name: item.shown[name] for name in names if name in item.shown}
+        data["MetadataOptions"] = {k: v for k, v in data["MetadataOptions"].items() if k != "State"}
+        data["TagSpecifications"] = [{"ResourceType": "instance", "Tags": shown_tags(item.tags)}] if item.tags else []
         data["Monitoring"] = {"Enabled": item.shown["Monitoring"]["State"] == "enabled"}
         if data_ := item.hidden["user_data"]:
             data["UserData"] = data_

@@ -94,7 +94,7 @@ def by_token(world: World, token: str) -> tuple[str, list[Item]] | None:
 def launch(world: World, call: Call, asked: Input, profile: dict[str, str] | None) -> tuple[str, list[Item]]:
     """The records of new instances. Raises what EC2 does for parameters that do not fit."""
     type = instance_types.get(asked.get("InstanceType") or "m1.small")
-    image = images.launchable(world.region, asked["ImageId"], type.architecture)
+    image = images.launchable(world, asked["ImageId"], type.architecture)
     check_architecture(type, image)
     if (key := asked.get("KeyName")) and not world.all(KEY_PAIR, KeyName=key):
         raise KEY_PAIR.not_found(key)

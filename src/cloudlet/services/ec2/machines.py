@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import stat
+import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,7 +129,7 @@ class Machines:
         if item.shown["State"]["Name"] == "pending":
             await self._announce(scope, item.id, "pending")
         ecs: Any = await self._cloud.service("ecs")
-        image = _image(scope, item)
+        image = self._image(scope, item)
         if image.stands_for and image.stands_for not in self._stood_for:
             self._stood_for.add(image.stands_for)
             log.warning("%s is somebody's image: Cloudlet's own machine image stands in for it", image.stands_for)
@@ -143,7 +144,7 @@ class Machines:
             if is_new:
                 servers = await ecs.name_servers()
                 folder = self._folder / item.id
-                await asyncio.to_thread(_prepare, folder, item, image, pod.address, servers)
+                await asyncio.to_thread(_prepare, folder, item, image, self._kept_files(image), pod.address, servers)
                 container = self._container(scope, item, endpoint, bool(pod.namespace))
                 await ecs.run_guest(container)
         except Exception as error:
@@ -175,7 +176,7 @@ class Machines:
             "LANG": "C.UTF-8",
             "AWS_ENDPOINT_URL": endpoint,
             "CLOUDLET_INSTANCE": item.id,
-            "CLOUDLET_ABOUT": about(item, _image(scope, item)),
+            "CLOUDLET_ABOUT": about(item, self._image(scope, item)),
             "CLOUDLET_CPU": str(type.cpus * 1024),
             "CLOUDLET_MEMORY": str(int(type.memory * _REGISTERED)),
         }
@@ -191,6 +192,17 @@ class Machines:
             working_dir="/root",
             mounts=tuple(Mount(str(folder / name), f"/{name}") for name in _PRIVATE),
         )
+
+    def _image(self, scope: str, item: Item) -> Image:
+        """What an instance was launched from; once an own image has gone, what stands in for it."""
+        return images.launchable(self._ec2.world(scope), item.shown["ImageId"], item.shown["Architecture"])
+
+    def _kept_files(self, image: Image) -> Path | None:
+        return self._folder.parent / "snapshots" / image.snapshot if image.snapshot else None
+
+    def files(self, id: str) -> Path:
+        """The folder of an instance's own files."""
+        return self._folder / id
 
     async def _join(self, scope: str, item: Item, pod: PodState) -> None:
         """Give an instance its metadata service, and let it lead its ports elsewhere."""
@@ -345,18 +357,18 @@ def _table(key: str) -> str:
     return f"to_{key.replace('-', '_')}"
 
 
-def _image(scope: str, item: Item) -> Image:
-    return images.launchable(scope.split("/")[1], item.shown["ImageId"], item.shown["Architecture"])
-
-
 def _pod(item: Item) -> Pod:
     name = item.shown.get("PrivateDnsName", "").partition(".")[0]
     return Pod(name=item.id, hostname=name or item.id, labels={"cloudlet.instance": item.id})
 
 
-def _prepare(folder: Path, item: Item, image: Image, address: str, servers: tuple[str, ...]) -> None:
+def _prepare(
+    folder: Path, item: Item, image: Image, source: Path | None, address: str, servers: tuple[str, ...]
+) -> None:
     """Make an instance's own files; those that are there stay as they are."""
     is_new = not (folder / "image").is_dir()
+    if is_new and source is not None:
+        subprocess.run(["cp", "-a", "--reflink=auto", f"{source}/.", str(folder)], check=True)
     for name in _PRIVATE:
         (folder / name).mkdir(parents=True, exist_ok=True)
     for name in _MADE:
@@ -364,7 +376,7 @@ def _prepare(folder: Path, item: Item, image: Image, address: str, servers: tupl
     for name in ("tmp", "var/tmp"):
         (folder / name).chmod(0o1777)
     if is_new:
-        for path in folders.system():
+        for path in folders.system() if source is None else ():
             if path.startswith("/etc/"):
                 _copy(Path(path), folder / path[1:])
         if image.is_ecs or image.stands_for:

@@ -24,6 +24,7 @@ from cloudlet.services.ec2.peering import Peering
 from cloudlet.services.ec2.placement_groups import PlacementGroups
 from cloudlet.services.ec2.prefix_lists import PrefixLists
 from cloudlet.services.ec2.routes import Routes
+from cloudlet.services.ec2.snapshots import Snapshots
 from cloudlet.services.ec2.spot import Spot
 from cloudlet.services.ec2.subnets import Subnets
 from cloudlet.services.ec2.tagging import Tagging
@@ -36,6 +37,7 @@ from cloudlet.services.ec2.vpn import Vpns
 class Service(
     Fleets,
     Spot,
+    Snapshots,
     Images,
     InstanceTypes,
     Volumes,

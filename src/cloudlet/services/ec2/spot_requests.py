@@ -39,7 +39,7 @@ def request(world: World, instance: str, shown: dict[str, Any], asked: Input, ta
         "LaunchedAvailabilityZone": zone,
         "ProductDescription": "Linux/UNIX",
         "Type": "one-time",
-        **({"SpotPrice": options["MaxPrice"]} if "MaxPrice" in options else {}),
+        **({"SpotPrice": f"{float(options['MaxPrice']):.6f}"} if "MaxPrice" in options else {}),
     }
     return world.make(SPOT_REQUEST, members, tags, id=f"sir-{secrets.token_hex(4)}")
 
