@@ -15,9 +15,9 @@ from cloudlet.services.appmesh.tracing import Xray, xray_of
 
 _LEVELS = ("trace", "debug", "info", "warn", "warning", "error", "critical", "off")
 _MOST_CONCURRENCY = 32
-# Where they are on, they would have to do something that is not here.
+# Where they are on, they would have to do something that is not here. APPMESH_PREVIEW is no such: one mesh API is here.
 _SWITCHES = (
-    *("APPMESH_PREVIEW", "APPMESH_FIPS_ENDPOINT", "APPMESH_DUALSTACK_ENDPOINT"),
+    *("APPMESH_FIPS_ENDPOINT", "APPMESH_DUALSTACK_ENDPOINT"),
     *("ENABLE_ENVOY_JAEGER_TRACING", "ENABLE_ENVOY_DATADOG_TRACING"),
     "ENVOY_ADMIN_ACCESS_ENABLE_IPV6",
 )
