@@ -116,17 +116,18 @@ IMAGES = (
     ),
     *(
         Image(
-            f"al2023-ami-{kind}2023.5.20240916.0-kernel-6.1-{architecture}",
-            f"Amazon Linux 2023 AMI 2023.5.20240916.0 {architecture} HVM kernel-6.1",
+            f"al2023-ami-{kind}2023.5.20240916.0-kernel-{kernel}-{architecture}",
+            f"Amazon Linux 2023 AMI 2023.5.20240916.0 {architecture} HVM kernel-{kernel}",
             (
-                f"{_LATEST}/al2023-ami-{kind}kernel-6.1-{architecture}",
-                f"{_LATEST}/al2023-ami-{kind}kernel-default-{architecture}",
+                f"{_LATEST}/al2023-ami-{kind}kernel-{kernel}-{architecture}",
+                *((f"{_LATEST}/al2023-ami-{kind}kernel-default-{architecture}",) if kernel == "6.1" else ()),
             ),
             architecture,
             system="Amazon Linux 2023",
             volume="gp3",
         )
         for kind in ("", "minimal-")
+        for kernel in ("6.1", "6.12")
         for architecture in ("x86_64", "arm64")
     ),
 )
