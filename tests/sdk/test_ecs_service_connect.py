@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -219,3 +220,106 @@ def test_a_stack_connects_its_service(engine_cloud: LocalCloud, busybox: str) ->
     assert deployment["serviceConnectResources"][0]["discoveryName"] == "web"
     stacks.delete_stack(StackName="s")
     stacks.get_waiter("stack_delete_complete").wait(StackName="s", WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+
+
+_SERVER = """
+import http.server, os, socket, threading
+name = socket.gethostname()
+class Page(http.server.BaseHTTPRequestHandler):
+    protocol_version, wbufsize = "HTTP/1.1", -1
+    def do_GET(self):
+        body = name.encode()
+        self.send_response(500 if os.path.exists(f"/app/{name}.bad") else 200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *arguments): pass
+def raw():
+    listening = socket.create_server(("0.0.0.0", 7000))
+    while True:
+        other, _ = listening.accept()
+        other.sendall(other.recv(100) + b" " + name.encode())
+        other.close()
+threading.Thread(target=raw, daemon=True).start()
+http.server.ThreadingHTTPServer(("0.0.0.0", 8080), Page).serve_forever()
+"""
+_CLIENT = """
+import http.client, socket, time
+seen = set()
+def ask():
+    try:
+        web = http.client.HTTPConnection("web", 80, timeout=5)
+        web.request("GET", "/")
+        answer = web.getresponse()
+        return f"{answer.status} {answer.read().decode()}"
+    except OSError as error:
+        return f"error {error}"
+def raw():
+    with socket.create_connection(("raw", 7000), timeout=5) as other:
+        other.sendall(b"hello")
+        return b"".join(iter(lambda: other.recv(100), b"")).decode()
+with open("/app/said", "a", buffering=1) as said:
+    said.write(f"{time.time()} raw {raw()}\\n")
+    while True:
+        answer = ask()
+        if answer not in seen or not answer.startswith("200"):
+            seen.add(answer)
+            said.write(f"{time.time()} {answer}\\n")
+        time.sleep(0.005)
+"""
+
+
+def test_endpoints_are_told_within_a_tenth_of_a_second_and_bad_ones_are_left_out(
+    engine_cloud: LocalCloud, tmp_path: Path
+) -> None:
+    python = "/usr/bin/python3"
+    if not os.path.exists(python):
+        pytest.skip("needs the system's python3")
+    cloud, ecs = engine_cloud, engine_cloud.client("ecs")
+    ecs.create_cluster(clusterName="c", serviceConnectDefaults={"namespace": "shop"})
+    folder = tmp_path / "application"
+    folder.mkdir()
+    (folder / "server.py").write_text(_SERVER)
+    (folder / "client.py").write_text(_CLIENT)
+    ports = [
+        {"containerPort": 8080, "name": "web", "appProtocol": "http"},
+        {"containerPort": 7000, "name": "raw"},
+    ]
+    web = register(ecs, str(folder), python, "server.py", family="web", container={"portMappings": ports})
+    client = register(ecs, str(folder), python, "client.py", family="client")
+    offered = [
+        {"portName": "web", "clientAliases": [{"port": 80, "dnsName": "web"}]},
+        {"portName": "raw", "clientAliases": [{"port": 7000, "dnsName": "raw"}]},
+    ]
+    _service(cloud, "web", web, services=offered)
+    _steady(ecs, "web")
+    _service(cloud, "client", client)
+    _steady(ecs, "client")
+
+    def said(*, since: float = 0.0) -> list[tuple[float, str]]:
+        lines = (folder / "said").read_text().splitlines() if (folder / "said").exists() else []
+        pairs = [(float(line.partition(" ")[0]), line.partition(" ")[2]) for line in lines]
+        return [pair for pair in pairs if pair[0] > since]
+
+    wait_for(lambda: len(said()) >= 2)
+    first = said()[1][1]
+    assert said()[0][1] == f"raw hello {first.removeprefix('200 ')}"
+    assert first.startswith("200 ")
+
+    ecs.update_service(cluster="c", service="web", desiredCount=2)
+    when, second = wait_for(lambda: [one for one in said() if one[1].startswith("200") and one[1] != first])[0]
+    arns = ecs.list_tasks(cluster="c", serviceName="web")["taskArns"]
+    started = max(one["startedAt"].timestamp() for one in ecs.describe_tasks(cluster="c", tasks=arns)["tasks"])
+    print(f"an endpoint was used {(when - started) * 1000:.0f} ms after its task was RUNNING")
+    assert when - started < 0.5  # 0.1 where nothing else runs
+
+    # One that answers five times in a row with an error is left out.
+    bad = second.removeprefix("200 ")
+    begun = time.time()
+    (folder / f"{bad}.bad").touch()
+    wait_for(lambda: len([one for one in said(since=begun) if one[1] == f"500 {bad}"]) >= 5)
+    wait_for(lambda: time.time() - said(since=begun)[-1][0] > 2)
+    errors = said(since=begun)
+    print(f"left out after {len(errors)} errors, {errors[-1][0] - begun:.2f} s")
+    assert {answer for _, answer in errors} == {f"500 {bad}"}
+    assert len(errors) < 200  # of some hundred requests a second

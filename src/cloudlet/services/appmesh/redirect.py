@@ -15,7 +15,7 @@ _TABLE = "cloudlet_appmesh"
 _METADATA = ("169.254.170.2", "169.254.169.254")  # never the mesh's business
 
 
-class CannotRedirect(Exception):
+class CannotRedirect(RuntimeError):
     """This machine cannot redirect traffic; the message says what to install or allow."""
 
 
@@ -70,18 +70,19 @@ def rules(redirect: Redirect, envoy: int | None = None) -> str:
 
 async def install(namespace: str, redirect: Redirect, envoy: int | None = None) -> None:
     """Put the rules into a network namespace, given by its path. Raises CannotRedirect."""
-    await _nft(namespace, rules(redirect, envoy))
+    await apply(namespace, rules(redirect, envoy))
 
 
 async def remove(namespace: str) -> None:
     """Take the rules away; neither they nor the namespace have to be there."""
     try:
-        await _nft(namespace, f"table ip {_TABLE}\ndelete table ip {_TABLE}\n")
+        await apply(namespace, f"table ip {_TABLE}\ndelete table ip {_TABLE}\n")
     except CannotRedirect:
         pass  # gone with its namespace
 
 
-async def _nft(namespace: str, script: str) -> None:
+async def apply(namespace: str, script: str) -> None:
+    """Have ``nft`` carry out a script in a network namespace, all or nothing of it. Raises CannotRedirect."""
     programs = {name: shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin") for name in ("nsenter", "nft")}
     if missing := [name for name, path in programs.items() if path is None]:
         package = "nftables" if "nft" in missing else "util-linux"

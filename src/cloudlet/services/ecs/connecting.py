@@ -153,6 +153,7 @@ class Connecting:
 
     async def _start(self, proxy: Proxy) -> None:
         from cloudlet.engines.proxies.envoy import Envoy
+        from cloudlet.services.appmesh import redirect
         from cloudlet.services.appmesh.lines import Lines
 
         task, folder = proxy.task, self._folder(proxy.task)
@@ -164,6 +165,8 @@ class Connecting:
             arguments=("--file-flush-interval-msec", "1000"),
         )
         try:
+            if rules := service_connect.redirects(task.connect):
+                await redirect.apply(proxy.namespace, rules)
             await envoy.start()
         except BaseException:
             await envoy.stop()

@@ -23,6 +23,7 @@ from cloudlet.services.ecs.base import invalid
 _PER_REQUEST, _IDLE_HTTP, _IDLE_TCP = 15, 300, 3600
 _RETRIES = 2
 _ERRORS, _WINDOW, _EJECTED = 5, 30, 30  # so many errors in a row take an endpoint out, for 30 to 300 seconds
+_TABLE = "cloudlet_connect"
 _FIRST_PORT = 15100  # of the Envoys' own, where a service says no other
 _HTTP = ("http", "http2", "grpc")
 _LINE = (
@@ -133,9 +134,10 @@ def of_task(
         }
         for one in configuration.get("services") or ()
     ]
+    listens = next(free)  # at each endpoint's address: its own port might be the application's too
     by_name = {one["name"]: one for one in sorted(offered, key=lambda one: (one["name"], one["discovery"]))}
     egress = [
-        {**one, "address": f"127.255.{number // 255}.{number % 255}"}
+        {**one, "address": f"127.255.{number // 255}.{number % 255}", "listens": listens}
         for number, one in enumerate(by_name.values(), start=1)
     ]
     return {
@@ -157,6 +159,23 @@ def hosts(connect: dict[str, Any]) -> dict[str, str]:
     return {one["name"]: one["address"] for one in connect.get("egress", ())}
 
 
+def redirects(connect: dict[str, Any]) -> str:
+    """The script for ``nft`` that leads from each endpoint's port to where the Envoy listens; empty without endpoints.
+
+    An application that listens on all addresses could not have the port of an endpoint that its Envoy listens on.
+    """
+    ways = [
+        f"ip daddr {one['address']} tcp dport {one['port']} dnat to {one['address']}:{_listens(one)};"
+        for one in connect["egress"]
+    ]
+    if not ways:
+        return ""
+    return (
+        f"table ip {_TABLE}\ndelete table ip {_TABLE}\ntable ip {_TABLE} {{\n"
+        f" chain egress {{ type nat hook output priority -100; {' '.join(ways)} }}\n}}\n"
+    )
+
+
 def snapshot(connect: dict[str, Any], members: Mapping[str, Sequence[Place]], log: str) -> Snapshot:
     """All that a task's Envoy carries; ``members`` are the Envoys behind each discovery name, ``log`` is a file."""
     made = Snapshot()
@@ -176,11 +195,15 @@ def snapshot(connect: dict[str, Any], members: Mapping[str, Sequence[Place]], lo
         )
         places = sorted(members.get(one["discovery"], ()))
         made.endpoints[name] = assignment(name, [endpoint(*place) for place in places])
-        made.listeners[way] = _listener(way, one["address"], one["port"], name, one, logs, "OUTBOUND")
+        made.listeners[way] = _listener(way, one["address"], _listens(one), name, one, logs, "OUTBOUND")
         if one["protocol"] in _HTTP:
             limit = one["timeout"].get("perRequestTimeoutSeconds", _PER_REQUEST)
             made.routes[way] = _routes(way, name, limit, retries=_RETRIES)
     return made
+
+
+def _listens(one: dict[str, Any]) -> int:
+    return int(one.get("listens", one["port"]))
 
 
 def _listener(
