@@ -143,6 +143,17 @@ def test_tasks_are_placed_by_what_instances_have(cloud: LocalCloud, tmp_path: Pa
     assert filtered == [one["containerInstanceArn"]]
 
 
+def test_an_instance_that_has_ended_is_not_registered(cloud: LocalCloud) -> None:
+    ecs, ec2 = cloud.client("ecs"), cloud.client("ec2")
+    ecs.create_cluster(clusterName="c")
+    (id,) = launch(cloud, 1)
+    ec2.terminate_instances(InstanceIds=[id])
+    with pytest.raises(ClientError, match="has ended"):
+        ecs.register_container_instance(cluster="c", instanceIdentityDocument=json.dumps({"instanceId": id}))
+    wait_for(lambda: not instances(ecs))
+    ecs.delete_cluster(cluster="c")
+
+
 def test_a_service_follows_its_instances(cloud: LocalCloud, tmp_path: Path) -> None:
     ecs, ec2 = cloud.client("ecs"), cloud.client("ec2")
     ids = launch(cloud, 2)

@@ -90,8 +90,14 @@ class Instances(Guests):
                     self.instances.delete(tx, call.scope, record.name)
             self.instances.put(tx, call.scope, f"{cluster}/{id}", made)
 
-        await self.db.write(work)
         await self._watch()
+        await self.db.write(work)
+        try:
+            await self._described_by_ec2(call, ec2_id)
+        except AwsError:
+            # It ended while its agent registered it: nobody will tell of that again.
+            await self._forget_instance(call.scope, made)
+            raise
         self._cluster_changed(call.scope, cluster)
         return {"containerInstance": self._described_instance(call.scope, made, True)}
 
@@ -412,6 +418,8 @@ class Instances(Guests):
         except AwsError as error:
             raise client_error(f"Instance identity document is invalid: {error.message}") from None
         facts: dict[str, Any] = found["Reservations"][0]["Instances"][0]
+        if facts["State"]["Name"] in ("shutting-down", "terminated"):
+            raise client_error(f"Instance identity document is invalid: the instance '{ec2_id}' has ended.")
         return facts
 
     async def _type(self, call: Call, name: str) -> dict[str, Any]:
