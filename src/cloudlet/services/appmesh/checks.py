@@ -111,8 +111,7 @@ def _gateway_route(parts: Parts, part: Part) -> None:
     kind, body = _body(part.spec)
     match = body["match"]
     if kind != "grpcRoute":
-        if "prefix" in match or "path" in match or not match.get("hostname"):
-            _http_match(match)
+        _http_match(match)
         rewrite = body["action"].get("rewrite", {})
         if "path" in rewrite and "prefix" in rewrite:
             raise _bad("Only one of path and prefix can be rewritten")
@@ -206,7 +205,8 @@ def _body(spec: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def _http_match(match: dict[str, Any]) -> None:
-    if ("prefix" in match) == ("path" in match):
+    both, neither = match.keys() >= {"prefix", "path"}, not match.keys() & {"prefix", "path"}
+    if both or (neither and not match.get("port") and not match.get("hostname")):
         raise _bad("Exactly one of prefix and path must be specified in match")
     if "path" in match and len(match["path"]) != 1:
         raise _bad("Exactly one of exact and regex must be specified in match.path")

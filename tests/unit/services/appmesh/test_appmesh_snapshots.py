@@ -227,6 +227,7 @@ def shop() -> World:
                     },
                 },
                 "place": {"grpcRoute": {"match": {"serviceName": "shop.Orders"}, "action": _to("orders.shop.local")}},
+                "port": {"httpRoute": {"match": {"port": 8088}, "action": _to("db-routed.shop.local")}},
                 "lost": {"httpRoute": {"match": {"prefix": "/lost"}, "action": _to("later.shop.local")}},
             }
         },
