@@ -76,6 +76,7 @@ class PodmanService:
                 self._name,
                 ["/bin/sh", "-c", _SERVE, program, _PODMAN],
                 env={**os.environ, **self._settings()},
+                cwd=self._folder,  # conmon notes there that a container was out of memory
                 lasting=True,
                 stdin=self._listener.fileno() if self._listener is not None else subprocess.DEVNULL,
                 stdout=log,
