@@ -8,8 +8,8 @@ import msgspec
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.autoscaling.balancing import Balancing
 from cloudlet.services.autoscaling.base import group_arn, invalid, name_in, page
-from cloudlet.services.autoscaling.configurations import Configurations
 from cloudlet.services.autoscaling.mixing import completed_policy, template_of
 from cloudlet.services.autoscaling.records import Group, Hook
 from cloudlet.services.ec2.filters import chosen
@@ -53,7 +53,7 @@ _TAG_PATHS = {
 }
 
 
-class Groups(Configurations):
+class Groups(Balancing):
     """Operations on groups."""
 
     async def CreateAutoScalingGroup(self, call: Call, input: Input) -> Output:
@@ -241,50 +241,6 @@ class Groups(Configurations):
         )
         return {}
 
-    # Target groups
-
-    async def AttachLoadBalancerTargetGroups(self, call: Call, input: Input) -> Output:
-        arns = input["TargetGroupARNs"]
-        await self._check_targets(call, arns)
-        await self._set_targets(call, input, lambda known: [*known, *(one for one in arns if one not in known)])
-        return {}
-
-    async def DetachLoadBalancerTargetGroups(self, call: Call, input: Input) -> Output:
-        gone = input["TargetGroupARNs"]
-        await self._set_targets(call, input, lambda known: [one for one in known if one not in gone])
-        return {}
-
-    async def AttachTrafficSources(self, call: Call, input: Input) -> Output:
-        arns = _sources(input["TrafficSources"])
-        await self._check_targets(call, arns)
-        await self._set_targets(call, input, lambda known: [*known, *(one for one in arns if one not in known)])
-        return {}
-
-    async def DetachTrafficSources(self, call: Call, input: Input) -> Output:
-        gone = _sources(input["TrafficSources"])
-        await self._set_targets(call, input, lambda known: [one for one in known if one not in gone])
-        return {}
-
-    async def DescribeLoadBalancerTargetGroups(self, call: Call, input: Input) -> Output:
-        group = self.group(call.scope, name_in(call, input["AutoScalingGroupName"]))
-        found = [
-            {"LoadBalancerTargetGroupARN": arn, "State": _attached(group)} for arn in group.members["TargetGroupARNs"]
-        ]
-        return page("LoadBalancerTargetGroups", found, input)
-
-    async def DescribeTrafficSources(self, call: Call, input: Input) -> Output:
-        group = self.group(call.scope, name_in(call, input["AutoScalingGroupName"]))
-        found = [
-            {"TrafficSource": arn, "Identifier": arn, "Type": "elbv2", "State": _attached(group)}
-            for arn in group.members["TargetGroupARNs"]
-            if input.get("TrafficSourceType", "elbv2") == "elbv2"
-        ]
-        return page("TrafficSources", found, input)
-
-    async def DescribeLoadBalancers(self, call: Call, input: Input) -> Output:
-        self.group(call.scope, name_in(call, input["AutoScalingGroupName"]))
-        return {"LoadBalancers": []}
-
     # Tags
 
     async def CreateOrUpdateTags(self, call: Call, input: Input) -> Output:
@@ -422,28 +378,6 @@ class Groups(Configurations):
             raise invalid(f"Invalid availability zone: [{', '.join(unknown)}]")
         return list(named), []
 
-    async def _check_targets(self, call: Call, arns: list[str]) -> None:
-        for arn in arns:
-            try:
-                await self.ask(call.scope, "elbv2", "DescribeTargetGroups", {"TargetGroupArns": [arn]})
-            except AwsError as error:
-                raise invalid(f"Provided Target Groups may not be valid. {error.message}") from None
-
-    async def _set_targets(self, call: Call, input: Input, change: Any) -> None:
-        name = name_in(call, input["AutoScalingGroupName"])
-        before = self.group(call.scope, name).members["TargetGroupARNs"]
-        after = change(before)
-        await self.change(
-            call.scope,
-            name,
-            lambda one: msgspec.structs.replace(one, members={**one.members, "TargetGroupARNs": after}),
-        )
-        await self.move_targets(call.scope, name, before, after)
-
-    async def move_targets(self, scope: str, name: str, before: list[str], after: list[str]) -> None:
-        """Register a group's instances with new target groups, and take them out of old ones."""
-        raise NotImplementedError
-
 
 def completed_hook(hook: dict[str, Any]) -> dict[str, Any]:
     """A lifecycle hook with AWS's defaults."""
@@ -515,17 +449,6 @@ def _processes(input: Input) -> list[str]:
         if one not in PROCESSES:
             raise invalid(f"Invalid Process type: {one}")
     return list(wanted)
-
-
-def _sources(given: list[dict[str, Any]]) -> list[str]:
-    for one in given:
-        if one.get("Type", "elbv2") != "elbv2":
-            raise not_implemented(f"a traffic source of type {one['Type']}")
-    return [one["Identifier"] for one in given]
-
-
-def _attached(group: Group) -> str:
-    return "InService" if any(one.is_registered for one in group.instances) else "Added"
 
 
 def _tags(name: str, group: Group) -> list[dict[str, Any]]:
