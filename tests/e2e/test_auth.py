@@ -222,7 +222,7 @@ def test_policies_decide_who_may_do_what(enforcing: LocalCloud) -> None:
     assert denied(bob.send_message, QueueUrl=url, MessageBody="x")[0] == "AccessDenied"
 
 
-def test_keys_secrets_and_tables_have_policies_of_their_own(enforcing: LocalCloud) -> None:
+def test_keys_secrets_tables_and_repositories_have_policies_of_their_own(enforcing: LocalCloud) -> None:
     root = root_of(enforcing)
     iam = enforcing.client("iam", **root)
     everything = allow("kms:*", "dynamodb:*", "secretsmanager:*")
@@ -262,6 +262,13 @@ def test_keys_secrets_and_tables_have_policies_of_their_own(enforcing: LocalClou
     )
     secrets.put_resource_policy(SecretId="db", ResourcePolicy=document({**reading, "Resource": "*"}))
     assert enforcing.client("secretsmanager", **bob).get_secret_value(SecretId="db")["SecretString"] == "pw"
+
+    ecr = enforcing.client("ecr", **root)
+    ecr.create_repository(repositoryName="app")
+    pulling = {"Effect": "Allow", "Principal": {"AWS": arns["bob"]}, "Action": "ecr:ListImages"}
+    assert denied(enforcing.client("ecr", **bob).list_images, repositoryName="app")[0] == "AccessDeniedException"
+    ecr.set_repository_policy(repositoryName="app", policyText=document(pulling))
+    assert enforcing.client("ecr", **bob).list_images(repositoryName="app")["imageIds"] == []
 
     tables = enforcing.client("dynamodb", **root)
     schema = {"AttributeDefinitions": [{"AttributeName": "k", "AttributeType": "S"}]}

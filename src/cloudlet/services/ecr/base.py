@@ -50,6 +50,15 @@ class Base(api.Service):
         for timer in self._timers.values():
             timer.cancel()
 
+    async def resource_arn(self, call: Call, input: Input) -> str:
+        name = input.get("repositoryName")
+        return f"arn:aws:ecr:{call.region}:{input.get('registryId', call.account)}:repository/{name}" if name else ""
+
+    async def resource_policy(self, call: Call, input: Input) -> str | None:
+        scope = f"{input.get('registryId', call.account)}/{call.region}"
+        record = self.repositories.get(scope, input.get("repositoryName", ""))
+        return record.value.policy or None if record is not None else None
+
     def plan_expiry(self, scope: str, repository: Repository) -> None:
         """See that a repository's lifecycle policy is carried out once a day."""
         if (timer := self._timers.pop(repository.number, None)) is not None:
