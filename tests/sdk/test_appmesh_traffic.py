@@ -400,6 +400,23 @@ def tables_of(namespace: str) -> str:
     return subprocess.check_output(["nsenter", f"--net={namespace}", "nft", "list", "tables"], text=True)
 
 
+async def test_an_envoy_waits_for_its_gateway(cloud: Cloud, network: Network, tmp_path: Path) -> None:
+    appmesh: Any = await cloud.service("appmesh")
+    await aws(cloud, "CreateMesh", **MESH)
+    namespace, address = network.add("early")
+    environment = Environment("mesh/traffic/virtualGateway/early", admin_port=8080)
+    await appmesh.join(SCOPE, "early", environment, namespace)
+    # Health checks of AWS's examples ask its admin port, whether the gateway is there or not.
+    assert await network.call(namespace, address, "/ready") == {"200 LIVE\n": 1}
+    listens = {"listeners": [{"portMapping": {"port": 8088, "protocol": "http"}}]}
+    await aws(cloud, "CreateVirtualGateway", **MESH, virtualGatewayName="early", spec=listens)
+    active, deadline = "listener_manager.total_listeners_active", time.perf_counter() + 5
+    while (await appmesh.running[SCOPE, "early"].envoy.stats(active)).get(active) != 3:
+        assert time.perf_counter() < deadline
+        await asyncio.sleep(0.02)
+    await appmesh.leave(SCOPE, "early")
+
+
 async def test_mutual_tls(cloud: Cloud, network: Network, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     keys = tmp_path / "keys"
     authority = Authority(keys)

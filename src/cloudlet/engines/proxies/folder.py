@@ -43,6 +43,11 @@ class Folder:
         """The unix socket of Envoy's admin interface."""
         return self._folder / ADMIN_SOCKET
 
+    @property
+    def carries(self) -> bool:
+        """Whether it has been told of any listener."""
+        return bool(self._carried("listeners"))
+
     async def publish(self, snapshot: Snapshot | Files) -> None:
         """As ``Proxy.publish``; the files of a snapshot that many Envoys carry are given as such."""
         files = snapshot if isinstance(snapshot, Files) else Files(snapshot)
@@ -50,7 +55,7 @@ class Folder:
             before = await asyncio.to_thread(self._replace, files)
             if before is None:
                 return
-            carries = bool(self._carried("listeners"))
+            carries = self.carries
             await asyncio.to_thread(self._write, files, "secrets", "endpoints")
             await asyncio.to_thread(self._put, "clusters.json", together({**before, **files.clusters}))
             if carries and files.clusters.keys() - before.keys():

@@ -271,11 +271,15 @@ class Sidecars(Operations):
             log.warning("%s: its traces do not come here: %s", sidecar.resource, error)
 
     async def _tell(self, scope: str, running: Running, state: int) -> None:
-        """Publish what the mesh says now. A node that is not there, or no longer, leaves its Envoy as it is."""
+        """Publish what the mesh says now. A node that is there no longer leaves its Envoy as it is."""
+        from cloudlet.services.appmesh.snapshots import waiting_snapshot
+
         sidecar = running.sidecar
         world = self._world(scope, sidecar.mesh)
         if world is None or sidecar.name not in (world.gateways if sidecar.is_gateway else world.nodes):
             self._complain(running, "carries nothing new: it is not there")
+            if not running.envoy.carries:
+                await running.envoy.publish(waiting_snapshot(sidecar.proxy))
             return
         place = (state, scope, sidecar.resource, sidecar.proxy)
         if place not in self._made:

@@ -46,6 +46,13 @@ def gateway_snapshot(world: World, gateway: str, found: Found, proxy: Proxy) -> 
     return into
 
 
+def waiting_snapshot(proxy: Proxy) -> Snapshot:
+    """What an Envoy carries whose node or gateway is not there yet: its admin port, where health checks ask."""
+    into = Snapshot()
+    _admin(proxy, into)
+    return into
+
+
 def access_logs(spec: Spec, proxy: Proxy) -> list[Resource]:
     """The access log of a node or gateway, if it has one."""
     file = spec.get("logging", {}).get("accessLog", {}).get("file")

@@ -17,7 +17,7 @@ from cloudlet.engines.proxies.envoy import Envoy, binary
 from cloudlet.mesh import Snapshot
 from cloudlet.services.appmesh.gateway import BOOTSTRAP
 from cloudlet.services.appmesh.security import MaterialMissing
-from cloudlet.services.appmesh.snapshots import gateway_snapshot, node_snapshot
+from cloudlet.services.appmesh.snapshots import gateway_snapshot, node_snapshot, waiting_snapshot
 from cloudlet.services.appmesh.tracing import Xray
 from cloudlet.services.appmesh.world import Found, Proxy, World
 
@@ -291,6 +291,10 @@ def _check_golden(name: str, document: object) -> None:
 def test_golden_of_a_node_that_calls_nobody_where_all_else_is_dropped() -> None:
     made = node_snapshot(dataclasses.replace(shop(), spec={}), "db", FOUND, Proxy())
     _check_golden("alone", json.loads(json.dumps(dataclasses.asdict(made))))
+
+
+def test_golden_of_what_waits_for_its_node() -> None:
+    _check_golden("waiting", json.loads(json.dumps(dataclasses.asdict(waiting_snapshot(PROXY)))))
 
 
 def test_a_mesh_that_drops_lets_nothing_else_out() -> None:
