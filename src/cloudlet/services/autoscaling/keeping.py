@@ -26,6 +26,7 @@ from cloudlet.services.telling import tell
 
 log = logging.getLogger("cloudlet.autoscaling")
 
+_LAUNCHES = uuid.UUID("6f1f2c5e-7f0f-4b39-9d2b-3f6f0a6d9c51")
 _ENDED = ("stopping", "stopped", "shutting-down", "terminated")
 
 
@@ -199,7 +200,9 @@ class Keeping(Hooks):
         await self.change(
             scope,
             name,
-            lambda one: msgspec.structs.replace(one, instances=(*one.instances, member), failures=0),
+            lambda one: msgspec.structs.replace(
+                one, instances=(*one.instances, member), launches=one.launches + 1, failures=0
+            ),
         )
         # It may run already: then nobody will tell of it any more.
         await self._instance_changed(scope, member.id, await self._state(scope, member.id))
@@ -238,7 +241,8 @@ class Keeping(Hooks):
             **asked,
             "MinCount": 1,
             "MaxCount": 1,
-            "ClientToken": str(uuid.uuid4()),
+            # The same for this very launch: after a kill it finds the instance that it has started.
+            "ClientToken": str(uuid.uuid5(_LAUNCHES, f"{scope} {name} {group.created} {group.launches}")),
             "TagSpecifications": [specification],
         }
 

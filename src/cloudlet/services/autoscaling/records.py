@@ -48,6 +48,7 @@ class Group(msgspec.Struct, frozen=True):
     status: str = ""  # Delete in progress
     asked: str = ""
     changed: float = 0.0  # when scaling last changed its capacity
+    launches: int = 0  # instances that it has ever had
     failures: int = 0  # launches in a row
     failed: float = 0.0
     refreshes: tuple[dict[str, Any], ...] = ()  # newest first

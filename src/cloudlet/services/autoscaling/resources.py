@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from cloudlet.errors import AwsError
-from cloudlet.stacks.api import Deployment, Physical, Properties, ResourceType, changed
+from cloudlet.stacks.api import Deployment, Physical, Properties, ResourceType, changed, is_own
 
 _SERVICE = "autoscaling"
 
@@ -72,7 +72,10 @@ class AutoScalingGroup(ResourceType):
         for key in ("TargetGroupARNs", "LifecycleHookSpecificationList"):
             if key in properties:
                 input[key] = properties[key]
-        await _unless(do, "CreateAutoScalingGroup", input, "AlreadyExists")
+        if not await _unless(do, "CreateAutoScalingGroup", input, "AlreadyExists"):
+            marks = {tag["Key"]: tag["Value"] for tag in (await _group(do, name))["Tags"]}
+            if not is_own(do, marks):
+                raise AwsError("AlreadyExists", f"{name} already exists.")
         await do.initiated(name)
         await _configure(do, name, {}, properties)
         return Physical(name, {"AutoScalingGroupARN": (await _group(do, name))["AutoScalingGroupARN"]})
