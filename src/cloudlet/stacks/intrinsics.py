@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from cloudlet import places
 from cloudlet.stacks import doors
 from cloudlet.stacks.errors import invalid
 
@@ -32,7 +33,6 @@ NO_VALUE: Final = _Marker("NO_VALUE")  # AWS::NoValue: the property is not there
 Lookup = Callable[[str, str | None], Any]
 
 _SUB = re.compile(r"\$\{([^}]*)\}")
-_ZONES = 3
 
 
 @dataclass(slots=True)
@@ -312,7 +312,7 @@ class Resolver:
             region = self._context.pseudo.get("AWS::Region", "")
         if not isinstance(region, str):
             raise invalid("Template error: Fn::GetAZs must have a String-typed value")
-        return [f"{region}{'abc'[number]}" for number in range(_ZONES)]
+        return places.zone_names(region)
 
     def _to_json(self, argument: Any) -> Any:
         value = self.resolve(argument)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from cloudlet.places import ENABLED, OPT_IN, zones
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ec2 import filters
 from cloudlet.services.ec2.base import Base
 from cloudlet.services.ec2.kinds import VPC
-from cloudlet.services.ec2.places import ENABLED, OPT_IN, zones
 from cloudlet.services.ec2.world import invalid
 
 _REGION_PATHS = {"endpoint": ("Endpoint",), "region-name": ("RegionName",), "opt-in-status": ("OptInStatus",)}

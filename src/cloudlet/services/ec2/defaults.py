@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 from ipaddress import IPv4Network
 
+from cloudlet.places import zones
 from cloudlet.services.ec2 import rules
 from cloudlet.services.ec2.kinds import (
     DHCP_OPTIONS,
@@ -17,7 +18,6 @@ from cloudlet.services.ec2.kinds import (
     SUBNET,
     VPC,
 )
-from cloudlet.services.ec2.places import zones
 from cloudlet.services.ec2.records import Item
 from cloudlet.services.ec2.world import Members, World, new_id
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from cloudlet.errors import AwsError
+from cloudlet.places import ENABLED, OPT_IN, zones
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ec2 import filters
 from cloudlet.services.ec2.base import Base, new_tags, page
 from cloudlet.services.ec2.kinds import ENDPOINT, ENDPOINT_SERVICE
 from cloudlet.services.ec2.operations import describes, refuse_all_but
-from cloudlet.services.ec2.places import ENABLED, OPT_IN, zones
 from cloudlet.services.ec2.records import Item
 from cloudlet.services.ec2.world import Members, World, invalid, new_id, shown_tags
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from cloudlet.errors import AwsError
+from cloudlet.places import zones
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ec2 import filters
 from cloudlet.services.ec2.base import Base, page
-from cloudlet.services.ec2.places import zones
 
 _GB = 1024
 # size -> virtual CPUs, in most families

@@ -7,6 +7,7 @@ import secrets
 from typing import Any
 
 from cloudlet.errors import AwsError, not_implemented
+from cloudlet.places import zones
 from cloudlet.services.api import Call, Input
 from cloudlet.services.ec2 import images, instance_types, interfaces, user_data
 from cloudlet.services.ec2.base import checked_tags
@@ -15,7 +16,6 @@ from cloudlet.services.ec2.instance_records import state
 from cloudlet.services.ec2.instance_types import InstanceType
 from cloudlet.services.ec2.kinds import INSTANCE, INTERFACE, KEY_PAIR, SECURITY_GROUP, SUBNET, VOLUME, VPC
 from cloudlet.services.ec2.placement_groups import group_of
-from cloudlet.services.ec2.places import zones
 from cloudlet.services.ec2.records import Item
 from cloudlet.services.ec2.spot_requests import check_market, request
 from cloudlet.services.ec2.world import World, invalid, missing, new_id

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from cloudlet.engines.containers.namespaces import listen
 from cloudlet.errors import AwsError
+from cloudlet.places import zones
 from cloudlet.services.ec2.kinds import INTERFACE
-from cloudlet.services.ec2.places import zones
 from cloudlet.services.ec2.records import Item
 
 if TYPE_CHECKING:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from cloudlet.errors import AwsError, not_implemented
+from cloudlet.places import zones
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ec2 import cidr, defaults
 from cloudlet.services.ec2.base import Base, new_tags
 from cloudlet.services.ec2.kinds import INTERFACE, NAT_GATEWAY, NETWORK_ACL, RESERVATION, ROUTE_TABLE, SUBNET, VPC
-from cloudlet.services.ec2.places import zones
 from cloudlet.services.ec2.records import Item
 from cloudlet.services.ec2.vpcs import blocks_of
 from cloudlet.services.ec2.world import World, in_use, invalid, new_id, shown_tags

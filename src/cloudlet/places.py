@@ -26,13 +26,16 @@ OPT_IN = (
 )
 
 
+def zone_names(region: str) -> list[str]:
+    """A region's zones by their names; three of a region that nobody knows."""
+    return [f"{region}{letter}" for letter in _LETTERS.get(region, "abc")]
+
+
 def zones(region: str) -> dict[str, str]:
     """A region's zones: name -> id."""
-    letters = _LETTERS.get(region, "abc")
-    numbers = _NUMBERS.get(region, range(1, len(letters) + 1))
-    return {
-        f"{region}{letter}": f"{_short(region)}-az{number}" for letter, number in zip(letters, numbers, strict=True)
-    }
+    names = zone_names(region)
+    numbers = _NUMBERS.get(region, range(1, len(names) + 1))
+    return {name: f"{_short(region)}-az{number}" for name, number in zip(names, numbers, strict=True)}
 
 
 def _short(region: str) -> str:
