@@ -11,30 +11,20 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from botocore.config import Config
 
 from cloudlet.engines.proxies import envoy
 from cloudlet.engines.proxies.api import ProxyMissing
-from cloudlet.testing import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 TEMPLATE = Path(__file__).parents[2] / "examples" / "traffic" / "template.yaml"
 
 # One deployment serves all tests of this file, one after the other.
 pytestmark = [pytest.mark.xdist_group("traffic"), pytest.mark.timeout(240)]
-
-
-def wait_for(check: Callable[[], Any], seconds: float = 60) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := check():
-            return found
-        time.sleep(0.1)
-    raise AssertionError("it has not come true in time")
 
 
 class Traffic:
@@ -115,7 +105,7 @@ class Load:
     def more(self, count: int) -> list[str]:
         """The next answers."""
         start = len(self.answers)
-        wait_for(lambda: len(self.answers) >= start + count)
+        eventually(lambda: len(self.answers) >= start + count)
         return self.answers[start : start + count]
 
     @property
@@ -160,7 +150,7 @@ def test_a_task_that_answers_503_is_ejected_and_no_caller_sees_it(traffic: Traff
     tasks = traffic.tasks("back")
     bad, address = next(iter(tasks.items()))
     with Load(traffic) as load:
-        wait_for(lambda: {bad} < {answer.split()[3] for answer in load.answers})
+        eventually(lambda: {bad} < {answer.split()[3] for answer in load.answers})
         tell(address, "break")
         time.sleep(3)
         # Its health check is good and its service keeps it; only the mesh sees that it fails.
@@ -168,7 +158,7 @@ def test_a_task_that_answers_503_is_ejected_and_no_caller_sees_it(traffic: Traff
         assert bad not in {answer.split()[3] for answer in load.more(100)}
     assert not load.failed, Counter(load.failed)
     traffic.cloud.client("ecs").stop_task(cluster="traffic", task=bad)
-    wait_for(lambda: len(traffic.tasks("back")) == 2 and bad not in traffic.tasks("back"))
+    eventually(lambda: len(traffic.tasks("back")) == 2 and bad not in traffic.tasks("back"))
 
 
 def test_a_dead_task_is_replaced_and_no_request_fails(traffic: Traffic) -> None:
@@ -180,8 +170,8 @@ def test_a_dead_task_is_replaced_and_no_request_fails(traffic: Traffic) -> None:
     with Load(traffic) as load:
         load.more(20)
         tell(address, "die")
-        wait_for(lambda: {answer.split()[3] for answer in load.more(20)} - before.keys())
-        wait_for(lambda: len(traffic.tasks("back")) == 2)
+        eventually(lambda: {answer.split()[3] for answer in load.more(20)} - before.keys())
+        eventually(lambda: len(traffic.tasks("back")) == 2)
     assert dead not in traffic.tasks("back")
     assert not load.failed, Counter(load.failed)
 
@@ -189,7 +179,7 @@ def test_a_dead_task_is_replaced_and_no_request_fails(traffic: Traffic) -> None:
         instances = find(NamespaceName="traffic.local", ServiceName="back")["Instances"]
         return {one["Attributes"]["AWS_INSTANCE_IPV4"] for one in instances}
 
-    wait_for(lambda: found() == set(traffic.tasks("back").values()))
+    eventually(lambda: found() == set(traffic.tasks("back").values()))
 
 
 def test_the_control_plane_is_killed_under_load(traffic: Traffic) -> None:
@@ -230,7 +220,7 @@ def test_one_service_follows_its_own_load(traffic: Traffic) -> None:
         """A minute passes; how many tasks there are once what it has begun is done."""
         traffic.cloud.advance(60)
         time.sleep(1)  # the numbers of that minute are on their way
-        wait_for(settled)
+        eventually(settled)
         return traffic.counts()["front"]
 
     with Load(traffic, 4) as load:

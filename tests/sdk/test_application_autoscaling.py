@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from cloudlet.testing import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 PLACE = {
     "ServiceNamespace": "ecs",
     "ResourceId": "service/c/web",
     "ScalableDimension": "ecs:service:DesiredCount",
 }
-
-
-def wait_for(check: Callable[[], Any], seconds: float = 10) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := check():
-            return found
-        time.sleep(0.05)
-    raise AssertionError("it has not come true in time")
 
 
 @pytest.fixture
@@ -71,7 +61,7 @@ def test_a_service_follows_its_load(cloud: LocalCloud, service: Callable[[], int
     assert [one["AlarmName"].split("-")[2] for one in made["Alarms"]] == ["AlarmHigh", "AlarmLow"]
     measure(cloud, 100.0)
     cloud.advance(60)
-    wait_for(lambda: service() == 4)
+    eventually(lambda: service() == 4)
     activities = scaling.describe_scaling_activities(ServiceNamespace="ecs")["ScalingActivities"]
     assert activities[0]["StatusMessage"].startswith("Successfully set desired count to 4")
 
@@ -81,11 +71,11 @@ def test_a_service_follows_its_load(cloud: LocalCloud, service: Callable[[], int
     for _ in range(5):
         measure(cloud, 100.0)
         time.sleep(0.1)
-    wait_for(lambda: service() == 5)
+    eventually(lambda: service() == 5)
     for _ in range(22):
         measure(cloud, 10.0)
         time.sleep(0.05)
-    wait_for(lambda: service() == 1)
+    eventually(lambda: service() == 1)
     scaling.delete_scaling_policy(PolicyName="load", **PLACE)
     assert watch.describe_alarms()["MetricAlarms"] == []
     scaling.deregister_scalable_target(**PLACE)
@@ -120,7 +110,7 @@ def test_steps_schedules_and_what_is_not_here(cloud: LocalCloud, service: Callab
     assert [one["AlarmName"] for one in shown["Alarms"]] == ["busy"]
     measure(cloud, 75.0)
     cloud.advance(60)
-    wait_for(lambda: service() == 6)
+    eventually(lambda: service() == 6)
     watch.delete_alarms(AlarmNames=["busy"])
 
     scaling.put_scheduled_action(
@@ -130,7 +120,7 @@ def test_steps_schedules_and_what_is_not_here(cloud: LocalCloud, service: Callab
         **PLACE,
     )
     cloud.advance(3600)
-    wait_for(lambda: service() == 3)
+    eventually(lambda: service() == 3)
     assert scaling.describe_scalable_targets(ServiceNamespace="ecs")["ScalableTargets"][0]["MaxCapacity"] == 3
 
     with pytest.raises(ClientError, match="ECS service doesn't exist"):
@@ -183,7 +173,7 @@ def test_the_capacity_of_tables(cloud: LocalCloud) -> None:
         return [one["ProvisionedThroughput"]["ReadCapacityUnits"] for one in both]
 
     cloud.advance(3601)
-    wait_for(lambda: provisioned() == [20, 20])
+    eventually(lambda: provisioned() == [20, 20])
     activity = scaling.describe_scaling_activities(ServiceNamespace="dynamodb")["ScalingActivities"][0]
     assert activity["Description"] == "Setting read capacity units to 20."
     with pytest.raises(ClientError, match="NotImplemented"):

@@ -6,17 +6,15 @@ import os
 import re
 import shutil
 import subprocess
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cloudlet.engines.proxies.api import ProxyMissing
 from cloudlet.engines.proxies.envoy import binary
-from cloudlet.testing import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 ENVOY = "public.ecr.aws/appmesh/aws-appmesh-envoy:v1.29.12.1-prod"
 LOGS = {
@@ -61,16 +59,6 @@ def root(tmp_path: Path) -> str:
     (tmp_path / "etc/passwd").write_text("root:x:0:0:root:/:/bin/sh\n")
     (tmp_path / "www/index.html").write_text("hello from blue\n")
     return str(tmp_path)
-
-
-def wait_for(check: Callable[[], Any], seconds: float = 40) -> Any:
-    """The first true answer."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := check():
-            return found
-        time.sleep(0.1)
-    raise AssertionError("it has not come true in time")
 
 
 def define(cloud: LocalCloud, family: str, root: str, script: str, port: int, own_envoy: bool = False) -> str:
@@ -143,7 +131,7 @@ def test_tasks_are_joined(cloud: LocalCloud, root: str) -> None:
     )
     network = {"awsvpcConfiguration": {"subnets": [subnet["SubnetId"]], "securityGroups": [group]}}
     discovery.create_private_dns_namespace(Name="shop.local", Vpc="vpc-1")
-    (space,) = wait_for(lambda: discovery.list_namespaces()["Namespaces"])
+    (space,) = eventually(lambda: discovery.list_namespaces()["Namespaces"])
     config = {"DnsRecords": [{"Type": "A", "TTL": 1}]}
     registry = discovery.create_service(Name="blue", NamespaceId=space["Id"], DnsConfig=config)["Service"]["Arn"]
 
@@ -172,12 +160,12 @@ def test_tasks_are_joined(cloud: LocalCloud, root: str) -> None:
         networkConfiguration=network,
         serviceRegistries=[{"registryArn": registry}],
     )
-    wait_for(lambda: ecs.describe_services(cluster="c", services=["blue"])["services"][0]["runningCount"])
-    wait_for(lambda: discovery.list_instances(ServiceId=registry.rpartition("/")[2])["Instances"])
+    eventually(lambda: ecs.describe_services(cluster="c", services=["blue"])["services"][0]["runningCount"])
+    eventually(lambda: discovery.list_instances(ServiceId=registry.rpartition("/")[2])["Instances"])
     # From outside, as a load balancer does, the task answers through its Envoy.
     (instance,) = discovery.list_instances(ServiceId=registry.rpartition("/")[2])["Instances"]
     address = instance["Attributes"]["AWS_INSTANCE_IPV4"]
-    assert wait_for(lambda: answer_of(f"http://{address}:8080/")) == (b"hello from blue\n", "envoy")
+    assert eventually(lambda: answer_of(f"http://{address}:8080/")) == (b"hello from blue\n", "envoy")
     assert lines(cloud, "t/envoy")[0] == "prepared"
     # A static busybox cannot resolve names: any address will do, since Envoy takes the connection and goes by the Host.
     ask = "wget -q -O - --header 'Host: blue.shop.local:8080' http://192.0.2.1:8080/"
@@ -188,11 +176,11 @@ def test_tasks_are_joined(cloud: LocalCloud, root: str) -> None:
         launchType="FARGATE",
         networkConfiguration=network,
     )["tasks"]
-    wait_for(lambda: len(lines(cloud, "t/app")) >= 30)
+    eventually(lambda: len(lines(cloud, "t/app")) >= 30)
     answers = [line for line in lines(cloud, "t/app") if line in ("hello from blue", "no")]
     assert answers.count("hello from blue") >= 28, lines(cloud, "t/app")
     # It went through the mesh: Envoy's access log is the proxy container's log.
-    wait_for(lambda: lines(cloud, "t/envoy").count("mesh 200") >= 28)
+    eventually(lambda: lines(cloud, "t/envoy").count("mesh 200") >= 28)
     # Where a node cannot be carried as it says, the log of its Envoy says why: what Cloudlet finds out beforehand ...
     files = {"certificateChain": "/keys/front.pem", "privateKey": "/keys/front.key"}
     validation = {"trust": {"file": {"certificateChain": "/keys/ca.pem"}}}
@@ -200,16 +188,16 @@ def test_tasks_are_joined(cloud: LocalCloud, root: str) -> None:
     backend = {"virtualService": {"virtualServiceName": "blue.shop.local", "clientPolicy": policy}}
     appmesh.update_virtual_node(**MESH, virtualNodeName="front", spec={"backends": [backend]})
     said = "Cloudlet: the Envoy of mesh/shop/virtualNode/front carries what it did before: the file /keys/"
-    wait_for(lambda: any(line.startswith(said) for line in lines(cloud, "t/envoy")))
+    eventually(lambda: any(line.startswith(said) for line in lines(cloud, "t/envoy")))
     # ... and what only Envoy does, here in a container of its own.
     secured = {**listener, "tls": {"mode": "STRICT", "certificate": {"file": files}}}
     appmesh.update_virtual_node(
         **MESH, virtualNodeName="blue", spec={"listeners": [secured], "serviceDiscovery": found}
     )
-    wait_for(lambda: any("update rejected" in line and "/keys/" in line for line in lines(cloud, "t/envoy")))
-    wait_for(lambda: "the Envoy of mesh/shop/virtualNode/blue refuses what it was told: " in cloud.log)
+    eventually(lambda: any("update rejected" in line and "/keys/" in line for line in lines(cloud, "t/envoy")))
+    eventually(lambda: "the Envoy of mesh/shop/virtualNode/blue refuses what it was told: " in cloud.log)
     ecs.stop_task(cluster="c", task=task["taskArn"])
     ecs.update_service(cluster="c", service="blue", desiredCount=0)
-    wait_for(lambda: not ecs.list_tasks(cluster="c")["taskArns"])
+    eventually(lambda: not ecs.list_tasks(cluster="c")["taskArns"])
     folder = cloud.data_dir / "appmesh"
-    wait_for(lambda: not list(folder.iterdir()))
+    eventually(lambda: not list(folder.iterdir()))

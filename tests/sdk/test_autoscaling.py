@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 
 from cloudlet.services.autoscaling import controller
 from cloudlet.services.autoscaling.records import Group, Member
-from cloudlet.testing import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 
 @pytest.fixture
@@ -27,15 +27,6 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalCloud]:
     with LocalCloud() as running:
         yield running
         print(running.log)
-
-
-def wait_for(check: Callable[[], Any], seconds: float = 40) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := check():
-            return found
-        time.sleep(0.05)
-    raise AssertionError("it has not come true in time")
 
 
 def refused(call: Any, **parameters: Any) -> str:
@@ -71,7 +62,7 @@ def in_service(autoscaling: Any, count: int) -> list[dict[str, Any]]:
         found = group(autoscaling)["Instances"]
         return len(found) == count and all(one["LifecycleState"] == "InService" for one in found)
 
-    wait_for(there)
+    eventually(there)
     return group(autoscaling)["Instances"]  # type: ignore[no-any-return]
 
 
@@ -87,7 +78,7 @@ def test_a_group_is_kept_at_its_size(cloud: LocalCloud) -> None:
     # One that dies is replaced, in its zone.
     dead = first[0]
     ec2.terminate_instances(InstanceIds=[dead["InstanceId"]])
-    wait_for(lambda: dead["InstanceId"] not in {one["InstanceId"] for one in group(autoscaling)["Instances"]})
+    eventually(lambda: dead["InstanceId"] not in {one["InstanceId"] for one in group(autoscaling)["Instances"]})
     assert {one["AvailabilityZone"] for one in in_service(autoscaling, 2)} == {"us-east-1a", "us-east-1b"}
     causes = [one["Cause"] for one in autoscaling.describe_scaling_activities(AutoScalingGroupName="g")["Activities"]]
     assert any("EC2 health check" in cause for cause in causes)
@@ -111,10 +102,10 @@ def test_a_group_is_kept_at_its_size(cloud: LocalCloud) -> None:
     autoscaling.exit_standby(AutoScalingGroupName="g", InstanceIds=[kept])
     in_service(autoscaling, 1)
     autoscaling.terminate_instance_in_auto_scaling_group(InstanceId=kept, ShouldDecrementDesiredCapacity=True)
-    wait_for(lambda: group(autoscaling)["Instances"] == [])
+    eventually(lambda: group(autoscaling)["Instances"] == [])
     assert group(autoscaling)["DesiredCapacity"] == 0
     autoscaling.delete_auto_scaling_group(AutoScalingGroupName="g")
-    wait_for(lambda: autoscaling.describe_auto_scaling_groups()["AutoScalingGroups"] == [])
+    eventually(lambda: autoscaling.describe_auto_scaling_groups()["AutoScalingGroups"] == [])
 
 
 def test_lifecycle_hooks_hold_instances(cloud: LocalCloud) -> None:
@@ -129,7 +120,7 @@ def test_lifecycle_hooks_hold_instances(cloud: LocalCloud) -> None:
         "NotificationMetadata": "more",
     }
     autoscaling = make(cloud, DesiredCapacity=1, LifecycleHookSpecificationList=[hook])
-    message = wait_for(lambda: sqs.receive_message(QueueUrl=url, WaitTimeSeconds=5).get("Messages"))[0]
+    message = eventually(lambda: sqs.receive_message(QueueUrl=url, WaitTimeSeconds=5).get("Messages"))[0]
     action = json.loads(message["Body"])
     assert (action["LifecycleTransition"], action["NotificationMetadata"]) == (hook["LifecycleTransition"], "more")
     assert group(autoscaling)["Instances"][0]["LifecycleState"] == "Pending:Wait"
@@ -146,7 +137,7 @@ def test_lifecycle_hooks_hold_instances(cloud: LocalCloud) -> None:
         HeartbeatTimeout=60,
     )
     autoscaling.set_desired_capacity(AutoScalingGroupName="g", DesiredCapacity=0)
-    wait_for(lambda: group(autoscaling)["Instances"][0]["LifecycleState"] == "Terminating:Wait")
+    eventually(lambda: group(autoscaling)["Instances"][0]["LifecycleState"] == "Terminating:Wait")
     assert refused(
         autoscaling.complete_lifecycle_action,
         **{**names, "LifecycleHookName": "down"},
@@ -154,7 +145,7 @@ def test_lifecycle_hooks_hold_instances(cloud: LocalCloud) -> None:
         LifecycleActionResult="CONTINUE",
     ) == ("ValidationError")
     cloud.advance(61)  # nobody answers
-    wait_for(lambda: group(autoscaling)["Instances"] == [])
+    eventually(lambda: group(autoscaling)["Instances"] == [])
     state = cloud.client("ec2").describe_instances(InstanceIds=[id])["Reservations"][0]["Instances"][0]["State"]
     assert state["Name"] == "terminated"
 
@@ -181,7 +172,7 @@ def test_policies_and_schedules_change_the_size(cloud: LocalCloud) -> None:
     )
     cloudwatch.put_metric_data(Namespace="Own", MetricData=[{"MetricName": "Load", "Value": 9}])
     cloud.advance(61)
-    wait_for(lambda: group(autoscaling)["DesiredCapacity"] == 2)
+    eventually(lambda: group(autoscaling)["DesiredCapacity"] == 2)
     in_service(autoscaling, 2)
     autoscaling.put_scaling_policy(
         AutoScalingGroupName="g", PolicyName="one", AdjustmentType="ExactCapacity", ScalingAdjustment=1
@@ -255,30 +246,30 @@ def test_stacks_replace_instances_as_their_update_policy_says(cloud: LocalCloud)
     rolling = {"AutoScalingRollingUpdate": {"WaitOnResourceSignals": True, "PauseTime": "PT1M"}}
     capabilities = {"Capabilities": ["CAPABILITY_IAM"]}
     cloudformation.create_stack(StackName="s", TemplateBody=template("t3.nano", rolling), **capabilities)
-    assert wait_for(ended) == "CREATE_COMPLETE"
+    assert eventually(ended) == "CREATE_COMPLETE"
     name, first = there()
     cloudformation.update_stack(StackName="s", TemplateBody=template("t3.micro", rolling), **capabilities)
-    assert wait_for(ended) == "UPDATE_COMPLETE"
+    assert eventually(ended) == "UPDATE_COMPLETE"
     same, second = there()
     assert (same, list(second.values())) == (name, ["t3.micro"] * 2)
     assert not first.keys() & second.keys()
 
     replacing = {"AutoScalingReplacingUpdate": {"WillReplace": "true"}}
     cloudformation.update_stack(StackName="s", TemplateBody=template("t3.small", replacing), **capabilities)
-    assert wait_for(ended) == "UPDATE_COMPLETE"
-    wait_for(lambda: len(autoscaling.describe_auto_scaling_groups()["AutoScalingGroups"]) == 1)
+    assert eventually(ended) == "UPDATE_COMPLETE"
+    eventually(lambda: len(autoscaling.describe_auto_scaling_groups()["AutoScalingGroups"]) == 1)
     other, third = there()
     assert other != name
     assert list(third.values()) == ["t3.small"] * 2
 
     autoscaling.start_instance_refresh(AutoScalingGroupName=other)
     refresh = {"AutoScalingGroupName": other}
-    wait_for(
+    eventually(
         lambda: autoscaling.describe_instance_refreshes(**refresh)["InstanceRefreshes"][0]["Status"] == "Successful"
     )
     assert not there()[1].keys() & third.keys()
     cloudformation.delete_stack(StackName="s")
-    wait_for(lambda: autoscaling.describe_auto_scaling_groups()["AutoScalingGroups"] == [])
+    eventually(lambda: autoscaling.describe_auto_scaling_groups()["AutoScalingGroups"] == [])
 
 
 def test_bad_input_changes_nothing(cloud: LocalCloud) -> None:
@@ -321,7 +312,7 @@ def test_the_cpu_time_that_instances_use_scales_their_group(cloud: LocalCloud) -
             heard.append((event["detail-type"], event["detail"].get("state", "")))
         return ("EC2 Instance Launch Successful", "") in heard and len(heard) >= 3
 
-    wait_for(tells)
+    eventually(tells)
     states = [state for kind, state in heard if kind == "EC2 Instance State-change Notification"]
     assert sorted(states) == ["pending", "running"]
 
@@ -336,7 +327,7 @@ def test_the_cpu_time_that_instances_use_scales_their_group(cloud: LocalCloud) -
     for _ in range(4):
         cloud.advance(60)
         time.sleep(0.5)
-    wait_for(lambda: group(autoscaling)["DesiredCapacity"] > 1)
+    eventually(lambda: group(autoscaling)["DesiredCapacity"] > 1)
     found = cloudwatch.get_metric_statistics(
         Namespace="AWS/EC2",
         MetricName="CPUUtilization",

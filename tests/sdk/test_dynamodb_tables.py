@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from cloudlet.testing.local import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 ARN = "arn:aws:dynamodb:us-east-1:000000000000:table/"
 
@@ -45,14 +44,6 @@ def put(dynamodb: Any, table: str, id: str, **more: Any) -> None:
 
 def ids(dynamodb: Any, table: str) -> list[str]:
     return sorted(item["id"]["S"] for item in dynamodb.scan(TableName=table)["Items"])
-
-
-def eventually(check: Callable[[], bool], seconds: float = 5) -> None:
-    """Wait for something that happens in the background."""
-    end = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def test_the_life_of_a_table(cloud: LocalCloud, dynamodb: Any) -> None:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from cloudlet.testing import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 _TRUST = {
     "Version": "2012-10-17",
@@ -33,16 +32,6 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalCloud]:
         print(running.log)
 
 
-def wait_for(check: Callable[[], Any], seconds: float = 30) -> Any:
-    """The first true answer."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := check():
-            return found
-        time.sleep(0.05)
-    raise AssertionError("it has not come true in time")
-
-
 def image(cloud: LocalCloud, name: str = "/aws/service/ecs/optimized-ami/amazon-linux-2/recommended/image_id") -> str:
     return str(cloud.client("ssm").get_parameter(Name=name)["Parameter"]["Value"])
 
@@ -60,7 +49,7 @@ def instance(cloud: LocalCloud, id: str) -> dict[str, Any]:
 
 
 def in_state(cloud: LocalCloud, id: str, name: str) -> dict[str, Any]:
-    wait_for(lambda: instance(cloud, id)["State"]["Name"] == name)
+    eventually(lambda: instance(cloud, id)["State"]["Name"] == name)
     return instance(cloud, id)
 
 
@@ -99,13 +88,13 @@ exit 3
     id = launched["InstanceId"]
     assert launched["State"]["Name"] == "pending"
     shown = in_state(cloud, id, "running")
-    wait_for(lambda: "user data has been run" in console(cloud, id))
+    eventually(lambda: "user data has been run" in console(cloud, id))
     said = console(cloud, id)
     for expected in ("\n0\n", id, '"Code": "Success"', "usr is not mine", "no package", "no nginx"):
         assert expected in said, said
     assert "Failed to run module scripts-user" in said
     address = shown["PublicIpAddress"]
-    assert wait_for(lambda: _get(f"http://{address}:8080/")) == "hello\n"
+    assert eventually(lambda: _get(f"http://{address}:8080/")) == "hello\n"
     assert shown["Tags"] == [{"Key": "Name", "Value": "web"}]
     assert ec2.describe_volumes()["Volumes"][0]["Attachments"][0]["InstanceId"] == id
     assert ec2.describe_instance_status()["InstanceStatuses"][0]["InstanceStatus"]["Status"] == "ok"
@@ -116,7 +105,7 @@ exit 3
     ec2.modify_instance_attribute(InstanceId=id, InstanceType={"Value": "t3.small"})
     ec2.start_instances(InstanceIds=[id])
     in_state(cloud, id, "running")
-    wait_for(lambda: console(cloud, id).count("boots, as") == 2)
+    eventually(lambda: console(cloud, id).count("boots, as") == 2)
     assert console(cloud, id).count("user data has been run") == 1
 
     ec2.modify_instance_attribute(InstanceId=id, DisableApiTermination={"Value": True})
@@ -135,7 +124,7 @@ def test_instances_go_on_when_the_control_plane_is_killed(cloud: LocalCloud) -> 
     answer = ec2.run_instances(ImageId=image(cloud), MinCount=1, MaxCount=1, InstanceType="t2.micro", UserData=script)
     id = answer["Instances"][0]["InstanceId"]
     url = f"http://{in_state(cloud, id, 'running')['PublicIpAddress']}:8080/"
-    before = wait_for(lambda: _get(url))
+    before = eventually(lambda: _get(url))
     cloud.kill()
     assert _get(url) == before
     cloud.start()
@@ -143,7 +132,7 @@ def test_instances_go_on_when_the_control_plane_is_killed(cloud: LocalCloud) -> 
     assert _get(url) == before
     ec2.terminate_instances(InstanceIds=[id])
     in_state(cloud, id, "terminated")
-    assert wait_for(lambda: _get(url) is None)
+    assert eventually(lambda: _get(url) is None)
 
 
 def test_launch_templates_have_versions_and_name_images_by_parameters(cloud: LocalCloud) -> None:
@@ -189,7 +178,7 @@ def test_somebodys_image_is_stood_in_for_and_says_so(cloud: LocalCloud) -> None:
     assert (launched["Architecture"], launched["InstanceLifecycle"]) == ("arm64", "spot")
     in_state(cloud, id, "running")
     # It may be one of ECS's: its agent starts where user data has named a cluster.
-    wait_for(lambda: ecs.list_container_instances(cluster="c")["containerInstanceArns"])
+    eventually(lambda: ecs.list_container_instances(cluster="c")["containerInstanceArns"])
     assert "stands in for it" in console(cloud, id).splitlines()[0]
     assert refused(ec2.stop_instances, InstanceIds=[id]) == "UnsupportedOperation"
     request = ec2.describe_spot_instance_requests()["SpotInstanceRequests"][0]
@@ -204,7 +193,7 @@ def test_an_image_of_ones_own_has_the_files_of_its_instance(cloud: LocalCloud) -
     installs = "#!/bin/sh\necho installed > /opt/program\n"
     id = ec2.run_instances(ImageId=image(cloud), UserData=installs, **size)["Instances"][0]["InstanceId"]
     in_state(cloud, id, "running")
-    wait_for(lambda: "user data has been run" in console(cloud, id))
+    eventually(lambda: "user data has been run" in console(cloud, id))
     made = ec2.create_image(InstanceId=id, Name="golden")["ImageId"]
     assert refused(ec2.create_image, InstanceId=id, Name="golden") == "InvalidAMIName.Duplicate"
     ec2.get_waiter("image_available").wait(ImageIds=[made], WaiterConfig={"Delay": 1})
@@ -212,7 +201,7 @@ def test_an_image_of_ones_own_has_the_files_of_its_instance(cloud: LocalCloud) -
     ec2.terminate_instances(InstanceIds=[id])
     again = ec2.run_instances(ImageId=made, UserData="#!/bin/sh\ncat /opt/program\n", **size)["Instances"][0]
     in_state(cloud, again["InstanceId"], "running")
-    wait_for(lambda: "installed" in console(cloud, again["InstanceId"]).splitlines())
+    eventually(lambda: "installed" in console(cloud, again["InstanceId"]).splitlines())
     (snapshot,) = ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]
     assert (snapshot["State"], snapshot["VolumeSize"]) == ("completed", 30)
     assert refused(ec2.delete_snapshot, SnapshotId=snapshot["SnapshotId"]) == "InvalidSnapshot.InUse"
@@ -244,7 +233,7 @@ def test_a_fleet_is_kept_at_its_size_over_a_kill(cloud: LocalCloud) -> None:
     cloud.start()
     gone = next(iter(before))
     ec2.terminate_instances(InstanceIds=[gone])
-    wait_for(lambda: len(members()) == 2 and gone not in members())
+    eventually(lambda: len(members()) == 2 and gone not in members())
     ec2.modify_fleet(FleetId=fleet, TargetCapacitySpecification={"TotalTargetCapacity": 0})
     assert members() == {}
     deleted = ec2.delete_fleets(FleetIds=[fleet], TerminateInstances=True)["SuccessfulFleetDeletions"]
@@ -291,11 +280,11 @@ def test_placement_groups(cloud: LocalCloud) -> None:
     group = {"Type": "AWS::EC2::PlacementGroup", "Properties": {"Strategy": "spread"}}
     template = {"Resources": {"Group": group}, "Outputs": {"Name": {"Value": {"Ref": "Group"}}}}
     cloudformation.create_stack(StackName="pg", TemplateBody=json.dumps(template))
-    (output,) = wait_for(lambda: _ended(cloudformation, "pg"))["Outputs"]
+    (output,) = eventually(lambda: _ended(cloudformation, "pg"))["Outputs"]
     (shown,) = ec2.describe_placement_groups(GroupNames=[output["OutputValue"]])["PlacementGroups"]
     assert (shown["Strategy"], shown["SpreadLevel"]) == ("spread", "rack")
     cloudformation.delete_stack(StackName="pg")
-    wait_for(lambda: not ec2.describe_placement_groups()["PlacementGroups"])
+    eventually(lambda: not ec2.describe_placement_groups()["PlacementGroups"])
 
 
 def test_a_stack_waits_for_its_instances_signal(cloud: LocalCloud) -> None:
@@ -336,7 +325,7 @@ def test_a_stack_waits_for_its_instances_signal(cloud: LocalCloud) -> None:
         },
     }
     cloudformation.create_stack(StackName="s", TemplateBody=json.dumps(template), Capabilities=["CAPABILITY_IAM"])
-    stack = wait_for(lambda: _ended(cloudformation, "s"))
+    stack = eventually(lambda: _ended(cloudformation, "s"))
     assert stack["StackStatus"] == "CREATE_COMPLETE", cloudformation.describe_stack_events(StackName="s")
     outputs = {one["OutputKey"]: one["OutputValue"] for one in stack["Outputs"]}
     assert instance(cloud, outputs["Id"])["PrivateIpAddress"] == outputs["Ip"]
@@ -348,7 +337,7 @@ def test_a_stack_waits_for_its_instances_signal(cloud: LocalCloud) -> None:
     assert instance(cloud, outputs["Id"])["PublicIpAddress"] != outputs["Public"]
     cloudformation.delete_stack(StackName="s")
     in_state(cloud, outputs["Id"], "terminated")
-    wait_for(lambda: not ec2.describe_addresses()["Addresses"])
+    eventually(lambda: not ec2.describe_addresses()["Addresses"])
     with pytest.raises(ClientError, match="The terminated instance"):
         ec2.associate_address(AllocationId=ec2.allocate_address()["AllocationId"], InstanceId=outputs["Id"])
 

@@ -8,14 +8,14 @@ import shutil
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from cloudlet.testing import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 _PROGRAMS = "cat echo env false httpd id ls mkdir nc nslookup sh sleep true wget"
 ROLE = "arn:aws:iam::000000000000:role/task"
@@ -49,16 +49,6 @@ def cloud(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     with LocalCloud() as running:
         yield running
         print(running.log)
-
-
-def wait_for(check: Callable[[], Any], seconds: float = 30) -> Any:
-    """The first true answer."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := check():
-            return found
-        time.sleep(0.05)
-    raise AssertionError("it has not come true in time")
 
 
 def register(ecs: Any, root: str, *command: str, **more: Any) -> str:
@@ -112,7 +102,7 @@ def task(ecs: Any, arn: str) -> dict[str, Any]:
 
 
 def stopped(ecs: Any, arn: str) -> dict[str, Any]:
-    wait_for(lambda: task(ecs, arn)["lastStatus"] == "STOPPED")
+    eventually(lambda: task(ecs, arn)["lastStatus"] == "STOPPED")
     return task(ecs, arn)
 
 
@@ -276,14 +266,14 @@ def test_a_service_is_kept_running_through_everything(cloud: LocalCloud, root: s
 
     # One is stopped and replaced.
     ecs.stop_task(cluster="c", task=first[0])
-    wait_for(lambda: len(now := running_tasks(ecs)) == 2 and first[0] not in now)
+    eventually(lambda: len(now := running_tasks(ecs)) == 2 and first[0] not in now)
     second = running_tasks(ecs)
     assert first[1] in second
 
     # The control plane is killed: the same tasks run on, and it knows them.
     cloud.kill()
     cloud.start()
-    wait_for(lambda: running_tasks(ecs) == second)
+    eventually(lambda: running_tasks(ecs) == second)
     time.sleep(0.5)
     assert running_tasks(ecs) == second
     service = ecs.describe_services(cluster="c", services=["web"])["services"][0]
@@ -353,7 +343,7 @@ def test_tasks_find_a_service_by_its_name(cloud: LocalCloud, root: str, request:
     ecs, discovery, logs = (cloud.client(name) for name in ("ecs", "servicediscovery", "logs"))
     ecs.create_cluster(clusterName="c")
     discovery.create_private_dns_namespace(Name="shop.test", Vpc="vpc-1")
-    namespace = wait_for(lambda: discovery.list_namespaces()["Namespaces"])[0]["Id"]
+    namespace = eventually(lambda: discovery.list_namespaces()["Namespaces"])[0]["Id"]
     records = {"DnsRecords": [{"Type": "A", "TTL": 5}]}
     found = discovery.create_service(Name="web", NamespaceId=namespace, DnsConfig=records)["Service"]
     ecs.create_service(
@@ -387,7 +377,7 @@ def test_tasks_find_a_service_by_its_name(cloud: LocalCloud, root: str, request:
     assert logs.get_log_events(logGroupName="/a", logStreamName=stream)["events"][0]["message"] == "hello"
 
     ecs.update_service(cluster="c", service="web", desiredCount=0)
-    wait_for(lambda: not discovery.list_instances(ServiceId=found["Id"])["Instances"])
+    eventually(lambda: not discovery.list_instances(ServiceId=found["Id"])["Instances"])
     usage = cloud.control("usage")["tasks"]
     assert len(usage) == 3
     assert all(one["vcpu_seconds"] == one["seconds"] / 4 for one in usage)
@@ -411,9 +401,9 @@ def test_eventbridge_hears_of_tasks_and_deployments(cloud: LocalCloud, root: str
             sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
         return any(name in (one["detail"].get("eventName"), one["detail"].get("lastStatus")) for one in heard)
 
-    wait_for(lambda: hears("SERVICE_DEPLOYMENT_COMPLETED"))
+    eventually(lambda: hears("SERVICE_DEPLOYMENT_COMPLETED"))
     ecs.delete_service(cluster="c", service="s", force=True)
-    wait_for(lambda: hears("STOPPED"))
+    eventually(lambda: hears("STOPPED"))
     deployments = [one for one in heard if one["detail-type"] == "ECS Deployment State Change"]
     assert [one["detail"]["eventName"] for one in deployments] == [
         "SERVICE_DEPLOYMENT_IN_PROGRESS",

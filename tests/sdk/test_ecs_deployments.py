@@ -6,10 +6,9 @@ import json
 import os
 import shutil
 import subprocess
-import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from cloudlet.engines.proxies import envoy
 from cloudlet.engines.proxies.api import ProxyMissing
-from cloudlet.testing import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 try:
     envoy.binary()
@@ -187,15 +186,6 @@ def template(image: str) -> dict[str, Any]:
     }
 
 
-def wait_for(check: Callable[[], Any], seconds: float = 40) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := check():
-            return found
-        time.sleep(0.1)
-    raise AssertionError("it has not come true in time")
-
-
 class Service:
     """The service of the stack, and whoever asks it."""
 
@@ -233,7 +223,7 @@ class Service:
             one["weight"] = one["targetServiceRevision"].get("requestedProductionTrafficWeight")
             return one if all(one.get(key) == value for key, value in wanted.items()) else None
 
-        found: dict[str, Any] = wait_for(there)
+        found: dict[str, Any] = eventually(there)
         return found
 
 

@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 
 import pytest
 from botocore.exceptions import ClientError
-from test_ecs import register, run, wait_for
+from test_ecs import register, run
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Request, TextMessage
 
-from cloudlet.testing import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 _HEAD = struct.Struct(">I32sIQqQ16s32sII")
 
@@ -111,7 +111,7 @@ def _started(cloud: LocalCloud, root: str, **more: Any) -> tuple[Any, str]:
     ecs = cloud.client("ecs")
     ecs.create_cluster(clusterName="c")
     arn = run(cloud, register(ecs, root, "sleep", "600", **more), enableExecuteCommand=True)
-    wait_for(lambda: ecs.describe_tasks(cluster="c", tasks=[arn])["tasks"][0]["lastStatus"] == "RUNNING")
+    eventually(lambda: ecs.describe_tasks(cluster="c", tasks=[arn])["tasks"][0]["lastStatus"] == "RUNNING")
     return ecs, arn
 
 
@@ -154,7 +154,7 @@ def test_a_terminal_in_a_container(engine_cloud: LocalCloud, busybox: str) -> No
             return []
         return [one["message"] for one in found]
 
-    assert "42-42" in wait_for(kept)[0]
+    assert "42-42" in eventually(kept)[0]
 
 
 def test_what_a_session_is_refused_for(engine_cloud: LocalCloud, busybox: str) -> None:
@@ -170,7 +170,7 @@ def test_what_a_session_is_refused_for(engine_cloud: LocalCloud, busybox: str) -
     assert refused(task="none").startswith("InvalidParameterException")
     assert refused(container="none").startswith("InvalidParameterException")
     without = run(engine_cloud, register(ecs, busybox, "sleep", "600"))
-    wait_for(lambda: ecs.describe_tasks(cluster="c", tasks=[without])["tasks"][0]["lastStatus"] == "RUNNING")
+    eventually(lambda: ecs.describe_tasks(cluster="c", tasks=[without])["tasks"][0]["lastStatus"] == "RUNNING")
     assert refused(task=without).startswith(
         "InvalidParameterException: The execute command failed because execute command was not enabled"
     )
@@ -185,7 +185,7 @@ def test_what_a_session_is_refused_for(engine_cloud: LocalCloud, busybox: str) -
     ecs.execute_command(cluster="c", task=arn, interactive=True, command="sh")
     assert refused().startswith("ClientException: Unable to start new execute sessions")
     ecs.stop_task(cluster="c", task=arn)
-    wait_for(lambda: ecs.describe_tasks(cluster="c", tasks=[arn])["tasks"][0]["lastStatus"] == "STOPPED")
+    eventually(lambda: ecs.describe_tasks(cluster="c", tasks=[arn])["tasks"][0]["lastStatus"] == "STOPPED")
     assert refused().startswith("InvalidParameterException: The execute command failed")
 
 

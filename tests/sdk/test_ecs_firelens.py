@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 from botocore.exceptions import ClientError
-from test_ecs import register, run, stopped, wait_for
+from test_ecs import register, run, stopped
 
-from cloudlet.testing import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 _ROUTER = """
 import base64, os, socket, sys
@@ -67,7 +67,7 @@ def test_a_router_gets_the_lines_of_the_others(engine_cloud: LocalCloud, busybox
     assert ended["stopCode"] == "EssentialContainerExited", ended
 
     stream = f"r/log_router/{id}"
-    told = wait_for(lambda: logs.get_log_events(logGroupName="/router", logStreamName=stream)["events"])
+    told = eventually(lambda: logs.get_log_events(logGroupName="/router", logStreamName=stream)["events"])
     said = [one["message"].split(" ", 1) for one in told]
     texts = {kind: base64.b64decode(text) for kind, text in said if kind == "config"}
     assert ["key", "hush"] in said

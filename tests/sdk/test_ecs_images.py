@@ -23,10 +23,10 @@ from urllib.parse import urlsplit
 
 import pytest
 from botocore.exceptions import ClientError
-from test_ecs import ROLE, network, register, run, stopped, wait_for
+from test_ecs import ROLE, network, register, run, stopped
 
 from cloudlet.engines.containers import platforms
-from cloudlet.testing import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 _IMAGE = "application/vnd.oci.image.manifest.v1+json"
 _INDEX = "application/vnd.oci.image.index.v1+json"
@@ -135,26 +135,26 @@ def test_a_tag_that_was_pushed_again_is_pulled_by_the_next_deployment(engine_clo
         found = ecs.describe_tasks(cluster="c", tasks=arns)["tasks"] if arns else []
         return [one for one in found if one["lastStatus"] == "RUNNING" and one["desiredStatus"] == "RUNNING"]
 
-    (one,) = wait_for(tasks)
+    (one,) = eventually(tasks)
     assert one["containers"][0]["image"] == uri
     assert one["containers"][0]["imageDigest"] == first
-    wait_for(lambda: words(cloud) == ["first"])
+    eventually(lambda: words(cloud) == ["first"])
     second = push(cloud, uri, busybox, "second")
     assert second != first
 
     # Within its deployment a task that is replaced runs what the first one ran.
     ecs.stop_task(cluster="c", task=one["taskArn"])
-    (other,) = wait_for(lambda: [now for now in tasks() if now["taskArn"] != one["taskArn"]])
+    (other,) = eventually(lambda: [now for now in tasks() if now["taskArn"] != one["taskArn"]])
     assert other["containers"][0]["imageDigest"] == first
-    wait_for(lambda: words(cloud) == ["first", "first"])
+    eventually(lambda: words(cloud) == ["first", "first"])
     # A task of no service runs what the tag means now, beside it.
     alone = run(cloud, definition)
-    wait_for(lambda: words(cloud)[2:] == ["second"])
+    eventually(lambda: words(cloud)[2:] == ["second"])
     assert ecs.describe_tasks(cluster="c", tasks=[alone])["tasks"][0]["containers"][0]["imageDigest"] == second
 
     ecs.update_service(cluster="c", service="web", forceNewDeployment=True)
-    wait_for(lambda: [now["containers"][0].get("imageDigest") for now in tasks()] == [second])
-    wait_for(lambda: words(cloud)[3:] == ["second"])
+    eventually(lambda: [now["containers"][0].get("imageDigest") for now in tasks()] == [second])
+    eventually(lambda: words(cloud)[3:] == ["second"])
     (service,) = ecs.describe_services(cluster="c", services=["web"])["services"]
     latest = ecs.list_service_deployments(cluster="c", service="web")["serviceDeployments"][0]
     (revision,) = ecs.describe_service_revisions(serviceRevisionArns=[latest["targetServiceRevisionArn"]])[
@@ -166,7 +166,7 @@ def test_a_tag_that_was_pushed_again_is_pulled_by_the_next_deployment(engine_clo
     roots = cloud.data_dir / "containers/images/roots"
     if roots.exists():
         # Nobody runs the first one any more.
-        wait_for(lambda: os.listdir(roots) == [second.replace(":", "-")])
+        eventually(lambda: os.listdir(roots) == [second.replace(":", "-")])
 
 
 def test_a_tag_is_asked_at_each_start_where_versions_need_not_agree(engine_cloud: LocalCloud, busybox: str) -> None:
@@ -183,11 +183,11 @@ def test_a_tag_is_asked_at_each_start_where_versions_need_not_agree(engine_cloud
         launchType="FARGATE",
         networkConfiguration=network(cloud),
     )
-    wait_for(lambda: words(cloud) == ["first"])
+    eventually(lambda: words(cloud) == ["first"])
     push(cloud, uri, busybox, "second")
     (arn,) = ecs.list_tasks(cluster="c", serviceName="web")["taskArns"]
     ecs.stop_task(cluster="c", task=arn)
-    wait_for(lambda: words(cloud) == ["first", "second"])
+    eventually(lambda: words(cloud) == ["first", "second"])
 
 
 class Strict(LocalCloud):
@@ -251,7 +251,7 @@ def test_the_execution_role_pulls(strict: LocalCloud, busybox: str) -> None:
     )
     definition = register(ecs, f"{uri}:1")
     arn = run(strict, definition)
-    wait_for(lambda: ecs.describe_tasks(cluster="c", tasks=[arn])["tasks"][0]["lastStatus"] == "RUNNING")
+    eventually(lambda: ecs.describe_tasks(cluster="c", tasks=[arn])["tasks"][0]["lastStatus"] == "RUNNING")
     assert ecs.describe_tasks(cluster="c", tasks=[arn])["tasks"][0]["containers"][0]["imageDigest"] == digest
     assert digest in json.dumps(strict.client("ecr").describe_images(repositoryName="again"), default=str)
 
@@ -333,14 +333,14 @@ def test_a_private_registry_gets_the_name_and_password_of_a_secret(
     )
     good = secrets.create_secret(Name="good", SecretString='{"username": "anna", "password": "tiger"}')["ARN"]
     arn = run(cloud, register(ecs, uri, container=of(good)))
-    wait_for(lambda: ecs.describe_tasks(cluster="c", tasks=[arn])["tasks"][0]["lastStatus"] == "RUNNING")
+    eventually(lambda: ecs.describe_tasks(cluster="c", tasks=[arn])["tasks"][0]["lastStatus"] == "RUNNING")
     found = ecs.describe_tasks(cluster="c", tasks=[arn])["tasks"][0]["containers"][0]["imageDigest"]
     assert found == digest_of(private.manifests["1"][1])
     # An image that is here is used where its registry does not answer.
     private.manifests.clear()
     private.login = ""
     arn = run(cloud, register(ecs, uri, container=of(good)))
-    wait_for(lambda: ecs.describe_tasks(cluster="c", tasks=[arn])["tasks"][0]["lastStatus"] == "RUNNING")
+    eventually(lambda: ecs.describe_tasks(cluster="c", tasks=[arn])["tasks"][0]["lastStatus"] == "RUNNING")
     if shutil.which("podman"):
         subprocess.run(["podman", "rmi", "-f", uri], capture_output=True)
 
@@ -378,7 +378,7 @@ def test_images_of_several_architectures(engine_cloud: LocalCloud, busybox: str,
         launchType="FARGATE",
         networkConfiguration=network(cloud),
     )
-    wait_for(lambda: words(cloud) == [_HERE, _HERE])
+    eventually(lambda: words(cloud) == [_HERE, _HERE])
     events = ecs.describe_services(cluster="c", services=["web"])["services"][0]["events"]
     assert len([one for one in events if f"runs its {wanted['cpuArchitecture']} tasks on" in one["message"]]) == 1
     reason = stopped(ecs, run(cloud, register(ecs, f"{uri}:other", container=container)))["stoppedReason"]

@@ -7,15 +7,14 @@ import json
 import os
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from cloudlet.testing import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 _TRUST = {
     "Version": "2012-10-17",
@@ -34,15 +33,6 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalCloud]:
         print(running.log)
 
 
-def wait_for(check: Callable[[], Any], seconds: float = 40) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := check():
-            return found
-        time.sleep(0.1)
-    raise AssertionError("it has not come true in time")
-
-
 def launch(cloud: LocalCloud, count: int, **more: Any) -> list[str]:
     """Instances of a cluster ``c``, registered."""
     ec2, ecs = cloud.client("ec2"), cloud.client("ecs")
@@ -58,7 +48,7 @@ def launch(cloud: LocalCloud, count: int, **more: Any) -> list[str]:
         IamInstanceProfile={"Name": "p"},
         **{"InstanceType": "t2.micro", **more},
     )
-    wait_for(lambda: len(instances(ecs)) == count)
+    eventually(lambda: len(instances(ecs)) == count)
     return [one["InstanceId"] for one in made["Instances"]]
 
 
@@ -112,13 +102,13 @@ def test_tasks_are_placed_by_what_instances_have(cloud: LocalCloud, tmp_path: Pa
     # Spread over both, each at a port of its instance.
     made = ecs.run_task(cluster="c", taskDefinition="web", count=2)["tasks"]
     assert len({each["containerInstanceArn"] for each in made}) == 2
-    wait_for(lambda: all(each["lastStatus"] == "RUNNING" for each in tasks(ecs)))
+    eventually(lambda: all(each["lastStatus"] == "RUNNING" for each in tasks(ecs)))
     place = {each["containerInstanceArn"]: each["ec2InstanceId"] for each in instances(ecs)}
     for each in tasks(ecs):
         found = cloud.client("ec2").describe_instances(InstanceIds=[place[each["containerInstanceArn"]]])
         address = found["Reservations"][0]["Instances"][0]["PublicIpAddress"]
         port = each["containers"][0]["networkBindings"][0]["hostPort"]
-        assert wait_for(lambda address=address, port=port: fetch(f"http://{address}:{port}/")) == "hello\n"
+        assert eventually(lambda address=address, port=port: fetch(f"http://{address}:{port}/")) == "hello\n"
     assert [remaining(each)["MEMORY"] for each in instances(ecs)] == [983 - 256] * 2
 
     # What fits nowhere says why; expressions choose.
@@ -150,7 +140,7 @@ def test_an_instance_that_has_ended_is_not_registered(cloud: LocalCloud) -> None
     ec2.terminate_instances(InstanceIds=[id])
     with pytest.raises(ClientError, match="has ended"):
         ecs.register_container_instance(cluster="c", instanceIdentityDocument=json.dumps({"instanceId": id}))
-    wait_for(lambda: not instances(ecs))
+    eventually(lambda: not instances(ecs))
     ecs.delete_cluster(cluster="c")
 
 
@@ -160,34 +150,34 @@ def test_a_service_follows_its_instances(cloud: LocalCloud, tmp_path: Path) -> N
     register(ecs, tmp_path)
     ecs.create_service(cluster="c", serviceName="s", taskDefinition="web", desiredCount=2)
     ecs.create_service(cluster="c", serviceName="d", taskDefinition="web", schedulingStrategy="DAEMON")
-    wait_for(lambda: _running(ecs, "s") == 2 and _running(ecs, "d") == 2)
+    eventually(lambda: _running(ecs, "s") == 2 and _running(ecs, "d") == 2)
 
     # One that is drained is left by its tasks.
     one = instances(ecs)[0]
     ecs.update_container_instances_state(
         cluster="c", containerInstances=[one["containerInstanceArn"]], status="DRAINING"
     )
-    wait_for(lambda: {t["containerInstanceArn"] for t in tasks(ecs)} == {instances(ecs)[1]["containerInstanceArn"]})
-    wait_for(lambda: _running(ecs, "s") == 2 and _running(ecs, "d") == 1)
+    eventually(lambda: {t["containerInstanceArn"] for t in tasks(ecs)} == {instances(ecs)[1]["containerInstanceArn"]})
+    eventually(lambda: _running(ecs, "s") == 2 and _running(ecs, "d") == 1)
     ecs.update_container_instances_state(cluster="c", containerInstances=[one["containerInstanceArn"]], status="ACTIVE")
-    wait_for(lambda: _running(ecs, "d") == 2)
+    eventually(lambda: _running(ecs, "d") == 2)
 
     # A kill of the control plane changes nothing.
     before = sorted(each["taskArn"] for each in tasks(ecs))
     cloud.kill()
     cloud.start()
-    wait_for(lambda: _running(ecs, "s") == 2)
+    eventually(lambda: _running(ecs, "s") == 2)
     assert sorted(each["taskArn"] for each in tasks(ecs)) == before
 
     # More than there is room for: those that fit run, and the service says why the others do not.
     ecs.update_service(cluster="c", service="s", desiredCount=20)
-    wait_for(lambda: "has insufficient memory" in _events(ecs, "s")[0])
+    eventually(lambda: "has insufficient memory" in _events(ecs, "s")[0])
     ecs.update_service(cluster="c", service="s", desiredCount=1)
-    wait_for(lambda: _running(ecs, "s") == 1)
+    eventually(lambda: _running(ecs, "s") == 1)
 
     # An instance that is terminated takes its tasks with it, and they start elsewhere.
     ec2.terminate_instances(InstanceIds=ids[:1])
-    wait_for(lambda: len(instances(ecs)) == 1 and _running(ecs, "s") == 1 and _running(ecs, "d") == 1)
+    eventually(lambda: len(instances(ecs)) == 1 and _running(ecs, "s") == 1 and _running(ecs, "d") == 1)
     assert {t["containerInstanceArn"] for t in tasks(ecs)} == {instances(ecs)[0]["containerInstanceArn"]}
     assert f"Host EC2 (instance {ids[0]}) terminated." in {t["stoppedReason"] for t in tasks(ecs, "STOPPED")}
 
@@ -221,15 +211,15 @@ def test_a_capacity_provider_brings_instances_and_takes_them_back(cloud: LocalCl
     ecs.create_cluster(clusterName="c", capacityProviders=["machines"], defaultCapacityProviderStrategy=strategy)
     register(ecs, tmp_path, memory=600)
     ecs.create_service(cluster="c", serviceName="s", taskDefinition="web", desiredCount=2)
-    wait_for(lambda: _running(ecs, "s") == 2)
+    eventually(lambda: _running(ecs, "s") == 2)
     assert {one["capacityProviderName"] for one in instances(ecs)} == {"machines"}
     assert len(instances(ecs)) == 2
 
     ecs.update_service(cluster="c", service="s", desiredCount=0)
-    wait_for(lambda: _running(ecs, "s") == 0 and not tasks(ecs))
-    wait_for(lambda: all(each["lastStatus"] == "STOPPED" for each in tasks(ecs, "STOPPED")))
+    eventually(lambda: _running(ecs, "s") == 0 and not tasks(ecs))
+    eventually(lambda: all(each["lastStatus"] == "STOPPED" for each in tasks(ecs, "STOPPED")))
     cloud.advance(1000)
-    wait_for(lambda: instances(ecs) == [])
+    eventually(lambda: instances(ecs) == [])
     assert autoscaling.describe_auto_scaling_groups()["AutoScalingGroups"][0]["DesiredCapacity"] == 0
 
 

@@ -12,11 +12,11 @@ from typing import Any
 import psutil
 import pytest
 from botocore.exceptions import ClientError
-from test_ecs import network, register, wait_for
+from test_ecs import network, register
 
 from cloudlet.engines.proxies.api import ProxyMissing
 from cloudlet.engines.proxies.envoy import binary
-from cloudlet.testing import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 _SAY = "hostname >/www/index.html; exec httpd -f -p 8080 -h /www"
 
@@ -51,7 +51,7 @@ def _steady(ecs: Any, *names: str) -> None:
             len(one["deployments"]) == 1 and one["deployments"][0]["rolloutState"] == "COMPLETED" for one in found
         )
 
-    wait_for(done, 40)
+    eventually(done, 40)
 
 
 def _ask(cloud: LocalCloud, ecs: Any) -> str:
@@ -110,7 +110,7 @@ def test_services_find_each_other(engine_cloud: LocalCloud, busybox: str) -> Non
     # A third is there as soon as it is ready, one that goes is gone at once; no request fails meanwhile.
     ecs.update_service(cluster="c", service="web", desiredCount=3)
     _steady(ecs, "web")
-    wait_for(
+    eventually(
         lambda: len(discovery.list_instances(ServiceId=resource["discoveryArn"].rpartition("/")[2])["Instances"]) == 3
     )
     assert len({_ask(cloud, ecs) for _ in range(9)}) == 3
@@ -118,7 +118,7 @@ def test_services_find_each_other(engine_cloud: LocalCloud, busybox: str) -> Non
     end = time.monotonic() + 3
     while time.monotonic() < end:
         assert _ask(cloud, ecs) != "failed"
-    wait_for(lambda: len(ecs.list_tasks(cluster="c", serviceName="web")["taskArns"]) == 1)
+    eventually(lambda: len(ecs.list_tasks(cluster="c", serviceName="web")["taskArns"]) == 1)
 
     # The control plane is killed, and an Envoy: traffic goes on, and changes are still told.
     before = _envoys(cloud)
@@ -131,9 +131,9 @@ def test_services_find_each_other(engine_cloud: LocalCloud, busybox: str) -> Non
     assert before == after
     for pid in after:
         os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: _ask(cloud, ecs) not in ("failed", ""))
+    eventually(lambda: _ask(cloud, ecs) not in ("failed", ""))
     ecs.update_service(cluster="c", service="web", desiredCount=2)
-    wait_for(lambda: len({_ask(cloud, ecs) for _ in range(6)}) == 2)
+    eventually(lambda: len({_ask(cloud, ecs) for _ in range(6)}) == 2)
 
     def lines() -> list[str]:
         streams = logs.describe_log_streams(logGroupName="/proxy")["logStreams"]
@@ -145,11 +145,11 @@ def test_services_find_each_other(engine_cloud: LocalCloud, busybox: str) -> Non
             for one in logs.get_log_events(logGroupName="/proxy", logStreamName=name)["events"]
         ]
 
-    assert wait_for(lambda: [line for line in lines() if '"path":"/"' in line and '"response_code":200' in line])
+    assert eventually(lambda: [line for line in lines() if '"path":"/"' in line and '"response_code":200' in line])
     for name in ("client", "web"):
         ecs.delete_service(cluster="c", service=name, force=True)
-    wait_for(lambda: ecs.describe_services(cluster="c", services=["web"])["services"][0]["status"] == "INACTIVE")
-    wait_for(lambda: not discovery.list_services()["Services"])
+    eventually(lambda: ecs.describe_services(cluster="c", services=["web"])["services"][0]["status"] == "INACTIVE")
+    eventually(lambda: not discovery.list_services()["Services"])
 
 
 def test_what_service_connect_refuses(engine_cloud: LocalCloud, busybox: str) -> None:
@@ -301,13 +301,13 @@ def test_endpoints_are_told_within_a_tenth_of_a_second_and_bad_ones_are_left_out
         pairs = [(float(line.partition(" ")[0]), line.partition(" ")[2]) for line in lines]
         return [pair for pair in pairs if pair[0] > since]
 
-    wait_for(lambda: len(said()) >= 2)
+    eventually(lambda: len(said()) >= 2)
     first = said()[1][1]
     assert said()[0][1] == f"raw hello {first.removeprefix('200 ')}"
     assert first.startswith("200 ")
 
     ecs.update_service(cluster="c", service="web", desiredCount=2)
-    when, second = wait_for(lambda: [one for one in said() if one[1].startswith("200") and one[1] != first])[0]
+    when, second = eventually(lambda: [one for one in said() if one[1].startswith("200") and one[1] != first])[0]
     arns = ecs.list_tasks(cluster="c", serviceName="web")["taskArns"]
     started = max(one["startedAt"].timestamp() for one in ecs.describe_tasks(cluster="c", tasks=arns)["tasks"])
     print(f"an endpoint was used {(when - started) * 1000:.0f} ms after its task was RUNNING")
@@ -317,8 +317,8 @@ def test_endpoints_are_told_within_a_tenth_of_a_second_and_bad_ones_are_left_out
     bad = second.removeprefix("200 ")
     begun = time.time()
     (folder / f"{bad}.bad").touch()
-    wait_for(lambda: len([one for one in said(since=begun) if one[1] == f"500 {bad}"]) >= 5)
-    wait_for(lambda: time.time() - said(since=begun)[-1][0] > 2)
+    eventually(lambda: len([one for one in said(since=begun) if one[1] == f"500 {bad}"]) >= 5)
+    eventually(lambda: time.time() - said(since=begun)[-1][0] > 2)
     errors = said(since=begun)
     print(f"left out after {len(errors)} errors, {errors[-1][0] - begun:.2f} s")
     assert {answer for _, answer in errors} == {f"500 {bad}"}

@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 
 from cloudlet.engines.proxies import envoy
 from cloudlet.engines.proxies.api import ProxyMissing
-from cloudlet.testing import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 try:
     envoy.binary()
@@ -169,15 +169,6 @@ def template(image: str, version: str, count: int = 2) -> dict[str, Any]:
     }
 
 
-def wait_for(check: Callable[[], Any], seconds: float = 40) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := check():
-            return found
-        time.sleep(0.1)
-    raise AssertionError("it has not come true in time")
-
-
 def outcome(stacks: Any) -> dict[str, str]:
     """The outputs of the stack, once it is done."""
 
@@ -185,7 +176,7 @@ def outcome(stacks: Any) -> dict[str, str]:
         one = stacks.describe_stacks(StackName="web")["Stacks"][0]
         return one if not one["StackStatus"].endswith("IN_PROGRESS") else None
 
-    one = wait_for(done, 90)
+    one = eventually(done, 90)
     if one["StackStatus"] not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
         events = stacks.describe_stack_events(StackName="web")["StackEvents"]
         raise AssertionError(
@@ -233,7 +224,7 @@ def test_a_new_version_takes_over_behind_a_load_balancer_and_no_request_fails(cl
     try:
         stacks.update_stack(StackName="web", TemplateBody=json.dumps(template(image, "two")))
         outcome(stacks)
-        wait_for(lambda: seen[-5:] == ["two"] * 5)
+        eventually(lambda: seen[-5:] == ["two"] * 5)
 
         # One task is killed, and the control plane too: traffic goes on.
         place = {"cluster": outputs["Cluster"]}
@@ -246,14 +237,14 @@ def test_a_new_version_takes_over_behind_a_load_balancer_and_no_request_fails(cl
         assert [state for state in before.values() if state != "draining"] == ["healthy", "healthy"]
         ecs.stop_task(**place, task=tasks[0])
         service = {**place, "services": [outputs["Service"]]}
-        wait_for(
+        eventually(
             lambda: (
                 tasks[0] not in ecs.list_tasks(**place)["taskArns"] and len(ecs.list_tasks(**place)["taskArns"]) == 2
             )
         )
-        wait_for(lambda: ecs.describe_services(**service)["services"][0]["runningCount"] == 2)
+        eventually(lambda: ecs.describe_services(**service)["services"][0]["runningCount"] == 2)
         # Both are ready as the service sees them, also the one that was there before the kill.
-        wait_for(lambda: "steady state" in ecs.describe_services(**service)["services"][0]["events"][0]["message"])
+        eventually(lambda: "steady state" in ecs.describe_services(**service)["services"][0]["events"][0]["message"])
         assert list(seen_targets(cloud).values()).count("healthy") == 2
     finally:
         stop.set()

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from test_ecs import network, register, run, stopped, wait_for
+from test_ecs import network, register, run, stopped
 
-from cloudlet.testing import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 
 def test_a_dependency_has_its_time_to_start(engine_cloud: LocalCloud, busybox: str) -> None:
@@ -59,7 +59,7 @@ def test_what_tasks_use_is_counted(engine_cloud: LocalCloud, busybox: str) -> No
     ecs, metrics = engine_cloud.client("ecs"), engine_cloud.client("cloudwatch")
     ecs.create_cluster(clusterName="c", settings=[{"name": "containerInsights", "value": "enabled"}])
     arn = run(engine_cloud, register(ecs, busybox, "sh", "-c", "while :; do :; done"))
-    wait_for(lambda: ecs.describe_tasks(cluster="c", tasks=[arn])["tasks"][0]["lastStatus"] == "RUNNING")
+    eventually(lambda: ecs.describe_tasks(cluster="c", tasks=[arn])["tasks"][0]["lastStatus"] == "RUNNING")
     time.sleep(1)
     engine_cloud.advance(60)
     dimensions = [{"Name": "ClusterName", "Value": "c"}, {"Name": "TaskDefinitionFamily", "Value": "web"}]
@@ -77,7 +77,7 @@ def test_what_tasks_use_is_counted(engine_cloud: LocalCloud, busybox: str) -> No
         )["Datapoints"]
         return max((one["Maximum"] for one in found), default=0.0)
 
-    assert wait_for(lambda: most("CpuUtilized")) > 50  # of 256, which it would all take
+    assert eventually(lambda: most("CpuUtilized")) > 50  # of 256, which it would all take
     assert most("CpuReserved") == 256
     assert most("MemoryReserved") == 512
     command = [sys.executable, "-m", "cloudlet", "status", "--usage", "--json", "--endpoint", engine_cloud.endpoint]
@@ -123,7 +123,7 @@ def test_a_stack_whose_service_never_becomes_stable_rolls_back(engine_cloud: Loc
         def status() -> str:
             return str(stacks.describe_stacks(StackName="s")["Stacks"][0]["StackStatus"])
 
-        wait_for(lambda: status() == "ROLLBACK_COMPLETE", 60)
+        eventually(lambda: status() == "ROLLBACK_COMPLETE", 60)
         failed = [
             one
             for one in stacks.describe_stack_events(StackName="s")["StackEvents"]

@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 
 from cloudlet.engines.proxies import envoy
 from cloudlet.engines.proxies.api import ProxyMissing
-from cloudlet.testing.local import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 try:
     envoy.binary()
@@ -190,15 +190,6 @@ def gone(address: str, port: int) -> bool:
 def address_of(cloud: LocalCloud, name: str = "front") -> str:
     (found,) = [one for one in cloud.control("resources")["resources"] if one["name"] == name]
     return str(found["address"])
-
-
-def eventually(check: Callable[[], Any], seconds: float = 15) -> Any:
-    """The first true answer of ``check``."""
-    end = time.monotonic() + seconds
-    while not (found := check()):
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.02)
-    return found
 
 
 def healthy(cloud: LocalCloud, arn: str, count: int) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from cloudlet.testing.local import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 ACCOUNT = "000000000000"
 
@@ -23,15 +23,6 @@ def refused(call: Any, **parameters: Any) -> tuple[str, str]:
         call(**parameters)
     error = caught.value.response["Error"]
     return error["Code"], error["Message"]
-
-
-def eventually(look: Callable[[], Any], seconds: float = 10) -> Any:
-    """What ``look`` finds, once it finds something."""
-    end = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < end, "it has not come about"
-        time.sleep(0.02)
-    return found
 
 
 def restart(cloud: LocalCloud) -> None:

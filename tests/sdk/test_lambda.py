@@ -12,7 +12,6 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 
-from cloudlet.testing import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 ROLE = "arn:aws:iam::000000000000:role/anyone"
 
@@ -49,15 +48,6 @@ def make(cloud: LocalCloud, name: str, source: str, **more: Any) -> str:
 def invoke(cloud: LocalCloud, name: str, event: Any = None, **more: Any) -> Any:
     answer = cloud.client("lambda").invoke(FunctionName=name, Payload=json.dumps(event or {}).encode(), **more)
     return json.loads(answer["Payload"].read() or b"null")
-
-
-def eventually(look: Callable[[], Any], seconds: float = 10) -> Any:
-    """What ``look`` finds, once it finds something."""
-    end = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < end, "it has not come about"
-        time.sleep(0.05)
-    return found
 
 
 def receive(cloud: LocalCloud, url: str, wait: int = 10) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from cloudlet.testing.local import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 
 def refused(call: Any, **parameters: Any) -> tuple[str, str]:
@@ -28,15 +28,6 @@ def refused(call: Any, **parameters: Any) -> tuple[str, str]:
         call(**parameters)
     error = caught.value.response["Error"]
     return error["Code"], error["Message"]
-
-
-def eventually(look: Callable[[], Any], seconds: float = 10) -> Any:
-    """What ``look`` finds, once it finds something."""
-    end = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < end, "it has not come about"
-        time.sleep(0.02)
-    return found
 
 
 def queue(cloud: LocalCloud, name: str) -> tuple[str, str]:

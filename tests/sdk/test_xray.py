@@ -12,24 +12,14 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from cloudlet.testing.local import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 ACCOUNT = "000000000000"
-
-
-def eventually(look: Callable[[], Any], seconds: float = 10) -> Any:
-    """What ``look`` finds, once it finds something."""
-    end = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < end, "it has not come about"
-        time.sleep(0.02)
-    return found
 
 
 def refused(call: Any, **parameters: Any) -> tuple[str, str]:

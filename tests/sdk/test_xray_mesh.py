@@ -7,14 +7,13 @@ import os
 import shutil
 import time
 import urllib.request
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from cloudlet.engines.proxies.api import ProxyMissing
 from cloudlet.engines.proxies.envoy import binary
-from cloudlet.testing import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 ENVOY = "public.ecr.aws/appmesh/aws-appmesh-envoy:v1.29.12.1-prod"
 LOGS = {
@@ -22,16 +21,6 @@ LOGS = {
     "options": {"awslogs-group": "/mesh", "awslogs-region": "us-east-1", "awslogs-stream-prefix": "t"},
 }
 MESH = {"meshName": "shop"}
-
-
-def wait_for(check: Callable[[], Any], seconds: float = 40) -> Any:
-    """The first true answer."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := check():
-            return found
-        time.sleep(0.1)
-    raise AssertionError("it has not come true in time")
 
 
 def ask(url: str, header: str) -> bytes:
@@ -110,7 +99,7 @@ def test_envoys_trace(engine_cloud: LocalCloud, busybox: str) -> None:
         assert task["lastStatus"] != "STOPPED", task
         return task if task["lastStatus"] == "RUNNING" else None
 
-    task = wait_for(running)
+    task = eventually(running)
     assert [one["lastStatus"] for one in task["containers"]] == ["RUNNING"] * 3
     interface = task["attachments"][0]["details"]
     address = next(one["value"] for one in interface if one["name"] == "privateIPv4Address")
@@ -122,8 +111,8 @@ def test_envoys_trace(engine_cloud: LocalCloud, busybox: str) -> None:
 
     began = time.time() - 5
     header = f"Root=1-{int(began):08x}-{os.urandom(12).hex()};Parent={os.urandom(8).hex()};Sampled=1"
-    assert wait_for(lambda: ask(f"http://{address}:8080/", header)) == b"hello"
-    [one] = wait_for(lambda: traced(began))
+    assert eventually(lambda: ask(f"http://{address}:8080/", header)) == b"hello"
+    [one] = eventually(lambda: traced(began))
     assert one["Id"] in header
     assert one["Http"]["HttpStatus"] == 200
     [segment] = xray.batch_get_traces(TraceIds=[one["Id"]])["Traces"][0]["Segments"]
@@ -136,7 +125,7 @@ def test_envoys_trace(engine_cloud: LocalCloud, busybox: str) -> None:
         events = cloud.client("logs").filter_log_events(logGroupName="/mesh")["events"]
         return [event["message"] for event in events]
 
-    assert wait_for(lambda: "daemon 127.0.0.1:2000" in lines())
+    assert eventually(lambda: "daemon 127.0.0.1:2000" in lines())
 
     # Envoy goes on while we are gone, and its traces come again afterwards.
     cloud.kill()
@@ -148,6 +137,6 @@ def test_envoys_trace(engine_cloud: LocalCloud, busybox: str) -> None:
         ask(f"http://{address}:8080/", header)
         return any(one["Id"] in header for one in traced(began))
 
-    wait_for(again)
+    eventually(again)
     ecs.stop_task(cluster="c", task=arn)
-    wait_for(lambda: not ecs.list_tasks(cluster="c")["taskArns"])
+    eventually(lambda: not ecs.list_tasks(cluster="c")["taskArns"])
