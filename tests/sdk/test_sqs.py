@@ -389,7 +389,6 @@ def test_long_polling(cloud: LocalCloud, sqs: Any) -> None:
     assert answered(4)[3:] == [[]]
 
 
-@pytest.mark.xfail(strict=True, reason="the HTTP server does not yet say that a client which has sent all is gone")
 def test_client_that_is_gone(cloud: LocalCloud, sqs: Any) -> None:
     """It takes nothing with it."""
     url = make(sqs, "poll", ReceiveMessageWaitTimeSeconds="20")

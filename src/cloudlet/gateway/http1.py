@@ -53,6 +53,7 @@ class Connection(asyncio.Protocol):
         self._body: Body | None = None
         self._waiting: deque[tuple[Request, Body]] = deque()
         self._busy = False
+        self._under_way: Body | None = None  # of the request that is being answered
         self._closing = False
         self._writable: asyncio.Future[None] | None = None
         self._paused = False
@@ -74,8 +75,9 @@ class Connection(asyncio.Protocol):
         self._closing = True
         if self._socket is not None:
             self._socket.lost()
-        if self._body is not None:
-            self._body.cut_off()
+        for body in (self._body, self._under_way):
+            if body is not None:
+                body.cut_off()
         for _, body in self._waiting:
             body.cut_off()
         if self._writable is not None and not self._writable.done():
@@ -112,7 +114,9 @@ class Connection(asyncio.Protocol):
                 self._refuse(400)
 
     def eof_received(self) -> bool:
-        # A client that has said all may still wait for its answer.
+        # A client that has said all may still wait for its answer; what waits for something to happen waits no more.
+        if self._under_way is not None:
+            self._under_way.cut_off()
         return self._busy or bool(self._waiting)
 
     def pause_writing(self) -> None:
@@ -183,6 +187,7 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, request: Request, body: Body) -> None:
         self._busy = True
+        self._under_way = body
         task = self._loop.create_task(self._serve(request, body))
         self._connections.tasks.add(task)
         task.add_done_callback(self._connections.tasks.discard)
@@ -203,6 +208,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
         finally:
             self._busy = False
+            self._under_way = None
         if not self._closing and self._waiting:
             self.go_on()
             self._begin(*self._waiting.popleft())
@@ -321,6 +327,7 @@ class Body:
         "_pieces",
         "_size",
         "_skipping",
+        "_told",
         "_wake",
         "complete",
         "expects_continue",
@@ -334,6 +341,7 @@ class Body:
         self._wake: asyncio.Future[None] | None = None
         self._cut = False
         self._skipping = False
+        self._told = False  # that it is complete
         self.complete = False
         self.expects_continue = expects_continue
         self.keep_alive = True
@@ -343,16 +351,17 @@ class Body:
         if self.expects_continue and not self.complete:
             self.expects_continue = False
             self._connection.say_continue()
-        while not (self._pieces or self.complete or self._cut):
+        while not (self._cut or (not self._told and (self._pieces or self.complete))):
             self._wake = asyncio.get_running_loop().create_future()
             await self._wake
-        if self._cut and not self.complete:
+        if self._told or (self._cut and not self.complete):
             return {"type": "http.disconnect"}
         data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces.clear()
         if self._size > _MANY_BYTES:
             self._connection.go_on()
         self._size = 0
+        self._told = self.complete
         return {"type": "http.request", "body": data, "more_body": not self.complete}
 
     def arrived(self, data: bytes) -> None:
@@ -371,7 +380,7 @@ class Body:
         self._notify()
 
     def cut_off(self) -> None:
-        """The client went before its request was complete."""
+        """The client has gone, perhaps before its request was complete."""
         self._cut = True
         self._notify()
 
