@@ -78,6 +78,8 @@ class World:
                 self.made += 1
             depended = sorted(desired.depends)
             self.states[step.logical_id] = State(TYPE, id, desired.properties, {"Arn": f"arn:{id}"}, depends=depended)
+        for name, state in self.states.items():
+            state.depends = sorted(depends[name])  # which a run notes of what it does not touch too
         return done
 
 

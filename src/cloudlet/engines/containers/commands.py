@@ -11,19 +11,11 @@ import termios
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 from cloudlet.control.supervisor import Child, Supervisor
+from cloudlet.engines.pipes import Pipe
 
-_PIECE = 64 * 1024
 # A new session takes the first terminal that it opens for its own. When its first process ends the kernel throws away
 # what is on its way to the terminal's other side: that process is ours, and ends a moment after the command.
 _WITH_TERMINAL = 'exec <>"$0" >&0 2>&0; trap : INT QUIT; "$@"; code=$?; sleep 0.02; exit $code'
-
-
-class _Printed(asyncio.StreamReaderProtocol):
-    """What a command prints. A terminal that nobody holds any more is an error to its reader: here it is an end, for an
-    error would hide what has not been taken yet."""
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(None)
 
 
 class Command:
@@ -35,11 +27,10 @@ class Command:
         self._terminal = -1
         self._input = -1
         self._code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._reader = asyncio.StreamReader()
+        self._printed: Pipe | None = None
 
     async def start(self, argv: Sequence[str], environment: Mapping[str, str], tty: bool) -> None:
         """Start it. Raises OSError."""
-        loop = asyncio.get_running_loop()
         if tty:
             self._terminal, inner = pty.openpty()
             argv = ["/bin/sh", "-c", _WITH_TERMINAL, os.ttyname(inner), *argv]
@@ -65,7 +56,7 @@ class Command:
         finally:
             os.close(given)
             os.close(taken)
-        await loop.connect_read_pipe(lambda: _Printed(self._reader), os.fdopen(output, "rb", buffering=0))
+        self._printed = Pipe(output)
         os.set_blocking(self._input, False)
 
     async def wait(self) -> int:
@@ -74,7 +65,7 @@ class Command:
         return await asyncio.shield(self._code)
 
     async def output(self) -> AsyncIterator[bytes]:
-        while piece := await self._reader.read(_PIECE):
+        while self._printed is not None and (piece := await self._printed.read()):
             yield piece
 
     async def send(self, data: bytes) -> None:
@@ -97,6 +88,8 @@ class Command:
 
     async def kill(self) -> None:
         await self._supervisor.stop(self._name, grace=0)
+        if self._printed is not None:
+            self._printed.close()
 
     async def _writable(self) -> None:
         loop, ready = asyncio.get_running_loop(), asyncio.Event()

@@ -47,6 +47,7 @@ from cloudlet.engines.containers.images import Images
 from cloudlet.engines.containers.network import HostReach, Shared
 from cloudlet.engines.containers.pods import Pods, put
 from cloudlet.engines.containers.translate import OUT_OF_MEMORY
+from cloudlet.engines.pipes import Pipe
 
 log = logging.getLogger("cloudlet.containers")
 
@@ -527,17 +528,15 @@ def _signal(name: str) -> int:
 
 async def _told(descriptor: int) -> int:
     """The id of a sandbox's first process, as bubblewrap tells it; 0 when it has ended without a word."""
-    reader = asyncio.StreamReader()
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", buffering=0)
-    )
+    pipe, said = Pipe(descriptor), b""
     try:
-        said = await reader.readuntil(b"}")
+        while b"}" not in said:
+            if not (piece := await pipe.read()):
+                return 0
+            said += piece
         return int(json.loads(said)["child-pid"])
-    except asyncio.IncompleteReadError:
-        return 0
     finally:
-        transport.close()
+        pipe.close()
 
 
 def _used(pid: int) -> Usage | None:
