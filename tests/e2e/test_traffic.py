@@ -23,8 +23,8 @@ from cloudlet.testing import LocalCloud, eventually
 
 TEMPLATE = Path(__file__).parents[2] / "examples" / "traffic" / "template.yaml"
 
-# One deployment serves all tests of this file, one after the other.
-pytestmark = [pytest.mark.xdist_group("traffic"), pytest.mark.timeout(240)]
+# One deployment serves all tests that a process runs of this file, in any order.
+pytestmark = pytest.mark.timeout(240)
 
 
 class Traffic:
