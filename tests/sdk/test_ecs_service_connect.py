@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -23,8 +24,8 @@ _SAY = "hostname >/www/index.html; exec httpd -f -p 8080 -h /www"
 
 @pytest.fixture(autouse=True)
 def _needs() -> None:
-    if os.geteuid() != 0:
-        pytest.skip("needs root: tasks with network namespaces of their own")
+    if os.geteuid() != 0 or not shutil.which("nft"):
+        pytest.skip("needs root and nft: tasks with network namespaces of their own")
     try:
         binary()
     except ProxyMissing as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cloudlet.control.clock import Timer
 from cloudlet.services.elbv2.base import Base
+from cloudlet.services.elbv2.records import Target
 from cloudlet.store import Tx
 
 # The proxy is looked at after these seconds, then after twice as many each time.
@@ -35,18 +36,19 @@ class Draining(Base):
 
     async def _forget_finished(self, pause: float) -> None:
         draining = [record for record in self.targets.all() if record.value.draining_until]
-        # A proxy that does not know yet that a target is draining may still give it something.
-        busy = {
-            (one.cluster, one.address, one.port)
-            for one in await self.controller.endpoints()
-            if one.active or not one.draining
-        }
+        known = {(one.cluster, one.address, one.port): one for one in await self.controller.endpoints()}
         now = self.clock.now()
-        over = [
-            record
-            for record in draining
-            if (one := record.value).draining_until <= now or (one.group, one.address, one.port) not in busy
-        ]
+
+        def is_over(one: Target) -> bool:
+            there = known.get((one.group, one.address, one.port))
+            if one.draining_until <= now:
+                return True
+            if there is None:  # of no listener; or for a moment, while the proxy is told something
+                return pause > _FIRST_LOOK
+            # A proxy that does not know yet that a target is draining may still give it something.
+            return there.draining and not there.active
+
+        over = [record for record in draining if is_over(record.value)]
 
         def forget(tx: Tx) -> None:
             for record in over:
