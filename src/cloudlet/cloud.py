@@ -33,8 +33,6 @@ from cloudlet.wire import Wire
 
 log = logging.getLogger("cloudlet")
 
-_LONGEST_STOP = 8.0  # seconds, of one service
-
 SERVICES = Path(__file__).parent / "services"
 
 
@@ -238,10 +236,7 @@ class Cloud:
             await asyncio.wait(list(self._tasks), timeout=5)
         for service in reversed(list(self._services.values())):
             try:
-                # One that does not come to its end keeps nobody from theirs.
-                await asyncio.wait_for(service.stop(), _LONGEST_STOP)
-            except TimeoutError:
-                log.error("%s did not stop within %g s", service.name, _LONGEST_STOP)
+                await service.stop()
             except Exception:
                 log.exception("%s did not stop cleanly", service.name)
         self._services.clear()
