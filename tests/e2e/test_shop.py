@@ -31,6 +31,8 @@ class Up:
             stdout=(folder / "events").open("wb"),
             stderr=(folder / "errors").open("wb"),
             env={key: value for key, value in os.environ.items() if key != "CLOUDLET_ENDPOINT"},
+            # A shell that starts its jobs in the background has them ignore Ctrl-C, which is what is tested here.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         self._file = folder / "events"
         self._errors = folder / "errors"
