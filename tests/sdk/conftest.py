@@ -16,7 +16,7 @@ _PROGRAMS = "cat chroot echo env false grep hostname httpd id ls mkdir nc nslook
 
 @pytest.fixture(scope="session")
 def busybox(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An image: a root file system with nothing but busybox in it."""
+    """An image: a root file system with nothing but busybox in it, and pages that say which version they are of."""
     program = shutil.which("busybox")
     if program is None or b"dynamically" in subprocess.run(["file", "-L", program], capture_output=True).stdout:
         pytest.skip("needs a static busybox: apt-get install busybox-static")
@@ -28,7 +28,21 @@ def busybox(tmp_path_factory: pytest.TempPathFactory) -> str:
         (folder / "bin" / name).symlink_to("busybox")
     (folder / "etc/passwd").write_text("root:x:0:0:root:/:/bin/sh\nother:x:1000:1000::/:/bin/sh\n")
     (folder / "www/index.html").write_text("hello")
+    for version in ("one", "two"):
+        (folder / version).mkdir()
+        (folder / version / "index.html").write_text(version)
     return str(folder)
+
+
+@pytest.fixture
+def podman_cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalCloud]:
+    """A cloud on Podman."""
+    if shutil.which("podman") is None or os.geteuid() != 0:
+        pytest.skip("needs podman and root")
+    monkeypatch.setenv("CLOUDLET_ENGINE", "podman")
+    with LocalCloud() as running:
+        yield running
+        print(running.log)
 
 
 @pytest.fixture(params=["podman", "processes"])

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,38 +13,17 @@ from botocore.exceptions import ClientError
 
 from cloudlet.testing import LocalCloud, eventually
 
-_PROGRAMS = "cat echo env false httpd id ls mkdir nc nslookup sh sleep true wget"
 ROLE = "arn:aws:iam::000000000000:role/task"
 
 
-@pytest.fixture(scope="session")
-def root(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An image: a root file system with nothing but busybox in it."""
-    busybox = shutil.which("busybox")
-    if busybox is None or b"dynamically" in subprocess.run(["file", "-L", busybox], capture_output=True).stdout:
-        pytest.skip("needs a static busybox: apt-get install busybox-static")
-    folder = tmp_path_factory.mktemp("root")
-    for name in ("bin", "etc", "tmp", "www"):
-        (folder / name).mkdir()
-    shutil.copy(busybox, folder / "bin/busybox")
-    for name in _PROGRAMS.split():
-        (folder / "bin" / name).symlink_to("busybox")
-    (folder / "etc/passwd").write_text("root:x:0:0:root:/:/bin/sh\n")
-    (folder / "www/index.html").write_text("hello")
-    return str(folder)
+@pytest.fixture
+def root(busybox: str) -> str:
+    return busybox
 
 
-@pytest.fixture(params=["podman", "processes"])
-def cloud(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalCloud]:
-    """A cloud on each engine that this machine has."""
-    if request.param == "podman" and (shutil.which("podman") is None or os.geteuid() != 0):
-        pytest.skip("needs podman and root")
-    if request.param == "processes" and shutil.which("bwrap") is None:
-        pytest.skip("needs bwrap")
-    monkeypatch.setenv("CLOUDLET_ENGINE", request.param)
-    with LocalCloud() as running:
-        yield running
-        print(running.log)
+@pytest.fixture
+def cloud(engine_cloud: LocalCloud) -> LocalCloud:
+    return engine_cloud
 
 
 def register(ecs: Any, root: str, *command: str, **more: Any) -> str:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -28,32 +24,14 @@ PORT = 8097
 HOOK = "def handler(event, context):\n    return {'hookStatus': event['hookDetails']['answer']}\n"
 
 
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A root file system with nothing but busybox, and a page that says which version it is."""
-    busybox = shutil.which("busybox")
-    if busybox is None or b"dynamically" in subprocess.run(["file", "-L", busybox], capture_output=True).stdout:
-        pytest.skip("needs a static busybox: apt-get install busybox-static")
-    folder = tmp_path_factory.mktemp("root")
-    for name in ("bin", "etc", "tmp", "one", "two"):
-        (folder / name).mkdir()
-    shutil.copy(busybox, folder / "bin/busybox")
-    for name in ("cat", "httpd", "sh", "sleep"):
-        (folder / "bin" / name).symlink_to("busybox")
-    (folder / "etc/passwd").write_text("root:x:0:0:root:/:/bin/sh\n")
-    for name in ("one", "two"):
-        (folder / name / "index.html").write_text(name)
-    return str(folder)
+@pytest.fixture
+def image(busybox: str) -> str:
+    return busybox
 
 
 @pytest.fixture
-def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalCloud]:
-    if shutil.which("podman") is None or os.geteuid() != 0:
-        pytest.skip("needs podman and root")
-    monkeypatch.setenv("CLOUDLET_ENGINE", "podman")
-    with LocalCloud() as running:
-        yield running
-        print(running.log)
+def cloud(podman_cloud: LocalCloud) -> LocalCloud:
+    return podman_cloud
 
 
 def group() -> dict[str, Any]:

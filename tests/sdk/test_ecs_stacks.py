@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -27,32 +23,14 @@ except ProxyMissing as absent:
 ROLE = "arn:aws:iam::000000000000:role/task"
 
 
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A root file system with nothing but busybox, and a page that says which version it is."""
-    busybox = shutil.which("busybox")
-    if busybox is None or b"dynamically" in subprocess.run(["file", "-L", busybox], capture_output=True).stdout:
-        pytest.skip("needs a static busybox: apt-get install busybox-static")
-    folder = tmp_path_factory.mktemp("root")
-    for name in ("bin", "etc", "tmp", "one", "two"):
-        (folder / name).mkdir()
-    shutil.copy(busybox, folder / "bin/busybox")
-    for name in ("cat", "httpd", "sh", "sleep"):
-        (folder / "bin" / name).symlink_to("busybox")
-    (folder / "etc/passwd").write_text("root:x:0:0:root:/:/bin/sh\n")
-    for name in ("one", "two"):
-        (folder / name / "index.html").write_text(name)
-    return str(folder)
+@pytest.fixture
+def image(busybox: str) -> str:
+    return busybox
 
 
 @pytest.fixture
-def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalCloud]:
-    if shutil.which("podman") is None or os.geteuid() != 0:
-        pytest.skip("needs podman and root")
-    monkeypatch.setenv("CLOUDLET_ENGINE", "podman")
-    with LocalCloud() as running:
-        yield running
-        print(running.log)
+def cloud(podman_cloud: LocalCloud) -> LocalCloud:
+    return podman_cloud
 
 
 def template(image: str, version: str, count: int = 2) -> dict[str, Any]:

@@ -6,37 +6,15 @@ import json
 from typing import Any
 
 from cloudlet.errors import AwsError, not_implemented
+from cloudlet.services.apigateway.resource_stages import Deployment, Stage
+from cloudlet.services.apigateway.stacking import Type, as_text, lower
 from cloudlet.stacks.api import Deployment as Deploying
-from cloudlet.stacks.api import Physical, Properties, ResourceType, tags_of
+from cloudlet.stacks.api import Physical, Properties, tags_of
 
 _DEFINITION = ("Body", "BodyS3Location", "Parameters", "Mode", "FailOnWarnings")
 
 
-class _Type(ResourceType):
-    """What all types here share: a call, and a deletion that does not mind when it is done already."""
-
-    async def _call(self, do: Deploying, operation: str, **input: Any) -> dict[str, Any]:
-        given = {key: value for key, value in input.items() if value is not None}
-        return await do.call("apigateway", operation, given)
-
-    async def _gone(self, do: Deploying, operation: str, **input: Any) -> None:
-        try:
-            await do.call("apigateway", operation, input)
-        except AwsError as error:
-            if error.code != "NotFoundException":
-                raise
-
-    async def _retag(self, do: Deploying, path: str, properties: Properties) -> None:
-        """Give a resource the tags that its template has now, and no others."""
-        arn, tags = f"arn:aws:apigateway:{do.region}::/{path}", tags_of(do, properties)
-        before = (await self._call(do, "GetTags", resourceArn=arn)).get("tags", {})
-        if gone := [key for key in before if key not in tags]:
-            await self._call(do, "UntagResource", resourceArn=arn, tagKeys=gone)
-        if tags and tags != before:
-            await self._call(do, "TagResource", resourceArn=arn, tags=tags)
-
-
-class RestApi(_Type):
+class RestApi(Type):
     type = "AWS::ApiGateway::RestApi"
 
     async def create(self, do: Deploying, properties: Properties) -> Physical:
@@ -88,7 +66,7 @@ class RestApi(_Type):
         for key in ("Name", "Description", "ApiKeySourceType", "DisableExecuteApiEndpoint", "MinimumCompressionSize"):
             if key in properties:
                 path = "apiKeySource" if key == "ApiKeySourceType" else lower(key)
-                operations.append({"op": "replace", "path": f"/{path}", "value": _text(properties[key])})
+                operations.append({"op": "replace", "path": f"/{path}", "value": as_text(properties[key])})
         if "Policy" in properties:
             policy = properties["Policy"]
             text = policy if isinstance(policy, str) else json.dumps(policy)
@@ -102,7 +80,7 @@ class RestApi(_Type):
             await self._call(do, "UpdateRestApi", restApiId=api_id, patchOperations=operations)
 
 
-class Resource(_Type):
+class Resource(Type):
     type = "AWS::ApiGateway::Resource"
     required = frozenset(("RestApiId", "ParentId", "PathPart"))
     replaces = frozenset(("RestApiId", "ParentId", "PathPart"))
@@ -115,7 +93,7 @@ class Resource(_Type):
         await self._gone(do, "DeleteResource", restApiId=properties["RestApiId"], resourceId=physical.id)
 
 
-class Method(_Type):
+class Method(Type):
     type = "AWS::ApiGateway::Method"
     required = frozenset(("RestApiId", "ResourceId", "HttpMethod"))
     replaces = frozenset(("RestApiId", "ResourceId", "HttpMethod"))
@@ -158,140 +136,7 @@ class Method(_Type):
         await self._gone(do, "DeleteMethod", **_where(properties))
 
 
-# Settings of a method in a template -> where a patch of a stage has them.
-_METHOD_SETTINGS = {
-    "LoggingLevel": "logging/loglevel",
-    "DataTraceEnabled": "logging/dataTrace",
-    "MetricsEnabled": "metrics/enabled",
-    "ThrottlingBurstLimit": "throttling/burstLimit",
-    "ThrottlingRateLimit": "throttling/rateLimit",
-    "CachingEnabled": "caching/enabled",
-    "CacheTtlInSeconds": "caching/ttlInSeconds",
-    "CacheDataEncrypted": "caching/dataEncrypted",
-}
-
-
-def _patches(old: Properties, new: Properties) -> list[dict[str, Any]]:
-    """What makes a stage's settings of methods, its access log and its canary those of a template."""
-    made = {_settings_of(setting): setting for setting in new.get("MethodSettings") or []}
-    gone = [path for setting in old.get("MethodSettings") or [] if (path := _settings_of(setting)) not in made]
-    operations: list[dict[str, Any]] = [{"op": "remove", "path": path} for path in gone]
-    values = [
-        (f"{path}/{_METHOD_SETTINGS[key]}", value)
-        for path, setting in made.items()
-        for key, value in setting.items()
-        if key in _METHOD_SETTINGS
-    ]
-    values += [
-        (f"/accessLogSettings/{lower(key)}", value) for key, value in (new.get("AccessLogSetting") or {}).items()
-    ]
-    for key in ("AccessLogSetting", "CanarySetting"):
-        if key in old and key not in new:
-            operations.append({"op": "remove", "path": f"/{lower(key)}s"})
-    for key, value in (new.get("CanarySetting") or {}).items():
-        if key == "StageVariableOverrides":
-            values += [(f"/canarySettings/stageVariableOverrides/{name}", text) for name, text in value.items()]
-        else:
-            values.append((f"/canarySettings/{lower(key)}", value))
-    return operations + [{"op": "replace", "path": path, "value": _text(value)} for path, value in values]
-
-
-def _settings_of(setting: Properties) -> str:
-    return f"/{setting.get('ResourcePath', '/*').replace('/', '~1')}/{setting.get('HttpMethod', '*')}"
-
-
-class _Staged(_Type):
-    """What changes a stage."""
-
-    async def _patch(self, do: Deploying, name: str, properties: Properties, operations: list[dict[str, Any]]) -> None:
-        if operations:
-            where = {"restApiId": properties["RestApiId"], "stageName": name}
-            await self._call(do, "UpdateStage", **where, patchOperations=operations)
-
-
-class Deployment(_Staged):
-    type = "AWS::ApiGateway::Deployment"
-    required = frozenset(("RestApiId",))
-    replaces = frozenset(("RestApiId", "DeploymentCanarySettings"))
-
-    async def create(self, do: Deploying, properties: Properties) -> Physical:
-        description = properties.get("StageDescription") or {}
-        for name in ("ClientCertificateId", "DocumentationVersion"):
-            if name in description:
-                raise not_implemented(f"{self.type} with {name} of StageDescription")
-        canary = properties.get("DeploymentCanarySettings")
-        made = await self._call(
-            do,
-            "CreateDeployment",
-            restApiId=properties["RestApiId"],
-            stageName=properties.get("StageName"),
-            description=properties.get("Description"),
-            stageDescription=description.get("Description"),
-            variables=description.get("Variables"),
-            tracingEnabled=description.get("TracingEnabled"),
-            cacheClusterEnabled=description.get("CacheClusterEnabled"),
-            cacheClusterSize=description.get("CacheClusterSize"),
-            canarySettings=None if canary is None else {lower(key): value for key, value in canary.items()},
-        )
-        await do.initiated(made["id"])
-        if stage := properties.get("StageName"):
-            everywhere = {key: description[key] for key in _METHOD_SETTINGS if key in description}
-            settings = [*([everywhere] if everywhere else []), *(description.get("MethodSettings") or [])]
-            wanted = {**description, "MethodSettings": settings}
-            await self._patch(do, stage, properties, _patches({}, wanted))
-            if description.get("Tags"):
-                await self._retag(do, f"restapis/{properties['RestApiId']}/stages/{stage}", description)
-        return Physical(made["id"], {"DeploymentId": made["id"]})
-
-    async def update(self, do: Deploying, physical: Physical, old: Properties, new: Properties) -> Physical:
-        operation = {"op": "replace", "path": "/description", "value": new.get("Description", "")}
-        await self._call(
-            do, "UpdateDeployment", restApiId=new["RestApiId"], deploymentId=physical.id, patchOperations=[operation]
-        )
-        return physical
-
-    async def delete(self, do: Deploying, physical: Physical, properties: Properties) -> None:
-        if name := properties.get("StageName"):
-            await self._gone(do, "DeleteStage", restApiId=properties["RestApiId"], stageName=name)
-        await self._gone(do, "DeleteDeployment", restApiId=properties["RestApiId"], deploymentId=physical.id)
-
-
-class Stage(_Staged):
-    type = "AWS::ApiGateway::Stage"
-    required = frozenset(("RestApiId",))
-    replaces = frozenset(("RestApiId", "StageName"))
-    refuses = frozenset(("ClientCertificateId",))
-
-    async def create(self, do: Deploying, properties: Properties) -> Physical:
-        name = properties.get("StageName") or do.name(64)
-        given = {
-            lower(key): value
-            for key, value in properties.items()
-            if key not in ("MethodSettings", "AccessLogSetting", "CanarySetting", "Tags", "StageName")
-        }
-        await self._call(do, "CreateStage", **given, stageName=name, tags=tags_of(do, properties))
-        await do.initiated(name)
-        await self._patch(do, name, properties, _patches({}, properties))
-        return Physical(name)
-
-    async def update(self, do: Deploying, physical: Physical, old: Properties, new: Properties) -> Physical:
-        operations = []
-        for key in ("DeploymentId", "Description", "TracingEnabled", "CacheClusterEnabled", "CacheClusterSize"):
-            if old.get(key) != new.get(key) and key in new:
-                operations.append({"op": "replace", "path": f"/{lower(key)}", "value": _text(new[key])})
-        for name, value in (new.get("Variables") or {}).items():
-            operations.append({"op": "replace", "path": f"/variables/{name}", "value": value})
-        for name in set(old.get("Variables") or {}) - set(new.get("Variables") or {}):
-            operations.append({"op": "remove", "path": f"/variables/{name}"})
-        await self._patch(do, physical.id, new, operations + _patches(old, new))
-        await self._retag(do, f"restapis/{new['RestApiId']}/stages/{physical.id}", new)
-        return physical
-
-    async def delete(self, do: Deploying, physical: Physical, properties: Properties) -> None:
-        await self._gone(do, "DeleteStage", restApiId=properties["RestApiId"], stageName=physical.id)
-
-
-class Authorizer(_Type):
+class Authorizer(Type):
     type = "AWS::ApiGateway::Authorizer"
     required = frozenset(("RestApiId", "Name", "Type"))
     replaces = frozenset(("RestApiId",))
@@ -305,7 +150,7 @@ class Authorizer(_Type):
 
     async def update(self, do: Deploying, physical: Physical, old: Properties, new: Properties) -> Physical:
         operations = [
-            {"op": "replace", "path": f"/{lower(key)}", "value": _text(value)}
+            {"op": "replace", "path": f"/{lower(key)}", "value": as_text(value)}
             for key, value in new.items()
             if key != "RestApiId" and old.get(key) != value
         ]
@@ -317,7 +162,7 @@ class Authorizer(_Type):
         await self._gone(do, "DeleteAuthorizer", restApiId=properties["RestApiId"], authorizerId=physical.id)
 
 
-class Model(_Type):
+class Model(Type):
     type = "AWS::ApiGateway::Model"
     required = frozenset(("RestApiId",))
     replaces = frozenset(("RestApiId", "Name", "ContentType"))
@@ -342,7 +187,7 @@ class Model(_Type):
         await self._gone(do, "DeleteModel", restApiId=properties["RestApiId"], modelName=physical.id)
 
 
-class RequestValidator(_Type):
+class RequestValidator(Type):
     type = "AWS::ApiGateway::RequestValidator"
     required = frozenset(("RestApiId",))
     replaces = frozenset(("RestApiId", "Name"))
@@ -353,7 +198,7 @@ class RequestValidator(_Type):
 
     async def update(self, do: Deploying, physical: Physical, old: Properties, new: Properties) -> Physical:
         operations = [
-            {"op": "replace", "path": f"/{key}", "value": _text(value)}
+            {"op": "replace", "path": f"/{key}", "value": as_text(value)}
             for key, value in self._given(new).items()
             if key.startswith("validate")
         ]
@@ -369,7 +214,7 @@ class RequestValidator(_Type):
         return {lower(key): _bool(value) if key.startswith("Validate") else value for key, value in properties.items()}
 
 
-class GatewayResponse(_Type):
+class GatewayResponse(Type):
     type = "AWS::ApiGateway::GatewayResponse"
     required = frozenset(("RestApiId", "ResponseType"))
     replaces = frozenset(("RestApiId", "ResponseType"))
@@ -389,7 +234,7 @@ class GatewayResponse(_Type):
         await self._gone(do, "DeleteGatewayResponse", **where)
 
 
-class ApiKey(_Type):
+class ApiKey(Type):
     type = "AWS::ApiGateway::ApiKey"
     replaces = frozenset(("Name", "Value", "GenerateDistinctId"))
 
@@ -403,7 +248,7 @@ class ApiKey(_Type):
 
     async def update(self, do: Deploying, physical: Physical, old: Properties, new: Properties) -> Physical:
         operations = [
-            {"op": "replace", "path": f"/{lower(key)}", "value": _text(new[key])}
+            {"op": "replace", "path": f"/{lower(key)}", "value": as_text(new[key])}
             for key in ("Enabled", "Description", "CustomerId")
             if key in new and old.get(key) != new[key]
         ]
@@ -415,7 +260,7 @@ class ApiKey(_Type):
         await self._gone(do, "DeleteApiKey", apiKey=physical.id)
 
 
-class UsagePlan(_Type):
+class UsagePlan(Type):
     type = "AWS::ApiGateway::UsagePlan"
 
     async def create(self, do: Deploying, properties: Properties) -> Physical:
@@ -442,7 +287,7 @@ class UsagePlan(_Type):
                 operations.append({"op": "replace", "path": f"/{path}", "value": new[key]})
         for group in ("Throttle", "Quota"):
             for key, value in (new.get(group) or {}).items():
-                operations.append({"op": "replace", "path": f"/{lower(group)}/{lower(key)}", "value": _text(value)})
+                operations.append({"op": "replace", "path": f"/{lower(group)}/{lower(key)}", "value": as_text(value)})
         await self._call(do, "UpdateUsagePlan", usagePlanId=physical.id, patchOperations=operations)
         await self._retag(do, f"usageplans/{physical.id}", new)
         return physical
@@ -460,7 +305,7 @@ class UsagePlan(_Type):
         await self._gone(do, "DeleteUsagePlan", usagePlanId=physical.id)
 
 
-class UsagePlanKey(_Type):
+class UsagePlanKey(Type):
     type = "AWS::ApiGateway::UsagePlanKey"
     required = frozenset(("KeyId", "KeyType", "UsagePlanId"))
     replaces = frozenset(("KeyId", "KeyType", "UsagePlanId"))
@@ -479,7 +324,7 @@ class UsagePlanKey(_Type):
         await self._gone(do, "DeleteUsagePlanKey", **where)
 
 
-class DomainName(_Type):
+class DomainName(Type):
     type = "AWS::ApiGateway::DomainName"
     required = frozenset(("DomainName",))
     replaces = frozenset(("DomainName",))
@@ -502,7 +347,7 @@ class DomainName(_Type):
         await self._gone(do, "DeleteDomainName", domainName=physical.id)
 
 
-class BasePathMapping(_Type):
+class BasePathMapping(Type):
     type = "AWS::ApiGateway::BasePathMapping"
     required = frozenset(("DomainName",))
     replaces = frozenset(("DomainName", "BasePath", "RestApiId", "Stage"))
@@ -517,7 +362,7 @@ class BasePathMapping(_Type):
         await self._gone(do, "DeleteBasePathMapping", domainName=properties["DomainName"], basePath=path)
 
 
-class Account(_Type):
+class Account(Type):
     """The account's settings; there is one account, so that deleting this leaves it as it is."""
 
     type = "AWS::ApiGateway::Account"
@@ -534,11 +379,6 @@ class Account(_Type):
 
     async def delete(self, do: Deploying, physical: Physical, properties: Properties) -> None:
         return None
-
-
-def lower(name: str) -> str:
-    """CloudFormation's name of a property as the API's name of it."""
-    return name[:1].lower() + name[1:]
 
 
 def _lowered(value: Any) -> Any:
@@ -562,10 +402,6 @@ def _where(properties: Properties) -> dict[str, str]:
 
 def _bool(value: Any) -> bool:
     return value if isinstance(value, bool) else str(value).lower() == "true"
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _schema(properties: Properties) -> str:

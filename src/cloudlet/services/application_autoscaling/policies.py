@@ -15,13 +15,12 @@ from cloudlet.services.application_autoscaling.base import chosen, page
 from cloudlet.services.application_autoscaling.records import Policy, Target
 from cloudlet.services.application_autoscaling.scalable import SCALABLES, validation
 from cloudlet.services.application_autoscaling.targets import Targets
+from cloudlet.services.tracking import put_alarms
 
 log = logging.getLogger("cloudlet.autoscaling")
 
 _COOLDOWN = 300.0  # seconds, for ECS
 _AGAIN = 60.0  # seconds between looks while an alarm stays on
-_SCALE_IN_AT = 0.9  # of the target, so that it does not swing
-_ALARMS = {"AlarmHigh": ("GreaterThanThreshold", 3), "AlarmLow": ("LessThanThreshold", 15)}
 
 
 class Policies(Targets):
@@ -129,32 +128,8 @@ class Policies(Targets):
 
     async def _put_alarms(self, call: Call, members: dict[str, Any]) -> list[dict[str, str]]:
         configuration = members["TargetTrackingScalingPolicyConfiguration"]
-        metric = _metric(members)
-        known = {one["AlarmName"].split("-Alarm")[1].partition("-")[0]: one for one in members["Alarms"]}
-        made = []
-        for kind, (comparison, periods) in _ALARMS.items():
-            if kind == "AlarmLow" and configuration.get("DisableScaleIn"):
-                if (gone := known.get("Low")) is not None:
-                    await self.ask(call.scope, "cloudwatch", "DeleteAlarms", {"AlarmNames": [gone["AlarmName"]]})
-                continue
-            old = known.get(kind.removeprefix("Alarm"))
-            name = old["AlarmName"] if old else f"TargetTracking-{members['ResourceId']}-{kind}-{uuid.uuid4()}"
-            target = configuration["TargetValue"]
-            alarm = {
-                "AlarmName": name,
-                "AlarmDescription": f"DO NOT EDIT OR DELETE. For TargetTrackingScaling policy {members['PolicyARN']}.",
-                "ActionsEnabled": True,
-                "AlarmActions": [members["PolicyARN"]],
-                "EvaluationPeriods": periods,
-                "Threshold": target if kind == "AlarmHigh" else round(target * _SCALE_IN_AT, 6),
-                "ComparisonOperator": comparison,
-                **metric,
-            }
-            await self.ask(call.scope, "cloudwatch", "PutMetricAlarm", alarm)
-            made.append(
-                {"AlarmName": name, "AlarmARN": f"arn:aws:cloudwatch:{call.region}:{call.account}:alarm:{name}"}
-            )
-        return made
+        policy, resource = members["PolicyARN"], members["ResourceId"]
+        return await put_alarms(self.ask, call, policy, resource, configuration, _metric(members), members["Alarms"])
 
     async def _execute(self, scope: str, name: str, policy: Policy) -> None:
         """Do what the policy says about those of its alarms that are on."""

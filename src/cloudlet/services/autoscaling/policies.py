@@ -18,9 +18,8 @@ from cloudlet.services.autoscaling.base import invalid, name_in, page
 from cloudlet.services.autoscaling.groups import resized
 from cloudlet.services.autoscaling.keeping import Keeping
 from cloudlet.services.autoscaling.records import Group, Policy
+from cloudlet.services.tracking import put_alarms
 
-_SCALE_IN_AT = 0.9  # of the target, so that it does not swing
-_ALARMS = {"AlarmHigh": ("GreaterThanThreshold", 3), "AlarmLow": ("LessThanThreshold", 15)}
 _PREDEFINED = {
     "ASGAverageCPUUtilization": ("AWS/EC2", "CPUUtilization"),
     "ASGAverageNetworkIn": ("AWS/EC2", "NetworkIn"),
@@ -155,30 +154,8 @@ class Policies(Keeping):
 
     async def _put_alarms(self, call: Call, members: dict[str, Any]) -> list[dict[str, str]]:
         configuration, name = members["TargetTrackingConfiguration"], members["AutoScalingGroupName"]
-        known = {one["AlarmName"].rpartition("-Alarm")[2].partition("-")[0]: one for one in members["Alarms"]}
-        made = []
-        for kind, (comparison, periods) in _ALARMS.items():
-            old = known.get(kind.removeprefix("Alarm"))
-            if kind == "AlarmLow" and configuration.get("DisableScaleIn"):
-                if old is not None:
-                    await self.ask(call.scope, "cloudwatch", "DeleteAlarms", {"AlarmNames": [old["AlarmName"]]})
-                continue
-            alarm_name = old["AlarmName"] if old else f"TargetTracking-{name}-{kind}-{uuid.uuid4()}"
-            target = configuration["TargetValue"]
-            alarm = {
-                "AlarmName": alarm_name,
-                "AlarmDescription": f"DO NOT EDIT OR DELETE. For TargetTrackingScaling policy {members['PolicyARN']}.",
-                "ActionsEnabled": True,
-                "AlarmActions": [members["PolicyARN"]],
-                "EvaluationPeriods": periods,
-                "Threshold": target if kind == "AlarmHigh" else round(target * _SCALE_IN_AT, 6),
-                "ComparisonOperator": comparison,
-                **_metric(name, configuration),
-            }
-            await self.ask(call.scope, "cloudwatch", "PutMetricAlarm", alarm)
-            arn = f"arn:aws:cloudwatch:{call.region}:{call.account}:alarm:{alarm_name}"
-            made.append({"AlarmName": alarm_name, "AlarmARN": arn})
-        return made
+        metric = _metric(name, configuration)
+        return await put_alarms(self.ask, call, members["PolicyARN"], name, configuration, metric, members["Alarms"])
 
     async def _with_alarms(self, scope: str, members: dict[str, Any]) -> dict[str, Any]:
         """A policy as it is shown; the alarms of a step or simple policy are its user's own."""

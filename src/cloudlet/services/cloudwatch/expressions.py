@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from cloudlet.services.cloudwatch.functions import FUNCTIONS, REFUSED, Environment, MathError, Value, broadcast
+from cloudlet.services.cloudwatch.tokens import tokens
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)|(?P<name>[A-Za-z_]\w*)|(?P<text>\"[^\"]*\"|'[^']*')"
@@ -67,17 +68,13 @@ def compile_expression(text: str) -> Expression:
     return _Parser(text).expression()
 
 
+def _misplaced(position: int) -> Exception:
+    return MathError(f"Invalid syntax at position {position}.")
+
+
 class _Parser:
     def __init__(self, text: str) -> None:
-        self._tokens: list[tuple[str, str]] = []
-        position, text = 0, text.rstrip()
-        while position < len(text):
-            found = _TOKEN.match(text, position)
-            if found is None:
-                raise MathError(f"Invalid syntax at position {position}.")
-            assert found.lastgroup is not None
-            self._tokens.append((found.lastgroup, found[found.lastgroup]))
-            position = found.end()
+        self._tokens = tokens(_TOKEN, text, _misplaced)
         self._next = 0
         self._depth = 0
         self._names: set[str] = set()

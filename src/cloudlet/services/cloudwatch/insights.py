@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeVar
 from cloudlet.services.cloudwatch.functions import MathError, Series
 from cloudlet.services.cloudwatch.records import Metric
 from cloudlet.services.cloudwatch.statistics import Summary, compile_statistic
+from cloudlet.services.cloudwatch.tokens import tokens
 
 T = TypeVar("T")
 
@@ -100,17 +101,13 @@ def compile_insight(text: str) -> Insight:
     return _Parser(text).insight()
 
 
+def _misplaced(position: int) -> Exception:
+    return MathError(f"Invalid syntax at position {position}.")
+
+
 class _Parser:
     def __init__(self, text: str) -> None:
-        self._tokens: list[tuple[str, str]] = []
-        position, text = 0, text.rstrip()
-        while position < len(text):
-            found = _TOKEN.match(text, position)
-            if found is None:
-                raise MathError(f"Invalid syntax at position {position}.")
-            assert found.lastgroup is not None
-            self._tokens.append((found.lastgroup, found[found.lastgroup]))
-            position = found.end()
+        self._tokens = tokens(_TOKEN, text, _misplaced)
         self._next = 0
 
     def insight(self) -> Insight:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from cloudlet.errors import not_implemented
+from cloudlet.services.cloudwatch.tokens import tokens
 
 _TOKEN = re.compile(r'\s*(?:(?P<sign>[()])|"(?P<quoted>[^"]+)"|(?P<word>[^\s()"]+))')
 _STATES = ("ALARM", "OK", "INSUFFICIENT_DATA")
@@ -32,17 +33,13 @@ def compile_rule(text: str) -> Rule:
     return _Parser(text).rule()
 
 
+def _misplaced(position: int) -> Exception:
+    return RuleError(f"at position {position}")
+
+
 class _Parser:
     def __init__(self, text: str) -> None:
-        self._tokens: list[tuple[str, str]] = []
-        position, text = 0, text.strip()
-        while position < len(text):
-            found = _TOKEN.match(text, position)
-            if found is None:
-                raise RuleError(f"at position {position}")
-            assert found.lastgroup is not None
-            self._tokens.append((found.lastgroup, found[found.lastgroup]))
-            position = found.end()
+        self._tokens = tokens(_TOKEN, text.strip(), _misplaced)
         self._next = 0
         self._depth = 0
         self._children: set[str] = set()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from cloudlet.services.cloudwatch.functions import MathError
 from cloudlet.services.cloudwatch.records import Metric
+from cloudlet.services.cloudwatch.tokens import tokens
 
 _SCHEMA = re.compile(r"\s*\{([^}]*)\}\s*")
 _TOKEN = re.compile(r'\s*(?:(?P<exact>"(?:[^"\\]|\\.)*")|(?P<sign>[()=])|(?P<word>[^\s()="]+))')
@@ -43,17 +44,13 @@ def _anything(metric: Metric) -> bool:
     return True
 
 
+def _misplaced(position: int) -> Exception:
+    return MathError(f"Invalid syntax in the search at position {position}.")
+
+
 class _Parser:
     def __init__(self, text: str) -> None:
-        self._tokens: list[tuple[str, str]] = []
-        position, text = 0, text.rstrip()
-        while position < len(text):
-            found = _TOKEN.match(text, position)
-            if found is None:
-                raise MathError(f"Invalid syntax in the search at position {position}.")
-            assert found.lastgroup is not None
-            self._tokens.append((found.lastgroup, found[found.lastgroup]))
-            position = found.end()
+        self._tokens = tokens(_TOKEN, text, _misplaced)
         self._next = 0
         self._depth = 0
 
