@@ -10,16 +10,27 @@ from typing import Any
 
 import click
 
-from cloudlet.cli.remote import Remote, of_a_running_cloud, show
+from cloudlet.cli.remote import F, Remote, of_a_running_cloud, show
 
 _COLOURS = {"COMPLETE": "green", "FAILED": "red", "PROGRESS": "yellow"}
 
 
+def of_a_stack(command: F) -> F:
+    """Give a verb a template, and the flags that say which stack it is for and with what."""
+    for flag in (
+        click.option("--region", help="Default: the configured one."),
+        click.option(
+            "--parameter", "-p", "parameters", multiple=True, metavar="NAME=VALUE", help="A parameter's value."
+        ),
+        click.option("--stack", help="The stack's name (default: the template's folder)."),
+        click.argument("template", type=click.Path(exists=True, dir_okay=False)),
+    ):
+        command = flag(command)
+    return command
+
+
 @click.command()
-@click.argument("template", type=click.Path(exists=True, dir_okay=False))
-@click.option("--stack", help="The stack's name (default: the template's folder).")
-@click.option("--parameter", "-p", "parameters", multiple=True, metavar="NAME=VALUE", help="A template parameter.")
-@click.option("--region", help="Default: the configured one.")
+@of_a_stack
 @of_a_running_cloud
 def command(
     template: str,

@@ -6,17 +6,14 @@ from pathlib import Path
 
 import click
 
-from cloudlet.cli.deploy import request
+from cloudlet.cli.deploy import of_a_stack, request
 from cloudlet.cli.remote import Remote, of_a_running_cloud, show
 
 _MARKS = {"Add": ("+", "green"), "Modify": ("~", "yellow"), "Remove": ("-", "red")}
 
 
 @click.command()
-@click.argument("template", type=click.Path(exists=True, dir_okay=False))
-@click.option("--stack", help="The stack's name (default: the template's folder).")
-@click.option("--parameter", "-p", "parameters", multiple=True, metavar="NAME=VALUE", help="A template parameter.")
-@click.option("--region", help="Default: the configured one.")
+@of_a_stack
 @of_a_running_cloud
 def command(
     template: str,

@@ -24,13 +24,26 @@ _TEXT = ("text/", "application/json", "application/javascript", "application/xml
 class Functions(Targets):
     """The front door ``elb-lambda``."""
 
-    async def invoke(self, request: Request, label: str) -> Response:
-        """Invoke the function of the target group with this id."""
-        group = next((record.value for record in self.groups.all() if record.value.id == label), None)
-        targets = [target for target in self.targets_of(group) if not target.draining_until] if group else []
-        if group is None or not targets:
+    # By a group's id, made again after each change: looking through all that is stored is not for every request.
+    _carried: dict[str, tuple[TargetGroup, LoadBalancer]] | None = None
+
+    def changed(self) -> None:
+        self._carried = None
+        super().changed()
+
+    def carried_function(self, label: str) -> tuple[TargetGroup, LoadBalancer] | None:
+        """The target group with this id that a load balancer forwards to, and that load balancer."""
+        if self._carried is None:
+            groups = {record.value.arn: record.value for record in self.groups.all()}
+            used = used_groups(self.world()).items()
+            self._carried = {groups[arn].id: (groups[arn], owner) for arn, owner in used}
+        return self._carried.get(label)
+
+    async def invoke(self, request: Request, group: TargetGroup, owner: LoadBalancer) -> Response:
+        """Invoke the function of a target group."""
+        targets = [target for target in self.targets_of(group) if not target.draining_until]
+        if not targets:
             return failed(503, "Service Temporarily Unavailable")
-        owner = used_groups(self.world()).get(group.arn)
         try:
             body = await request.read(_LARGEST)
         except BodyTooLarge:
@@ -59,14 +72,11 @@ class Functions(Targets):
         self._count(owner, group, "LambdaTargetProcessedBytes", len(answer["Payload"]), "Bytes")
         return made
 
-    def _count(
-        self, owner: LoadBalancer | None, group: TargetGroup, name: str, value: float = 1, unit: str = "Count"
-    ) -> None:
-        if owner is not None:
-            dimensions = (("LoadBalancer", owner.path), ("TargetGroup", group.path))
-            places = {"RequestCount": (dimensions, dimensions[:1]), "LambdaTargetProcessedBytes": (dimensions[:1],)}
-            for these in places.get(name, (dimensions[1:],)):
-                self.cloud.metrics.add(owner.scope, "AWS/ApplicationELB", name, these, value, unit)
+    def _count(self, owner: LoadBalancer, group: TargetGroup, name: str, value: float = 1, unit: str = "Count") -> None:
+        dimensions = (("LoadBalancer", owner.path), ("TargetGroup", group.path))
+        places = {"RequestCount": (dimensions, dimensions[:1]), "LambdaTargetProcessedBytes": (dimensions[:1],)}
+        for these in places.get(name, (dimensions[1:],)):
+            self.cloud.metrics.add(owner.scope, "AWS/ApplicationELB", name, these, value, unit)
 
 
 def event(request: Request, body: bytes, group: TargetGroup, many: bool) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cloudlet.http import Request, Response
-from cloudlet.services.elbv2.functions import Functions
+from cloudlet.services.elbv2.functions import Functions, failed
 from cloudlet.services.elbv2.load_balancers import LoadBalancers
 from cloudlet.services.elbv2.logins import Logins
 from cloudlet.services.elbv2.rules import Rules
@@ -22,9 +22,9 @@ class Service(Functions, Logins, Rules, LoadBalancers, TrustStores, Tagging):
 
     async def serve(self, request: Request, label: str) -> Response:
         """The front doors ``elb-lambda``, by a target group's id, and ``elb-auth``, by what a login is for."""
-        if (answer := await self.login(request, label)) is not None:
-            return answer
-        return await self.invoke(request, label)
+        if (carried := self.carried_function(label)) is not None:
+            return await self.invoke(request, *carried)
+        return await self.login(request, label) or failed(503, "Service Temporarily Unavailable")
 
     def resources_of(self, account: str, region: str) -> list[dict[str, str]]:
         found = []
