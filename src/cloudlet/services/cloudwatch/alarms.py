@@ -11,7 +11,16 @@ from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services import api
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.cloudwatch import records
-from cloudlet.services.cloudwatch.base import combination, invalid, metric_of, missing, read_token, token_of, validation
+from cloudlet.services.cloudwatch.base import (
+    combination,
+    invalid,
+    metric_of,
+    missing,
+    read_token,
+    tags_of,
+    token_of,
+    validation,
+)
 from cloudlet.services.cloudwatch.evaluation import COMPARISONS, Verdict
 from cloudlet.services.cloudwatch.records import Alarm
 from cloudlet.services.cloudwatch.rules import RuleError, compile_rule
@@ -336,11 +345,6 @@ def _page(found: list[Any], input: Input, size: int) -> tuple[list[Any], Output]
         (after,) = read_token(input["NextToken"], str)
         found = [record for record in found if record.name > after]
     return found[:size], {"NextToken": token_of(found[size - 1].name)} if len(found) > size else {}
-
-
-def tags_of(input: Input) -> dict[str, str]:
-    """Tags as they are kept."""
-    return {tag["Key"]: tag["Value"] for tag in input.get("Tags", ())}
 
 
 def _no_such_alarm(name: str) -> AwsError:

@@ -12,7 +12,7 @@ from cloudlet.errors import AwsError
 from cloudlet.services import api
 from cloudlet.services.api import Call
 from cloudlet.services.cloudwatch import records
-from cloudlet.services.cloudwatch.records import Alarm, Dashboard, Metric
+from cloudlet.services.cloudwatch.records import Alarm, Dashboard, InsightRule, Metric
 from cloudlet.store import Database, Resources
 
 _AT_ONCE = 500  # points that grow old in one go, so that other writers need not wait long
@@ -27,11 +27,13 @@ class Base(api.Service):
     db: Database
     alarms: Resources[Alarm]
     dashboards: Resources[Dashboard]
+    insight_rules: Resources[InsightRule]
 
     async def start(self) -> None:
         self.db = await self.cloud.store.database(self.name, records.MIGRATIONS)
         self.alarms = self.db.resources(Alarm)
         self.dashboards = self.db.resources(Dashboard)
+        self.insight_rules = self.db.resources(InsightRule)
         self._aging: Timer | None = None
         await self._plan_aging()
 
@@ -70,6 +72,11 @@ def metric_of(call: Call, given: dict[str, Any]) -> Metric:
 def shown_dimensions(metric: Metric) -> list[dict[str, str]]:
     """Dimensions as the API has them."""
     return [{"Name": name, "Value": value} for name, value in metric.dimensions]
+
+
+def tags_of(input: dict[str, Any]) -> dict[str, str]:
+    """Tags as they are kept."""
+    return {tag["Key"]: tag["Value"] for tag in input.get("Tags", ())}
 
 
 def invalid(message: str) -> AwsError:

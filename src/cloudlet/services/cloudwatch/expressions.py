@@ -55,10 +55,11 @@ _OR = {sign: lambda left, right: 1.0 if left or right else 0.0 for sign in ("||"
 
 class Expression(NamedTuple):
     """A compiled expression. ``names`` are the ids that it mentions; ``everything`` that it asks for METRICS(),
-    ``searches`` for metrics that it does not name."""
+    ``searches`` for metrics that it does not name; ``rules`` are insight rules."""
 
     evaluate: Node
     names: frozenset[str]
+    rules: frozenset[str]
     everything: bool
     searches: bool
 
@@ -78,13 +79,14 @@ class _Parser:
         self._next = 0
         self._depth = 0
         self._names: set[str] = set()
+        self._rules: set[str] = set()
         self._everything = self._searches = False
 
     def expression(self) -> Expression:
         node = self._either()
         if self._next < len(self._tokens):
             raise MathError(f"Invalid syntax at '{self._tokens[self._next][1]}'.")
-        return Expression(node, frozenset(self._names), self._everything, self._searches)
+        return Expression(node, frozenset(self._names), frozenset(self._rules), self._everything, self._searches)
 
     def _peek(self) -> tuple[str, str]:
         return self._tokens[self._next] if self._next < len(self._tokens) else ("end", "")
@@ -167,7 +169,7 @@ class _Parser:
         self._take("(")
         if name in REFUSED:
             raise REFUSED[name]
-        parts = self._list(")")
+        parts = self._words() if name == "INSIGHT_RULE_METRIC" else self._list(")")
         if name == "METRICS":
             self._everything = True
             return lambda env: env.metrics(*(part(env) for part in parts))
@@ -176,6 +178,14 @@ class _Parser:
         if function is None:
             raise MathError(f"Unknown function '{name}'.")
         return lambda env: function(env, *(part(env) for part in parts))
+
+    def _words(self) -> list[Node]:
+        """The name of an insight rule, and a metric's, with or without quotes."""
+        words = [self._take()[1].strip("\"'")]
+        self._rules.add(words[0])
+        while self._take()[1] == ",":
+            words.append(self._take()[1].strip("\"'"))
+        return [lambda _, word=word: word for word in words]  # type: ignore[misc]
 
     def _list(self, end: str) -> list[Node]:
         parts: list[Node] = []

@@ -7,7 +7,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from cloudlet.errors import not_implemented
 
@@ -31,32 +31,32 @@ class Series(NamedTuple):
 Value = float | Series | list[Series] | str
 
 
-class Environment:
+class Environment(Protocol):
     """What an expression may ask for: other queries' values by their ids, and the times that it is about."""
 
-    def __init__(
-        self,
-        value: Callable[[str], Value],
-        metrics: Callable[[], list[Series]],
-        search: Callable[[str, str, int], list[Series]],
-        start: int,
-        end: int,
-    ) -> None:
-        """``search`` gives the series of all metrics that a search finds, by a statistic and a period."""
-        self.value = value
-        self._metrics = metrics
-        self.search = search
-        self.start = start
-        self.end = end
-        self.period = 60
+    period: int  # of the expression
+
+    @property
+    def value(self) -> Callable[[str], Value]:
+        """Gives another query's value by its id."""
+        ...
+
+    @property
+    def search(self) -> Callable[[str, str, int], list[Series]]:
+        """Gives the series of all metrics that a search finds, by a statistic and a period."""
+        ...
 
     def metrics(self, part: Value = "") -> list[Series]:
         """METRICS(): the metrics of the request whose ids hold a text."""
-        return [one for one in self._metrics() if str(part) in one.label]
+        ...
+
+    def contributed(self, rule: str, metric: str) -> Series:
+        """What an insight rule has counted."""
+        ...
 
     def times(self, period: int) -> range:
         """The starts of all stretches of time."""
-        return range(self.start, self.end, period)
+        ...
 
 
 def broadcast(join: Callable[[float, float], float | None], left: Value, right: Value) -> Value:
@@ -271,6 +271,12 @@ def _search(env: Environment, text: Value, statistic: Value, period: Value = 300
     return list(env.search(text, statistic, int(_number(period))))
 
 
+def _insight_rule(env: Environment, rule: Value, metric: Value) -> Value:
+    if not isinstance(rule, str) or not isinstance(metric, str):
+        raise MathError("INSIGHT_RULE_METRIC takes a rule's name and a metric's.")
+    return env.contributed(rule, metric)
+
+
 FUNCTIONS: dict[str, Callable[..., Value]] = {
     "ABS": _values(abs),
     "CEIL": _values(lambda value: float(math.ceil(value))),
@@ -297,6 +303,7 @@ FUNCTIONS: dict[str, Callable[..., Value]] = {
     "SLICE": _slice,
     "SORT": _sort,
     "SEARCH": _search,
+    "INSIGHT_RULE_METRIC": _insight_rule,
     "TIME_SERIES": _time_series,
     "EPOCH": _of_time(lambda time: time.timestamp()),
     "MINUTE": _of_time(lambda time: float(time.minute)),
@@ -311,7 +318,6 @@ REFUSED: dict[str, Any] = {
     name: not_implemented(f"metric math's {name}")
     for name in (
         "ANOMALY_DETECTION_BAND",
-        "INSIGHT_RULE_METRIC",
         "SERVICE_QUOTA",
         "DB_PERF_INSIGHTS",
         "LAMBDA",

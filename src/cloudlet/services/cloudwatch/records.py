@@ -1,4 +1,4 @@
-"""What CloudWatch keeps: points of series and the history of alarms in tables, alarms and dashboards as resources.
+"""What CloudWatch keeps: points of series, contributions and the history of alarms in tables, the rest as resources.
 
 A point is the summary of a second (high resolution), a minute, five minutes or an hour. Points grow coarser with age
 and are deleted in the end, as AWS does it: what is stored is bounded by the number of metrics, not of values.
@@ -19,6 +19,7 @@ from cloudlet.store import Tx
 _DAY = 86_400
 # Resolution in seconds -> how long its points are kept, and the resolution into which they go then.
 AGES = {1: (10_800, 60), 60: (15 * _DAY, 300), 300: (63 * _DAY, 3600), 3600: (455 * _DAY, 0)}
+_CONTRIBUTIONS_KEPT = 15 * _DAY
 _HISTORY_KEPT = 30 * _DAY
 _FORGOTTEN_AT_ONCE = 20  # so that the table shrinks while each write stays short
 
@@ -40,6 +41,13 @@ MIGRATIONS = (
     CREATE INDEX history_by_time ON history (time);
     """,
     Outbox.MIGRATION,
+    """
+    CREATE TABLE contribution (
+        scope TEXT NOT NULL, rule TEXT NOT NULL, time INTEGER NOT NULL, keys TEXT NOT NULL,
+        count REAL NOT NULL, sum REAL NOT NULL, least REAL NOT NULL, greatest REAL NOT NULL,
+        PRIMARY KEY (scope, rule, time, keys)) WITHOUT ROWID;
+    CREATE INDEX contribution_by_time ON contribution (time);
+    """,
 )
 
 
@@ -56,6 +64,14 @@ class Dashboard(msgspec.Struct, frozen=True):
 
     body: str
     modified: float
+    tags: dict[str, str] = {}
+
+
+class InsightRule(msgspec.Struct, frozen=True):
+    """A rule of Contributor Insights; ``definition`` is the JSON that it was given."""
+
+    definition: str
+    state: str
     tags: dict[str, str] = {}
 
 
@@ -89,6 +105,14 @@ class Point(NamedTuple):
     time: int
     resolution: int
     unit: str
+    summary: Summary
+
+
+class Contribution(NamedTuple):
+    """What one contributor of a rule has added in a minute."""
+
+    time: int
+    keys: tuple[str, ...]
     summary: Summary
 
 
@@ -157,17 +181,20 @@ def metrics(tx: Tx, scope: str, namespace: str, name: str, since: int, after: tu
 
 
 def next_aging(tx: Tx) -> float | None:
-    """When the first point will be old enough to become coarser, None when there are no points."""
+    """When the first point or contribution will be old enough to become coarser or to go, None where there is none."""
     found = []
     for resolution, (age, _) in AGES.items():
         row = tx.execute("SELECT min(time) FROM point WHERE resolution = ?", (resolution,)).fetchone()
         if row[0] is not None:
             found.append(float(row[0] + age))
+    row = tx.execute("SELECT min(time) FROM contribution").fetchone()
+    if row[0] is not None:
+        found.append(float(row[0] + _CONTRIBUTIONS_KEPT))
     return min(found) if found else None
 
 
 def grow_old(tx: Tx, now: float, limit: int) -> bool:
-    """Put some old points into coarser ones, or delete them; whether there may be more."""
+    """Put some old points into coarser ones, or delete them, and old contributions; whether there may be more."""
     more = False
     for resolution, (age, coarser) in AGES.items():
         rows = tx.execute(
@@ -185,7 +212,40 @@ def grow_old(tx: Tx, now: float, limit: int) -> bool:
         if rows and not coarser:
             tx.execute("DELETE FROM series WHERE last < ?", (int(now - age),))
         more = more or len(rows) == limit
-    return more
+    gone = tx.execute(
+        "SELECT scope, rule, time, keys FROM contribution WHERE time < ? LIMIT ?",
+        (int(now - _CONTRIBUTIONS_KEPT), limit),
+    ).fetchall()
+    tx.executemany("DELETE FROM contribution WHERE scope = ? AND rule = ? AND time = ? AND keys = ?", gone)
+    return more or len(gone) == limit
+
+
+def contribute(tx: Tx, scope: str, rule: str, found: Iterable[Contribution]) -> None:
+    """Add to what a rule's contributors have in their minutes."""
+    for one in found:
+        added = one.summary
+        tx.execute(
+            "INSERT INTO contribution VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+            "count = count + excluded.count, sum = sum + excluded.sum, "
+            "least = min(least, excluded.least), greatest = max(greatest, excluded.greatest)",
+            (scope, rule, one.time, json.dumps(one.keys), added.count, added.sum, added.least, added.greatest),
+        )
+
+
+def contributions(tx: Tx, scope: str, rule: str, start: int, end: int) -> Iterable[Contribution]:
+    """What a rule's contributors have added from ``start`` until before ``end``."""
+    rows = tx.execute(
+        "SELECT time, keys, count, sum, least, greatest FROM contribution "
+        "WHERE scope = ? AND rule = ? AND time >= ? AND time < ?",
+        (scope, rule, start, end),
+    )
+    for time, keys, count, total, least, greatest in rows:
+        yield Contribution(time, tuple(json.loads(keys)), Summary(count, total, least, greatest, None))
+
+
+def forget_contributions(tx: Tx, scope: str, rule: str) -> None:
+    """A rule is gone, or counts something else."""
+    tx.execute("DELETE FROM contribution WHERE scope = ? AND rule = ?", (scope, rule))
 
 
 def note(tx: Tx, scope: str, alarm: str, kind: str, time: float, item: str, summary: str, data: dict[str, Any]) -> None:

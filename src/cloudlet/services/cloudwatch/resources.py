@@ -28,14 +28,7 @@ class _Alarm(ResourceType):
     async def _put(self, do: Deployment, name: str, properties: Properties) -> Physical:
         await do.call("cloudwatch", self.operation, {**properties, "AlarmName": name, "Tags": []})
         arn = f"arn:aws:cloudwatch:{do.region}:{do.account}:alarm:{name}"
-        # Tags given with an alarm that is there already would be passed over.
-        wanted = tags_of(do, properties)
-        found = (await do.call("cloudwatch", "ListTagsForResource", {"ResourceARN": arn}))["Tags"]
-        if gone := [tag["Key"] for tag in found if tag["Key"] not in wanted]:
-            await do.call("cloudwatch", "UntagResource", {"ResourceARN": arn, "TagKeys": gone})
-        if wanted:
-            tags = [{"Key": key, "Value": value} for key, value in wanted.items()]
-            await do.call("cloudwatch", "TagResource", {"ResourceARN": arn, "Tags": tags})
+        await _tag(do, arn, properties)
         return Physical(name, {"Arn": arn})
 
 
@@ -82,4 +75,40 @@ class Dashboard(ResourceType):
         return Physical(name)
 
 
-TYPES = [Alarm, CompositeAlarm, Dashboard]
+class InsightRule(ResourceType):
+    """A rule of Contributor Insights. ``Ref`` is its ARN."""
+
+    type = "AWS::CloudWatch::InsightRule"
+    required = frozenset(("RuleBody", "RuleName", "RuleState"))
+    replaces = frozenset(("RuleName",))
+    refuses = frozenset(("ApplyOnTransformedLogs",))
+
+    async def create(self, do: Deployment, properties: Properties) -> Physical:
+        name, body = properties["RuleName"], properties["RuleBody"]
+        text = body if isinstance(body, str) else json.dumps(body)
+        input = {"RuleName": name, "RuleDefinition": text, "RuleState": properties["RuleState"]}
+        await do.call("cloudwatch", "PutInsightRule", input)
+        arn = f"arn:aws:cloudwatch:{do.region}:{do.account}:insight-rule/{name}"
+        await _tag(do, arn, properties)
+        return Physical(arn, {"Arn": arn, "Id": arn, "RuleName": name})
+
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        return await self.create(do, new)
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        name = physical.id.partition("insight-rule/")[2]
+        await do.call("cloudwatch", "DeleteInsightRules", {"RuleNames": [name]})
+
+
+async def _tag(do: Deployment, arn: str, properties: Properties) -> None:
+    """Give a resource its tags: those given in putting what is there already would be passed over."""
+    wanted = tags_of(do, properties)
+    found = (await do.call("cloudwatch", "ListTagsForResource", {"ResourceARN": arn}))["Tags"]
+    if gone := [tag["Key"] for tag in found if tag["Key"] not in wanted]:
+        await do.call("cloudwatch", "UntagResource", {"ResourceARN": arn, "TagKeys": gone})
+    if wanted:
+        tags = [{"Key": key, "Value": value} for key, value in wanted.items()]
+        await do.call("cloudwatch", "TagResource", {"ResourceARN": arn, "Tags": tags})
+
+
+TYPES = [Alarm, CompositeAlarm, Dashboard, InsightRule]

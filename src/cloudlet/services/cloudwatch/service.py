@@ -1,13 +1,15 @@
-"""CloudWatch. Metrics are in ``metrics.py`` and ``queries.py``, alarms in ``alarms.py`` and ``watching.py``."""
+"""CloudWatch: metrics are in ``metrics.py`` and ``queries.py``, alarms in ``alarms.py``, the rest by its name."""
 
 from __future__ import annotations
 
 from cloudlet.services.cloudwatch.alarms import Alarms
+from cloudlet.services.cloudwatch.contributors import Contributors
 from cloudlet.services.cloudwatch.dashboards import Dashboards
+from cloudlet.services.cloudwatch.tagging import Tagging
 
 
-class Service(Alarms, Dashboards):
-    """Series of numbers, alarms on them, and dashboards; other services report to it through ``cloud.metrics``."""
+class Service(Alarms, Contributors, Dashboards, Tagging):
+    """Series of numbers, alarms on them, and who contributes to logs; services report through ``cloud.metrics``."""
 
     def resources_of(self, account: str, region: str) -> list[dict[str, str]]:
         return [

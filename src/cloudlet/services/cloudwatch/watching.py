@@ -19,11 +19,14 @@ from cloudlet.errors import not_implemented
 from cloudlet.services.api import Call
 from cloudlet.services.cloudwatch import records
 from cloudlet.services.cloudwatch.actions import Actions, queries_of
+from cloudlet.services.cloudwatch.answering import Evaluation
+from cloudlet.services.cloudwatch.asking import Query, compile_queries
 from cloudlet.services.cloudwatch.base import validation
 from cloudlet.services.cloudwatch.evaluation import EXTRA, Verdict, iso, judge, reason_data
 from cloudlet.services.cloudwatch.functions import Series
-from cloudlet.services.cloudwatch.queries import Queries, Query, compile_queries, evaluate
+from cloudlet.services.cloudwatch.queries import Queries
 from cloudlet.services.cloudwatch.records import Alarm, Datum, Metric
+from cloudlet.services.cloudwatch.reports import rule_metric
 from cloudlet.services.cloudwatch.rules import Rule, compile_rule
 from cloudlet.store import Tx
 
@@ -49,6 +52,11 @@ class Watched:
         self.subject: Query = next(query for query in self.queries.values() if query.shown)
         self.period: int = self.subject.period or max(query.period for query in self.queries.values())
         self.metrics = {query.metric for query in self.queries.values() if query.metric is not None}
+        for query in self.queries.values():
+            rules = query.expression.rules if query.expression is not None else ()
+            self.metrics |= {rule_metric(call.scope, rule) for rule in rules}
+        if not self.period:
+            raise validation("Period must not be null")
         self.least, self.counts = _samples(call, members)
         self.step = _OFTEN if self.period < _MINUTE else _MINUTE  # seconds between evaluations
         self.evaluated = 0  # the end of the window that was evaluated last
@@ -126,9 +134,13 @@ class Watching(Actions, Queries):
     def data_came(self, data: list[Datum]) -> None:
         if self._watchers:
             for datum in data:
-                for key in self._watchers.get(datum.metric, ()):
-                    self._watched[key].until = max(self._watched[key].until, datum.time)
-                    self.wake(key)
+                self.heard(datum.metric, datum.time)
+
+    def heard(self, metric: Metric, time: int) -> None:
+        """There is something new of a metric at a time: its alarms are to see it."""
+        for key in self._watchers.get(metric, ()):
+            self._watched[key].until = max(self._watched[key].until, time)
+            self.wake(key)
 
     def wake(self, key: Key) -> None:
         """See that an alarm is evaluated at the next turn."""
@@ -175,13 +187,12 @@ class Watching(Actions, Queries):
         alarm = record.value.members
         count = alarm["EvaluationPeriods"] + EXTRA
 
+        def start_of(period: int) -> int:
+            return int(end - math.ceil(count * watched.period / period) * period)
+
         def read(queries: dict[str, Query], tx: Tx) -> dict[int, float]:
-            value = evaluate(
-                queries,
-                lambda metric, first, last, unit: records.read(tx, metric, first, last, unit),
-                lambda period: end - math.ceil(count * watched.period / period) * period,
-                end,
-            )(next(query for query in queries.values() if query.shown))
+            evaluation = Evaluation(tx, key[0], queries, start_of, end, end)
+            value = evaluation.value(next(query for query in queries.values() if query.shown))
             return value.points if isinstance(value, Series) else {}
 
         points = await self.db.scan(lambda tx: read(watched.queries, tx))

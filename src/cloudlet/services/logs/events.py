@@ -13,6 +13,7 @@ from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.logs import records
 from cloudlet.services.logs.base import no_such_stream, read_token, token_of
 from cloudlet.services.logs.filters import Filters
+from cloudlet.services.logs.listening import Deliveries, Listener
 from cloudlet.services.logs.patterns import compile_pattern
 from cloudlet.services.logs.records import OVERHEAD, Event, Group, Place
 from cloudlet.store import Tx
@@ -43,12 +44,12 @@ class Events(Filters):
             size = sum(_size(event["message"]) for event in events)
         listeners = self.listeners(scope, group_name)
         first = self.new_ids(len(events)) if events else 0
-        deliveries: list[tuple[str, bytes]] = []
+        deliveries: Deliveries = []
         if listeners and events:
             if len(events) > _MATCHED_HERE:
-                deliveries = await asyncio.to_thread(self.deliveries, call, input, listeners, events, first)
+                deliveries = await asyncio.to_thread(_heard, listeners, call, input, events, first)
             else:
-                deliveries = self.deliveries(call, input, listeners, events, first)
+                deliveries = _heard(listeners, call, input, events, first)
 
         def put(tx: Tx) -> int:
             volume = self.group(scope, group_name, tx).volume
@@ -183,6 +184,11 @@ class Events(Filters):
         if place is not None:
             output["nextToken"] = token_of(*place, descending)
         return output
+
+
+def _heard(listeners: list[Listener], call: Call, input: Input, events: list[Any], first: int) -> Deliveries:
+    """What all listeners make of a batch."""
+    return [one for listener in listeners for one in listener.deliveries(call, input, events, first)]
 
 
 def _reader(

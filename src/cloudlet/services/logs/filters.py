@@ -1,4 +1,4 @@
-"""Subscription and metric filters: what they are, and the delivery of events that match them."""
+"""Subscription and metric filters: the operations, and the delivery of what listeners make of events."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import asyncio
 import base64
 import gzip
 import json
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 from cloudlet.control.outbox import Delivery, Outbox, Undeliverable
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.logs.groups import Groups, page_of
-from cloudlet.services.logs.patterns import Pattern, compile_pattern, selector
+from cloudlet.services.logs.listening import Listener, Measure, Subscription
+from cloudlet.services.logs.patterns import compile_pattern
 from cloudlet.services.logs.records import MetricFilter, SubscriptionFilter
 from cloudlet.store import Tx
 
@@ -20,15 +22,6 @@ _SELF = "logs.amazonaws.com"
 _SUBSCRIPTIONS_AT_MOST = 2
 _METRICS_AT_MOST = 100
 _TRIES = 8
-_DATA_AT_ONCE = 1000  # of one PutMetricData
-
-
-class Listener(NamedTuple):
-    """A filter of a group, ready to be used; ``metric`` tells the two kinds apart."""
-
-    members: dict[str, Any]
-    matches: Pattern
-    metric: bool
 
 
 class Filters(Groups):
@@ -37,6 +30,11 @@ class Filters(Groups):
     async def start(self) -> None:
         await super().start()
         self._listeners: dict[tuple[str, str], list[Listener]] = {}
+        self._more: Callable[[str, str], list[Listener]] = lambda scope, group: []
+        if "cloudwatch" in self.cloud.store.names():
+            # Its insight rules are to hear of the first event after a restart.
+            cloudwatch: Any = await self.cloud.service("cloudwatch")
+            self.hear(cloudwatch.rules_on)
         self.outbox = Outbox(self.db, self.clock, self._deliver, retries=_retries)
         await self.outbox.start()
 
@@ -44,18 +42,24 @@ class Filters(Groups):
         await self.outbox.stop()
         await super().stop()
 
+    def hear(self, more: Callable[[str, str], list[Listener]]) -> None:
+        """Have ``more`` asked for further listeners of a scope's group; called again when its answers change."""
+        self._more = more
+        self._listeners.clear()
+
     def filters_changed(self, scope: str, group: str) -> None:
         self._listeners.pop((scope, group), None)
 
     def listeners(self, scope: str, group: str) -> list[Listener]:
-        """The filters of a group. Costs a dictionary look-up."""
+        """Who hears of a group's events. Costs a dictionary look-up."""
         found = self._listeners.get((scope, group))
         if found is None:
             prefix = f"{group}\n"
             subscriptions = [record.value.members for record in self.subscriptions.list(scope, prefix)]
             metrics = [record.value.members for record in self.metrics.list(scope, prefix)]
-            found = [Listener(each, compile_pattern(each["filterPattern"]), False) for each in subscriptions]
-            found += [Listener(each, compile_pattern(each["filterPattern"]), True) for each in metrics]
+            found = [Subscription(each, compile_pattern(each["filterPattern"])) for each in subscriptions]
+            found += [Measure(each, compile_pattern(each["filterPattern"])) for each in metrics]
+            found += self._more(scope, group)
             self._listeners[scope, group] = found
         return found
 
@@ -204,33 +208,15 @@ class Filters(Groups):
 
     # Delivery
 
-    def deliveries(
-        self, call: Call, input: Input, listeners: list[Listener], events: list[Any], first: int
-    ) -> list[tuple[str, bytes]]:
-        """What these events have the outbox deliver: targets and payloads."""
-        found: list[tuple[str, bytes]] = []
-        for listener in listeners:
-            matching = [(id, event, listener.matches(event["message"])) for id, event in enumerate(events, first)]
-            matched = [(id, event, extracted) for id, event, extracted in matching if extracted is not None]
-            if listener.metric:
-                found += _metric_data(call, listener.members, events, matched)
-            elif matched:
-                document = {
-                    "messageType": "DATA_MESSAGE",
-                    "owner": call.account,
-                    "logGroup": input["logGroupName"],
-                    "logStream": input["logStreamName"],
-                    "subscriptionFilters": [listener.members["filterName"]],
-                    "logEvents": [_sent(id, event, extracted) for id, event, extracted in matched],
-                }
-                found.append((listener.members["destinationArn"], json.dumps(document).encode()))
-        return found
-
     async def _deliver(self, delivery: Delivery) -> None:
         parts = delivery.target.split(":")
         service, region, account = parts[2], parts[3], parts[4]
         if service == "cloudwatch":
             operation, input = "PutMetricData", json.loads(delivery.payload)
+            if "Contributions" in input:
+                cloudwatch: Any = await self.cloud.service("cloudwatch")
+                await cloudwatch.contribute(f"{account}/{region}", input)
+                return
         else:
             data = await asyncio.to_thread(gzip.compress, delivery.payload, 6)
             if service == "lambda":
@@ -256,69 +242,3 @@ class Filters(Groups):
 
 def _retries(failed: int, delivery: Delivery) -> float | None:
     return float(2**failed) if failed < _TRIES else None
-
-
-def _sent(id: int, event: Any, extracted: dict[str, str]) -> dict[str, Any]:
-    """An event as a subscriber sees it; extracted fields only of space-delimited patterns."""
-    sent = {"id": f"{event['timestamp']:028d}{id:028d}", "timestamp": event["timestamp"], "message": event["message"]}
-    fields = {name[1:]: value for name, value in extracted.items() if not name.startswith("$.")}
-    return {**sent, "extractedFields": fields} if fields else sent
-
-
-def _metric_data(
-    call: Call, members: dict[str, Any], events: list[Any], matched: list[tuple[int, Any, dict[str, str]]]
-) -> list[tuple[str, bytes]]:
-    """The data that a metric filter makes of a batch, in the input of PutMetricData."""
-    found = []
-    for metric in members["metricTransformations"]:
-        data = []
-        for _, event, extracted in matched:
-            value = _number(_value(metric["metricValue"], event["message"], extracted))
-            if value is None:
-                continue
-            datum = {"MetricName": metric["metricName"], "Value": value, "Timestamp": event["timestamp"] / 1000}
-            dimensions = {
-                name: _value(source, event["message"], extracted)
-                for name, source in metric.get("dimensions", {}).items()
-            }
-            if None in dimensions.values():
-                continue
-            if dimensions:
-                datum["Dimensions"] = [{"Name": name, "Value": value} for name, value in dimensions.items()]
-            data.append(datum)
-        if not matched and "defaultValue" in metric:
-            data.append(
-                {
-                    "MetricName": metric["metricName"],
-                    "Value": metric["defaultValue"],
-                    "Timestamp": events[-1]["timestamp"] / 1000,
-                }
-            )
-        if unit := metric.get("unit"):
-            for datum in data:
-                datum["Unit"] = unit
-        target = f"arn:aws:cloudwatch:{call.region}:{call.account}:{metric['metricNamespace']}"
-        for start in range(0, len(data), _DATA_AT_ONCE):
-            input = {"Namespace": metric["metricNamespace"], "MetricData": data[start : start + _DATA_AT_ONCE]}
-            found.append((target, json.dumps(input).encode()))
-    return found
-
-
-def _value(source: str, message: str, extracted: dict[str, str]) -> str | None:
-    """A value that a metric takes from an event, or the one that it always has."""
-    if not source.startswith("$"):
-        return source
-    if source in extracted or not source.startswith("$."):
-        return extracted.get(source)
-    try:
-        found = selector(source)(json.loads(message))
-    except ValueError:
-        return None
-    return (found[0] if isinstance(found[0], str) else json.dumps(found[0])) if found else None
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return float(text) if text is not None else None
-    except ValueError:
-        return None
