@@ -87,8 +87,3 @@ class Account(Base):
                 if name in attributes
             ]
         }
-
-    # What cannot be made here is not there: programs that look for it get the true answer.
-
-    async def DescribeFlowLogs(self, call: Call, input: Input) -> Output:
-        return {"FlowLogs": []}

@@ -9,6 +9,7 @@ from ipaddress import IPv4Network, collapse_addresses
 from cloudlet.services.ec2.rules import Rule
 
 TABLE = "cloudlet_groups"
+REJECTED = {False: "rejected_in", True: "rejected_out"}  # where what is dropped is counted, by whether it goes out
 # What reaches this machine's own services from a pod: load balancers, databases, brokers, caches.
 _HERE = ("127.0.0.0/8",)
 _NUMBERS = {"tcp": 6, "udp": 17, "icmp": 1}
@@ -30,6 +31,7 @@ def script(
     gateway: str,
     prefixes: Mapping[str, Sequence[str]] | None = None,
     proxies: Mapping[bool, Iterable[tuple[int, int]]] | None = None,
+    is_counted: bool = False,
 ) -> str:
     """The rules in nft's language: all of a namespace's at once, instead of those that are there.
 
@@ -37,6 +39,7 @@ def script(
     machine's address as the pod sees it; ``prefixes`` are the blocks of prefix lists. ``proxies`` are ports of
     sidecars, each with the port that it stands for: the pod's own (False), and those that it sends to (True). What is
     not let through is dropped, so a connection times out as at AWS; answers pass, and what is connected stays so.
+    ``is_counted``: for a flow log, whose sets and chains in the table stay as they are.
     """
     inwards: list[str] = []
     outwards: list[str] = []
@@ -55,12 +58,29 @@ def script(
                 (outwards if rule["IsEgress"] else inwards).append(" ".join([*which, *where, "accept"]))
     # AWS's own name servers and metadata are outside of security groups.
     free = ["ip daddr 127.127.0.0/16 th dport 53 accept", "ip daddr 169.254.0.0/16 accept"]
-    text = f"{cleared()}table ip {TABLE} {{\n"
-    for chain, hook, own, lines in (("inwards", "input", "iif", inwards), ("outwards", "output", "oif", outwards)):
+    chains = (("inwards", "input", "iif", inwards), ("outwards", "output", "oif", outwards))
+    text = _kept() if is_counted else cleared()
+    text += f"table ip {TABLE} {{\n"
+    for chain, hook, own, lines in chains:
         always = ["ct state established,related accept", f"{own} lo accept", *(free if hook == "output" else ())]
+        last = [f"jump {REJECTED[hook == 'output']}"] if is_counted else []
         text += f" chain {chain} {{\n  type filter hook {hook} priority 10; policy drop;\n"
-        text += "".join(f"  {line}\n" for line in [*always, *dict.fromkeys(lines)]) + " }\n"
+        text += "".join(f"  {line}\n" for line in [*always, *dict.fromkeys(lines), *last]) + " }\n"
     return text + "}\n"
+
+
+def _kept() -> str:
+    """What empties the chains of rules and keeps the rest of the table; it need not be there."""
+    text = f"table ip {TABLE} {{\n"
+    for chain, hook in (("inwards", "input"), ("outwards", "output")):
+        text += f" chain {chain} {{ type filter hook {hook} priority 10; policy drop; }}\n"
+    text += "".join(f" chain {name} {{ }}\n" for name in REJECTED.values()) + "}\n"
+    return text + "".join(f"flush chain ip {TABLE} {chain}\n" for chain in ("inwards", "outwards"))
+
+
+def is_counted(text: str) -> bool:
+    """Whether these rules are those of something that is counted."""
+    return f"jump {REJECTED[True]}" in text
 
 
 def cleared() -> str:

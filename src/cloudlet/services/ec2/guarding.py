@@ -13,6 +13,7 @@ import logging
 import os
 from collections.abc import Iterable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -21,14 +22,17 @@ from cloudlet.engines.containers.network import HostReach, NetworkError, command
 from cloudlet.services.ec2 import firewall, rules
 from cloudlet.services.ec2.base import Base
 from cloudlet.services.ec2.firewall import Peer
-from cloudlet.services.ec2.kinds import PREFIX_LIST, RULE, SECURITY_GROUP, SUBNET
+from cloudlet.services.ec2.kinds import FLOW_LOG, INTERFACE, PREFIX_LIST, RULE, SECURITY_GROUP, SUBNET
 from cloudlet.services.ec2.world import World
 from cloudlet.store import Record, Resources
 from cloudlet.store.api import Compacted
 
+if TYPE_CHECKING:
+    from cloudlet.services.ec2.flow_collecting import Collector
+
 log = logging.getLogger("cloudlet.ec2")
 
-_WATCHED = (RULE, SECURITY_GROUP, PREFIX_LIST, SUBNET)
+_WATCHED = (RULE, SECURITY_GROUP, PREFIX_LIST, SUBNET, FLOW_LOG)
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -40,6 +44,8 @@ class Member(msgspec.Struct, frozen=True):
     namespace: str = ""  # the path of its network namespace, where the rules are
     gateway: str = ""  # this machine's address as it sees it
     proxies: list[tuple[int, int]] = []  # ports of sidecars, each with the port that it stands for
+    interface: str = ""  # the id of its network interface
+    described: dict[str, str] = {}  # fields of flow logs that say what it is
 
 
 class Guarding(Base):
@@ -62,6 +68,7 @@ class Guard:
 
     def __init__(self, service: Base) -> None:
         self._service = service
+        self.collector: Collector | None = None
         self._members: Resources[Member] = service.db.resources(Member)
         self._in_force: dict[tuple[str, str], str] = {}
         self._locks: dict[str, asyncio.Lock] = {}
@@ -80,6 +87,8 @@ class Guard:
             self._follower.cancel()
         if self._reconciler is not None:
             await self._reconciler.stop()
+        if self.collector is not None:
+            self.collector.stop()
 
     async def protect(
         self,
@@ -93,19 +102,21 @@ class Guard:
         subnets: Iterable[str],
         groups: Iterable[str],
         proxies: Iterable[tuple[int, int]] = (),
+        interface: str = "",
+        described: dict[str, str] | None = None,
     ) -> bool:
         """Guard something by its security groups, or by its VPC's default one; whether its rules are in force.
 
-        ``proxies`` are ports of sidecars, each with the port that it stands for, and by which it is judged. The rules
-        are not in force where this machine does not allow it (that is logged once), and where EC2 does not know the
-        groups.
+        ``proxies`` are ports of sidecars, each with the port that it stands for, and by which it is judged;
+        ``described`` are fields of flow logs that say what has the ``interface``. The rules are not in force where
+        this machine does not allow it (that is logged once), and where EC2 does not know the groups.
         """
         await self._service.prepare(account, region)
         if not self._may_guard():
             return False
         world = self._service.world(f"{account}/{region}")
         own = _groups(world, list(groups), list(subnets))
-        member = Member(own, list(subnets), address, namespace, gateway, list(proxies))
+        member = Member(own, list(subnets), address, namespace, gateway, list(proxies), interface, described or {})
         await self._keep(world.scope, name, member)
         if self._reconciler is None:
             self._begin()
@@ -132,6 +143,8 @@ class Guard:
         scope = f"{account}/{region}"
         self._in_force.pop((scope, name), None)
         self._locks.pop(name, None)
+        if self.collector is not None:
+            await self.collector.leave(scope, name, is_over=True)
         if self._members.get(scope, name) is not None:
             await self._service.db.write(lambda tx: self._members.delete(tx, scope, name))
             self._look_again()
@@ -140,6 +153,19 @@ class Guard:
         there = self._members.get(scope, name)
         if there is None or there.value != member:
             await self._service.db.write(lambda tx: self._members.put(tx, scope, name, member))
+
+    def why_uncounted(self, scope: str, resource: str) -> str:
+        """Why nothing counts the packets of what a flow log is for, or nothing where they are counted."""
+        if self._service.cloud.config.security_groups == "none":
+            return "Packets are counted where security groups are in force, and they are switched off"
+        if not HostReach.possible():
+            return "Packets are counted where security groups are in force: that needs root, with ip, nft and nsenter"
+        there = self._service.world(scope).find(resource) if INTERFACE.has(resource) else None
+        if there is None or there.shown["Status"] != "in-use":
+            return ""
+        if any(one.value.interface == resource for one in self._members.list(scope)):
+            return ""
+        return f"Nothing here counts the packets of {resource}: it is not a task's with security groups in force"
 
     def _may_guard(self) -> bool:
         if self._service.cloud.config.security_groups == "none":
@@ -198,7 +224,11 @@ class Guard:
         named = {rule["ReferencedGroupInfo"]["GroupId"] for rule in own if "ReferencedGroupInfo" in rule}
         peers.append(Peer(member.gateway, frozenset(named - of_pods)))
         others = [pair for one in self._members.list(record.scope) for pair in one.value.proxies]
-        return firewall.script(own, peers, member.gateway, prefixes, {False: member.proxies, True: others})
+        proxies = {False: member.proxies, True: others}
+        return firewall.script(own, peers, member.gateway, prefixes, proxies, self._is_counted(record))
+
+    def _is_counted(self, record: Record[Member]) -> bool:
+        return self.collector is not None and bool(self.collector.covering(record.scope, record.value))
 
     async def _enforce(self, record: Record[Member], text: str) -> None:
         namespace = record.value.namespace
@@ -206,6 +236,11 @@ class Guard:
             if os.path.exists(namespace):
                 await command("nsenter", f"--net={namespace}", "nft", "-f", "-", given=text)
             self._in_force[record.scope, record.name] = text
+            if self.collector is not None:
+                if firewall.is_counted(text):
+                    await self.collector.count(record)
+                else:
+                    await self.collector.leave(record.scope, record.name)
 
 
 def _groups(world: World, groups: list[str], subnets: list[str]) -> list[str]:

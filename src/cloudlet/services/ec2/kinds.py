@@ -305,6 +305,14 @@ ENDPOINT_SERVICE = Kind(
     code="VpcEndpointServiceId",
     words="The VpcEndpointService Id '{}' does not exist",
 )
+FLOW_LOG = Kind(
+    "fl",
+    "FlowLog",
+    "deliver-log-status=DeliverLogsStatus log-destination-type log-group-name resource-id traffic-type",
+    resource_type="vpc-flow-log",
+    code="FlowLogId",
+    words="These flow log ids in the input list are not found: {}",
+)
 INSTANCE = Kind(
     "i",
     "Instance",

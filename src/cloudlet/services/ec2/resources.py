@@ -225,6 +225,36 @@ class KeyPair(Type):
             await do.call("ssm", "DeleteParameters", parameter)
 
 
+class FlowLog(Thing):
+    """A flow log. ``Ref`` is its id."""
+
+    kind = kinds.FLOW_LOG
+    required = frozenset(("ResourceId", "ResourceType"))
+    replaces = frozenset(
+        (
+            *("ResourceId", "ResourceType", "TrafficType", "LogDestination", "LogDestinationType", "LogGroupName"),
+            *("LogFormat", "MaxAggregationInterval", "DeliverLogsPermissionArn", "DeliverCrossAccountRole"),
+            "DestinationOptions",
+        )
+    )
+    changes = frozenset(("Tags",))
+
+    async def create(self, do: Deployment, properties: Properties) -> Physical:
+        self.check(properties)
+        found = await made(do, "DescribeFlowLogs")
+        if found is not None:
+            return Physical(found["FlowLogId"], {"Id": found["FlowLogId"]})
+        input = picked(properties, *(self.replaces - {"ResourceId"})) | {"ResourceIds": [properties["ResourceId"]]}
+        answer = await do.call("ec2", "CreateFlowLogs", input | specification(do, properties, "vpc-flow-log"))
+        for failure in answer["Unsuccessful"]:
+            raise AwsError("InvalidRequest", failure["Error"]["Message"])
+        (id,) = answer["FlowLogIds"]
+        return Physical(id, {"Id": id})
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        await unless(do, "DeleteFlowLogs", {"FlowLogIds": [physical.id]})
+
+
 def _text(policy: Any) -> str:
     return policy if isinstance(policy, str) else json.dumps(policy)
 
@@ -241,4 +271,5 @@ TYPES = [
     PrefixList,
     VPCPeeringConnection,
     KeyPair,
+    FlowLog,
 ]

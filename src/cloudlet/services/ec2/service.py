@@ -13,9 +13,9 @@ from cloudlet.services.ec2.dhcp import Dhcp
 from cloudlet.services.ec2.endpoint_services import EndpointServices
 from cloudlet.services.ec2.endpoints import Endpoints
 from cloudlet.services.ec2.fleets import Fleets
+from cloudlet.services.ec2.flow_logs import FlowLogs
 from cloudlet.services.ec2.gateways import Gateways
 from cloudlet.services.ec2.groups import Groups
-from cloudlet.services.ec2.guarding import Guarding
 from cloudlet.services.ec2.images import Images
 from cloudlet.services.ec2.instance_types import InstanceTypes
 from cloudlet.services.ec2.interfaces import Interfaces
@@ -60,7 +60,7 @@ class Service(
     Tagging,
     KeyPairs,
     Account,
-    Guarding,
+    FlowLogs,
 ):
     """The networks that templates describe, tasks take their addresses from, and load balancers are put into."""
 

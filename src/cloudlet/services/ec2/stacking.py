@@ -120,7 +120,7 @@ def specification(do: Deployment, properties: Properties, type: str) -> Properti
 
 async def made(do: Deployment, operation: str) -> Properties | None:
     """What this very step has made before a crash, if it has, as a Describe operation shows it."""
-    name = "Filter" if operation == "DescribeNatGateways" else "Filters"
+    name = "Filter" if operation in ("DescribeNatGateways", "DescribeFlowLogs") else "Filters"
     mine = {"Name": f"tag:{STEP}", "Values": [do.name(255)]}
     answer = await do.call("ec2", operation, {name: [mine]})
     found: list[Properties] = next(one for one in answer.values() if isinstance(one, list))

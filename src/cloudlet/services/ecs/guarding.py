@@ -47,6 +47,8 @@ async def open(cloud: Cloud, scope: str, task: Task, pod: PodState, gateway: str
             groups=groups,
             # At AWS a task's Envoy takes over the ports of its containers; here it has others, which stand for them.
             proxies=[(one["port"], one["container"]) for one in task.connect.get("ingress", ())],
+            interface=interface_id(task),
+            described=_described(account, region, task),
         )
 
 
@@ -56,3 +58,16 @@ async def close(cloud: Cloud, scope: str, task: Task) -> None:
         ec2: Any = await cloud.service("ec2")
         await ec2.guard.release(*scope.split("/"), f"task/{task.id}")
         await ec2.let_go(*scope.split("/"), interface_id(task))
+
+
+def _described(account: str, region: str, task: Task) -> dict[str, str]:
+    """What flow logs say of a task, by the names of their fields."""
+    start = f"arn:aws:ecs:{region}:{account}"
+    found = {
+        "ecs-cluster-name": task.cluster,
+        "ecs-cluster-arn": f"{start}:cluster/{task.cluster}",
+        "ecs-task-id": task.id,
+        "ecs-task-arn": f"{start}:task/{task.cluster}/{task.id}",
+        "ecs-task-definition-arn": task.task_definition,
+    }
+    return found | ({"ecs-service-name": task.service} if task.service else {})
