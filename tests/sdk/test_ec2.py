@@ -377,9 +377,9 @@ def test_a_stack_joins_networks(cloud: LocalCloud, ec2: Any) -> None:
     wait("delete")
     assert ec2.describe_transit_gateways()["TransitGateways"] == []
 
-    logs = {"Resources": {"Logs": resource("FlowLog", ResourceId="vpc-1", ResourceType="VPC", TrafficType="ALL")}}
+    session = resource("TrafficMirrorSession", NetworkInterfaceId="eni-1", TrafficMirrorTargetId="tmt-1")
     with pytest.raises(ClientError, match="Cloudlet does not implement"):
-        stacks.create_stack(StackName="logs", TemplateBody=json.dumps(logs))
+        stacks.create_stack(StackName="mirror", TemplateBody=json.dumps({"Resources": {"Mirror": session}}))
 
 
 def resource(type: str, **properties: Any) -> dict[str, Any]:

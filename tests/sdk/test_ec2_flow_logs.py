@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import shutil
 from collections.abc import Iterator
 from typing import Any
@@ -48,7 +49,7 @@ def records(cloud: LocalCloud, group: str, stream: str) -> list[dict[str, str]]:
     return [dict(zip(names, event["message"].split(), strict=True)) for event in events]
 
 
-def test_packets_between_tasks_become_records(counted: LocalCloud, image: str) -> None:  # noqa: F811
+def test_packets_between_tasks_become_records(counted: LocalCloud, image: str) -> None:
     network = Network(counted, image)
     ec2 = network.ec2
     ask: dict[str, Any] = {"ResourceType": "VPC", "ResourceIds": [network.vpc], "MaxAggregationInterval": 60}
@@ -99,7 +100,8 @@ def test_packets_between_tasks_become_records(counted: LocalCloud, image: str) -
     # The same refusal, and nothing that was let through, is in the bucket.
     s3 = counted.client("s3")
     listed = s3.list_objects_v2(Bucket="flows", Prefix="here/AWSLogs/000000000000/vpcflowlogs/us-east-1/")
-    texts = [gzip.decompress(s3.get_object(Bucket="flows", Key=one["Key"])["Body"].read()) for one in listed["Contents"]]
+    files = [s3.get_object(Bucket="flows", Key=one["Key"])["Body"].read() for one in listed["Contents"]]
+    texts = [gzip.decompress(file) for file in files]
     lines = [line for text in texts for line in text.decode().splitlines()]
     assert lines[0].startswith("version account-id interface-id srcaddr")
     assert any(f" {other} {target} " in line and line.endswith("REJECT OK") for line in lines)
@@ -147,4 +149,36 @@ def test_where_nothing_counts_a_flow_log_says_so() -> None:
         with pytest.raises(ClientError, match="not found"):
             ec2.delete_flow_logs(FlowLogIds=[id, "fl-0123456789abcdef0"])
         ec2.delete_flow_logs(FlowLogIds=[id])
+        assert ec2.describe_flow_logs()["FlowLogs"] == []
+
+
+def test_a_stack_has_a_flow_log() -> None:
+    with LocalCloud() as cloud:
+        stacks, ec2 = cloud.client("cloudformation"), cloud.client("ec2")
+        properties = {
+            "ResourceId": {"Ref": "Net"},
+            "ResourceType": "VPC",
+            "TrafficType": "ALL",
+            "LogGroupName": "flows",
+            "DeliverLogsPermissionArn": ROLE,
+            "Tags": [{"Key": "a", "Value": "b"}],
+        }
+        template = {
+            "Resources": {
+                "Net": {"Type": "AWS::EC2::VPC", "Properties": {"CidrBlock": "10.0.0.0/16"}},
+                "Flows": {"Type": "AWS::EC2::FlowLog", "Properties": properties},
+            }
+        }
+        stacks.create_stack(StackName="net", TemplateBody=json.dumps(template))
+        stacks.get_waiter("stack_create_complete").wait(StackName="net", WaiterConfig={"Delay": 1})
+        (shown,) = ec2.describe_flow_logs()["FlowLogs"]
+        assert shown["ResourceId"].startswith("vpc-")
+        properties["Tags"] = [{"Key": "a", "Value": "c"}]
+        stacks.update_stack(StackName="net", TemplateBody=json.dumps(template))
+        stacks.get_waiter("stack_update_complete").wait(StackName="net", WaiterConfig={"Delay": 1})
+        (now,) = ec2.describe_flow_logs()["FlowLogs"]
+        tags = {tag["Key"]: tag["Value"] for tag in now["Tags"]}
+        assert (now["FlowLogId"], tags["a"]) == (shown["FlowLogId"], "c")
+        stacks.delete_stack(StackName="net")
+        stacks.get_waiter("stack_delete_complete").wait(StackName="net", WaiterConfig={"Delay": 1})
         assert ec2.describe_flow_logs()["FlowLogs"] == []
