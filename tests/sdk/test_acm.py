@@ -8,6 +8,7 @@ import json
 import socket
 import ssl
 import threading
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from cloudlet.testing.local import LocalCloud
+from cloudlet.testing.waiting import eventually
 
 
 @pytest.fixture
@@ -36,6 +38,17 @@ def refused(call: Any, **parameters: Any) -> tuple[str, str]:
 
 def described(acm: Any, arn: str) -> dict[str, Any]:
     return dict(acm.describe_certificate(CertificateArn=arn)["Certificate"])
+
+
+def subnets(cloud: LocalCloud) -> list[str]:
+    return [subnet["SubnetId"] for subnet in cloud.client("ec2").describe_subnets()["Subnets"][:2]]
+
+
+def issued(acm: Any, **asked: Any) -> str:
+    """A certificate that was requested and is issued by now."""
+    arn = str(acm.request_certificate(**asked)["CertificateArn"])
+    acm.get_waiter("certificate_validated").wait(CertificateArn=arn, WaiterConfig={"Delay": 1})
+    return arn
 
 
 def self_signed(name: str, days: int = 10) -> tuple[bytes, bytes]:
@@ -90,13 +103,16 @@ def test_issued_certificates_are_real(cloud: LocalCloud, acm: Any, tmp_path: Pat
     arn = acm.request_certificate(**asked)["CertificateArn"]
     assert acm.request_certificate(**asked)["CertificateArn"] == arn
     assert acm.request_certificate(**asked | {"IdempotencyToken": "twice"})["CertificateArn"] != arn
+    waiting = described(acm, arn)
+    assert (waiting["Status"], "NotAfter" in waiting) == ("PENDING_VALIDATION", False)
+    assert refused(acm.get_certificate, CertificateArn=arn)[0] == "RequestInProgressException"
+    acm.get_waiter("certificate_validated").wait(CertificateArn=arn, WaiterConfig={"Delay": 1})
     shown = described(acm, arn)
     assert (shown["Status"], shown["Type"], shown["KeyAlgorithm"]) == ("ISSUED", "AMAZON_ISSUED", "RSA_2048")
     own, wild = shown["DomainValidationOptions"]
     assert own["ResourceRecord"] == wild["ResourceRecord"]
     assert own["ResourceRecord"]["Name"].endswith(".shop.example.com.")
     assert acm.list_tags_for_certificate(CertificateArn=arn)["Tags"] == asked["Tags"]
-    acm.get_waiter("certificate_validated").wait(CertificateArn=arn)
 
     authority = urllib.request.urlopen(f"{cloud.endpoint}/_cloudlet/acm/authority.pem").read().decode()
     exported = acm.export_certificate(CertificateArn=arn, Passphrase=b"open sesame")
@@ -112,7 +128,7 @@ def test_issued_certificates_are_real(cloud: LocalCloud, acm: Any, tmp_path: Pat
     cloud.kill()
     cloud.start()
     assert urllib.request.urlopen(f"{cloud.endpoint}/_cloudlet/acm/authority.pem").read().decode() == authority
-    curve = acm.request_certificate(DomainName="ec.example.com", KeyAlgorithm="EC_prime256v1")["CertificateArn"]
+    curve = issued(acm, DomainName="ec.example.com", KeyAlgorithm="EC_prime256v1")
     assert described(acm, curve)["KeyAlgorithm"] == "EC_prime256v1"
     assert refused(acm.export_certificate, CertificateArn=curve, Passphrase=b"four")[0] == "ValidationException"
     assert refused(acm.renew_certificate, CertificateArn=curve)[0] == "ValidationException"
@@ -123,6 +139,59 @@ def test_issued_certificates_are_real(cloud: LocalCloud, acm: Any, tmp_path: Pat
     assert len(first["CertificateSummaryList"]) == len(second["CertificateSummaryList"]) == 1
     acm.delete_certificate(CertificateArn=arn)
     assert refused(acm.describe_certificate, CertificateArn=arn)[0] == "ResourceNotFoundException"
+
+
+def test_a_record_in_a_zone_of_this_cloud_proves_a_name(cloud: LocalCloud, acm: Any) -> None:
+    zones, elb = cloud.client("route53"), cloud.client("elbv2")
+    zone = zones.create_hosted_zone(Name="example.org", CallerReference="1")["HostedZone"]["Id"]
+    arn = acm.request_certificate(
+        DomainName="example.org", SubjectAlternativeNames=["*.example.org", "elsewhere.net"], ValidationMethod="DNS"
+    )["CertificateArn"]
+    gone = acm.request_certificate(DomainName="gone.example.org", ValidationMethod="DNS")["CertificateArn"]
+    late = acm.request_certificate(DomainName="late.example.org", ValidationMethod="DNS")["CertificateArn"]
+    acm.delete_certificate(CertificateArn=gone)
+    time.sleep(1.5)  # longer than names wait that nobody can prove
+    own, wild, _ = described(acm, arn)["DomainValidationOptions"]
+    assert (own["ValidationStatus"], own["ResourceRecord"]) == ("PENDING_VALIDATION", wild["ResourceRecord"])
+    balancer = elb.create_load_balancer(Name="b", Subnets=subnets(cloud))["LoadBalancers"][0]["LoadBalancerArn"]
+    listener = {
+        "LoadBalancerArn": balancer,
+        "Protocol": "HTTPS",
+        "Port": 8443,
+        "Certificates": [{"CertificateArn": arn}],
+    }
+    answer = [{"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "200"}}]
+    assert refused(elb.create_listener, DefaultActions=answer, **listener) == (
+        "UnsupportedCertificate",
+        f"The certificate '{arn}' must have a fully-qualified domain name, a supported signature, and a supported key "
+        "size.",
+    )
+    cloud.kill()
+    cloud.start()
+    assert described(acm, arn)["Status"] == "PENDING_VALIDATION"
+    record = {
+        "Name": own["ResourceRecord"]["Name"],
+        "Type": "CNAME",
+        "TTL": 60,
+        "ResourceRecords": [{"Value": "wrong.example."}],
+    }
+    for value in ("wrong.example.", own["ResourceRecord"]["Value"]):
+        assert described(acm, arn)["Status"] == "PENDING_VALIDATION"
+        record["ResourceRecords"] = [{"Value": value}]
+        batch = {"Changes": [{"Action": "UPSERT", "ResourceRecordSet": record}]}
+        zones.change_resource_record_sets(HostedZoneId=zone, ChangeBatch=batch)
+    eventually(lambda: described(acm, arn)["Status"] == "ISSUED", 5)
+    assert {option["ValidationStatus"] for option in described(acm, arn)["DomainValidationOptions"]} == {"SUCCESS"}
+    cloud.advance(73 * 3600)
+    eventually(lambda: described(acm, late)["Status"] == "VALIDATION_TIMED_OUT", 5)
+
+
+def test_what_nobody_can_prove_is_issued_also_after_a_kill(cloud: LocalCloud, acm: Any) -> None:
+    arn = acm.request_certificate(DomainName="nowhere.example.com")["CertificateArn"]
+    cloud.kill()
+    cloud.start()
+    eventually(lambda: described(acm, arn)["Status"] == "ISSUED", 10)
+    assert acm.get_certificate(CertificateArn=arn)["Certificate"].startswith("-----BEGIN CERTIFICATE-----")
 
 
 def test_imports_are_checked(cloud: LocalCloud, acm: Any) -> None:
@@ -148,6 +217,20 @@ def test_imports_are_checked(cloud: LocalCloud, acm: Any) -> None:
     assert described(acm, arn)["DomainName"] == "other.example.com"
     cloud.advance(30 * 86_400)
     assert described(acm, arn)["Status"] == "EXPIRED"
+
+
+def test_a_stack_proves_its_names_itself(cloud: LocalCloud, acm: Any) -> None:
+    stacks = cloud.client("cloudformation")
+    zone = cloud.client("route53").create_hosted_zone(Name="in.example", CallerReference="1")["HostedZone"]["Id"]
+    options = [{"DomainName": "in.example", "HostedZoneId": zone.rpartition("/")[2]}]
+    properties = {"DomainName": "in.example", "ValidationMethod": "DNS", "DomainValidationOptions": options}
+    template = {"Resources": {"Cert": {"Type": "AWS::CertificateManager::Certificate", "Properties": properties}}}
+    stacks.create_stack(StackName="s", TemplateBody=json.dumps(template))
+    stacks.get_waiter("stack_create_complete").wait(StackName="s", WaiterConfig={"Delay": 1})
+    (made,) = stacks.describe_stack_resources(StackName="s")["StackResources"]
+    assert described(acm, made["PhysicalResourceId"])["Status"] == "ISSUED"
+    records = cloud.client("route53").list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]
+    assert [record["TTL"] for record in records if record["Type"] == "CNAME"] == [300]
 
 
 def test_a_stack_has_a_certificate(cloud: LocalCloud, acm: Any) -> None:

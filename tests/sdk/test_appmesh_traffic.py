@@ -468,16 +468,32 @@ async def test_mutual_tls(cloud: Cloud, network: Network, tmp_path: Path, caplog
     assert not any("200" in what for what in await network.call(places["front"][0], "colors.map.test"))
 
 
+async def private_root(cloud: Cloud) -> str:
+    """A private certificate authority that is active."""
+    subject = {"CommonName": "mesh"}
+    configuration = {"KeyAlgorithm": "EC_prime256v1", "SigningAlgorithm": "SHA256WITHECDSA", "Subject": subject}
+    made = await aws(
+        cloud,
+        "CreateCertificateAuthority",
+        service="acm-pca",
+        CertificateAuthorityConfiguration=configuration,
+        CertificateAuthorityType="ROOT",
+    )
+    place = {"service": "acm-pca", "CertificateAuthorityArn": made["CertificateAuthorityArn"]}
+    csr = (await aws(cloud, "GetCertificateAuthorityCsr", **place))["Csr"].encode()
+    asked = {"Csr": csr, "SigningAlgorithm": "SHA256WITHECDSA", "Validity": {"Type": "YEARS", "Value": 10}}
+    template = "arn:aws:acm-pca:::template/RootCACertificate/V1"
+    issued = await aws(cloud, "IssueCertificate", **place, **asked, TemplateArn=template)
+    own = await aws(cloud, "GetCertificate", **place, CertificateArn=issued["CertificateArn"])
+    await aws(cloud, "ImportCertificateAuthorityCertificate", **place, Certificate=own["Certificate"].encode())
+    return str(made["CertificateAuthorityArn"])
+
+
 async def test_certificates_of_acm_and_of_the_local_authority(cloud: Cloud, network: Network, tmp_path: Path) -> None:
     made = await colors(cloud, network, tmp_path)
-    issued = await aws(cloud, "RequestCertificate", service="acm", DomainName="blue.map.test", ValidationMethod="DNS")
-    arn = issued["CertificateArn"]
-    deadline = time.perf_counter() + 10
-    while (await aws(cloud, "DescribeCertificate", service="acm", CertificateArn=arn))["Certificate"][
-        "Status"
-    ] != "ISSUED":
-        assert time.perf_counter() < deadline
-        await asyncio.sleep(0.1)
+    authority, other = await private_root(cloud), await private_root(cloud)
+    asked = {"DomainName": "blue.map.test", "CertificateAuthorityArn": authority}
+    arn = (await aws(cloud, "RequestCertificate", service="acm", **asked))["CertificateArn"]
     tls = {
         "mode": "STRICT",
         "certificate": {"acm": {"certificateArn": arn}},
@@ -489,9 +505,8 @@ async def test_certificates_of_acm_and_of_the_local_authority(cloud: Cloud, netw
     found = {"awsCloudMap": {"namespaceName": "map.test", "serviceName": "blue"}}
     spec = {"listeners": listener(tls=tls), "serviceDiscovery": found}
     await aws(cloud, "UpdateVirtualNode", **MESH, virtualNodeName="blue", spec=spec)
-    authority = "arn:aws:acm-pca:us-east-1:000000000000:certificate-authority/any"
 
-    async def front(secret: str) -> None:
+    async def front(secret: str, authority: str = authority) -> None:
         policy = {
             "certificate": {"sds": {"secretName": secret}},
             "validation": {"trust": {"acm": {"certificateAuthorityArns": [authority]}}},
@@ -505,10 +520,15 @@ async def test_certificates_of_acm_and_of_the_local_authority(cloud: Cloud, netw
     deadline = time.perf_counter() + 10
     while set(found := await network.call(place, "colors.map.test")) - {"200 blue1", "200 blue2"}:
         assert time.perf_counter() < deadline, found
-    await front("spiffe://map.test/somebody")
-    await asyncio.sleep(0.3)
-    (what,) = await network.call(place, "colors.map.test")
-    assert what.startswith("503")
+    for secret, trusted in (("spiffe://map.test/somebody", authority), ("spiffe://map.test/front", other)):
+        await front(secret, trusted)
+        await asyncio.sleep(0.3)
+        (what,) = await network.call(place, "colors.map.test")
+        assert what.startswith("503")
+        await front("spiffe://map.test/front")
+        deadline = time.perf_counter() + 10
+        while set(found := await network.call(place, "colors.map.test")) - {"200 blue1", "200 blue2"}:
+            assert time.perf_counter() < deadline, found
     # What cannot be had is said, and what runs goes on.
     missing = {"file": {"certificateChain": "/nowhere.pem", "privateKey": "/nowhere.key"}}
     spec["listeners"] = listener(tls={"mode": "STRICT", "certificate": missing})

@@ -41,7 +41,10 @@ __all__ = ["elb", "servers"]
 
 
 def certificate(cloud: LocalCloud, name: str) -> str:
-    return str(cloud.client("acm").request_certificate(DomainName=name)["CertificateArn"])
+    acm = cloud.client("acm")
+    arn = str(acm.request_certificate(DomainName=name)["CertificateArn"])
+    acm.get_waiter("certificate_validated").wait(CertificateArn=arn, WaiterConfig={"Delay": 1})
+    return arn
 
 
 def shown(address: str, port: int, name: str, alpn: tuple[str, ...] = ()) -> tuple[str, str | None]:

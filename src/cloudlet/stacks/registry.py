@@ -10,6 +10,7 @@ from cloudlet.stacks.api import ResourceType
 
 # Where the type's middle word is not the service's folder.
 _FOLDERS = {
+    "ACMPCA": "acm_pca",
     "AmazonMQ": "mq",
     "CDK": "cloudformation",
     "ApplicationAutoScaling": "application_autoscaling",

@@ -20,7 +20,8 @@ from cloudlet.http import Request
 from cloudlet.wire import ServiceModel, Wire
 
 SERVICES = [
-    *("apigateway", "apigatewaymanagementapi", "apigatewayv2", "application-autoscaling", "appmesh", "cloudformation"),
+    *("acm", "acm-pca", "apigateway", "apigatewaymanagementapi", "apigatewayv2", "application-autoscaling", "appmesh"),
+    "cloudformation",
     *("cloudfront", "cloudwatch", "dynamodb", "dynamodbstreams", "ec2", "ecr", "ecs", "eks", "elbv2", "events"),
     *("firehose", "iam", "kinesis", "kms", "lambda", "logs", "mq", "rds", "rds-data", "route53", "s3", "scheduler"),
     *("secretsmanager", "servicediscovery", "sns", "sqs", "ssm", "stepfunctions", "sts", "xray"),

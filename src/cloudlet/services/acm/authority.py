@@ -109,6 +109,20 @@ class Authority:
         _write(self._file, certificate.public_bytes(serialization.Encoding.PEM).decode(), 0o644)
 
 
+def request(names: list[str], algorithm: str) -> tuple[str, str]:
+    """A new key, and a request for a certificate for names, of which the first is its subject; both in PEM."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.x509.oid import NameOID
+
+    key = new_key(algorithm)
+    subject = [x509.NameAttribute(NameOID.COMMON_NAME, names[0])] if len(names[0]) <= 64 else []
+    alternatives = x509.SubjectAlternativeName([_name(name) for name in names])
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name(subject))
+    signed = builder.add_extension(alternatives, critical=not subject).sign(key, hashes.SHA256())
+    return key_pem(key), signed.public_bytes(serialization.Encoding.PEM).decode()
+
+
 def new_key(algorithm: str) -> RSAPrivateKey | EllipticCurvePrivateKey:
     """A new private key of one of ``ALGORITHMS``."""
     from cryptography.hazmat.primitives.asymmetric import ec, rsa

@@ -11,10 +11,11 @@ from msgspec.structs import replace
 from cloudlet.errors import AwsError
 from cloudlet.services import api
 from cloudlet.services.acm import reading
-from cloudlet.services.acm.authority import Authority
+from cloudlet.services.acm.authority import Authority, request
 from cloudlet.services.acm.records import Certificate, Configuration
 from cloudlet.store import Database, Resources, Tx
 
+SELF = "acm.amazonaws.com"
 RENEWS = 60 * 86_400.0  # so long before a certificate's end another takes its place
 
 
@@ -42,9 +43,12 @@ class Base(api.Service):
     async def material(self, certificate_arn: str) -> tuple[str, str]:
         """A certificate with its chain, and its key, both in PEM: what terminates TLS.
 
-        An issued certificate that comes near its end is renewed. Raises ResourceNotFoundException.
+        An issued certificate that comes near its end is renewed. Raises ResourceNotFoundException, and
+        InvalidStateException where it is not issued.
         """
         found = self.certificate(certificate_arn)
+        if found.status != "ISSUED":
+            raise AwsError("InvalidStateException", f"Certificate {found.arn} is not issued.")
         if found.kind != "IMPORTED" and self.clock.now() > found.not_after - RENEWS:
             found = await self.renewed(found)
         return found.body.rstrip("\n") + "\n" + found.chain, found.key
@@ -69,8 +73,15 @@ class Base(api.Service):
             if error.code != "ResourceNotFoundException":
                 raise
 
-    async def issued(self, names: list[str], algorithm: str) -> tuple[dict[str, Any], str, str, str]:
-        """A new certificate: what it says of itself, its body, its chain and its key."""
+    async def issued(
+        self, names: list[str], algorithm: str, authority: str = ""
+    ) -> tuple[dict[str, Any], str, str, str]:
+        """A new certificate: what it says of itself, its body, its chain and its key.
+
+        The authority is the local one, or a private one by its ARN. Raises as that one does.
+        """
+        if authority:
+            return await self._issued_by(authority, names, algorithm)
         async with self._issuing:
             body, key = await asyncio.to_thread(self._authority.issue, names, algorithm, self._issued_at)
             chain = await asyncio.to_thread(self._authority.pem, self._issued_at)
@@ -78,11 +89,35 @@ class Base(api.Service):
 
     async def renewed(self, old: Certificate) -> Certificate:
         """Another certificate in the place of one, for the same names and with the same ARN."""
-        facts, body, chain, key = await self.issued(old.names, old.algorithm)
-        now = self.clock.now()
-        return await self.change(
-            old.arn, lambda found: replace(found, **facts, body=body, chain=chain, key=key, issued=now, renewed=now)
-        )
+        made = await self.made(old)
+        return await self.change(old.arn, lambda found: replace(found, **made, renewed=made["issued"]))
+
+    async def made(self, found: Certificate) -> dict[str, Any]:
+        """What of a certificate is another when it has been issued. Raises as the authority does."""
+        facts, body, chain, key = await self.issued(found.names, found.algorithm, found.authority)
+        # Its names are as they were asked for, and whoever asks for a public one sees Amazon as its issuer.
+        own = {"domain": found.domain, "names": found.names}
+        own |= {} if found.authority else {"issuer": "Amazon"}
+        place = {"body": body, "chain": chain, "key": key, "issued": self.clock.now(), "status": "ISSUED"}
+        return {**facts, **own, **place}
+
+    async def _issued_by(
+        self, authority: str, names: list[str], algorithm: str
+    ) -> tuple[dict[str, Any], str, str, str]:
+        account, region = authority.split(":")[4], authority.split(":")[3]
+        key, csr = await asyncio.to_thread(request, names, algorithm)
+        place = {"CertificateAuthorityArn": authority}
+
+        async def ask(operation: str, **input: Any) -> dict[str, Any]:
+            input |= place
+            return await self.cloud.call("acm-pca", operation, input, account=account, region=region, principal=SELF)
+
+        found = (await ask("DescribeCertificateAuthority"))["CertificateAuthority"]
+        signing = found["CertificateAuthorityConfiguration"]["SigningAlgorithm"]
+        validity = {"Type": "DAYS", "Value": 395}
+        issued = await ask("IssueCertificate", Csr=csr.encode(), SigningAlgorithm=signing, Validity=validity)
+        pem = await ask("GetCertificate", CertificateArn=issued["CertificateArn"])
+        return reading.describe(pem["Certificate"]), pem["Certificate"], pem["CertificateChain"], key
 
     async def change(self, certificate_arn: str, fn: Callable[[Certificate], Certificate]) -> Certificate:
         """Store what ``fn`` makes of a certificate. Raises ResourceNotFoundException."""

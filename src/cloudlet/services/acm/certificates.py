@@ -13,24 +13,33 @@ from msgspec.structs import replace
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services import api
 from cloudlet.services.acm import reading
-from cloudlet.services.acm.base import Base, place_of
+from cloudlet.services.acm.base import place_of
 from cloudlet.services.acm.records import Certificate, Configuration
 from cloudlet.services.acm.tags import checked
+from cloudlet.services.acm.validation import Validation, option_of
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.store import Tx
 
 _HOUR = 3600.0
-_MAILBOXES = ("administrator", "hostmaster", "postmaster", "webmaster", "admin")
+_FAILURES = {
+    "AccessDeniedException": "PCA_ACCESS_DENIED",
+    "InvalidArgsException": "PCA_INVALID_ARGS",
+    "InvalidArnException": "PCA_INVALID_ARN",
+    "InvalidStateException": "PCA_INVALID_STATE",
+    "ResourceNotFoundException": "PCA_RESOURCE_NOT_FOUND",
+}
 _LISTED = ("RSA_1024", "RSA_2048")  # what is listed when nobody asks for other key types
 
 
-class Certificates(Base):
+class Certificates(Validation):
     """Operations on certificates."""
 
     async def RequestCertificate(self, call: Call, input: Input) -> Output:
-        for parameter in ("CertificateAuthorityArn", "ManagedBy", "RootHierarchyType", "CertificateUsage"):
+        for parameter in ("ManagedBy", "RootHierarchyType", "CertificateUsage"):
             if parameter in input:
                 raise not_implemented(f"RequestCertificate with {parameter}")
+        if "CertificateAuthorityArn" in input and "ValidationMethod" in input:
+            raise reading.invalid("ValidationMethod is not supported for private certificates.")
         if input.get("ValidationMethod") == "HTTP":
             raise not_implemented("RequestCertificate with ValidationMethod HTTP")
         domain = input["DomainName"].lower()
@@ -42,26 +51,40 @@ class Certificates(Base):
         now = self.clock.now()
         if token and (same := self._requested(call, token, now)) is not None:
             return {"CertificateArn": same.arn}
-        facts, body, chain, key = await self.issued(names, input.get("KeyAlgorithm", "RSA_2048"))
-        options = input.get("Options", {})
-        id = str(uuid.uuid4())
+        options, authority = input.get("Options", {}), input.get("CertificateAuthorityArn", "")
+        id, algorithm = str(uuid.uuid4()), input.get("KeyAlgorithm", "RSA_2048")
         made = Certificate(
-            **{**facts, "domain": domain, "names": names, "issuer": "Amazon"},
             arn=api.arn("acm", call, f"certificate/{id}"),
-            kind="AMAZON_ISSUED",
-            body=body,
-            chain=chain,
-            key=key,
+            domain=domain,
+            names=names,
+            kind="PRIVATE" if authority else "AMAZON_ISSUED",
+            body="",
+            chain="",
+            key="",
+            algorithm=algorithm,
+            signature="SHA256WITHRSA",
+            serial="",
+            subject=f"CN={domain}",
+            issuer="" if authority else "Amazon",
+            not_before=0.0,
+            not_after=0.0,
             created=now,
-            issued=now,
-            method=input.get("ValidationMethod", "EMAIL"),
+            issued=0.0,
+            usages=[],
+            extended_usages=[],
+            method="" if authority else input.get("ValidationMethod", "EMAIL"),
             validation_domains=domains,
             transparency=options.get("CertificateTransparencyLoggingPreference", "ENABLED"),
             export=options.get("Export", "DISABLED"),
             tags=tags,
+            status="PENDING_VALIDATION",
+            authority=authority,
             token=token,
         )
+        if authority:
+            made = await self._private(made)
         await self.db.write(lambda tx: self.certificates.put(tx, call.scope, id, made))
+        self.validate(made)
         return {"CertificateArn": made.arn}
 
     async def ImportCertificate(self, call: Call, input: Input) -> Output:
@@ -88,14 +111,18 @@ class Certificates(Base):
 
     async def GetCertificate(self, call: Call, input: Input) -> Output:
         found = self.certificate(input["CertificateArn"])
+        _check_issued(found)
         return {"Certificate": found.body, **({"CertificateChain": found.chain} if found.chain else {})}
 
     async def ExportCertificate(self, call: Call, input: Input) -> Output:
         from cryptography.hazmat.primitives import serialization
 
         found = self.certificate(input["CertificateArn"])
-        if found.export != "ENABLED":
+        if found.kind != "PRIVATE" and found.export != "ENABLED":
             raise reading.invalid(f"Certificate ARN: {found.arn} is not a private certificate")
+        _check_issued(found)
+        if set(input["Passphrase"]) & set(b"#$%"):
+            raise reading.invalid("The passphrase must not contain #, $ or %.")
         key = serialization.load_pem_private_key(found.key.encode(), None)
         pem = await asyncio.to_thread(
             key.private_bytes,
@@ -112,7 +139,6 @@ class Certificates(Base):
         detail: dict[str, Any] = {
             **_common(found, self.clock.now()),
             "SubjectAlternativeNames": found.names,
-            "Serial": found.serial,
             "Subject": found.subject,
             "Issuer": found.issuer,
             "SignatureAlgorithm": found.signature,
@@ -121,9 +147,15 @@ class Certificates(Base):
             "ExtendedKeyUsages": [{"Name": name, "OID": oid} for name, oid in found.extended_usages],
             "Options": options,
         }
+        if found.serial:
+            detail["Serial"] = found.serial
+        if found.failure:
+            detail["FailureReason"] = found.failure
+        if found.authority:
+            detail["CertificateAuthorityArn"] = found.authority
         if found.kind == "AMAZON_ISSUED":
             options["Export"] = found.export
-            validations = [_validation(call.account, found, name) for name in found.names]
+            validations = [option_of(call.account, found, name) for name in found.names]
             detail["DomainValidationOptions"] = validations
             if found.renewed:
                 detail["RenewalSummary"] = {
@@ -158,6 +190,7 @@ class Certificates(Base):
             self.certificates.delete(tx, scope, id)
 
         await self.db.write(work)
+        self.forget(input["CertificateArn"])
         return {}
 
     async def RenewCertificate(self, call: Call, input: Input) -> Output:
@@ -186,6 +219,8 @@ class Certificates(Base):
 
     async def ResendValidationEmail(self, call: Call, input: Input) -> Output:
         found = self.certificate(input["CertificateArn"])
+        if found.status == "PENDING_VALIDATION" and found.method == "EMAIL":
+            raise not_implemented("ResendValidationEmail: no mail is sent, and the names count as proven")
         raise AwsError("InvalidStateException", f"The certificate {found.arn} is not waiting for validation.")
 
     async def GetAccountConfiguration(self, call: Call, input: Input) -> Output:
@@ -206,6 +241,16 @@ class Certificates(Base):
 
         await self.db.write(work)
         return {}
+
+    async def _private(self, wanted: Certificate) -> Certificate:
+        """A certificate as its private authority has issued it, or refused to."""
+        try:
+            return replace(wanted, **await self.made(wanted))
+        except AwsError as error:
+            reason = _FAILURES.get(error.code, "PCA_REQUEST_FAILED")
+            if error.code == "ValidationException" and "exceeds" in error.message:
+                reason = "PCA_INVALID_DURATION"
+            return replace(wanted, status="FAILED", failure=reason)
 
     def _requested(self, call: Call, token: str, now: float) -> Certificate | None:
         """The certificate that the same request has made within the last hour."""
@@ -229,46 +274,35 @@ def _validation_domains(names: list[str], options: list[dict[str, str]]) -> dict
     return domains
 
 
-def _validation(account: str, found: Certificate, name: str) -> dict[str, Any]:
-    """How a name was validated. The record is the same for every certificate of an account."""
-    bare = name.removeprefix("*.")
-    shown: dict[str, Any] = {
-        "DomainName": name,
-        "ValidationDomain": found.validation_domains.get(name, bare if found.method == "EMAIL" else name),
-        "ValidationStatus": "SUCCESS",
-        "ValidationMethod": found.method,
-    }
-    if found.method == "DNS":
-        digest = hashlib.sha256(f"{account} {bare}".encode()).hexdigest()
-        shown["ResourceRecord"] = {
-            "Name": f"_{digest[:32]}.{bare}.",
-            "Type": "CNAME",
-            "Value": f"_{digest[32:]}.{digest[8:18]}.acm-validations.aws.",
-        }
-    else:
-        shown["ValidationEmails"] = [f"{mailbox}@{shown['ValidationDomain']}" for mailbox in _MAILBOXES]
-    return shown
-
-
 def _is_eligible(found: Certificate) -> bool:
-    return found.kind != "IMPORTED" and (found.exported or bool(found.used_by))
+    return found.kind != "IMPORTED" and found.status == "ISSUED" and (found.exported or bool(found.used_by))
 
 
 def _status(found: Certificate, now: float) -> str:
-    return "EXPIRED" if now > found.not_after else "ISSUED"
+    return "EXPIRED" if found.status == "ISSUED" and now > found.not_after else found.status
+
+
+def _check_issued(found: Certificate) -> None:
+    """Raises RequestInProgressException."""
+    if found.status != "ISSUED":
+        raise AwsError(
+            "RequestInProgressException",
+            f"The certificate request for {found.arn} is in progress and the certificate has not yet been issued.",
+        )
 
 
 def _common(found: Certificate, now: float) -> dict[str, Any]:
+    dates: dict[str, Any] = {"CreatedAt": found.created}
+    if found.issued:
+        dates["ImportedAt" if found.kind == "IMPORTED" else "IssuedAt"] = found.issued
+        dates |= {"NotBefore": found.not_before, "NotAfter": found.not_after}
     return {
+        **dates,
         "CertificateArn": found.arn,
         "DomainName": found.domain,
         "Status": _status(found, now),
         "Type": found.kind,
         "KeyAlgorithm": found.algorithm,
-        "NotBefore": found.not_before,
-        "NotAfter": found.not_after,
-        "CreatedAt": found.created,
-        "ImportedAt" if found.kind == "IMPORTED" else "IssuedAt": found.issued,
         "RenewalEligibility": "ELIGIBLE" if _is_eligible(found) else "INELIGIBLE",
     }
 

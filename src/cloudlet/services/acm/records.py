@@ -11,8 +11,8 @@ class Certificate(msgspec.Struct, frozen=True, omit_defaults=True):
     arn: str
     domain: str
     names: list[str]  # its own and the alternative ones
-    kind: str  # AMAZON_ISSUED or IMPORTED
-    body: str  # PEM, as are the next two
+    kind: str  # AMAZON_ISSUED, PRIVATE or IMPORTED
+    body: str  # PEM, as are the next two; empty until it is issued
     chain: str
     key: str
     algorithm: str
@@ -34,6 +34,9 @@ class Certificate(msgspec.Struct, frozen=True, omit_defaults=True):
     renewed: float = 0.0
     used_by: list[str] = []  # ARNs
     tags: dict[str, str | None] = {}
+    status: str = "ISSUED"  # PENDING_VALIDATION, ISSUED, VALIDATION_TIMED_OUT or FAILED
+    failure: str = ""  # why it has failed
+    authority: str = ""  # the private authority that issues it
     token: str = ""  # the idempotency token, with a digest of what it was given with
 
 

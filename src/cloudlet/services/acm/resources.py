@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.stacks.api import Deployment, Physical, Properties, ResourceType, changed, tags_of
 
 
 class Certificate(ResourceType):
-    """A certificate, issued at once: no record of validation is needed. ``Ref`` is its ARN."""
+    """A certificate; made once it is issued. Where an option names a hosted zone, its record of validation is written
+    there, and left there as AWS leaves it. ``Ref`` is its ARN."""
 
     type = "AWS::CertificateManager::Certificate"
     required = frozenset(("DomainName",))
@@ -24,7 +26,13 @@ class Certificate(ResourceType):
         _check(properties)
         input: Properties = {
             name: properties[name]
-            for name in ("DomainName", "SubjectAlternativeNames", "ValidationMethod", "KeyAlgorithm")
+            for name in (
+                "DomainName",
+                "SubjectAlternativeNames",
+                "ValidationMethod",
+                "KeyAlgorithm",
+                "CertificateAuthorityArn",
+            )
             if name in properties
         }
         domains = [
@@ -41,6 +49,14 @@ class Certificate(ResourceType):
             input["Tags"] = tags
         input["IdempotencyToken"] = hashlib.sha256(f"{do.stack_id} {do.name()}".encode()).hexdigest()[:32]
         arn = (await do.call("acm", "RequestCertificate", input))["CertificateArn"]
+        await do.initiated(arn)
+        await _write_records(do, arn, properties)
+        acm: Any = await do.service("acm")
+        await acm.settled(arn)
+        made = (await do.call("acm", "DescribeCertificate", {"CertificateArn": arn}))["Certificate"]
+        if made["Status"] != "ISSUED":
+            reason = made.get("FailureReason", made["Status"])
+            raise AwsError("InvalidRequest", f"The certificate {arn} could not be issued: {reason}")
         return Physical(arn, {"Id": arn})
 
     async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
@@ -72,8 +88,24 @@ _KNOWN = Certificate.replaces | {"CertificateTransparencyLoggingPreference", "Ce
 def _check(properties: Properties) -> None:
     for name in sorted(properties.keys() - _KNOWN):
         raise not_implemented(f"AWS::CertificateManager::Certificate with {name}")
-    if "CertificateAuthorityArn" in properties:
-        raise not_implemented("AWS::CertificateManager::Certificate with CertificateAuthorityArn")
+
+
+async def _write_records(do: Deployment, arn: str, properties: Properties) -> None:
+    """Write the records that prove the names into the hosted zones that are given for them."""
+    options = properties.get("DomainValidationOptions", [])
+    zones = {option["DomainName"].lower(): option["HostedZoneId"] for option in options if "HostedZoneId" in option}
+    if not zones:
+        return
+    described = (await do.call("acm", "DescribeCertificate", {"CertificateArn": arn}))["Certificate"]
+    changes: dict[str, dict[str, Properties]] = {}
+    for option in described["DomainValidationOptions"]:
+        if (zone := zones.get(option["DomainName"])) is not None and "ResourceRecord" in option:
+            record = option["ResourceRecord"]
+            values = {"TTL": 300, "ResourceRecords": [{"Value": record["Value"]}]}
+            changes.setdefault(zone, {})[record["Name"]] = {"Name": record["Name"], "Type": record["Type"], **values}
+    for zone, records in changes.items():
+        batch = {"Changes": [{"Action": "UPSERT", "ResourceRecordSet": record} for record in records.values()]}
+        await do.call("route53", "ChangeResourceRecordSets", {"HostedZoneId": zone, "ChangeBatch": batch})
 
 
 def _options(properties: Properties) -> dict[str, str]:

@@ -95,11 +95,27 @@ class Looking:
             elif "sds" in certificate:
                 secret = certificate["sds"]["secretName"]
                 certificates[secret] = await self._issue(secret)
-        authority = ""
-        if _trusts_authority(spec):
-            acm = await self._cloud.service("acm")
-            authority = await acm.authority_pem()
-        return Found(endpoints, certificates, authority)
+        authority, authorities = "", {}
+        for trust in _trusts(spec):
+            if "sds" in trust:
+                acm = await self._cloud.service("acm")
+                authority = await acm.authority_pem()
+            for arn in trust.get("acm", {}).get("certificateAuthorityArns", ()):
+                authorities[arn] = await self._authority(arn)
+        return Found(endpoints, certificates, authority, authorities)
+
+    async def _authority(self, arn: str) -> str:
+        """The certificate of a private authority. Raises AwsError where it has none."""
+        account, region = arn.split(":")[4], arn.split(":")[3]
+        found = await self._cloud.call(
+            "acm-pca",
+            "GetCertificateAuthorityCertificate",
+            {"CertificateAuthorityArn": arn},
+            account=account,
+            region=region,
+            principal=_SELF,
+        )
+        return str(found["Certificate"])
 
     async def _issue(self, secret: str) -> tuple[str, str]:
         """The certificate that the local authority gives for an SDS secret's name; a new one after each restart."""
@@ -155,9 +171,12 @@ def _certificates(spec: Any) -> Iterator[Spec]:
             yield from _certificates(part)
 
 
-def _trusts_authority(spec: Any) -> bool:
+def _trusts(spec: Any) -> Iterator[Spec]:
     if isinstance(spec, dict):
-        if "trust" in spec and "file" not in spec["trust"]:
-            return True
-        return any(_trusts_authority(part) for part in spec.values())
-    return isinstance(spec, list) and any(_trusts_authority(part) for part in spec)
+        if "trust" in spec:
+            yield spec["trust"]
+        for part in spec.values():
+            yield from _trusts(part)
+    elif isinstance(spec, list):
+        for part in spec:
+            yield from _trusts(part)

@@ -64,6 +64,11 @@ class Secrets:
         names = validation.get("subjectAlternativeNames", {}).get("match", {}).get("exact", default)
         if "file" in trust:
             source: Resource = {"filename": self.proxy.file(trust["file"]["certificateChain"])}
+        elif "acm" in trust:
+            arns = trust["acm"]["certificateAuthorityArns"]
+            if missing := [arn for arn in arns if arn not in self.found.authorities]:
+                raise MaterialMissing(f"the certificate authority {missing[0]} is not there, or has no certificate")
+            source = {"inline_string": "".join(self.found.authorities[arn].rstrip("\n") + "\n" for arn in arns)}
         elif self.found.authority:
             source = {"inline_string": self.found.authority}
         else:
@@ -74,7 +79,8 @@ class Secrets:
                 {"san_type": kind, "matcher": {"exact": name}} for name in names for kind in ("DNS", "URI")
             ]
         where = next(iter(trust))
-        name = f"trust:{where}:{source.get('filename', '')}:{','.join(names)}"
+        what = ",".join(trust["acm"]["certificateAuthorityArns"]) if where == "acm" else source.get("filename", "")
+        name = f"trust:{where}:{what}:{','.join(names)}"
         self.made[name] = {"name": name, "validation_context": context}
         return name
 

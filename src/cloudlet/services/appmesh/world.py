@@ -40,12 +40,14 @@ class Found:
     """What was looked up for one Envoy.
 
     ``endpoints`` are the addresses of Cloud Map's healthy instances by virtual node. ``certificates`` are chain and key
-    in PEM by ACM ARN or by the name of an SDS secret; ``authority`` is what is trusted where ACM or SDS say so.
+    in PEM by ACM ARN or by the name of an SDS secret; ``authority`` is what is trusted where SDS says so, and
+    ``authorities`` are the certificates of private authorities by their ARNs.
     """
 
     endpoints: Mapping[str, Sequence[str]] = field(default_factory=dict)
     certificates: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     authority: str = ""
+    authorities: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,7 @@ class Controller:
         return answer
 
     async def certificate(self, arn: str) -> None:
-        """Have a certificate at hand, as it is now. Raises CertificateNotFound."""
+        """Have a certificate at hand, as it is now. Raises CertificateNotFound and UnsupportedCertificate."""
         try:
             kind = arn.split(":")[2] if arn.startswith("arn:") else ""
             if kind not in ("acm", "iam"):
@@ -122,6 +122,12 @@ class Controller:
         except AwsError as error:
             if error.code == "NotImplemented":
                 raise
+            if error.code == "InvalidStateException":
+                raise AwsError(
+                    "UnsupportedCertificate",
+                    f"The certificate '{arn}' must have a fully-qualified domain name, a supported signature, and a "
+                    "supported key size.",
+                ) from None
             raise AwsError("CertificateNotFoundException", f"Certificate '{arn}' not found") from None
 
     def _plan(self) -> list[Step]:

@@ -244,6 +244,7 @@ _RESOURCES: dict[str, Callable[[Call, Input], tuple[str, ...]]] = {
     "ssm": _ssm,
     "events": _events,
     "sns": _named("sns", ("TopicArn", "{}"), ("ResourceArn", "{}"), ("SubscriptionArn", "{}"), ("Name", "{}")),
+    "acm-pca": _named("acm-pca", ("CertificateAuthorityArn", "{}"), ("ResourceArn", "{}")),
     "kinesis": _named("kinesis", ("StreamARN", "stream/{}"), ("StreamName", "stream/{}")),
     "firehose": _named("firehose", ("DeliveryStreamName", "deliverystream/{}")),
     "stepfunctions": _named("states", ("stateMachineArn", ""), ("executionArn", ""), ("name", "stateMachine:{}")),

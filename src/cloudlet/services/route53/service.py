@@ -6,14 +6,15 @@ The DNS server is in ``serving.py``; what it answers is decided in ``answers.py`
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
+from cloudlet.services.route53 import names
 from cloudlet.services.route53.balancers import Balancers
 from cloudlet.services.route53.checking import Checker
 from cloudlet.services.route53.healthchecks import HealthChecks
 from cloudlet.services.route53.link import Link
 from cloudlet.services.route53.querylogs import QueryLines
-from cloudlet.services.route53.records import Listening
+from cloudlet.services.route53.records import Listening, RecordSet
 from cloudlet.services.route53.serving import DnsServer
 from cloudlet.store import Tx
 from cloudlet.store.api import Compacted
@@ -84,6 +85,29 @@ class Service(HealthChecks):
             except Compacted:
                 tell()
 
+    def proves(self, name: str, value: str) -> bool | None:
+        """Whether a public zone has this CNAME; None where no public zone here is responsible for the name."""
+        name = names.canonical(name)
+        zones = [record.value for record in self._zones.all() if not record.value.private]
+        around = [zone for zone in zones if names.within(name, zone.name)]
+        if not around:
+            return None
+        longest = max(len(zone.name) for zone in around)
+        found = [self._sets.get(f"{zone.id}/{name}", "CNAME ") for zone in around if len(zone.name) == longest]
+        return any(record is not None and names.canonical(value) in _targets(record.value) for record in found)
+
+    async def record_changes(self) -> AsyncIterator[None]:
+        """Yield now, and after every change of a record of any zone from now on."""
+        since = self._db.revision
+        yield
+        while True:
+            try:
+                async for _ in self._sets.watch(since):
+                    yield
+            except Compacted:
+                since = self._db.revision
+                yield
+
     async def _listen_at(self, address: str, port: int, further: bool) -> None:
         """Store an address; there is one that is the server's own."""
 
@@ -113,3 +137,8 @@ class Service(HealthChecks):
             for record in self._checks.list(account)
         ]
         return zones + checks
+
+
+def _targets(one: RecordSet) -> set[str]:
+    """The names that a CNAME leads to."""
+    return {names.canonical(value) for value in one.values}

@@ -27,6 +27,7 @@ _FOREIGN_PARAMETERS = (
 )
 # Where the SDK's name of a service is not Cloudlet's.
 _SERVICES = {
+    "acmpca": "acm-pca",
     "applicationautoscaling": "application-autoscaling",
     "cloudwatchlogs": "logs",
     "elasticloadbalancingv2": "elbv2",

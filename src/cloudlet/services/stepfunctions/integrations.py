@@ -48,6 +48,7 @@ _OTHERS = frozenset(
 # Java's service names where they are not botocore's, with the prefixes of their errors.
 _SDK = {
     "acm": ("acm", "Acm"),
+    "acmpca": ("acm-pca", "AcmPca"),
     "apigateway": ("apigateway", "ApiGateway"),
     "apigatewaymanagementapi": ("apigatewaymanagementapi", "ApiGatewayManagementApi"),
     "apigatewayv2": ("apigatewayv2", "ApiGatewayV2"),

@@ -1,0 +1,1 @@
+"""AWS Private CA: certificate authorities with real keys, which issue real certificates."""
