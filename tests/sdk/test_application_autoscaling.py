@@ -176,17 +176,68 @@ def test_the_capacity_of_tables(cloud: LocalCloud) -> None:
     eventually(lambda: provisioned() == [20, 20])
     activity = scaling.describe_scaling_activities(ServiceNamespace="dynamodb")["ScalingActivities"][0]
     assert activity["Description"] == "Setting read capacity units to 20."
-    with pytest.raises(ClientError, match="NotImplemented"):
-        scaling.put_scaling_policy(
-            PolicyName="p",
-            PolicyType="TargetTrackingScaling",
-            TargetTrackingScalingPolicyConfiguration={
-                "TargetValue": 50.0,
-                "PredefinedMetricSpecification": {"PredefinedMetricType": "DynamoDBReadCapacityUtilization"},
-            },
-            **places[0],
-        )
     with pytest.raises(ClientError, match="DynamoDB table does not exist"):
         scaling.register_scalable_target(**{**places[0], "ResourceId": "table/no"}, MinCapacity=1, MaxCapacity=2)
     with pytest.raises(ClientError, match="Unsupported service namespace"):
         scaling.register_scalable_target(**{**places[1], "ResourceId": "table/cards"}, MinCapacity=1, MaxCapacity=2)
+
+
+def test_tables_follow_what_is_consumed(cloud: LocalCloud) -> None:
+    scaling, tables, watch = (cloud.client(name) for name in ("application-autoscaling", "dynamodb", "cloudwatch"))
+    tables.create_table(
+        TableName="cards",
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        ProvisionedThroughput={"ReadCapacityUnits": 5, "WriteCapacityUnits": 1},
+    )
+    place = {
+        "ServiceNamespace": "dynamodb",
+        "ResourceId": "table/cards",
+        "ScalableDimension": "dynamodb:table:WriteCapacityUnits",
+    }
+    configuration = {
+        "TargetValue": 70.0,
+        "PredefinedMetricSpecification": {"PredefinedMetricType": "DynamoDBWriteCapacityUtilization"},
+    }
+    policy = {**place, "PolicyType": "TargetTrackingScaling", "TargetTrackingScalingPolicyConfiguration": configuration}
+    scaling.register_scalable_target(**place, MinCapacity=1, MaxCapacity=100, Tags={"team": "a"})
+    with pytest.raises(ClientError, match="that you tried to tag already exists"):
+        scaling.register_scalable_target(**place, MinCapacity=1, MaxCapacity=100, Tags={"team": "a"})
+    scaling.put_scaling_policy(PolicyName="writes", **policy)
+    with pytest.raises(ClientError, match="Only one TargetTrackingScaling policy for a given metric specification"):
+        scaling.put_scaling_policy(PolicyName="again", **policy)
+
+    def thresholds() -> dict[str, float]:
+        alarms = watch.describe_alarms()["MetricAlarms"]
+        return {one["AlarmName"].split("-")[2]: one["Threshold"] for one in alarms}
+
+    # 70 % and 50 % of a unit a second, for a minute; as AWS makes them.
+    provisioned = {"ProvisionedCapacityHigh": 1.0, "ProvisionedCapacityLow": 1.0}
+    assert thresholds() == {"AlarmHigh": 42.0, "AlarmLow": 30.0, **provisioned}
+
+    def write(count: int) -> None:
+        for number in range(count):
+            tables.put_item(TableName="cards", Item={"id": {"S": str(number)}, "text": {"S": "x" * 9000}})
+        cloud.advance(60)
+
+    def capacity() -> int:
+        table = tables.describe_table(TableName="cards")["Table"]
+        return int(table["ProvisionedThroughput"]["WriteCapacityUnits"])
+
+    for _ in range(3):
+        write(20)  # of nine units each
+    eventually(lambda: capacity() == 5)  # 180 units in a minute are 70 % of 4.3 units
+    eventually(lambda: thresholds()["AlarmHigh"] == 210.0)
+    # Somebody else changes the capacity, and the load is within the bounds of before: only as the thresholds follow
+    # it is found to be little, and the capacity is taken back.
+    tables.update_table(TableName="cards", ProvisionedThroughput={"ReadCapacityUnits": 5, "WriteCapacityUnits": 7})
+    for _ in range(22):
+        write(20)
+    eventually(lambda: capacity() == 5)
+    eventually(lambda: thresholds() == {"AlarmHigh": 210.0, "AlarmLow": 150.0, **dict.fromkeys(provisioned, 5.0)})
+    for _ in range(16):
+        write(1)
+    eventually(lambda: capacity() == 1)
+    eventually(lambda: thresholds()["AlarmHigh"] == 42.0)
+    scaling.delete_scaling_policy(PolicyName="writes", **place)
+    assert thresholds() == {}

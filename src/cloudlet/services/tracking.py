@@ -1,4 +1,4 @@
-"""Target tracking: the two alarms by which both scaling services hold a metric at its target."""
+"""Target tracking: the alarms by which both scaling services hold a metric at its target."""
 
 from __future__ import annotations
 
@@ -9,39 +9,75 @@ from typing import Any
 from cloudlet.services.api import Call
 
 _SCALE_IN_AT = 0.9  # of the target, so that it does not swing
-_ALARMS = {"AlarmHigh": ("GreaterThanThreshold", 3), "AlarmLow": ("LessThanThreshold", 15)}
+_UNIQUE = 37  # characters at the end of an alarm's name
 
 Ask = Callable[[str, str, str, dict[str, Any]], Awaitable[Any]]
+Alarms = dict[str, dict[str, Any]]  # what tells an alarm's name from the others' -> its members
+
+
+def alarms(configuration: dict[str, Any], metric: dict[str, Any]) -> Alarms:
+    """The alarms above and below a target; ``metric`` are the members that say what they look at."""
+    target = configuration["TargetValue"]
+    found: Alarms = {
+        "AlarmHigh": {"ComparisonOperator": "GreaterThanThreshold", "EvaluationPeriods": 3, "Threshold": target}
+    }
+    if not configuration.get("DisableScaleIn"):
+        low = round(target * _SCALE_IN_AT, 6)
+        found["AlarmLow"] = {"ComparisonOperator": "LessThanThreshold", "EvaluationPeriods": 15, "Threshold": low}
+    return {kind: {**members, **metric} for kind, members in found.items()}
+
+
+def customized(given: dict[str, Any]) -> dict[str, Any]:
+    """What alarms on a CustomizedMetricSpecification look at."""
+    if "Metrics" not in given:
+        keys = ("MetricName", "Namespace", "Dimensions", "Statistic", "Unit", "Period")
+        return {"Period": 60, "Dimensions": [], **{key: given[key] for key in keys if key in given}}
+    queries = []
+    for one in given["Metrics"]:
+        query = {"ReturnData": True, **one}
+        if "MetricStat" in one:
+            query["MetricStat"] = {"Period": 60, **one["MetricStat"]}
+        queries.append(query)
+    return {"Metrics": queries}
+
+
+def requests_of(label: str) -> dict[str, Any] | None:
+    """What alarms on ALBRequestCountPerTarget look at; None where the resource label names no target group."""
+    balancer, _, group = label.partition("/targetgroup/")
+    if not group:
+        return None
+    return {
+        "Namespace": "AWS/ApplicationELB",
+        "MetricName": "RequestCountPerTarget",
+        "Dimensions": [
+            {"Name": "LoadBalancer", "Value": balancer},
+            {"Name": "TargetGroup", "Value": f"targetgroup/{group}"},
+        ],
+        "Statistic": "Sum",
+        "Period": 60,
+    }
 
 
 async def put_alarms(
-    ask: Ask, call: Call, policy: str, resource: str, configuration: dict[str, Any], metric: dict[str, Any], known: Any
+    ask: Ask, call: Call, policy: str, resource: str, wanted: Alarms, known: list[dict[str, str]]
 ) -> list[dict[str, str]]:
-    """Have the alarms of a policy, an ARN, be what its configuration says, and give them as policies show them.
+    """Have a policy, an ARN, have these alarms instead of those that are known, and give them as policies show them.
 
-    ``resource`` is what is scaled; ``metric`` are the members of the alarms that say what they look at; ``known`` are
-    those that the policy has.
+    ``resource`` is what is scaled.
     """
-    named = {one["AlarmName"].rpartition("-Alarm")[2].partition("-")[0]: one["AlarmName"] for one in known}
+    named = {one["AlarmName"][:-_UNIQUE].rpartition("-")[2]: one["AlarmName"] for one in known}
+    if gone := [name for kind, name in named.items() if kind not in wanted]:
+        await ask(call.scope, "cloudwatch", "DeleteAlarms", {"AlarmNames": gone})
     made = []
-    for kind, (comparison, periods) in _ALARMS.items():
-        old = named.get(kind.removeprefix("Alarm"))
-        if kind == "AlarmLow" and configuration.get("DisableScaleIn"):
-            if old is not None:
-                await ask(call.scope, "cloudwatch", "DeleteAlarms", {"AlarmNames": [old]})
-            continue
-        name, target = old or f"TargetTracking-{resource}-{kind}-{uuid.uuid4()}", configuration["TargetValue"]
+    for kind, members in wanted.items():
+        name = named.get(kind) or f"TargetTracking-{resource}-{kind}-{uuid.uuid4()}"
         alarm = {
             "AlarmName": name,
             "AlarmDescription": f"DO NOT EDIT OR DELETE. For TargetTrackingScaling policy {policy}.",
             "ActionsEnabled": True,
             "AlarmActions": [policy],
-            "EvaluationPeriods": periods,
-            "Threshold": target if kind == "AlarmHigh" else round(target * _SCALE_IN_AT, 6),
-            "ComparisonOperator": comparison,
-            **metric,
+            **members,
         }
         await ask(call.scope, "cloudwatch", "PutMetricAlarm", alarm)
-        arn = f"arn:aws:cloudwatch:{call.region}:{call.account}:alarm:{name}"
-        made.append({"AlarmName": name, "AlarmARN": arn})
+        made.append({"AlarmName": name, "AlarmARN": f"arn:aws:cloudwatch:{call.region}:{call.account}:alarm:{name}"})
     return made

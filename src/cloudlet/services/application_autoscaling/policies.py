@@ -9,16 +9,17 @@ from typing import Any
 
 from cloudlet.control.clock import Timer
 from cloudlet.errors import AwsError, not_implemented
+from cloudlet.services import tracking
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.application_autoscaling import scaling
 from cloudlet.services.application_autoscaling.base import chosen, page
 from cloudlet.services.application_autoscaling.records import Policy, Target
 from cloudlet.services.application_autoscaling.scalable import SCALABLES, validation
 from cloudlet.services.application_autoscaling.targets import Targets
-from cloudlet.services.tracking import put_alarms
 
 log = logging.getLogger("cloudlet.autoscaling")
 
+_PROVISIONED = "-ProvisionedCapacity"  # in the names of alarms that tell of a capacity, not of a load
 _COOLDOWN = 300.0  # seconds, for ECS
 _AGAIN = 60.0  # seconds between looks while an alarm stays on
 
@@ -51,6 +52,8 @@ class Policies(Targets):
             raise validation("The type of a policy cannot be changed.")
         if configuration not in input and configuration not in old:
             raise validation(f"{configuration} must be given for a policy of type {kind}.")
+        if kind == "TargetTrackingScaling":
+            self._check_metric(call, name, input.get(configuration) or old[configuration])
         members = {
             "PolicyARN": old.get("PolicyARN")
             or f"arn:aws:autoscaling:{call.region}:{call.account}:scalingPolicy:{uuid.uuid4()}:resource/"
@@ -77,6 +80,13 @@ class Policies(Targets):
                 raise
             await self.db.write(lambda tx: self.policies.put(tx, call.scope, name, Policy(members)))
         return {"PolicyARN": members["PolicyARN"], "Alarms": members["Alarms"]}
+
+    def _check_metric(self, call: Call, name: str, configuration: dict[str, Any]) -> None:
+        """Raises ValidationException where another policy of the target tracks the same metric."""
+        for record in self.policies.list(call.scope, f"{name.rpartition('|')[0]}|"):
+            other = record.value.members.get("TargetTrackingScalingPolicyConfiguration")
+            if record.name != name and other is not None and _tracked(other) == _tracked(configuration):
+                raise validation("Only one TargetTrackingScaling policy for a given metric specification is allowed.")
 
     async def DescribeScalingPolicies(self, call: Call, input: Input) -> Output:
         names = input.get("PolicyNames")
@@ -128,8 +138,22 @@ class Policies(Targets):
 
     async def _put_alarms(self, call: Call, members: dict[str, Any]) -> list[dict[str, str]]:
         configuration = members["TargetTrackingScalingPolicyConfiguration"]
+        if "CustomizedMetricSpecification" in configuration:
+            wanted = tracking.alarms(configuration, tracking.customized(configuration["CustomizedMetricSpecification"]))
+        elif "PredefinedMetricSpecification" in configuration:
+            scaled = SCALABLES[members["ScalableDimension"]]
+            wanted = await scaled.alarms(self.asker(call.scope), members["ResourceId"], configuration)
+        else:
+            raise validation("A metric must be specified for a target tracking policy.")
         policy, resource = members["PolicyARN"], members["ResourceId"]
-        return await put_alarms(self.ask, call, policy, resource, configuration, _metric(members), members["Alarms"])
+        return await tracking.put_alarms(self.ask, call, policy, resource, wanted, members["Alarms"])
+
+    async def _follow(self, scope: str, members: dict[str, Any]) -> None:
+        """Have the thresholds of a policy's alarms fit the capacity that there is now, where they depend on it."""
+        configuration = members.get("TargetTrackingScalingPolicyConfiguration", {})
+        if SCALABLES[members["ScalableDimension"]].alarms_follow and "PredefinedMetricSpecification" in configuration:
+            account, region = scope.split("/")
+            await self._put_alarms(Call(account, region), members)
 
     async def _execute(self, scope: str, name: str, policy: Policy) -> None:
         """Do what the policy says about those of its alarms that are on."""
@@ -141,10 +165,12 @@ class Policies(Targets):
         for alarm in await self._alarms(scope, members):
             if alarm["StateValue"] != "ALARM":
                 continue
-            value = await self._value(scope, alarm, members)
-            if value is not None:
-                await self._answer(scope, key, record.value, members, alarm, value)
-            self._look_again(scope, name)
+            if _PROVISIONED not in alarm["AlarmName"]:
+                value = await self._value(scope, alarm, members)
+                if value is not None:
+                    await self._answer(scope, key, record.value, members, alarm, value)
+                self._look_again(scope, name)
+            await self._follow(scope, members)
 
     async def _answer(
         self, scope: str, key: str, target: Target, members: dict[str, Any], alarm: dict[str, Any], value: float
@@ -168,7 +194,7 @@ class Policies(Targets):
             inwards = float(configuration.get("ScaleInCooldown", _COOLDOWN))
             is_high = alarm["ComparisonOperator"] == "GreaterThanThreshold"
             base = target.base if is_high and now < target.scaled_out + out else current
-            wanted = scaling.tracked(base, value, configuration["TargetValue"])
+            wanted = SCALABLES[members["ScalableDimension"]].wanted(base, value, configuration)
             wanted = max(wanted, current) if is_high else min(wanted, current)
         suspended = target.members["SuspendedState"]
         if wanted > current and suspended["DynamicScalingOutSuspended"]:
@@ -245,22 +271,6 @@ class Policies(Targets):
         self._again[f"{scope}|{name}"] = self.clock.call_later(_AGAIN, look)
 
 
-def _metric(members: dict[str, Any]) -> dict[str, Any]:
-    """The members of an alarm on what a target tracking policy tracks. Raises NotImplemented, ValidationException."""
-    configuration = members["TargetTrackingScalingPolicyConfiguration"]
-    if (own := configuration.get("CustomizedMetricSpecification")) is not None:
-        if "Metrics" in own:
-            queries = []
-            for one in own["Metrics"]:
-                query = {**one}
-                if "MetricStat" in one:
-                    query["MetricStat"] = {"Period": 60, **one["MetricStat"]}
-                queries.append({"ReturnData": True, **query})
-            return {"Metrics": queries}
-        keys = ("MetricName", "Namespace", "Dimensions", "Statistic", "Unit")
-        return {"Period": 60, "Dimensions": [], **{key: own[key] for key in keys if key in own}}
-    predefined = configuration.get("PredefinedMetricSpecification")
-    if predefined is None:
-        raise validation("A metric must be specified for a target tracking policy.")
-    kind, label = predefined["PredefinedMetricType"], predefined.get("ResourceLabel", "")
-    return SCALABLES[members["ScalableDimension"]].metric(members["ResourceId"], kind, label)
+def _tracked(configuration: dict[str, Any]) -> list[Any]:
+    """What a policy tracks."""
+    return [configuration.get(name) for name in ("PredefinedMetricSpecification", "CustomizedMetricSpecification")]

@@ -19,7 +19,11 @@ class ScalableTarget(ResourceType):
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         place = {key: properties[key] for key in _PLACE}
         input = {key: properties[key] for key in properties if key not in ("ScheduledActions", "Tags")}
-        await do.call(_SERVICE, "RegisterScalableTarget", {**input, "Tags": tags_of(do, properties)})
+        asked = {"ServiceNamespace": place["ServiceNamespace"], "ResourceIds": [place["ResourceId"]]}
+        asked["ScalableDimension"] = place["ScalableDimension"]
+        if not (await do.call(_SERVICE, "DescribeScalableTargets", asked))["ScalableTargets"]:
+            input["Tags"] = tags_of(do, properties)  # a run that was cut off may have made it
+        await do.call(_SERVICE, "RegisterScalableTarget", input)
         id = f"{place['ResourceId']}|{place['ScalableDimension']}|{place['ServiceNamespace']}"
         await do.initiated(id)
         await _schedule(do, place, {}, properties)

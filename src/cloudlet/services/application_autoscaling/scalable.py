@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from cloudlet.errors import AwsError, not_implemented
+from cloudlet.services import tracking
 from cloudlet.services.api import Input, Output
+from cloudlet.services.application_autoscaling import scaling
+from cloudlet.services.tracking import Alarms
+
+_MINUTE = 60
 
 # Calls an operation of a service, in the target's account and region.
 Ask = Callable[[str, str, Input], Awaitable[Output]]
@@ -19,6 +25,7 @@ class Scalable(Protocol):
     what: str  # as activities say it: "Setting <what> to 3."
     service: str  # whose change it is, as activities say it
     role: str  # of the service-linked role that scales it
+    alarms_follow: bool = False  # whether the thresholds of predefined metrics depend on the capacity that there is
 
     def parts(self, resource: str) -> tuple[str, ...] | None:
         """What a resource's id names; None when it names no such resource."""
@@ -32,12 +39,16 @@ class Scalable(Protocol):
         """Want another capacity. Raises AwsError."""
         ...
 
-    def metric(self, resource: str, kind: str, label: str) -> dict[str, Any]:
-        """The members of an alarm on a predefined metric. Raises NotImplemented, ValidationException."""
+    async def alarms(self, ask: Ask, resource: str, configuration: dict[str, Any]) -> Alarms:
+        """The alarms that hold a predefined metric at its target. Raises NotImplemented, ValidationException."""
         ...
 
+    def wanted(self, capacity: int, value: float, configuration: dict[str, Any]) -> int:
+        """The capacity that would bring a metric from its value to the policy's target."""
+        return scaling.tracked(capacity, value, configuration["TargetValue"])
 
-class EcsService:
+
+class EcsService(Scalable):
     """How many tasks of a service are wanted."""
 
     dimension = "ecs:service:DesiredCount"
@@ -65,13 +76,18 @@ class EcsService:
         _, cluster, service = resource.split("/")
         await ask("ecs", "UpdateService", {"cluster": cluster, "service": service, "desiredCount": capacity})
 
-    def metric(self, resource: str, kind: str, label: str) -> dict[str, Any]:
+    async def alarms(self, ask: Ask, resource: str, configuration: dict[str, Any]) -> Alarms:
+        predefined = configuration["PredefinedMetricSpecification"]
+        kind = predefined["PredefinedMetricType"]
         if kind == "ALBRequestCountPerTarget":
-            return _request_count(label)
+            requests = tracking.requests_of(predefined.get("ResourceLabel", ""))
+            if requests is None:
+                raise validation("A resource label is required for ALBRequestCountPerTarget.")
+            return tracking.alarms(configuration, requests)
         if kind not in self._metrics:
             raise validation(f"The predefined metric type {kind} is not supported for ECS services.")
         _, cluster, service = resource.split("/")
-        return {
+        metric = {
             "Namespace": "AWS/ECS",
             "MetricName": self._metrics[kind],
             "Dimensions": [{"Name": "ClusterName", "Value": cluster}, {"Name": "ServiceName", "Value": service}],
@@ -79,9 +95,10 @@ class EcsService:
             "Period": 60,
             "Unit": "Percent",
         }
+        return tracking.alarms(configuration, metric)
 
 
-class FunctionConcurrency:
+class FunctionConcurrency(Scalable):
     """How many sandboxes of a function's alias or version are kept ready."""
 
     dimension = "lambda:function:ProvisionedConcurrency"
@@ -111,14 +128,16 @@ class FunctionConcurrency:
             place["ProvisionedConcurrentExecutions"] = capacity
         await ask("lambda", f"{'Put' if capacity else 'Delete'}ProvisionedConcurrencyConfig", place)
 
-    def metric(self, resource: str, kind: str, label: str) -> dict[str, Any]:
+    async def alarms(self, ask: Ask, resource: str, configuration: dict[str, Any]) -> Alarms:
+        kind = configuration["PredefinedMetricSpecification"]["PredefinedMetricType"]
         raise not_implemented(f"scaling on the predefined metric {kind}")
 
 
-class TableCapacity:
+class TableCapacity(Scalable):
     """The capacity units that a table or one of its indexes is provisioned with."""
 
     service = "dynamodb"
+    alarms_follow = True
     role = "dynamodb.application-autoscaling.amazonaws.com/AWSServiceRoleForApplicationAutoScaling_DynamoDBTable"
 
     def __init__(self, kind: str, units: str) -> None:
@@ -157,8 +176,37 @@ class TableCapacity:
         names = ("ReadCapacityUnits", "WriteCapacityUnits")
         return {name: found.get("ProvisionedThroughput", {}).get(name, 0) for name in names}
 
-    def metric(self, resource: str, kind: str, label: str) -> dict[str, Any]:
-        raise not_implemented(f"scaling on the predefined metric {kind}")
+    async def alarms(self, ask: Ask, resource: str, configuration: dict[str, Any]) -> Alarms:
+        """Alarms on what is consumed, and on whether the capacity is another one than they were made for."""
+        kind = configuration["PredefinedMetricSpecification"]["PredefinedMetricType"]
+        if kind != f"DynamoDB{self._units.removesuffix('Units')}Utilization":
+            raise validation(f"The predefined metric type {kind} is not supported for {self.dimension}.")
+        table, *index = resource.split("/")[1::2]
+        dimensions = [{"Name": "TableName", "Value": table}]
+        dimensions += [{"Name": "GlobalSecondaryIndexName", "Value": name} for name in index]
+        common: dict[str, Any] = {"Namespace": "AWS/DynamoDB", "Dimensions": dimensions}
+        consumed = {**common, "MetricName": f"Consumed{self._units}", "Statistic": "Sum", "Period": _MINUTE}
+        provisioned = {**common, "MetricName": f"Provisioned{self._units}", "Statistic": "Average", "Period": 300}
+        capacity, target = await self.current(ask, resource), configuration["TargetValue"]
+        above = {"ComparisonOperator": "GreaterThanThreshold"}
+        below = {"ComparisonOperator": "LessThanThreshold"}
+        full = capacity * _MINUTE / 100  # units in a minute for each percent of what is provisioned
+        found = {
+            "AlarmHigh": {**consumed, **above, "EvaluationPeriods": 2, "Threshold": round(full * target, 6)},
+            "AlarmLow": {**consumed, **below, "EvaluationPeriods": 15, "Threshold": round(full * (target - 20), 6)},
+            "ProvisionedCapacityHigh": {**provisioned, **above, "EvaluationPeriods": 3, "Threshold": float(capacity)},
+            "ProvisionedCapacityLow": {**provisioned, **below, "EvaluationPeriods": 3, "Threshold": float(capacity)},
+        }
+        if configuration.get("DisableScaleIn"):
+            del found["AlarmLow"]
+        return found
+
+    def wanted(self, capacity: int, value: float, configuration: dict[str, Any]) -> int:
+        if "PredefinedMetricSpecification" not in configuration:
+            return super().wanted(capacity, value, configuration)
+        # The value is what was consumed in a minute, the target a percentage.
+        target: float = configuration["TargetValue"]
+        return math.ceil(round(value * 100 / (_MINUTE * target), 6))
 
 
 _ALL: tuple[Scalable, ...] = (
@@ -177,22 +225,6 @@ def scalable(namespace: str, resource: str, dimension: str) -> Scalable:
     if found is None or found.service != namespace or found.parts(resource) is None:
         raise validation("Unsupported service namespace, resource type or scalable dimension")
     return found
-
-
-def _request_count(label: str) -> dict[str, Any]:
-    balancer, slash, group = label.partition("/targetgroup/")
-    if not slash:
-        raise validation("A resource label is required for ALBRequestCountPerTarget.")
-    return {
-        "Namespace": "AWS/ApplicationELB",
-        "MetricName": "RequestCountPerTarget",
-        "Dimensions": [
-            {"Name": "TargetGroup", "Value": f"targetgroup/{group}"},
-            {"Name": "LoadBalancer", "Value": balancer},
-        ],
-        "Statistic": "Sum",
-        "Period": 60,
-    }
 
 
 def validation(message: str) -> AwsError:

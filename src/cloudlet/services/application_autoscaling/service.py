@@ -1,4 +1,4 @@
-"""Application Auto Scaling, of ECS services. Targets, policies and schedules have a file each."""
+"""Application Auto Scaling, of services, functions and tables. Targets, policies and schedules have a file each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from cloudlet.services.application_autoscaling.scheduled import Scheduled
 
 
 class Service(Scheduled):
-    """What is measured comes from CloudWatch's alarms; what is scaled is asked of ECS."""
+    """What is measured comes from CloudWatch's alarms; what is scaled is asked of its own service."""
 
     def resources_of(self, account: str, region: str) -> list[dict[str, str]]:
         return [

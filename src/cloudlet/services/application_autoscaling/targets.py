@@ -45,6 +45,11 @@ class Targets(Base):
                 }
                 target = Target(members, dict(input.get("Tags") or {}))
             else:
+                if input.get("Tags"):
+                    raise validation(
+                        "The scalable target that you tried to tag already exists. To update tags on an existing "
+                        "scalable target, use the TagResource API."
+                    )
                 target = known.value
                 members = dict(target.members)
             for name in ("MinCapacity", "MaxCapacity", "RoleARN"):

@@ -12,13 +12,13 @@ from typing import Any
 import msgspec
 
 from cloudlet.errors import AwsError, not_implemented
+from cloudlet.services import tracking
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.application_autoscaling import scaling
 from cloudlet.services.autoscaling.base import invalid, name_in, page
 from cloudlet.services.autoscaling.groups import resized
 from cloudlet.services.autoscaling.keeping import Keeping
 from cloudlet.services.autoscaling.records import Group, Policy
-from cloudlet.services.tracking import put_alarms
 
 _PREDEFINED = {
     "ASGAverageCPUUtilization": ("AWS/EC2", "CPUUtilization"),
@@ -154,8 +154,8 @@ class Policies(Keeping):
 
     async def _put_alarms(self, call: Call, members: dict[str, Any]) -> list[dict[str, str]]:
         configuration, name = members["TargetTrackingConfiguration"], members["AutoScalingGroupName"]
-        metric = _metric(name, configuration)
-        return await put_alarms(self.ask, call, members["PolicyARN"], name, configuration, metric, members["Alarms"])
+        wanted = tracking.alarms(configuration, _metric(name, configuration))
+        return await tracking.put_alarms(self.ask, call, members["PolicyARN"], name, wanted, members["Alarms"])
 
     async def _with_alarms(self, scope: str, members: dict[str, Any]) -> dict[str, Any]:
         """A policy as it is shown; the alarms of a step or simple policy are its user's own."""
@@ -218,16 +218,7 @@ def _adjustment(members: dict[str, Any]) -> dict[str, Any]:
 def _metric(group: str, configuration: dict[str, Any]) -> dict[str, Any]:
     """The members of an alarm on what a policy tracks. Raises NotImplemented, ValidationError."""
     if (own := configuration.get("CustomizedMetricSpecification")) is not None:
-        if "Metrics" in own:
-            queries = []
-            for one in own["Metrics"]:
-                query = {"ReturnData": True, **one}
-                if "MetricStat" in one:
-                    query["MetricStat"] = {"Period": 60, **one["MetricStat"]}
-                queries.append(query)
-            return {"Metrics": queries}
-        keys = ("MetricName", "Namespace", "Dimensions", "Statistic", "Unit")
-        return {"Period": own.get("Period", 60), "Dimensions": [], **{key: own[key] for key in keys if key in own}}
+        return tracking.customized(own)
     predefined = configuration.get("PredefinedMetricSpecification")
     if predefined is None:
         raise invalid("A metric must be specified for a target tracking policy.")
@@ -239,17 +230,7 @@ def _metric(group: str, configuration: dict[str, Any]) -> dict[str, Any]:
         return {**made, "Namespace": namespace, "MetricName": metric, "Dimensions": dimensions}
     if kind != "ALBRequestCountPerTarget":
         raise invalid(f"PredefinedMetricType {kind} is not valid.")
-    label = predefined.get("ResourceLabel", "")
-    balancer, _, target = label.partition("/targetgroup/")
-    if not target:
+    requests = tracking.requests_of(predefined.get("ResourceLabel", ""))
+    if requests is None:
         raise invalid("ResourceLabel must be specified for ALBRequestCountPerTarget.")
-    return {
-        "Period": 60,
-        "Statistic": "Sum",
-        "Namespace": "AWS/ApplicationELB",
-        "MetricName": "RequestCountPerTarget",
-        "Dimensions": [
-            {"Name": "LoadBalancer", "Value": balancer},
-            {"Name": "TargetGroup", "Value": f"targetgroup/{target}"},
-        ],
-    }
+    return requests

@@ -35,7 +35,7 @@ def judge(alarm: dict[str, Any], period: int, values: list[tuple[int, float | No
     """
     number = alarm["EvaluationPeriods"]
     needed = alarm.get("DatapointsToAlarm", number)
-    treat = alarm.get("TreatMissingData", "missing")
+    treat = _treatment(alarm)
     compare, words = _COMPARE[alarm["ComparisonOperator"]]
     threshold = alarm["Threshold"]
     there = [(time, value) for time, value in values if value is not None][-number:]
@@ -76,6 +76,15 @@ def judge(alarm: dict[str, Any], period: int, values: list[tuple[int, float | No
         f"{'was' if len(fine) == 1 else 'were'} not {words} ({threshold})."
     )
     return Verdict("OK", reason, data)
+
+
+def _treatment(alarm: dict[str, Any]) -> str:
+    """How missing data are treated: alarms on DynamoDB's metrics ignore them, whatever they say."""
+    namespaces = {one["MetricStat"]["Metric"]["Namespace"] for one in alarm.get("Metrics", ()) if "MetricStat" in one}
+    if "AWS/DynamoDB" in (namespaces or {alarm.get("Namespace")}):
+        return "ignore"
+    treat: str = alarm.get("TreatMissingData", "missing")
+    return treat
 
 
 def _data(alarm: dict[str, Any], period: int, there: list[tuple[int, float]], now: float) -> dict[str, Any]:
