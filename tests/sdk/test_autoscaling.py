@@ -272,6 +272,60 @@ def test_stacks_replace_instances_as_their_update_policy_says(cloud: LocalCloud)
     eventually(lambda: autoscaling.describe_auto_scaling_groups()["AutoScalingGroups"] == [])
 
 
+def test_an_instance_waits_for_every_hook_and_a_deleted_group_takes_all_with_it(cloud: LocalCloud) -> None:
+    sns, sqs = cloud.client("sns"), cloud.client("sqs")
+    url = sqs.create_queue(QueueName="q")["QueueUrl"]
+    queue = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    topic = sns.create_topic(Name="t")["TopicArn"]
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue)
+    up = {"LifecycleTransition": "autoscaling:EC2_INSTANCE_LAUNCHING", "HeartbeatTimeout": 600}
+    hooks = [{"LifecycleHookName": name, **up} for name in ("one", "two")]
+    autoscaling = make(cloud, DesiredCapacity=1, LifecycleHookSpecificationList=hooks)
+    kinds = ["autoscaling:EC2_INSTANCE_LAUNCH", "autoscaling:EC2_INSTANCE_TERMINATE"]
+    autoscaling.put_notification_configuration(AutoScalingGroupName="g", TopicARN=topic, NotificationTypes=kinds)
+    autoscaling.enable_metrics_collection(AutoScalingGroupName="g", Granularity="1Minute")
+
+    def told() -> str:
+        message = eventually(lambda: sqs.receive_message(QueueUrl=url, WaitTimeSeconds=5).get("Messages"))[0]
+        sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        return str(json.loads(message["Body"])["Subject"])
+
+    assert told() == 'Auto Scaling: test notification for group "g"'
+    eventually(lambda: [one["LifecycleState"] for one in group(autoscaling)["Instances"]] == ["Pending:Wait"])
+    id = group(autoscaling)["Instances"][0]["InstanceId"]
+    done = {"AutoScalingGroupName": "g", "InstanceId": id, "LifecycleActionResult": "CONTINUE"}
+    autoscaling.complete_lifecycle_action(LifecycleHookName="two", **done)
+    assert group(autoscaling)["Instances"][0]["LifecycleState"] == "Pending:Wait"
+    assert refused(autoscaling.complete_lifecycle_action, LifecycleHookName="two", **done) == "ValidationError"
+    autoscaling.complete_lifecycle_action(LifecycleHookName="one", **done)
+    in_service(autoscaling, 1)
+    assert told() == 'Auto Scaling: launch for group "g"'
+
+    # What is refused has changed nothing.
+    autoscaling.update_auto_scaling_group(AutoScalingGroupName="g", MinSize=1)
+    standby = {"AutoScalingGroupName": "g", "InstanceIds": [id]}
+    assert refused(autoscaling.detach_instances, ShouldDecrementDesiredCapacity=True, **standby) == "ValidationError"
+    assert len(autoscaling.describe_scaling_activities(AutoScalingGroupName="g")["Activities"]) == 1
+    autoscaling.update_auto_scaling_group(AutoScalingGroupName="g", MinSize=0)
+    autoscaling.enter_standby(ShouldDecrementDesiredCapacity=True, **standby)
+
+    # What the group collects is in CloudWatch.
+    cloud.advance(60)
+    metric = {
+        "Namespace": "AWS/AutoScaling",
+        "MetricName": "GroupStandbyInstances",
+        "Dimensions": [{"Name": "AutoScalingGroupName", "Value": "g"}],
+    }
+    times = {"StartTime": time.time() - 3600, "EndTime": time.time() + 3600, "Period": 60, "Statistics": ["Maximum"]}
+    statistics = cloud.client("cloudwatch").get_metric_statistics
+    points = eventually(lambda: statistics(**metric, **times)["Datapoints"])
+    assert max(one["Maximum"] for one in points) == 1.0
+
+    # A group that is deleted takes along what stands by.
+    autoscaling.delete_auto_scaling_group(AutoScalingGroupName="g", ForceDelete=True)
+    eventually(lambda: autoscaling.describe_auto_scaling_groups()["AutoScalingGroups"] == [])
+
+
 def test_bad_input_changes_nothing(cloud: LocalCloud) -> None:
     autoscaling = cloud.client("autoscaling")
     good = {"AutoScalingGroupName": "g", "MinSize": 0, "MaxSize": 1, "AvailabilityZones": ["us-east-1a"]}

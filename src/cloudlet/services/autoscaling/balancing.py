@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ class Balancing(Configurations):
 
     async def AttachLoadBalancerTargetGroups(self, call: Call, input: Input) -> Output:
         arns = input["TargetGroupARNs"]
-        await self._check_targets(call, arns)
+        await self.check_targets(call, arns)
         await self._set_targets(call, input, lambda known: [*known, *(one for one in arns if one not in known)])
         return {}
 
@@ -28,13 +29,13 @@ class Balancing(Configurations):
         return {}
 
     async def AttachTrafficSources(self, call: Call, input: Input) -> Output:
-        arns = _sources(input["TrafficSources"])
-        await self._check_targets(call, arns)
+        arns = sources_of(input["TrafficSources"])
+        await self.check_targets(call, arns)
         await self._set_targets(call, input, lambda known: [*known, *(one for one in arns if one not in known)])
         return {}
 
     async def DetachTrafficSources(self, call: Call, input: Input) -> Output:
-        gone = _sources(input["TrafficSources"])
+        gone = sources_of(input["TrafficSources"])
         await self._set_targets(call, input, lambda known: [one for one in known if one not in gone])
         return {}
 
@@ -60,7 +61,8 @@ class Balancing(Configurations):
 
     # Parts
 
-    async def _check_targets(self, call: Call, arns: list[str]) -> None:
+    async def check_targets(self, call: Call, arns: list[str]) -> None:
+        """Raises ValidationError for target groups that are not there."""
         for arn in arns:
             try:
                 await self.ask(call.scope, "elbv2", "DescribeTargetGroups", {"TargetGroupArns": [arn]})
@@ -83,7 +85,8 @@ class Balancing(Configurations):
         raise NotImplementedError
 
 
-def _sources(given: list[dict[str, Any]]) -> list[str]:
+def sources_of(given: Sequence[dict[str, Any]]) -> list[str]:
+    """The ARNs of target groups that are given as traffic sources. Raises NotImplemented."""
     for one in given:
         if one.get("Type", "elbv2") != "elbv2":
             raise not_implemented(f"a traffic source of type {one['Type']}")

@@ -67,9 +67,17 @@ class Base(api.Service):
 
         return await self.db.write(work)
 
-    async def change_member(self, scope: str, name: str, id: str, **changes: Any) -> Group | None:
-        """Change one instance of a group."""
-        return await self.change(scope, name, lambda group: with_member(group, id, **changes))
+    async def change_member(self, scope: str, name: str, id: str, was: str = "", **changes: Any) -> bool:
+        """Change one instance of a group, if its state still is what it ``was``; whether it has been changed."""
+        done = False
+
+        def work(group: Group) -> Group:
+            nonlocal done
+            done = any(one.id == id and was in ("", one.state) for one in group.instances)
+            return with_member(group, id, **changes) if done else group
+
+        await self.change(scope, name, work)
+        return done
 
     def holder(self, scope: str, id: str, tx: Tx | None = None) -> tuple[str, Group, Member] | None:
         """The group that an instance is in."""
@@ -89,9 +97,14 @@ class Base(api.Service):
         return key
 
     async def begin_activity(self, scope: str, group: str, description: str, cause: str, zone: str = "") -> str:
-        """An activity that is under way: its name in the store."""
+        """Store an activity that is under way: its name in the store."""
+        members = self.new_activity(scope, group, description, cause, zone)
+        return await self.db.write(lambda tx: self.put_activity(tx, scope, group, members))
+
+    def new_activity(self, scope: str, group: str, description: str, cause: str, zone: str) -> dict[str, Any]:
+        """An activity that is under way."""
         details = f'{{"Availability Zone":"{zone}"}}' if zone else "{}"
-        members: dict[str, Any] = {
+        return {
             "ActivityId": str(uuid.uuid4()),
             "AutoScalingGroupName": group,
             "AutoScalingGroupARN": group_arn(scope, group),
@@ -102,7 +115,6 @@ class Base(api.Service):
             "Progress": 50,
             "Details": details,
         }
-        return await self.db.write(lambda tx: self.put_activity(tx, scope, group, members))
 
     async def end_activity(self, scope: str, key: str, code: str = "Successful", message: str = "") -> None:
         """An activity has ended."""

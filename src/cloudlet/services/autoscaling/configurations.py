@@ -24,9 +24,11 @@ class Configurations(Base):
         if input.get("PlacementTenancy", "default") != "default":
             raise not_implemented("CreateLaunchConfiguration with a PlacementTenancy other than default")
         name = input["LaunchConfigurationName"]
-        for member, words in (("ImageId", "an image ID"), ("InstanceType", "an instance type")):
-            if not input.get(member):
-                raise invalid(f"Valid requests must contain either the InstanceID parameter or {words}")
+        if not input.get("ImageId") or not input.get("InstanceType"):
+            raise invalid(
+                "Valid requests must contain either the InstanceID parameter or both the ImageId and InstanceType "
+                "parameters."
+            )
         members: dict[str, Any] = {
             "KeyName": "",
             "KernelId": "",

@@ -35,35 +35,42 @@ class Plan:
         """Whether there is nothing to do now."""
         return not (self.launch or self.enter or self.terminate or self.leave or self.forget)
 
+    def wake_at(self, when: float) -> None:
+        """Look again then, or before."""
+        self.wake = when if self.wake is None else min(self.wake, when)
+
 
 def plan(group: Group, zones: Sequence[str], now: float) -> Plan:
     """The steps from what is to what should be."""
     made = Plan()
     suspended = group.suspended
     for one in group.instances:
-        if one.state.endswith(":Wait") and one.due:
-            made.wake = one.due if made.wake is None else min(made.wake, one.due)
+        for wait in one.waits:
+            made.wake_at(wait.due)
         if (one.state == "Pending" and one.runs) or one.state == "Pending:Proceed":
             made.enter.append(one)
         elif one.state in ("Terminating", "Terminating:Proceed") and not one.is_ending:
             made.leave.append(one)
         elif one.state == "Terminated":
             made.forget.append(one)
+        elif group.status and not is_going(one):
+            made.terminate.append((one, group.asked))
         elif one.health == "Unhealthy" and one.state in COUNTED and not suspended.keys() & _REPLACES:
             made.terminate.append((one, one.cause or "an instance was taken out of service"))
     ending = {one.id for one, _ in made.terminate}
     counted = [one for one in group.instances if one.state in COUNTED and one.id not in ending]
-    desired = 0 if group.status else group.desired
-    missing = desired - sum(one.weight for one in counted)
-    if missing > 0 and "Launch" not in suspended and not group.status:
+    if group.status:
+        return made
+    missing = group.desired - sum(one.weight for one in counted)
+    if missing > 0 and "Launch" not in suspended:
         due = group.failed + pause(group.failures)
         if group.failures and due > now:
-            made.wake = due if made.wake is None else min(made.wake, due)
+            made.wake_at(due)
         else:
             made.launch = balanced(counted, zones, math.ceil(missing / weight_of(override_of(group.members))))
     elif missing < 0 and "Terminate" not in suspended:
         policies = group.members.get("TerminationPolicies") or ["Default"]
-        for one in victims(counted, policies, -missing, bool(group.status)):
+        for one in victims(counted, policies, -missing):
             made.terminate.append((one, group.asked or "a user request"))
     return made
 
@@ -85,9 +92,9 @@ def balanced(counted: Sequence[Member], zones: Sequence[str], count: int) -> lis
     return chosen
 
 
-def victims(counted: Sequence[Member], policies: Sequence[str], capacity: int, all_of_them: bool) -> list[Member]:
+def victims(counted: Sequence[Member], policies: Sequence[str], capacity: int) -> list[Member]:
     """Which instances of that capacity go: never protected ones, from the zone with the most, by the policies."""
-    left = [one for one in counted if all_of_them or not one.is_protected]
+    left = [one for one in counted if not one.is_protected]
     chosen: list[Member] = []
     while left and capacity > 0:
         zones = Counter(one.zone for one in left)

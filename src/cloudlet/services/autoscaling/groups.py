@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.autoscaling.balancing import Balancing
+from cloudlet.services.autoscaling.balancing import Balancing, sources_of
 from cloudlet.services.autoscaling.base import group_arn, invalid, name_in, page
+from cloudlet.services.autoscaling.controller import LAUNCHING, TERMINATING
 from cloudlet.services.autoscaling.mixing import completed_policy, template_of
 from cloudlet.services.autoscaling.records import Group, Hook
 from cloudlet.services.ec2.filters import chosen
@@ -26,24 +28,20 @@ _KEPT = (
     ),
     *("DefaultCooldown", "AvailabilityZones", "TargetGroupARNs", "HealthCheckType", "HealthCheckGracePeriod"),
     *("VPCZoneIdentifier", "TerminationPolicies", "NewInstancesProtectedFromScaleIn", "ServiceLinkedRoleARN"),
-    *("MaxInstanceLifetime", "CapacityRebalance", "Context", "DesiredCapacityType", "DefaultInstanceWarmup"),
-    *("TrafficSources", "InstanceMaintenancePolicy", "PlacementGroup"),
+    *("CapacityRebalance", "Context", "DesiredCapacityType", "DefaultInstanceWarmup"),
 )
 _REFUSED = (
     *("LoadBalancerNames", "InstanceId", "MaxInstanceLifetime", "PlacementGroup", "AvailabilityZoneDistribution"),
     *("AvailabilityZoneImpairmentPolicy", "CapacityReservationSpecification", "InstanceLifecyclePolicy"),
-    *("DeletionProtection", "AvailabilityZoneIds"),
+    *("DeletionProtection", "AvailabilityZoneIds", "InstanceMaintenancePolicy"),
 )
 PROCESSES = (
     *("AddToLoadBalancer", "AlarmNotification", "AZRebalance", "HealthCheck", "InstanceRefresh", "Launch"),
     *("ReplaceUnhealthy", "ScheduledActions", "Terminate"),
 )
-_METRICS = (
-    *("GroupMinSize", "GroupMaxSize", "GroupDesiredCapacity", "GroupInServiceInstances", "GroupPendingInstances"),
-    *("GroupStandbyInstances", "GroupTerminatingInstances", "GroupTotalInstances", "GroupInServiceCapacity"),
-    *("GroupPendingCapacity", "GroupStandbyCapacity", "GroupTerminatingCapacity", "GroupTotalCapacity"),
-    *("WarmPoolDesiredCapacity", "WarmPoolWarmedCapacity", "WarmPoolPendingCapacity", "WarmPoolTerminatingCapacity"),
-    *("WarmPoolTotalCapacity", "GroupAndWarmPoolDesiredCapacity", "GroupAndWarmPoolTotalCapacity"),
+_TERMINATION_POLICIES = (
+    *("AllocationStrategy", "ClosestToNextInstanceHour", "Default", "NewestInstance", "OldestInstance"),
+    *("OldestLaunchConfiguration", "OldestLaunchTemplate"),
 )
 _TAG_PATHS = {
     "auto-scaling-group": ("ResourceId",),
@@ -64,6 +62,8 @@ class Groups(Balancing):
         desired: int = input.get("DesiredCapacity", least)
         _check_sizes(least, most, desired)
         await self._check_source(call, input)
+        targets = [*(input.get("TargetGroupARNs") or ()), *sources_of(input.get("TrafficSources") or ())]
+        await self.check_targets(call, targets)
         zones, subnets = await self._places(call, input)
         members: dict[str, Any] = {
             "DefaultCooldown": 300,
@@ -72,14 +72,17 @@ class Groups(Balancing):
             "TerminationPolicies": ["Default"],
             "NewInstancesProtectedFromScaleIn": False,
             "CapacityRebalance": False,
-            "TargetGroupARNs": [],
             "ServiceLinkedRoleARN": f"arn:aws:iam::{call.account}:role/aws-service-role/autoscaling.amazonaws.com/"
             "AWSServiceRoleForAutoScaling",
             **{key: input[key] for key in _KEPT if key in input},
+            "TargetGroupARNs": list(dict.fromkeys(targets)),
             "AvailabilityZones": zones,
             "VPCZoneIdentifier": ",".join(subnets),
         }
-        hooks = [{**one, "AutoScalingGroupName": name} for one in input.get("LifecycleHookSpecificationList") or ()]
+        hooks = [
+            completed_hook({**one, "AutoScalingGroupName": name})
+            for one in input.get("LifecycleHookSpecificationList") or ()
+        ]
         tags = {
             tag["Key"]: (tag.get("Value", ""), tag.get("PropagateAtLaunch", False)) for tag in input.get("Tags") or ()
         }
@@ -98,7 +101,7 @@ class Groups(Balancing):
                 )
             self.groups.put(tx, call.scope, name, made)
             for hook in hooks:
-                self.hooks.put(tx, call.scope, f"{name}/{hook['LifecycleHookName']}", Hook(completed_hook(hook)))
+                self.hooks.put(tx, call.scope, f"{name}/{hook['LifecycleHookName']}", Hook(hook))
 
         await self.db.write(work)
         self.look_after(call.scope, name)
@@ -179,9 +182,17 @@ class Groups(Balancing):
             if not names or record.name in names
         ]
         paths = {"tag-key": ("Tags", "Key"), "tag-value": ("Tags", "Value")}
-        return page("AutoScalingGroups", chosen(found, input.get("Filters") or [], paths), input)
+        output = page("AutoScalingGroups", chosen(found, input.get("Filters") or [], paths), input)
+        if not input.get("IncludeInstances", True):
+            for one in output["AutoScalingGroups"]:
+                one["Instances"] = []
+        return output
 
     async def DescribeScalingActivities(self, call: Call, input: Input) -> Output:
+        if input.get("IncludeDeletedGroups"):
+            raise not_implemented("DescribeScalingActivities with IncludeDeletedGroups")
+        if input.get("Filters"):
+            raise not_implemented("DescribeScalingActivities with Filters")
         name = name_in(call, input.get("AutoScalingGroupName", ""))
         wanted = input.get("ActivityIds")
         found = [
@@ -191,54 +202,30 @@ class Groups(Balancing):
         ]
         return page("Activities", found, input, 100)
 
-    # Processes and metrics
+    # Processes
 
     async def SuspendProcesses(self, call: Call, input: Input) -> Output:
         wanted = _processes(input)
         why = f"User suspended at {moment(self.clock.now())}"
-        name = name_in(call, input["AutoScalingGroupName"])
-        self.group(call.scope, name)
-        await self.change(
-            call.scope,
-            name,
+        await self.change_group(
+            call,
+            input,
             lambda group: msgspec.structs.replace(group, suspended={**dict.fromkeys(wanted, why), **group.suspended}),
         )
         return {}
 
     async def ResumeProcesses(self, call: Call, input: Input) -> Output:
         wanted = _processes(input)
-        name = name_in(call, input["AutoScalingGroupName"])
-        self.group(call.scope, name)
-        await self.change(
-            call.scope,
-            name,
+        name = await self.change_group(
+            call,
+            input,
             lambda group: msgspec.structs.replace(
                 group, suspended={key: value for key, value in group.suspended.items() if key not in wanted}
             ),
         )
+        if "HealthCheck" in wanted:
+            await self.check_health(call.scope, name)
         self.look_after(call.scope, name)
-        return {}
-
-    async def EnableMetricsCollection(self, call: Call, input: Input) -> Output:
-        wanted = input.get("Metrics") or list(_METRICS)
-        if unknown := [one for one in wanted if one not in _METRICS]:
-            raise invalid(f"Invalid metric(s): {unknown}")
-        await self._change_group(
-            call,
-            input,
-            lambda group: msgspec.structs.replace(group, metrics=tuple(dict.fromkeys([*group.metrics, *wanted]))),
-        )
-        return {}
-
-    async def DisableMetricsCollection(self, call: Call, input: Input) -> Output:
-        wanted = input.get("Metrics") or list(_METRICS)
-        await self._change_group(
-            call,
-            input,
-            lambda group: msgspec.structs.replace(
-                group, metrics=tuple(one for one in group.metrics if one not in wanted)
-            ),
-        )
         return {}
 
     # Tags
@@ -287,18 +274,8 @@ class Groups(Balancing):
     async def DescribeScalingProcessTypes(self, call: Call, input: Input) -> Output:
         return {"Processes": [{"ProcessName": name} for name in PROCESSES]}
 
-    async def DescribeMetricCollectionTypes(self, call: Call, input: Input) -> Output:
-        return {
-            "Metrics": [{"Metric": name} for name in _METRICS],
-            "Granularities": [{"Granularity": "1Minute"}],
-        }
-
     async def DescribeTerminationPolicyTypes(self, call: Call, input: Input) -> Output:
-        names = (
-            *("AllocationStrategy", "ClosestToNextInstanceHour", "Default", "NewestInstance", "OldestInstance"),
-            *("OldestLaunchConfiguration", "OldestLaunchTemplate"),
-        )
-        return {"TerminationPolicyTypes": list(names)}
+        return {"TerminationPolicyTypes": list(_TERMINATION_POLICIES)}
 
     async def DescribeWarmPool(self, call: Call, input: Input) -> Output:
         self.group(call.scope, name_in(call, input["AutoScalingGroupName"]))
@@ -316,11 +293,21 @@ class Groups(Balancing):
         for policy in input.get("TerminationPolicies") or ():
             if policy.startswith("arn:"):
                 raise not_implemented("termination policies that are Lambda functions")
+            if policy not in _TERMINATION_POLICIES:
+                raise invalid(f"Invalid termination policy: {policy}")
+        if input.get("DesiredCapacityType", "units") != "units":
+            raise not_implemented(f"the desired capacity type {input['DesiredCapacityType']}")
 
-    async def _change_group(self, call: Call, input: Input, fn: Any) -> None:
+    async def check_health(self, scope: str, name: str) -> None:
+        """See what has become of a group's instances while nobody looked."""
+        raise NotImplementedError
+
+    async def change_group(self, call: Call, input: Input, fn: Callable[[Group], Group]) -> str:
+        """Change the group that is asked for: its name. Raises ValidationError."""
         name = name_in(call, input["AutoScalingGroupName"])
         self.group(call.scope, name)
         await self.change(call.scope, name, fn)
+        return name
 
     async def _check_source(self, call: Call, input: Input, old: dict[str, Any] | None = None) -> None:
         """That there is one thing to launch from, and that it is there; it is completed. Raises ValidationError."""
@@ -380,7 +367,18 @@ class Groups(Balancing):
 
 
 def completed_hook(hook: dict[str, Any]) -> dict[str, Any]:
-    """A lifecycle hook with AWS's defaults."""
+    """A lifecycle hook with AWS's defaults. Raises ValidationError, NotImplemented."""
+    if hook.get("LifecycleTransition") not in (LAUNCHING, TERMINATING):
+        raise invalid(
+            f"Lifecycle transition must be one of: [{LAUNCHING}, {TERMINATING}] - {hook.get('LifecycleTransition')}"
+        )
+    if hook.get("DefaultResult", "ABANDON") not in ("CONTINUE", "ABANDON"):
+        raise invalid("Lifecycle hook default result must be one of: [CONTINUE, ABANDON]")
+    if not 30 <= hook.get("HeartbeatTimeout", 3600) <= 7200:
+        raise invalid("Heartbeat timeout must be between 30 and 7200 seconds")
+    target = hook.get("NotificationTargetARN")
+    if target and target.split(":")[2:3] not in (["sns"], ["sqs"]):
+        raise not_implemented(f"a lifecycle hook with the target {target}")
     made = {"HeartbeatTimeout": 3600, "DefaultResult": "ABANDON", **hook}
     return {**made, "GlobalTimeout": min(172800, made["HeartbeatTimeout"] * 100)}
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from cloudlet.errors import not_implemented
+import msgspec
+
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.autoscaling.base import invalid, name_in, page
 from cloudlet.services.autoscaling.controller import LAUNCHING, TERMINATING
 from cloudlet.services.autoscaling.groups import completed_hook
 from cloudlet.services.autoscaling.members import Members
-from cloudlet.services.autoscaling.records import Hook, Member, Notification
+from cloudlet.services.autoscaling.records import Hook, Member, Notification, Wait
 from cloudlet.store import Tx
 
 _TYPES = (
@@ -26,26 +27,17 @@ class Hooks(Members):
         name = name_in(call, input["AutoScalingGroupName"])
         key = f"{name}/{input['LifecycleHookName']}"
 
-        def work(tx: Tx) -> None:
+        def work(tx: Tx) -> dict[str, Any]:
             self.group(call.scope, name, tx)
             known = self.hooks.get(call.scope, key, tx)
             old: dict[str, Any] = known.value.members if known is not None else {}
-            members = {**old, **input, "AutoScalingGroupName": name}
-            if members.get("LifecycleTransition") not in (LAUNCHING, TERMINATING):
-                raise invalid(
-                    "Lifecycle transition must be one of: "
-                    f"[{LAUNCHING}, {TERMINATING}] - {members.get('LifecycleTransition')}"
-                )
-            if members.get("DefaultResult", "ABANDON") not in ("CONTINUE", "ABANDON"):
-                raise invalid("Lifecycle hook default result must be one of: [CONTINUE, ABANDON]")
-            if not 30 <= members.get("HeartbeatTimeout", 3600) <= 7200:
-                raise invalid("Heartbeat timeout must be between 30 and 7200 seconds")
-            target = members.get("NotificationTargetARN")
-            if target and target.split(":")[2] not in ("sns", "sqs"):
-                raise not_implemented(f"PutLifecycleHook with the target {target}")
-            self.hooks.put(tx, call.scope, key, Hook(completed_hook(members)))
+            members = completed_hook({**old, **input, "AutoScalingGroupName": name})
+            self.hooks.put(tx, call.scope, key, Hook(members))
+            return members
 
-        await self.db.write(work)
+        hook = await self.db.write(work)
+        if input.get("NotificationTargetARN"):
+            await self.test_target(call.scope, name, hook)
         return {}
 
     async def DescribeLifecycleHooks(self, call: Call, input: Input) -> Output:
@@ -68,39 +60,47 @@ class Hooks(Members):
         if not await self.db.write(lambda tx: self.hooks.delete(tx, call.scope, key)):
             raise invalid(f"No Lifecycle Hook found with name {input['LifecycleHookName']}")
         for member in self.group(call.scope, name).instances:
-            if member.hook == input["LifecycleHookName"]:
-                await self.proceed(call.scope, name, member, "CONTINUE")
+            for wait in member.waits:
+                if wait.hook == input["LifecycleHookName"]:
+                    await self.proceed(call.scope, name, member.id, wait.token, "CONTINUE")
         return {}
 
     async def CompleteLifecycleAction(self, call: Call, input: Input) -> Output:
-        name, member = self._waiting(call, input)
+        name, member, wait = self._waiting(call, input)
         result = input["LifecycleActionResult"]
         if result not in ("CONTINUE", "ABANDON"):
             raise invalid("Lifecycle action result must be one of: [CONTINUE, ABANDON]")
-        await self.proceed(call.scope, name, member, result)
+        await self.proceed(call.scope, name, member.id, wait.token, result)
         return {}
 
     async def RecordLifecycleActionHeartbeat(self, call: Call, input: Input) -> Output:
-        name, member = self._waiting(call, input)
-        record = self.hooks.get(call.scope, f"{name}/{member.hook}")
+        name, member, wait = self._waiting(call, input)
+        record = self.hooks.get(call.scope, f"{name}/{wait.hook}")
         seconds = record.value.members["HeartbeatTimeout"] if record is not None else 3600
-        await self.change_member(call.scope, name, member.id, due=self.clock.now() + seconds)
+        longer = msgspec.structs.replace(wait, due=min(wait.latest, self.clock.now() + seconds))
+        waits = tuple(longer if one.token == wait.token else one for one in member.waits)
+        await self.change_member(call.scope, name, member.id, was=member.state, waits=waits)
         self.look_after(call.scope, name)
         return {}
 
-    def _waiting(self, call: Call, input: Input) -> tuple[str, Member]:
-        """The instance of an open lifecycle action, by its token or by itself."""
+    def _waiting(self, call: Call, input: Input) -> tuple[str, Member, Wait]:
+        """An open lifecycle action and its instance, by its token or by that. Raises ValidationError."""
         name = name_in(call, input["AutoScalingGroupName"])
         for member in self.group(call.scope, name).instances:
-            is_it = member.token == input.get("LifecycleActionToken") or member.id == input.get("InstanceId")
-            if is_it and member.state.endswith(":Wait") and member.hook == input["LifecycleHookName"]:
-                return name, member
+            for wait in member.waits:
+                is_it = wait.token == input.get("LifecycleActionToken") or member.id == input.get("InstanceId")
+                if is_it and wait.hook == input["LifecycleHookName"]:
+                    return name, member, wait
         if "LifecycleActionToken" in input:
             raise invalid(f"No active Lifecycle Action found with token {input['LifecycleActionToken']}")
         raise invalid(f"No active Lifecycle Action found with instance ID {input.get('InstanceId')}")
 
-    async def proceed(self, scope: str, name: str, member: Member, result: str) -> None:
-        """Let an instance go on after a hook."""
+    async def proceed(self, scope: str, name: str, id: str, token: str, result: str) -> None:
+        """End a lifecycle action of an instance, which goes on after the last one, or ends if it is abandoned."""
+        raise NotImplementedError
+
+    async def test_target(self, scope: str, name: str, hook: dict[str, Any]) -> None:
+        """Send a hook's target its first message."""
         raise NotImplementedError
 
     # Notifications

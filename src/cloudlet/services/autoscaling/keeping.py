@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import uuid
 from functools import partial
@@ -15,14 +14,14 @@ from cloudlet.control.clock import Timer
 from cloudlet.control.reconcile import Reconciler, Step
 from cloudlet.errors import AwsError
 from cloudlet.services.autoscaling import controller
-from cloudlet.services.autoscaling.base import group_arn, with_member
+from cloudlet.services.autoscaling.base import with_member
 from cloudlet.services.autoscaling.configurations import to_run
 from cloudlet.services.autoscaling.controller import LAUNCHING, TERMINATING, Plan
 from cloudlet.services.autoscaling.groups import moment
-from cloudlet.services.autoscaling.hooks import Hooks
 from cloudlet.services.autoscaling.mixing import is_next_spot, overridden, override_of, template_of, weight_of
-from cloudlet.services.autoscaling.records import COUNTED, Group, Member
-from cloudlet.services.telling import tell
+from cloudlet.services.autoscaling.records import COUNTED, Group, Member, Wait
+from cloudlet.services.autoscaling.telling import Telling
+from cloudlet.store import Tx
 
 log = logging.getLogger("cloudlet.autoscaling")
 
@@ -30,7 +29,7 @@ _LAUNCHES = uuid.UUID("6f1f2c5e-7f0f-4b39-9d2b-3f6f0a6d9c51")
 _ENDED = ("stopping", "stopped", "shutting-down", "terminated")
 
 
-class Keeping(Hooks):
+class Keeping(Telling):
     """The controller at work."""
 
     async def start(self) -> None:
@@ -55,10 +54,13 @@ class Keeping(Hooks):
         """See what has become of instances while nobody looked."""
         await self._watch()
         for record in self.groups.all():
-            for member in record.value.instances:
-                if member.state != "Terminated":
-                    await self._instance_changed(record.scope, member.id, await self._state(record.scope, member.id))
+            await self.check_health(record.scope, record.name)
             self.look_after(record.scope, record.name)
+
+    async def check_health(self, scope: str, name: str) -> None:
+        for member in self.group(scope, name).instances:
+            if member.state != "Terminated":
+                await self._instance_changed(scope, member.id, await self._state(scope, member.id))
 
     async def _watch(self) -> None:
         """Hear of instances' states and of targets' health, from the first group on."""
@@ -109,9 +111,11 @@ class Keeping(Hooks):
         """Hooks that nobody has answered in time have their default result."""
         record = self.groups.get(scope, name)
         for member in record.value.instances if record is not None else ():
-            if member.state.endswith(":Wait") and member.due <= self.clock.now():
-                hook = self.hooks.get(scope, f"{name}/{member.hook}")
-                await self.proceed(scope, name, member, hook.value.members["DefaultResult"] if hook else "ABANDON")
+            for wait in member.waits:
+                if wait.due <= self.clock.now():
+                    hook = self.hooks.get(scope, f"{name}/{wait.hook}")
+                    result = hook.value.members["DefaultResult"] if hook else "ABANDON"
+                    await self.proceed(scope, name, member.id, wait.token, result)
         self.look_after(scope, name)
 
     async def _carry_out(self, scope: str, name: str, plan: Plan) -> None:
@@ -130,7 +134,8 @@ class Keeping(Hooks):
         await asyncio.gather(*(self._enter(scope, name, member) for member in plan.enter))
         await asyncio.gather(*(self._leave(scope, name, member) for member in plan.leave))
         for zone in plan.launch:
-            await self._launch(scope, name, zone)
+            if not await self._launch(scope, name, zone):
+                break  # the others would fail as well; all of them are tried again later
         record = self.groups.get(scope, name)
         if record is not None and record.value.status and not record.value.instances:
             await self._forget(scope, name)
@@ -163,7 +168,8 @@ class Keeping(Hooks):
 
     # Up
 
-    async def _launch(self, scope: str, name: str, zone: str) -> None:
+    async def _launch(self, scope: str, name: str, zone: str) -> bool:
+        """Launch an instance; False where that failed."""
         group = self.group(scope, name)
         cause = (
             f"{group.asked} At {moment(self.clock.now())} an instance was started in response to a difference between "
@@ -181,10 +187,10 @@ class Keeping(Hooks):
             await self.change(
                 scope, name, lambda one: msgspec.structs.replace(one, failures=one.failures + 1, failed=now)
             )
-            more = {**self._activity_of(scope, key), "StatusMessage": message}
+            more = {**self.activity_named(scope, key), "StatusMessage": message}
             await self.notify(scope, name, "autoscaling:EC2_INSTANCE_LAUNCH_ERROR", more)
             await self.emit(scope, name, "EC2 Instance Launch Unsuccessful", {**more, "EC2InstanceId": ""})
-            return
+            return False
         member = Member(
             made["InstanceId"],
             zone,
@@ -206,6 +212,7 @@ class Keeping(Hooks):
         )
         # It may run already: then nobody will tell of it any more.
         await self._instance_changed(scope, member.id, await self._state(scope, member.id))
+        return True
 
     async def _to_run(self, scope: str, name: str, group: Group, zone: str, is_spot: bool) -> dict[str, Any]:
         """What RunInstances is asked. Raises AwsError."""
@@ -258,45 +265,53 @@ class Keeping(Hooks):
 
     async def _enter(self, scope: str, name: str, member: Member) -> None:
         """An instance runs, or its hook has let it go on."""
-        if member.state == "Pending" and (hook := self._hook(scope, name, LAUNCHING)) is not None:
-            await self._wait(scope, name, member, hook, "Pending:Wait")
+        if member.state == "Pending" and (hooks := self._hooks_of(scope, name, LAUNCHING)):
+            await self._wait(scope, name, member, hooks, "Pending:Wait")
             return
         await self.register(scope, name, member)
         now = self.clock.now()
-        await self.change_member(
-            scope, name, member.id, state="InService", in_service=now, hook="", due=0.0, is_registered=True
-        )
+        if not await self.change_member(
+            scope, name, member.id, was=member.state, state="InService", in_service=now, is_registered=True
+        ):
+            # Meanwhile somebody wants it ended.
+            await self.deregister(scope, name, member)
+            return
         if member.activity:
             await self.end_activity(scope, member.activity)
-        more = self._activity(scope, member)
+        more = self.activity_of(scope, member)
         await self.notify(scope, name, "autoscaling:EC2_INSTANCE_LAUNCH", {**more, "EC2InstanceId": member.id})
         await self.emit(scope, name, "EC2 Instance Launch Successful", {**more, "EC2InstanceId": member.id})
 
     # Down
 
-    async def end_member(self, scope: str, name: str, member: Member, cause: str, smaller: bool = False) -> None:
-        key = await self.begin_activity(scope, name, f"Terminating EC2 instance: {member.id}", cause, member.zone)
+    async def end_member(self, scope: str, name: str, member: Member, cause: str, smaller: bool = False) -> str:
+        activity = self.new_activity(scope, name, f"Terminating EC2 instance: {member.id}", cause, member.zone)
 
-        def change(group: Group) -> Group:
-            known = next((one for one in group.instances if one.id == member.id), None)
-            if known is None or controller.is_going(known):
-                return group
-            made = with_member(group, member.id, state="Terminating", activity=key, cause=cause, hook="", due=0.0)
-            return msgspec.structs.replace(made, desired=made.desired - 1) if smaller else made
+        def work(tx: Tx) -> tuple[str, str]:
+            group = self.group(scope, name, tx)
+            known = self.member(scope, name, member.id, tx)
+            if controller.is_going(known):
+                return known.activity, ""
+            key = self.put_activity(tx, scope, name, activity)
+            made = with_member(group, member.id, state="Terminating", activity=key, cause=cause, waits=())
+            if smaller:
+                made = msgspec.structs.replace(made, desired=made.desired - 1)
+            self.groups.put(tx, scope, name, made)
+            return key, known.activity
 
-        await self.change(scope, name, change)
-        if member.activity and member.state != "InService":
-            await self.end_activity(scope, member.activity, "Cancelled")
+        key, before = await self.db.write(work)
+        if before:
+            await self.end_activity(scope, before, "Cancelled")
         self.look_after(scope, name)
+        return key
 
     async def _leave(self, scope: str, name: str, member: Member) -> None:
         """Take an instance out of its target groups, let a hook wait, then end it."""
         if member.state == "Terminating":
             await self.deregister(scope, name, member)
-            hook = self._hook(scope, name, TERMINATING)
-            group = self.groups.get(scope, name)
-            if hook is not None and not (group is not None and group.value.status):
-                await self._wait(scope, name, member, hook, "Terminating:Wait")
+            hooks = self._hooks_of(scope, name, TERMINATING)
+            if hooks and not self.group(scope, name).status:
+                await self._wait(scope, name, member, hooks, "Terminating:Wait")
                 return
         try:
             await self.ask(
@@ -307,49 +322,51 @@ class Keeping(Hooks):
             )
             await self.ask(scope, "ec2", "TerminateInstances", {"InstanceIds": [member.id]})
         except AwsError as error:
+            if error.code != "InvalidInstanceID.NotFound":
+                raise  # it is tried again
             log.debug("%s is gone already: %s", member.id, error)
         await self.change_member(scope, name, member.id, is_ending=True, is_registered=False)
         await self._instance_changed(scope, member.id, await self._state(scope, member.id))
 
-    async def proceed(self, scope: str, name: str, member: Member, result: str) -> None:
-        changes: dict[str, Any] = {"hook": "", "due": 0.0, "token": ""}
+    async def proceed(self, scope: str, name: str, id: str, token: str, result: str) -> None:
+        member = self.member(scope, name, id)
         if member.state == "Pending:Wait" and result == "ABANDON":
-            await self.change_member(scope, name, member.id, **changes)
             cause = f"At {moment(self.clock.now())} an instance was taken out of service in response to an abandoned "
-            await self.end_member(scope, name, self.member(scope, name, member.id), f"{cause}lifecycle action.")
+            await self.end_member(scope, name, member, f"{cause}lifecycle action.")
             return
-        phase = member.state.partition(":")[0]
-        await self.change_member(scope, name, member.id, state=f"{phase}:Proceed", **changes)
+
+        def work(group: Group) -> Group:
+            one = next((one for one in group.instances if one.id == id), None)
+            if one is None or all(wait.token != token for wait in one.waits):
+                return group
+            left = tuple(wait for wait in one.waits if wait.token != token and result != "ABANDON")
+            state = one.state if left else f"{one.state.partition(':')[0]}:Proceed"
+            return with_member(group, id, waits=left, state=state)
+
+        await self.change(scope, name, work)
         self.look_after(scope, name)
 
     # Hooks
 
-    def _hook(self, scope: str, name: str, transition: str) -> dict[str, Any] | None:
-        for record in self.hooks.list(scope, f"{name}/"):
-            if record.value.members["LifecycleTransition"] == transition:
-                return record.value.members
-        return None
+    def _hooks_of(self, scope: str, name: str, transition: str) -> list[dict[str, Any]]:
+        found = [record.value.members for record in self.hooks.list(scope, f"{name}/")]
+        return [one for one in found if one["LifecycleTransition"] == transition]
 
-    async def _wait(self, scope: str, name: str, member: Member, hook: dict[str, Any], state: str) -> None:
-        token, now = str(uuid.uuid4()), self.clock.now()
-        due = now + hook["HeartbeatTimeout"]
-        await self.change_member(
-            scope, name, member.id, state=state, hook=hook["LifecycleHookName"], token=token, due=due
+    async def _wait(self, scope: str, name: str, member: Member, hooks: list[dict[str, Any]], state: str) -> None:
+        """Have an instance wait for all of its transition's hooks, and tell of each."""
+        now = self.clock.now()
+        waits = tuple(
+            Wait(
+                one["LifecycleHookName"],
+                str(uuid.uuid4()),
+                now + one["HeartbeatTimeout"],
+                now + one["GlobalTimeout"],
+            )
+            for one in hooks
         )
-        detail = {
-            "LifecycleActionToken": token,
-            "AutoScalingGroupName": name,
-            "LifecycleHookName": hook["LifecycleHookName"],
-            "EC2InstanceId": member.id,
-            "LifecycleTransition": hook["LifecycleTransition"],
-            **({"NotificationMetadata": hook["NotificationMetadata"]} if "NotificationMetadata" in hook else {}),
-        }
-        word = "launch" if hook["LifecycleTransition"] == LAUNCHING else "terminate"
-        await self.emit(scope, name, f"EC2 Instance-{word} Lifecycle Action", detail)
-        if target := hook.get("NotificationTargetARN"):
-            account = scope.split("/")[0]
-            message = {"Service": "AWS Auto Scaling", "Time": moment(now), "AccountId": account, **detail}
-            await self._send(scope, target, f'Auto Scaling:  Lifecycle action {word} for "{name}"', message)
+        if await self.change_member(scope, name, member.id, was=member.state, state=state, waits=waits):
+            for hook, wait in zip(hooks, waits, strict=True):
+                await self.tell_of_action(scope, name, member, hook, wait.token)
 
     # Targets
 
@@ -431,7 +448,7 @@ class Keeping(Hooks):
             await self.change_member(scope, name, id, state="Terminated")
             if member.activity:
                 await self.end_activity(scope, member.activity)
-            more = self._activity(scope, member)
+            more = self.activity_of(scope, member)
             await self.notify(scope, name, "autoscaling:EC2_INSTANCE_TERMINATE", {**more, "EC2InstanceId": id})
             await self.emit(scope, name, "EC2 Instance Terminate Successful", {**more, "EC2InstanceId": id})
         elif state in (*_ENDED, "") and member.state in COUNTED and "HealthCheck" not in group.suspended:
@@ -446,54 +463,6 @@ class Keeping(Hooks):
         except AwsError:
             return ""
         return str(found["Reservations"][0]["Instances"][0]["State"]["Name"])
-
-    async def notify(self, scope: str, name: str, kind: str, more: dict[str, Any]) -> None:
-        account = scope.split("/")[0]
-        for record in self.notifications.list(scope, f"{name}/"):
-            if kind not in record.value.types and kind != "autoscaling:TEST_NOTIFICATION":
-                continue
-            message = {
-                "Service": "AWS Auto Scaling",
-                "Time": moment(self.clock.now()),
-                "RequestId": str(uuid.uuid4()),
-                "Event": kind,
-                "AccountId": account,
-                "AutoScalingGroupName": name,
-                "AutoScalingGroupARN": group_arn(scope, name),
-                **more,
-            }
-            word = kind.rpartition("_")[0].rpartition(":")[2].lower()
-            await self._send(scope, record.value.topic, f'Auto Scaling: {word} for group "{name}"', message)
-
-    async def _send(self, scope: str, target: str, subject: str, message: dict[str, Any]) -> None:
-        text, parts = json.dumps(message), target.split(":")
-        try:
-            if parts[2] == "sns":
-                await self.ask(scope, "sns", "Publish", {"TopicArn": target, "Subject": subject[:100], "Message": text})
-            else:
-                ask = {"QueueName": parts[5], "QueueOwnerAWSAccountId": parts[4]}
-                url = (await self.ask(scope, "sqs", "GetQueueUrl", ask))["QueueUrl"]
-                await self.ask(scope, "sqs", "SendMessage", {"QueueUrl": url, "MessageBody": text})
-        except AwsError as error:
-            log.warning("%s does not hear of it: %s", target, error)
-
-    async def emit(self, scope: str, name: str, kind: str, detail: dict[str, Any]) -> None:
-        """Tell EventBridge of a group."""
-        await tell(self.cloud, scope, "autoscaling", kind, detail, group_arn(scope, name))
-
-    # Activities
-
-    def _activity(self, scope: str, member: Member) -> dict[str, Any]:
-        return self._activity_of(scope, member.activity)
-
-    def _activity_of(self, scope: str, key: str) -> dict[str, Any]:
-        record = self.activities.get(scope, key)
-        if record is None:
-            return {}
-        members = record.value.members
-        times = {key: moment(members[key]) for key in ("StartTime", "EndTime") if key in members}
-        names = ("ActivityId", "AutoScalingGroupName", "Description", "Cause", "Progress", "StatusCode")
-        return {key: members[key] for key in names if key in members} | times
 
     async def _rename(self, scope: str, key: str, description: str) -> None:
         def work(tx: Any) -> None:

@@ -38,12 +38,10 @@ class Members(Groups):
                 "to false or lower group's min size."
             )
         cause = f"At {moment(self.clock.now())} instance {id} was taken out of service in response to a user request"
-        await self.end_member(
+        key = await self.end_member(
             call.scope, name, member, f"{cause}{', shrinking the capacity' if smaller else ''}.", smaller
         )
-        activity = self.activities.get(call.scope, self.member(call.scope, name, id).activity)
-        assert activity is not None
-        return {"Activity": activity.value.members}
+        return {"Activity": self._shown(call, key)}
 
     async def SetInstanceHealth(self, call: Call, input: Input) -> Output:
         name, group, member = self._held(call, input["InstanceId"])
@@ -91,6 +89,11 @@ class Members(Groups):
                 )
             zone, now = facts["Placement"]["AvailabilityZone"], self.clock.now()
             new.append(Member(id, zone, facts["InstanceType"], now, {}, runs=True))
+        for at, one in enumerate(new):
+            cause = f"At {moment(self.clock.now())} an instance was added in response to user request."
+            description = f"Attaching an existing EC2 instance: {one.id}"
+            key = await self.begin_activity(call.scope, name, description, cause, one.zone)
+            new[at] = msgspec.structs.replace(one, activity=key)
 
         def change(group: Group) -> Group:
             more = resized(group, group.desired + len(new), self.clock.now(), "user request to attach instances")
@@ -102,8 +105,9 @@ class Members(Groups):
 
     async def DetachInstances(self, call: Call, input: Input) -> Output:
         name, ids = name_in(call, input["AutoScalingGroupName"]), input.get("InstanceIds") or []
-        activities = []
-        for member in self._chosen(call, name, ids):
+        activities, members = [], self._chosen(call, name, ids)
+        self._smaller(self.group(call.scope, name), input, len(ids))
+        for member in members:
             cause = f"At {moment(self.clock.now())} instance {member.id} was detached in response to a user request."
             await self.deregister(call.scope, name, member)
             key = await self.begin_activity(
@@ -122,10 +126,12 @@ class Members(Groups):
 
     async def EnterStandby(self, call: Call, input: Input) -> Output:
         name, ids = name_in(call, input["AutoScalingGroupName"]), input.get("InstanceIds") or []
-        activities = []
-        for member in self._chosen(call, name, ids):
+        activities, members = [], self._chosen(call, name, ids)
+        for member in members:
             if member.state != "InService":
                 raise invalid(f"The instance {member.id} is not in InService.")
+        self._smaller(self.group(call.scope, name), input, len(ids))
+        for member in members:
             cause = f"At {moment(self.clock.now())} instance {member.id} was moved to standby by a user request."
             await self.deregister(call.scope, name, member)
             key = await self.begin_activity(
@@ -148,6 +154,7 @@ class Members(Groups):
         for member in members:
             if member.state != "Standby":
                 raise invalid(f"The instance {member.id} is not in Standby.")
+        for member in members:
             cause = f"At {moment(now)} instance {member.id} was moved out of standby in response to a user request."
             key = await self.begin_activity(
                 call.scope, name, f"Moving EC2 instance out of Standby: {member.id}", cause, member.zone
@@ -164,8 +171,8 @@ class Members(Groups):
 
     # What the keeper does
 
-    async def end_member(self, scope: str, name: str, member: Member, cause: str, smaller: bool = False) -> None:
-        """Take an instance out of service and begin to end it."""
+    async def end_member(self, scope: str, name: str, member: Member, cause: str, smaller: bool = False) -> str:
+        """Take an instance out of service and begin to end it: the activity's name in the store."""
         raise NotImplementedError
 
     async def deregister(self, scope: str, name: str, member: Member) -> None:

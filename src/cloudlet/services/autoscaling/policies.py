@@ -107,9 +107,9 @@ class Policies(Keeping):
 
     async def _answer_alarms(self, scope: str, name: str, members: dict[str, Any]) -> None:
         """CloudWatch tells that an alarm whose action is this policy is on."""
-        found = await self.ask(scope, "cloudwatch", "DescribeAlarms", {"StateValue": "ALARM"})
+        found = await self.ask(scope, "cloudwatch", "DescribeAlarms", {"ActionPrefix": members["PolicyARN"]})
         for alarm in found["MetricAlarms"]:
-            if members["PolicyARN"] not in alarm["AlarmActions"]:
+            if alarm["StateValue"] != "ALARM" or members["PolicyARN"] not in alarm["AlarmActions"]:
                 continue
             group = self.group(scope, name)
             if self._is_cooling(group, members):

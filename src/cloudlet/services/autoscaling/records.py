@@ -11,6 +11,15 @@ COUNTED = ("Pending", "Pending:Wait", "Pending:Proceed", "InService")
 GOING = ("Terminating", "Terminating:Wait", "Terminating:Proceed", "Detaching")
 
 
+class Wait(msgspec.Struct, frozen=True):
+    """A lifecycle action that an instance waits for."""
+
+    hook: str
+    token: str
+    due: float  # when it is over
+    latest: float  # no heartbeat lengthens it beyond that
+
+
 class Member(msgspec.Struct, frozen=True):
     """An instance of a group."""
 
@@ -27,9 +36,7 @@ class Member(msgspec.Struct, frozen=True):
     runs: bool = False  # as EC2 says
     is_registered: bool = False  # with the group's targets
     in_service: float = 0.0
-    hook: str = ""  # the lifecycle hook that it waits for
-    token: str = ""  # of its lifecycle action
-    due: float = 0.0  # when that is over
+    waits: tuple[Wait, ...] = ()  # for lifecycle hooks
     activity: str = ""  # what brings it up or down
     cause: str = ""  # why it goes
     is_ending: bool = False  # EC2 has been told to end it

@@ -14,16 +14,14 @@ from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.autoscaling.base import name_in, page
 from cloudlet.services.autoscaling.controller import is_going
 from cloudlet.services.autoscaling.groups import moment
-from cloudlet.services.autoscaling.records import Group, Member
+from cloudlet.services.autoscaling.records import COUNTED, Group, Member
 from cloudlet.services.autoscaling.scheduled import Scheduled
 
 _OPEN = ("Pending", "InProgress", "Cancelling")
 _PREFERENCES = (
     "MinHealthyPercentage",
-    "MaxHealthyPercentage",
     "InstanceWarmup",
     "SkipMatching",
-    "ScaleInProtectedInstances",
 )
 _REMEMBERED = 20
 
@@ -100,30 +98,36 @@ class Refreshing(Scheduled):
             news = self.news_of(scope, name)
             group = record.value
             there = {one.id for one in group.instances}
-            has = sum(one.weight for one in group.instances)
-            whole = has >= group.desired and all(one.state == "InService" for one in group.instances)
+            counted = [one for one in group.instances if one.state in COUNTED]
+            has = sum(one.weight for one in counted)
+            whole = has >= group.desired and all(one.state == "InService" for one in counted)
             if group.status or (whole and not there & set(ids)):
                 return
             await news
 
     async def _refresh(self, scope: str, name: str) -> None:
         preferences = self.group(scope, name).refreshes[0]["Preferences"]
-        members = self.group(scope, name).instances
+        members = list(self.group(scope, name).instances)
+        total = len(members)
         if preferences["SkipMatching"]:
-            members = tuple(await self.outdated(scope, name))
-        left = [one.id for one in members if not is_going(one)]
-        total = len(left)
-        await self._note(scope, name, Status="InProgress", InstancesToUpdate=total)
+            members = await self.outdated(scope, name)
+            total = len(members)
+        # Those that the refresh has launched itself, before a kill, are new already.
+        began = self.group(scope, name).refreshes[0]["StartTime"]
+        left = [one.id for one in members if not is_going(one) and one.launched <= began]
+        await self._note(scope, name, Status="InProgress", InstancesToUpdate=len(left))
         desired = self.group(scope, name).desired
         batch = max(1, desired - math.ceil(desired * preferences["MinHealthyPercentage"] / 100))
         while left:
+            if self.groups.get(scope, name) is None:
+                return
             if self.group(scope, name).refreshes[0]["Status"] == "Cancelling":
                 await self._note(scope, name, Status="Cancelled", EndTime=self.clock.now())
                 return
             now, left = left[:batch], left[batch:]
             await self.replace(scope, name, now, "an instance refresh")
             await self.clock.sleep(preferences["InstanceWarmup"] or 0)
-            done = round(100 * (total - len(left)) / total)
+            done = round(100 * (total - len(left)) / max(1, total))
             await self._note(scope, name, PercentageComplete=done, InstancesToUpdate=len(left))
         await self._note(
             scope, name, Status="Successful", PercentageComplete=100, InstancesToUpdate=0, EndTime=self.clock.now()

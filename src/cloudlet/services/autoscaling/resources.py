@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from cloudlet.errors import AwsError
+from cloudlet.services.autoscaling.balancing import sources_of
 from cloudlet.stacks.api import Deployment, Physical, Properties, ResourceType, changed, is_own
 
 _SERVICE = "autoscaling"
@@ -45,7 +46,7 @@ class LaunchConfiguration(ResourceType):
 
 _GROUP = (
     *("AvailabilityZones", "CapacityRebalance", "Context", "DefaultInstanceWarmup", "DesiredCapacityType"),
-    *("HealthCheckGracePeriod", "HealthCheckType", "InstanceMaintenancePolicy", "LaunchConfigurationName"),
+    *("HealthCheckGracePeriod", "HealthCheckType", "LaunchConfigurationName"),
     *("LaunchTemplate", "MaxSize", "MinSize", "MixedInstancesPolicy", "NewInstancesProtectedFromScaleIn"),
     *("ServiceLinkedRoleARN", "TerminationPolicies"),
 )
@@ -59,7 +60,7 @@ class AutoScalingGroup(ResourceType):
     replaces = frozenset(("AutoScalingGroupName", "InstanceId", "PlacementGroup"))
     refuses = frozenset(
         (
-            *("InstanceId", "LoadBalancerNames", "MaxInstanceLifetime", "PlacementGroup", "TrafficSources"),
+            *("InstanceId", "LoadBalancerNames", "MaxInstanceLifetime", "PlacementGroup", "InstanceMaintenancePolicy"),
             *("AvailabilityZoneDistribution", "AvailabilityZoneImpairmentPolicy", "CapacityReservationSpecification"),
             *("DeletionProtection", "InstanceLifecyclePolicy"),
         )
@@ -69,9 +70,9 @@ class AutoScalingGroup(ResourceType):
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         name = properties.get("AutoScalingGroupName") or do.name(255)
         input = _input(properties) | {"AutoScalingGroupName": name, "Tags": _tags(do, name, properties)}
-        for key in ("TargetGroupARNs", "LifecycleHookSpecificationList"):
-            if key in properties:
-                input[key] = properties[key]
+        input["TargetGroupARNs"] = _targets(properties)
+        if "LifecycleHookSpecificationList" in properties:
+            input["LifecycleHookSpecificationList"] = properties["LifecycleHookSpecificationList"]
         if not await _unless(do, "CreateAutoScalingGroup", input, "AlreadyExists"):
             marks = {tag["Key"]: tag["Value"] for tag in (await _group(do, name))["Tags"]}
             if not is_own(do, marks):
@@ -86,7 +87,7 @@ class AutoScalingGroup(ResourceType):
         if not changed(old, new, "DesiredCapacity"):
             input.pop("DesiredCapacity", None)
         await do.call(_SERVICE, "UpdateAutoScalingGroup", input)
-        before, after = old.get("TargetGroupARNs") or [], new.get("TargetGroupARNs") or []
+        before, after = _targets(old), _targets(new)
         for operation, arns in (
             ("AttachLoadBalancerTargetGroups", [one for one in after if one not in before]),
             ("DetachLoadBalancerTargetGroups", [one for one in before if one not in after]),
@@ -100,6 +101,7 @@ class AutoScalingGroup(ResourceType):
         if gone:
             await do.call(_SERVICE, "DeleteTags", {"Tags": gone})
         await _configure(do, name, old, new)
+        await _set_hooks(do, name, old, new)
         rolling = (do.update_policy or {}).get("AutoScalingRollingUpdate")
         if rolling is not None:
             await _roll(do, name, rolling)
@@ -226,6 +228,23 @@ def _input(properties: Properties) -> Properties:
     if "DesiredCapacity" in properties:
         input["DesiredCapacity"] = properties["DesiredCapacity"]
     return input
+
+
+def _targets(properties: Properties) -> list[str]:
+    """The target groups of a group, by either of their names."""
+    return [*(properties.get("TargetGroupARNs") or []), *sources_of(properties.get("TrafficSources") or [])]
+
+
+async def _set_hooks(do: Deployment, name: str, old: Properties, new: Properties) -> None:
+    """The lifecycle hooks that a group's own properties list."""
+    before = {one["LifecycleHookName"]: one for one in old.get("LifecycleHookSpecificationList") or ()}
+    after = {one["LifecycleHookName"]: one for one in new.get("LifecycleHookSpecificationList") or ()}
+    for hook in before.keys() - after.keys():
+        input = {"AutoScalingGroupName": name, "LifecycleHookName": hook}
+        await _unless(do, "DeleteLifecycleHook", input, "ValidationError")
+    for hook, one in after.items():
+        if one != before.get(hook):
+            await do.call(_SERVICE, "PutLifecycleHook", {**one, "AutoScalingGroupName": name})
 
 
 def _tags(do: Deployment, name: str, properties: Properties) -> list[Properties]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from cloudlet.services.autoscaling.base import group_arn
-from cloudlet.services.autoscaling.refreshing import Refreshing
+from cloudlet.services.autoscaling.measuring import Measuring
 
 
-class Service(Refreshing):
+class Service(Measuring):
     """Groups of instances that are kept at their size."""
 
     def resources_of(self, account: str, region: str) -> list[dict[str, str]]:
