@@ -15,6 +15,7 @@ class Amendment:
     namespace: str = ""  # of XML answers
     bare_errors: bool = False  # rest-xml errors without <ErrorResponse>
     names_missing: bool = False  # a missing parameter is a MissingParameter, not a validation error
+    missing: dict[str, str] = field(default_factory=dict)  # operation.parameter -> its name when it is missing
     constraints: bool = True  # False: the service judges lengths, patterns and enums by itself
     refusal: str = ""  # the code of a broken constraint, where it is not one that the operation declares
     words: str = ""  # for the first broken constraint, with {path} and {constraint}, where it is not the usual sentence
@@ -261,6 +262,9 @@ AMENDMENTS["ecr"] = Amendment(
 )
 AMENDMENTS["dynamodb"] = Amendment(
     enums={"Select": ["SPECIFIC_ATTRIBUTES", "COUNT", "ALL_ATTRIBUTES", "ALL_PROJECTED_ATTRIBUTES"]}
+)
+AMENDMENTS["ec2"] = Amendment(
+    missing={"CreateTags.Resources": "resourceIdSet", "DeleteTags.Resources": "resourceIdSet"}
 )
 AMENDMENTS["logs"] = Amendment(hidden=("LogGroupIdentifier",))
 AMENDMENTS["acm"] = Amendment(refusal="ValidationException")  # also where an operation declares only others

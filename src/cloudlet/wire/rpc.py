@@ -40,7 +40,7 @@ class _Rpc:
         check = self._checks.of(operation.input)
         if check is not None and (problems := check(input)):
             amended = self._amendment
-            own = {"code": amended.refusal, "words": amended.words}
+            own: dict[str, Any] = {"code": amended.refusal, "words": amended.words}
             raise refusal(self._model, operation, problems, "json", names_missing=amended.names_missing, **own)
         return input
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from cloudlet.errors import AwsError
@@ -244,6 +244,7 @@ def refusal(
     protocol: str,
     *,
     names_missing: bool = False,
+    names: Mapping[str, str] = {},
     code: str = "",
     words: str = "",
 ) -> AwsError:
@@ -251,7 +252,8 @@ def refusal(
 
     ``code`` and ``words`` (a sentence with ``{path}`` and ``{constraint}``) are the service's own, where it has such.
 
-    ``names_missing``: the service answers for a missing parameter in the words of AWS's first services.
+    ``names_missing``: the service answers for a missing parameter in the words of AWS's first services, by the
+    parameter's own name or that of ``names`` (``<operation>.<parameter>``).
     """
     declared = {ref.shape for ref in operation.errors}
     missing = next((problem for problem in problems if problem.constraint == NOT_NULL), None)
@@ -261,6 +263,7 @@ def refusal(
             words = f"Invalid parameter: {parameter} Reason: no value for required parameter"
             return AwsError("InvalidParameter", words, status=400)
         if names_missing:
+            parameter = names.get(f"{operation.name}.{parameter}", parameter)
             stop = "" if protocol == "ec2" else "."
             return AwsError("MissingParameter", f"The request must contain the parameter {parameter}{stop}", status=400)
     if protocol == "rest-xml" and problems[0].constraint.startswith(_ENUM):

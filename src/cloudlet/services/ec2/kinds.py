@@ -313,6 +313,18 @@ FLOW_LOG = Kind(
     code="FlowLogId",
     words="These flow log ids in the input list are not found: {}",
 )
+MIRROR_FILTER = Kind("tmf", "TrafficMirrorFilter", "description")
+MIRROR_RULE = Kind(
+    "tmfr",
+    "TrafficMirrorFilterRule",
+    "traffic-mirror-filter-id rule-number rule-action traffic-direction protocol source-cidr-block "
+    "destination-cidr-block description",
+)
+MIRROR_TARGET = Kind(
+    "tmt",
+    "TrafficMirrorTarget",
+    "description network-interface-id network-load-balancer-arn owner-id type",
+)
 INSTANCE = Kind(
     "i",
     "Instance",

@@ -9,7 +9,7 @@ from typing import Any
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.places import zones
 from cloudlet.services.api import Call, Input
-from cloudlet.services.ec2 import images, instance_types, interfaces, user_data
+from cloudlet.services.ec2 import encryption, images, instance_types, interfaces, user_data
 from cloudlet.services.ec2.base import checked_tags
 from cloudlet.services.ec2.images import Image
 from cloudlet.services.ec2.instance_records import state
@@ -328,6 +328,8 @@ def _root(
             "InvalidBlockDeviceMapping",
             f"Volume of size {size}GB is smaller than snapshot, expect size >= {image.size}GB",
         )
+    is_encrypted = ebs.get("Encrypted", encryption.is_default(world))
+    key = ebs.get("KmsKeyId", encryption.default_key(world))
     kind = ebs.get("VolumeType", image.volume)
     volume_id, ends = new_id("vol"), ebs.get("DeleteOnTermination", True)
     attachment = {
@@ -342,7 +344,7 @@ def _root(
         "Attachments": [attachment],
         "AvailabilityZone": subnet.shown["AvailabilityZone"],
         "CreateTime": world.now,
-        "Encrypted": ebs.get("Encrypted", False),
+        "Encrypted": is_encrypted,
         "Iops": ebs.get("Iops", 3000 if kind == "gp3" else max(100, size * 3)),
         "MultiAttachEnabled": False,
         "Size": size,
@@ -350,7 +352,7 @@ def _root(
         "State": "in-use",
         "VolumeType": kind,
         **({"Throughput": ebs.get("Throughput", 125)} if kind == "gp3" else {}),
-        **({"KmsKeyId": ebs["KmsKeyId"]} if "KmsKeyId" in ebs else {}),
+        **({"KmsKeyId": key} if is_encrypted and key else {}),
     }
     volume = world.make(VOLUME, shown, tags["volume"], id=volume_id)
     mapping = {

@@ -10,6 +10,7 @@ from cloudlet.services.ec2.account import Account
 from cloudlet.services.ec2.acls import Acls
 from cloudlet.services.ec2.addresses import Addresses
 from cloudlet.services.ec2.dhcp import Dhcp
+from cloudlet.services.ec2.encryption import Encryption
 from cloudlet.services.ec2.endpoint_services import EndpointServices
 from cloudlet.services.ec2.endpoints import Endpoints
 from cloudlet.services.ec2.fleets import Fleets
@@ -20,6 +21,7 @@ from cloudlet.services.ec2.images import Images
 from cloudlet.services.ec2.instance_types import InstanceTypes
 from cloudlet.services.ec2.interfaces import Interfaces
 from cloudlet.services.ec2.key_pairs import KeyPairs
+from cloudlet.services.ec2.mirroring import Mirroring
 from cloudlet.services.ec2.peering import Peering
 from cloudlet.services.ec2.placement_groups import PlacementGroups
 from cloudlet.services.ec2.prefix_lists import PrefixLists
@@ -60,6 +62,8 @@ class Service(
     Tagging,
     KeyPairs,
     Account,
+    Encryption,
+    Mirroring,
     FlowLogs,
 ):
     """The networks that templates describe, tasks take their addresses from, and load balancers are put into."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from msgspec.structs import replace
 
 from cloudlet.errors import AwsError
@@ -69,6 +71,6 @@ class Tagging(Base):
 
 def _item(world: World, id: str) -> Item:
     kind = kind_of(id)
-    if kind is None:
+    if kind is None or not re.fullmatch(r"[0-9a-f]{8,}", id.rpartition("-")[2]):
         raise AwsError("InvalidID", f"The ID '{id}' is not valid")
     return world.get(kind, id)
