@@ -7,9 +7,12 @@ the same gateway behind any ASGI server.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
 
@@ -233,14 +236,19 @@ class Connection(asyncio.Protocol):
     async def _answer(self, request: Request, body: Body, response: Response) -> None:
         status, content = response.status, response.body
         head = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
-        has_length = False
+        has_length = has_date = False
         for name, value in response.headers.items():
             line = f"{name}: {value}\r\n"
             if "\n" in line[:-2] or "\r" in line[:-2]:
                 line = line[:-2].replace("\r", " ").replace("\n", " ") + "\r\n"
             head.append(line.encode("utf-8"))
-            if name.lower() == "content-length":
+            lower = name.lower()
+            if lower == "content-length":
                 has_length = True
+            elif lower == "date":
+                has_date = True
+        if not has_date:
+            head.append(_date_line(int(time.time())))
         for cookie in response.cookies:
             head.append(f"set-cookie: {cookie}\r\n".encode())
         # What the client has not sent yet it may never send after this answer: the connection ends with it.
@@ -393,3 +401,9 @@ class Body:
     def _notify(self) -> None:
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
+
+
+@functools.lru_cache(1)
+def _date_line(second: int) -> bytes:
+    """The Date header, by which clients correct their clocks: the machine's own time, made once a second."""
+    return f"date: {formatdate(second, usegmt=True)}\r\n".encode()

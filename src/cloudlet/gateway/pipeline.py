@@ -74,8 +74,8 @@ class Gateway:
         call = Call("", "", request_id=request_id, request=request)
         error = None
         try:
-            if request.method == "OPTIONS" and (preflight := await self._preflight(request)) is not None:
-                return preflight
+            if origins.is_preflight(request):
+                return await self._preflight(request)
             request, service, operation = await self._route(request)
             call.request = request
             call.service, call.operation = service, operation.name
@@ -101,6 +101,8 @@ class Gateway:
             log.exception("%s %s failed", service or request.path, operation.name if operation else "")
             error = AwsError("InternalFailure", "Cloudlet failed on this request; its log says why.", status=500)
             response = self._refuse(request, service, operation, error, request_id)
+        if "origin" in request.headers and service != "s3":
+            origins.let_read(request, response)
         self._calls.record(call, response.status, error, started)
         return response
 
@@ -129,13 +131,11 @@ class Gateway:
                 raise not_implemented(f"the service {service!r}") from error
             raise
 
-    async def _preflight(self, request: Request) -> Response | None:
-        """A browser's question whether it may: buckets answer with their own rules."""
-        if "access-control-request-method" not in request.headers:
-            return None
+    async def _preflight(self, request: Request) -> Response:
+        """A browser's question whether it may: a bucket answers by its own rules."""
         buckets = await self._cloud.service("s3")
         answer: Response | None = await buckets.preflight(self._wire.to_path_style(request))
-        return answer
+        return answer or origins.preflight(request)
 
     async def _enter(self, door: front_doors.Door, request: Request) -> Response:
         """A data plane's front door: an API, a function URL, a website."""

@@ -34,8 +34,6 @@ class _Rpc:
     def _judge(self, operation: OperationSpec, plain: Any) -> dict[str, Any]:
         """Read a document that the types refused: either AWS would take it, or this says why not."""
         assert operation.input is not None
-        if plain is None:
-            plain = {}
         input: dict[str, Any] = self._documents.read(operation.input, plain)
         check = self._checks.of(operation.input)
         if check is not None and (problems := check(input)):
@@ -121,7 +119,7 @@ class JsonProtocol(_Rpc):
         if operation.output is None:
 
             def encode_nothing(output: dict[str, Any], request_id: str) -> Response:
-                return Response(200, {"content-type": content_type, "x-amzn-requestid": request_id}, b"{}")
+                return Response(200, {"content-type": content_type, "x-amzn-requestid": request_id}, b"")
 
             return encode_nothing
         if (streaming := self._event_stream(operation)) is not None:
@@ -181,7 +179,7 @@ class CborProtocol(_Rpc):
         def decode(request: Request) -> dict[str, Any]:
             if "content-encoding" in request.headers:
                 request = inflated(request)
-            plain = cbor.decode(request.body) if request.body else {}
+            plain = (cbor.decode(request.body) if request.body else None) or {}
             try:
                 return msgspec.convert(plain, kind, dec_hook=convert)  # type: ignore[no-any-return]
             except (msgspec.ValidationError, RecursionError):

@@ -219,10 +219,10 @@ def _rpc_name(request: Request, protocol: str) -> str | None:
 def _unnamed(protocol: str) -> AwsError:
     if protocol in ("query", "ec2"):
         return AwsError("MissingAction", "The request must contain the parameter Action.", status=400)
-    return AwsError("UnknownOperationException", "The request names no operation.", status=404)
+    return AwsError("UnknownOperationException", "The request names no operation.", status=400)
 
 
 def _unknown(protocol: str, name: str) -> AwsError:
     if protocol in ("query", "ec2"):
         return AwsError("InvalidAction", f"Could not find operation {name}.", status=400)
-    return AwsError("UnknownOperationException", f"The operation {name} is not known.", status=404)
+    return AwsError("UnknownOperationException", f"The operation {name} is not known.", status=400)

@@ -18,6 +18,7 @@ _GLOBAL_INDEXES = 20
 _PARTS = 4
 _PROJECTED = 100
 _TAGS = 50
+_TAG = re.compile(r"[\w\s.:/=+\-@]*")  # letters of all languages
 _UNSUPPORTED = (
     "GlobalTableSourceArn",
     "GlobalTableSettingsReplicationMode",
@@ -215,6 +216,8 @@ def tags_of(given: list[dict[str, str]]) -> dict[str, str]:
             raise invalid("One or more parameter values were invalid: Duplicate tag keys found")
         if tag["Key"].lower().startswith("aws:") and not tag["Key"].startswith("aws:cloudformation:"):
             raise invalid("aws: prefixed tag key names are not allowed for external use.")
+        if not _TAG.fullmatch(tag["Key"] + tag["Value"]):
+            raise bad_parameter("Tag keys and values have letters, numbers, white space and + - = . _ : / @ only")
         tags[tag["Key"]] = tag["Value"]
     check_tags(tags)
     return tags

@@ -75,9 +75,13 @@ class Expressions:
         if names is not None:
             if not names:
                 raise invalid("ExpressionAttributeNames must not be empty")
-            for name in names:
+            for name, attribute in names.items():
                 if not _NAME.match(name):
                     raise invalid(f'ExpressionAttributeNames contains invalid key: Syntax error; key: "{name}"')
+                if not attribute:
+                    raise invalid(
+                        f"ExpressionAttributeNames contains invalid value: Empty attribute name for key {name}"
+                    )
         if values is not None:
             _check_values(values, told)
         self._names: _Names = tuple(names.items()) if names else ()

@@ -35,39 +35,37 @@ class Indexes(Base):
         updates = input.get("GlobalSecondaryIndexUpdates") or ()
         indexes = {index.name: index for index in table.indexes}
         defined = {**table.definitions, **given}
-        made_or_dropped = 0
         for update in updates:
+            if not update:
+                raise bad_parameter(
+                    "At least one of Create, Update or Delete is required in GlobalSecondaryIndexUpdate"
+                )
             if len(update) != 1:
                 raise bad_parameter("Only one global secondary index update per index is allowed simultaneously")
-            ((kind, change),) = update.items()
-            name = change["IndexName"]
-            if kind == "Create":
-                if name in indexes:
-                    raise invalid(f"Attempting to create an index which already exists: {name}")
-                definitions.check_throughput(change.get("ProvisionedThroughput"), table.billing, name)
-                indexes[name] = definitions.index_of(tx, change, defined, is_global=True, building=True)
-                made_or_dropped += 1
-                continue
-            if name not in indexes or not indexes[name].is_global:
-                raise AwsError("ResourceNotFoundException", f"Requested resource not found: Index {name} not found")
-            if kind == "Delete":
-                records.discard(tx, indexes.pop(name).id)
-                made_or_dropped += 1
-            else:
-                indexes[name] = _updated(indexes[name], change, table.billing)
-        if made_or_dropped > 1:
+        if sum("Update" not in update for update in updates) > 1:
             raise AwsError(
                 "LimitExceededException",
                 "Subscriber limit exceeded: Only 1 online index can be created or deleted simultaneously per table",
             )
         if not updates:
             return {}
+        for update in updates:
+            ((kind, change),) = update.items()
+            name = change["IndexName"]
+            if kind == "Create":
+                if name in indexes:
+                    raise invalid(f"Attempting to create an index which already exists: {name}")
+                definitions.check_throughput(change.get("ProvisionedThroughput"), table.billing, name)
+                _check_types(change["KeySchema"], table.definitions, given)
+                indexes[name] = definitions.index_of(tx, change, given, is_global=True, building=True)
+            elif name not in indexes or not indexes[name].is_global:
+                raise AwsError("ResourceNotFoundException", f"Requested resource not found: Index {name} not found")
+            elif kind == "Delete":
+                records.discard(tx, indexes.pop(name).id)
+            else:
+                indexes[name] = _updated(indexes[name], change, table.billing)
+        # Unlike a new table, an update may define what no key uses: it is passed over.
         used = {key["AttributeName"] for keys in (table.keys, *(i.keys for i in indexes.values())) for key in keys}
-        if unused := [name for name in given if name not in used]:
-            raise bad_parameter(
-                f"Some AttributeDefinitions are not used. AttributeDefinitions: [{', '.join(unused)}], "
-                f"keys used: [{', '.join(sorted(used))}]"
-            )
         return {
             "indexes": list(indexes.values()),
             "definitions": {name: kind for name, kind in defined.items() if name in used},
@@ -136,3 +134,17 @@ def _updated(index: Index, change: dict[str, Any], billing: str) -> Index:
         on_demand=change.get("OnDemandThroughput", index.on_demand),
         warm=change.get("WarmThroughput", index.warm),
     )
+
+
+def _check_types(keys: list[dict[str, str]], known: dict[str, str], given: dict[str, str]) -> None:
+    """The keys of a new index have the types that they have elsewhere. Raises ValidationException."""
+    for key in keys:
+        name = key["AttributeName"]
+        if name in given and given[name] != known.get(name, given[name]):
+            before, after = (
+                f"Schema:[SchemaElement: key{{{name}:{kind}:{key['KeyType']}}}]" for kind in (known[name], given[name])
+            )
+            raise bad_parameter(
+                "Attributes cannot be redefined. Please check that your attribute has the same type as previously "
+                f"defined. Existing schema: {before} New schema: {after}"
+            )

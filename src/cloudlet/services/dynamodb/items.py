@@ -16,7 +16,7 @@ from cloudlet.services.dynamodb.reporting import measured
 from cloudlet.services.dynamodb.schema import Plan, fresh
 from cloudlet.services.dynamodb.syntax import Path, Used
 from cloudlet.services.dynamodb.updates import Update
-from cloudlet.services.dynamodb.values import LARGEST_ITEM, Item, check_item, decode, encode, too_large
+from cloudlet.services.dynamodb.values import LARGEST_ITEM, Item, check_item, decode, empty_name, encode, too_large
 from cloudlet.services.dynamodb.writing import Outcome, Write
 from cloudlet.store import Tx
 
@@ -183,6 +183,8 @@ def read_projection(input: Input) -> Projection | None:
 def legacy_projection(names: list[str]) -> Projection:
     """``AttributesToGet`` as a projection. Raises ValidationException."""
     for name in names:
+        if not name:
+            raise empty_name()
         if names.count(name) > 1:
             raise invalid(f"One or more parameter values were invalid: Duplicate value in attribute name: {name}")
     paths = tuple(Path((name,)) for name in names)

@@ -10,7 +10,7 @@ from cloudlet.services.dynamodb.errors import bad_parameter, invalid
 from cloudlet.services.dynamodb.expressions import Predicate
 from cloudlet.services.dynamodb.syntax import Path
 from cloudlet.services.dynamodb.updates import add_to, delete_from
-from cloudlet.services.dynamodb.values import Item, Value, check, kind_of
+from cloudlet.services.dynamodb.values import Item, Value, check, empty_name, kind_of
 
 _SCALARS = ("S", "N", "B")
 _WITH_SETS = (*_SCALARS, "SS", "NS", "BS")
@@ -146,6 +146,8 @@ class AttributeUpdates:
         self.creates = False
         self._steps: list[Callable[[Item], None]] = []
         for attribute, update in updates.items():
+            if not attribute:
+                raise empty_name()
             self._steps.append(self._step(attribute, update.get("Action", "PUT"), update.get("Value")))
 
     def _step(self, attribute: str, action: str, value: Value | None) -> Callable[[Item], None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from decimal import Context, Decimal
 
+from cloudlet.errors import AwsError
 from cloudlet.services.dynamodb.errors import invalid
 
 DIGITS = 38
@@ -49,7 +50,7 @@ def canonical(text: str) -> str:
     point = len(whole) + power - (len(whole) + len(fraction) - len(digits))
     digits = digits.rstrip("0")
     if point - 1 > _LARGEST:
-        raise invalid("Number overflow. Attempting to store a number with magnitude larger than supported range")
+        raise overflow()
     if point - 1 < _SMALLEST:
         raise invalid("Number underflow. Attempting to store a number with magnitude smaller than supported range")
     if len(digits) > DIGITS:
@@ -61,6 +62,11 @@ def canonical(text: str) -> str:
     else:
         plain = f"{digits[:point]}.{digits[point:]}"
     return f"-{plain}" if sign == "-" else plain
+
+
+def overflow() -> AwsError:
+    """A number that is too large."""
+    return invalid("Number overflow. Attempting to store a number with magnitude larger than supported range")
 
 
 def sort_key(number: str) -> bytes:
@@ -91,9 +97,15 @@ def size(number: str) -> int:
 
 def add(left: str, right: str) -> str:
     """The sum of two canonical numbers. Raises ValidationException when it is no number of DynamoDB."""
-    return canonical(format(_EXACT.add(Decimal(left), Decimal(right)), "f"))
+    return _computed(_EXACT.add(Decimal(left), Decimal(right)))
 
 
 def subtract(left: str, right: str) -> str:
     """The difference of two canonical numbers. Raises ValidationException when it is no number of DynamoDB."""
-    return canonical(format(_EXACT.subtract(Decimal(left), Decimal(right)), "f"))
+    return _computed(_EXACT.subtract(Decimal(left), Decimal(right)))
+
+
+def _computed(number: Decimal) -> str:
+    if len(number.normalize(_EXACT).as_tuple().digits) > DIGITS:
+        raise overflow()  # so DynamoDB calls a result that takes too many digits, too
+    return canonical(format(number, "f"))

@@ -97,11 +97,11 @@ class Reading(Items):
     @measured
     async def Query(self, call: Call, input: Input) -> Output:
         backwards = not input.get("ScanIndexForward", True)
-        refuse_mixture(
-            input,
-            ("ProjectionExpression", "FilterExpression", "KeyConditionExpression"),
-            ("AttributesToGet", "QueryFilter", "ConditionalOperator", "KeyConditions"),
-        )
+        old_way: tuple[str, ...] = ("AttributesToGet", "QueryFilter", "ConditionalOperator")
+        if "KeyConditionExpression" in input:
+            # The older conditions on keys go with expressions, only not with one on keys.
+            old_way += ("KeyConditions",)
+        refuse_mixture(input, ("ProjectionExpression", "FilterExpression", "KeyConditionExpression"), old_way)
         expressions = Expressions(input)
         if "KeyConditionExpression" in input:
             tree = expressions.condition("KeyConditionExpression", input["KeyConditionExpression"]).tree

@@ -12,7 +12,7 @@ from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.dynamodb import definitions, policy
 from cloudlet.services.dynamodb.base import place_of
-from cloudlet.services.dynamodb.errors import invalid, no_table
+from cloudlet.services.dynamodb.errors import bad_parameter, invalid, no_table
 from cloudlet.services.dynamodb.records import Table
 from cloudlet.services.dynamodb.schema import Plan
 from cloudlet.services.dynamodb.tables import Tables
@@ -27,6 +27,8 @@ class Settings(Tables):
 
     async def TagResource(self, call: Call, input: Input) -> Output:
         new = definitions.tags_of(input["Tags"])
+        if not new:
+            raise invalid("Atleast one Tag needs to be provided as Input.")
 
         def tag(table: Table) -> dict[str, Any]:
             tags = {**table.tags, **new}
@@ -140,6 +142,7 @@ class Settings(Tables):
         return {"Endpoints": [{"Address": host or urlsplit(self.cloud.endpoint).netloc, "CachePeriodInMinutes": 1440}]}
 
     def _plan_with_policy(self, call: Call, arn: str) -> Plan:
+        _check_arn(arn)
         scope, name = place_of(arn)
         if self._tables.get(scope, name) is None:
             raise no_table(name)
@@ -147,6 +150,7 @@ class Settings(Tables):
 
     def _plan_of_arn(self, call: Call, arn: str) -> Plan:
         """The table of an ARN, which may name one of its streams. Raises ResourceNotFoundException."""
+        _check_arn(arn)
         try:
             scope, name = place_of(arn)
         except AwsError:
@@ -166,3 +170,13 @@ class Settings(Tables):
             return table
 
         return await self._db.write(edit)
+
+
+def _check_arn(arn: str) -> None:
+    """Only a table or a stream has tags and policies. Raises ValidationException."""
+    if not arn.startswith("arn:"):
+        raise bad_parameter(f"ARNs must start with 'arn:': {arn}")
+    if "/index/" in arn:
+        raise bad_parameter(
+            f"Invalid resource arn provided, only table or stream is accepted. Provided resource arn: {arn}"
+        )

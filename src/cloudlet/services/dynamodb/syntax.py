@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cloudlet.services.dynamodb.errors import invalid
 from cloudlet.services.dynamodb.reserved import RESERVED
 
-_TOKEN = re.compile(r"[ \t\r\n]*(?:([A-Za-z_]\w*|#\w+|:\w+|[0-9]+|<=|>=|<>|[=<>()\[\].,+-])|(\S))", re.ASCII)
-_WORD = re.compile(r"[A-Za-z_]\w*\Z", re.ASCII)
+_TOKEN = re.compile(r"[ \t\r\n]*(?:([A-Za-z]\w*|#\w+|:\w+|[0-9]+|<=|>=|<>|[=<>()\[\].,+-])|(\S))", re.ASCII)
+_WORD = re.compile(r"[A-Za-z]\w*\Z", re.ASCII)
 _END = "<EOF>"
 _SECTIONS = ("SET", "REMOVE", "ADD", "DELETE")
 _COMPARATORS = ("=", "<>", "<", "<=", ">", ">=")
@@ -24,7 +25,11 @@ _CONDITIONS = {
     "size": 1,
 }
 _UPDATES = {"if_not_exists": 2, "list_append": 2}
-_DEEPEST = 150
+_MOST_OPERATORS = 300
+_DEEPEST_PATH = 32
+_LARGEST_POSITION = 2**31 - 1
+# Reading an expression takes up to eight frames for each operator that is nested in the one before.
+sys.setrecursionlimit(max(sys.getrecursionlimit(), 12 * _MOST_OPERATORS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,7 @@ class Parser:
         self._spans: list[tuple[int, int]] = []
         self._tokens: list[str] = []
         self._at = 0
-        self._depth = 0
+        self._operators = 0
         self.used = Used()
         if not text.strip():
             raise self._error("The expression can not be empty;")
@@ -96,6 +101,7 @@ class Parser:
                 raise self._syntax_error()
         self._tokens.append(_END)
         self._spans.append((len(text), len(text)))
+        self._closing = _pairs(self._tokens)
 
     def condition(self) -> Node:
         """A condition, a filter or a key condition."""
@@ -167,6 +173,7 @@ class Parser:
     def _chain(self, name: str, operand: Callable[[], Node]) -> Node:
         nodes = [operand()]
         while self._take_word(name.upper()):
+            self._count_operator()
             nodes.append(operand())
         if len(nodes) == 1:
             return nodes[0]
@@ -177,6 +184,7 @@ class Parser:
 
     def _not(self) -> Node:
         if self._take_word("NOT"):
+            self._count_operator()
             node = self._not()
             if not _is_condition(node):
                 raise self._misused(node)
@@ -218,18 +226,22 @@ class Parser:
         raise self._syntax_error()
 
     def _parentheses(self) -> Node:
-        self._depth += 1
-        if self._depth > _DEEPEST:
-            raise self._error("The expression is nested too deeply;")
+        opened = self._at
         self._expect("(")
-        doubled = self._token == "("
-        start = self._at
-        node = self._bare_operand_in_parentheses() or self._or()
-        if doubled and self._token == ")" and self._closes(start, self._at - 1):
+        end = self._closing.get(opened)
+        if end is None:
+            self._at = len(self._tokens) - 1
+            raise self._syntax_error()
+        if self._token == "(" and self._closing.get(opened + 1) == end - 1:
             raise self._error("The expression has redundant parentheses;")
+        node = self._bare_operand_in_parentheses() or self._or()
         self._expect(")")
-        self._depth -= 1
         return node
+
+    def _count_operator(self) -> None:
+        self._operators += 1
+        if self._operators > _MOST_OPERATORS:
+            raise self._error(f"The expression contains too many operators; operator count: {self._operators}")
 
     def _bare_operand_in_parentheses(self) -> Node | None:
         """A path or a value that stands alone in its parentheses."""
@@ -241,16 +253,8 @@ class Parser:
             self._at = start
         return None
 
-    def _closes(self, start: int, end: int) -> bool:
-        """Whether the parenthesis that opens at ``start`` closes at ``end``."""
-        depth = 0
-        for at in range(start, end + 1):
-            depth += (self._tokens[at] == "(") - (self._tokens[at] == ")")
-            if depth == 0:
-                return at == end
-        return False
-
     def _compare(self, operator: str, *operands: Node) -> Apply:
+        self._count_operator()
         for node in operands:
             if isinstance(node, Apply) and node.name != "size":
                 raise self._misused(node)
@@ -289,8 +293,15 @@ class Parser:
     def _function(self, functions: dict[str, int]) -> Apply:
         name = self._token
         if name not in functions:
+            if name in _CONDITIONS or name in _UPDATES:
+                where = "a condition" if functions is _CONDITIONS else "an update"
+                raise self._error(f"The function is not allowed in {where} expression; function: {name}")
             raise self._error(f"Invalid function name; function: {name}")
         self._at += 2
+        if name == "size" and self._token == "size" and self._tokens[self._at + 1] == "(":
+            raise self._error(
+                "Incorrect operand type for operator or function; operator or function: size, operand type: N"
+            )
         operands = [self._nested_operand(functions)]
         while self._take(","):
             operands.append(self._nested_operand(functions))
@@ -330,11 +341,15 @@ class Parser:
             elif self._take("["):
                 if not self._token.isdigit():
                     raise self._syntax_error()
+                if int(self._token) > _LARGEST_POSITION:
+                    raise self._error(f"List index is not within the allowable range; index: [{self._token}]")
                 parts.append(int(self._token))
                 self._at += 1
                 self._expect("]")
             else:
                 break
+        if len(parts) > _DEEPEST_PATH:
+            raise self._error(f"The document path has too many nesting levels; nesting levels: {len(parts)}")
         path = Path(tuple(parts))
         self.used.paths.append(path)
         return path
@@ -414,3 +429,15 @@ class Parser:
 
 def _is_condition(node: Node) -> bool:
     return isinstance(node, Apply) and node.name not in ("size", "+", "-")
+
+
+def _pairs(tokens: list[str]) -> dict[int, int]:
+    """Where the parenthesis that opens at a place closes."""
+    pairs: dict[int, int] = {}
+    opened: list[int] = []
+    for at, token in enumerate(tokens):
+        if token == "(":
+            opened.append(at)
+        elif token == ")" and opened:
+            pairs[opened.pop()] = at
+    return pairs

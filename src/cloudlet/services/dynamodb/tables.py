@@ -119,10 +119,12 @@ class Tables(Indexes, Streams):
         scope, now = plan.scope, self.clock.now()
         given = definitions.definitions_of(input.get("AttributeDefinitions", []))
         settings = definitions.settings_of(call, input)
-        if not input.keys() - {"TableName", "AttributeDefinitions"}:
+        if not any(input[name] != [] for name in input.keys() - {"TableName", "AttributeDefinitions"}):
             raise invalid(
-                "At least one of ProvisionedThroughput, BillingMode, UpdateStreamEnabled, GlobalSecondaryIndexUpdates "
-                "or SSESpecification or ReplicaUpdates is required"
+                "At least one of ProvisionedThroughput, BillingMode, UpdateStreamEnabled, GlobalSecondaryIndexUpdates, "
+                "SSESpecification, ReplicaUpdates, MultiAccountReplicaReady, ReplicaTransitRoleArn, "
+                "MultiRegionConsistency, DeletionProtectionEnabled, OnDemandThroughput, WarmThroughput or TableClass "
+                "is required"
             )
         if call.request is None:
             # A stack does one change after the other, and each is done when it is over.

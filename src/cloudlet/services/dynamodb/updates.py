@@ -32,6 +32,7 @@ class Update:
 
     def __init__(self, actions: tuple[Action, ...]) -> None:
         self.paths = tuple(action.path for action in actions)
+        self.creates = any(action.section in ("SET", "ADD") for action in actions)
         self.checks: tuple[Check, ...] = tuple(check for action in actions for check in _checks(action))
         # A list grows in the order of the positions that are set, whatever the order of the text.
         ordered = sorted(actions, key=lambda action: (action.section == "REMOVE", _positions(action.path)))

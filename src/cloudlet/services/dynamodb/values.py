@@ -44,6 +44,8 @@ encode = msgspec.json.Encoder().encode
 
 def check_item(item: Item) -> int:
     """Check every value of an item, make it canonical, and return the item's size in bytes."""
+    if "" in item:
+        raise empty_name()
     size = 0
     for name, value in item.items():
         size += len(name) if name.isascii() else len(name.encode())
@@ -53,6 +55,11 @@ def check_item(item: Item) -> int:
         else:
             size += check(value)
     return size
+
+
+def empty_name() -> AwsError:
+    """An attribute without a name."""
+    return bad_parameter("Empty attribute name")
 
 
 def check(value: Value, depth: int = 1) -> int:

@@ -74,7 +74,7 @@ class Write:
         new: Item = decode(body) if body is not None else dict(self.key)
         update = self.update
         if update is not None:
-            if old is None and isinstance(update, AttributeUpdates) and update.paths and not update.creates:
+            if old is None and update.paths and not update.creates:
                 return None, 0  # only deletions: no item comes from nothing
             update.apply(old or {}, new, self.values)
         size = item_size(new)

@@ -29,7 +29,10 @@ class Service(api.Service):
     async def ListStreams(self, call: Call, input: Input) -> Output:
         dynamodb: Any = await self.cloud.service("dynamodb")
         found: list[Stream] = dynamodb.streams_of(call.scope, input.get("TableName", ""))
-        after, limit = input.get("ExclusiveStartStreamArn", ""), min(input.get("Limit", _LISTED), _LISTED)
+        after = input.get("ExclusiveStartStreamArn", "")
+        if after:
+            _check_arn(after)
+        limit = min(input.get("Limit", _LISTED), _LISTED)
         found = [stream for stream in found if stream.arn > after]
         output: Output = {
             "Streams": [
@@ -44,6 +47,8 @@ class Service(api.Service):
     async def DescribeStream(self, call: Call, input: Input) -> Output:
         stream = await self._stream(input["StreamArn"])
         shard = shard_of(stream)
+        if (wanted := input.get("ShardFilter")) is not None and not {"Type", "ShardId"} <= wanted.keys():
+            raise AwsError("ValidationException", "ShardFilter must have both a Type and a ShardId")
         range = {"StartingSequenceNumber": number_of(stream.first)}
         if stream.closed:
             range["EndingSequenceNumber"] = number_of(stream.last)
@@ -72,6 +77,8 @@ class Service(api.Service):
             )
         dynamodb: Any = await self.cloud.service("dynamodb")
         kind = input["ShardIteratorType"]
+        if kind in ("TRIM_HORIZON", "LATEST", "AT_TIMESTAMP") and "SequenceNumber" in input:
+            raise AwsError("ValidationException", f"SequenceNumber is not allowed with {kind}")
         after = stream.first - 1
         if kind == "LATEST":
             after = await dynamodb.newest(stream)
@@ -87,8 +94,6 @@ class Service(api.Service):
                     "TrimmedDataAccessException",
                     "The operation attempted to read past the oldest stream record in a shard.",
                 )
-        elif "SequenceNumber" in input:
-            raise AwsError("ValidationException", "SequenceNumber is not allowed with " + kind)
         return {"ShardIterator": self._iterator(stream, after)}
 
     async def GetRecords(self, call: Call, input: Input) -> Output:
@@ -97,7 +102,13 @@ class Service(api.Service):
             raise AwsError("ExpiredIteratorException", "Iterator expired: the iterator is older than 15 minutes.")
         stream = await self._stream(arn)
         dynamodb: Any = await self.cloud.service("dynamodb")
-        limit = min(input.get("Limit", _AT_MOST), _AT_MOST)
+        limit = input.get("Limit", _AT_MOST)
+        if limit > _AT_MOST:
+            raise AwsError(
+                "ValidationException",
+                f"1 validation error detected: Value '{limit}' at 'limit' failed to satisfy constraint: Member must "
+                f"have value less than or equal to {_AT_MOST}",
+            )
         found: list[tuple[int, bytes]] = await dynamodb.changes(stream, after, limit)
         found = _page(found)
         if found:
@@ -114,11 +125,8 @@ class Service(api.Service):
 
     async def _stream(self, arn: str) -> Stream:
         dynamodb: Any = await self.cloud.service("dynamodb")
-        try:
-            place_of(arn)
-            stream: Stream | None = await dynamodb.stream(arn)
-        except AwsError:
-            raise AwsError("ValidationException", f"Invalid StreamArn: {arn}") from None
+        _check_arn(arn)
+        stream: Stream | None = await dynamodb.stream(arn)
         if stream is None:
             raise AwsError("ResourceNotFoundException", f"Requested resource not found: Stream: {arn} not found")
         return stream
@@ -126,6 +134,13 @@ class Service(api.Service):
     def _iterator(self, stream: Stream, after: int) -> str:
         place = json.dumps([after, self.clock.now()]).encode()
         return f"{stream.arn}|1|{base64.b64encode(place).decode()}"
+
+
+def _check_arn(arn: str) -> None:
+    try:
+        place_of(arn)
+    except AwsError:
+        raise AwsError("ValidationException", f"Invalid StreamArn: {arn}") from None
 
 
 def _given(input: Input, kind: str) -> int:

@@ -97,11 +97,12 @@ class Websites(Reading):
                 pass  # S3 then shows its own page
         return _page(status, error.code, error.message, Key=key)
 
-    async def preflight(self, request: Request) -> Response:
-        """A browser asks whether it may: the rules of the bucket in the path answer."""
-        name = request.path.split("/")[1]
-        record = self.buckets.get(EVERYWHERE, name)
-        rules = record.value.settings.get("cors", {}).get("CORSRules") if record is not None else None
+    async def preflight(self, request: Request) -> Response | None:
+        """A browser asks whether it may: the rules of the bucket in the path answer; None where there is none."""
+        record = self.buckets.get(EVERYWHERE, request.path.split("/")[1])
+        if record is None:
+            return None
+        rules = record.value.settings.get("cors", {}).get("CORSRules")
         if "origin" not in request.headers:
             return _refused("BadRequest", "Insufficient information. Origin request header needed.", 400)
         if not rules:
