@@ -157,7 +157,8 @@ class Balancing(TaskSets):
         if task.balancers:
             if task.ready and is_well and len(states) < len({one["targetGroupArn"] for one in task.balancers}):
                 return  # after a restart nobody has looked yet: what was found before holds
-            is_well = is_well and all(states.get(one["targetGroupArn"]) == "healthy" for one in task.balancers)
+            good = self._good_states(scope, task)
+            is_well = is_well and all(states.get(one["targetGroupArn"]) in good for one in task.balancers)
         fault = ""
         if task.service and task.started and self.clock.now() < task.started + task.grace:
             if task.health == "UNHEALTHY" or "unhealthy" in states.values():
@@ -171,6 +172,12 @@ class Balancing(TaskSets):
         if (is_well, fault) != (task.ready, task.fault):
             await self.change_task(scope, task, ready=is_well, was_ready=task.was_ready or is_well, fault=fault)
             self.task_changed(scope, task)
+
+    def _good_states(self, scope: str, task: Task) -> tuple[str, ...]:
+        """What a load balancer says of a target that is well: a task set may be behind a listener only later."""
+        record = self.services.get(scope, f"{task.cluster}/{task.service}") if task.service else None
+        one = record.value.deployment(task.deployment) if record is not None else None
+        return ("healthy", "unused") if one is not None and one.scale is not None else ("healthy",)
 
     def task_changed(self, scope: str, task: Task) -> None:
         """Something of a task is new to its service."""

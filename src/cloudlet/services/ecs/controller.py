@@ -73,7 +73,7 @@ def plan(service: Service, tasks: Sequence[Task], now: float) -> Plan:
         if task.fault:
             made.stop.append((task, task.fault))
     active = [task for task in active if not task.fault]
-    if _is_external(service):
+    if has_task_sets(service):
         _keep_task_sets(made, active, now)
     elif service.primary is not None:
         _fail_when_due(made, now)
@@ -106,6 +106,11 @@ def deploy(service: Service, new: Deployment, now: float) -> Service:
 def desired_count(service: Service) -> int:
     """How many tasks there should be; of a daemon, as many as there are instances for it."""
     return service.desired
+
+
+def has_task_sets(service: Service) -> bool:
+    """Whether somebody else controls its deployments: CodeDeploy, or whoever makes task sets."""
+    return (service.members.get("deploymentController") or {}).get("type") in ("CODE_DEPLOY", "EXTERNAL")
 
 
 def threshold(breaker: dict[str, Any], desired: int) -> int:
@@ -410,10 +415,6 @@ def _with_primary(service: Service, new: Deployment) -> Service:
     rest = tuple(msgspec.structs.replace(one, status="ACTIVE") for one in service.deployments if one.id != new.id)
     members = {**service.members, **new.settings, "taskDefinition": new.task_definition}
     return msgspec.structs.replace(service, members=members, deployments=(new, *rest), steady=False)
-
-
-def _is_external(service: Service) -> bool:
-    return (service.members.get("deploymentController") or {}).get("type") == "EXTERNAL"
 
 
 def _name(service: Service) -> str:

@@ -163,6 +163,11 @@ class Service(ResourceType):
                 input.setdefault(name, [])
             else:
                 input.pop(name, None)
+        if new.get("DeploymentController", {}).get("Type") == "CODE_DEPLOY":
+            # What it has been deployed with since is CodeDeploy's; a change of it is refused in ECS's words.
+            for key, name in _OF_TASK_SETS.items():
+                if not changed(old, new, key):
+                    input.pop(name, None)
         if changed(old, new, "ForceNewDeployment") and new.get("ForceNewDeployment"):
             input["forceNewDeployment"] = bool(new["ForceNewDeployment"].get("EnableForceNewDeployment"))
         if any(old.get(key) != new.get(key) for key in {*old, *new} - {"Tags"}):
@@ -186,6 +191,12 @@ class Service(ResourceType):
             await news
 
 
+_OF_TASK_SETS = {
+    "TaskDefinition": "taskDefinition",
+    "NetworkConfiguration": "networkConfiguration",
+    "PlatformVersion": "platformVersion",
+    "CapacityProviderStrategy": "capacityProviderStrategy",
+}
 _STRATEGY = ("CapacityProviders", "DefaultCapacityProviderStrategy")
 
 
@@ -233,7 +244,9 @@ async def _stable(do: Deployment, service: Properties) -> None:
         if (now is None and deployment) or (now is not None and now["rolloutState"] == "FAILED"):
             raise AwsError("NotStabilized", await _failure(do, one))
         # Done is what its load balancer calls healthy too; of task sets somebody else is in charge.
-        is_done = now["rolloutState"] == "COMPLETED" if now is not None else one["runningCount"] == one["desiredCount"]
+        sets = one.get("taskSets") or []
+        is_steady = all(each["stabilityStatus"] == "STEADY_STATE" for each in sets)
+        is_done = now["rolloutState"] == "COMPLETED" if now is not None else is_steady
         if is_done and len(one["deployments"]) <= 1:
             return
         if now is not None and now["failedTasks"] >= 3 and not now["runningCount"]:

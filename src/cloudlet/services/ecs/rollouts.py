@@ -6,7 +6,7 @@ Each may be done again after a restart; what comes of it is stored before the de
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -15,6 +15,7 @@ from cloudlet.errors import AwsError
 from cloudlet.services.ecs import hooks, shifting
 from cloudlet.services.ecs.balancing import Balancing
 from cloudlet.services.ecs.records import Deployment, Hook, Service, ServiceDeployment
+from cloudlet.services.forwards import shared_out
 
 log = logging.getLogger("cloudlet.ecs")
 
@@ -174,20 +175,6 @@ class Rollouts(Balancing):
     def _service(self, scope: str, name: str) -> Service | None:
         record = self.services.get(scope, name)
         return record.value if record is not None else None
-
-
-def shared_out(actions: Sequence[dict[str, Any]], groups: tuple[str, str], share: float) -> list[dict[str, Any]]:
-    """A rule's actions with ``share`` per cent forwarded to the second group and the rest to the first, if any."""
-    forward = next((one for one in actions if one["Type"] == "forward"), {"Type": "forward"})
-    first, second = shifting.weights(share)
-    chosen = [{"TargetGroupArn": groups[1], "Weight": second}]
-    if groups[0] and groups[0] != groups[1]:
-        chosen.insert(0, {"TargetGroupArn": groups[0], "Weight": first})
-    config: Any = forward.get("ForwardConfig", {})
-    made = {"Type": "forward", "ForwardConfig": {**config, "TargetGroups": chosen}}
-    if "Order" in forward:
-        made["Order"] = forward["Order"]
-    return [*(one for one in actions if one["Type"] != "forward"), made]
 
 
 def _group(one: Deployment | None, place: int) -> str:

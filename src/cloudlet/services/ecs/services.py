@@ -10,7 +10,7 @@ from cloudlet.errors import not_implemented
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ecs import strategies, validation
 from cloudlet.services.ecs.base import client_error, from_tags, invalid, last, page, to_tags
-from cloudlet.services.ecs.controller import deploy, desired_count, new_deployment_id, wanted
+from cloudlet.services.ecs.controller import deploy, desired_count, has_task_sets, new_deployment_id, wanted
 from cloudlet.services.ecs.records import (
     ON_THE_WAY,
     Deployment,
@@ -59,6 +59,7 @@ _NO_COUNT = (
     "The daemon scheduling strategy does not support a desired count for services. "
     "Remove the desired count value and try again"
 )
+_WHOLE = 100.0  # per cent of the desired count
 _NOT_HERE = ("vpcLatticeConfigurations", "gatewayConnectors", "volumeConfigurations", "monitoring")
 
 
@@ -75,7 +76,11 @@ class Services(Tasks):
         await self._check_traffic(call, members, members, definition)
         now = self.clock.now()
         made = Service(members, now, input.get("desiredCount", 0), tags=from_tags(input.get("tags")))
-        if definition is not None:
+        if definition is not None and has_task_sets(made):
+            first = self._new_deployment(made, definition, now)
+            made = msgspec.structs.replace(made, deployments=(msgspec.structs.replace(first, scale=_WHOLE),))
+            made.members["taskDefinition"] = first.task_definition
+        elif definition is not None:
             made = deploy(made, self._new_deployment(made, definition, now), now)
 
         def work(tx: Tx) -> Service:
@@ -102,9 +107,9 @@ class Services(Tasks):
         controller = old.members["deploymentController"]
         if input.get("deploymentController", controller) != controller:
             raise not_implemented("UpdateService with another deploymentController")
-        is_external = controller["type"] == "EXTERNAL"
-        if is_external and "taskDefinition" in input:
-            raise invalid("Unable to update task definition on services with an EXTERNAL deployment controller.")
+        is_external = has_task_sets(old)
+        if is_external:
+            _check_update(controller["type"], input)
         if old.members["schedulingStrategy"] == "DAEMON" and "desiredCount" in input:
             raise invalid(_NO_COUNT)
         definition = None
@@ -241,6 +246,8 @@ class Services(Tasks):
             raise invalid("The daemon scheduling strategy is not supported on Fargate.")
         if strategy == "DAEMON" and "desiredCount" in input:
             raise invalid(_NO_COUNT)
+        if controller == "CODE_DEPLOY":
+            _check_code_deploy(input, strategy)
         if strategy == "REPLICA" and "desiredCount" not in input and controller != "EXTERNAL":
             raise invalid("Desired count can not be empty for services with the REPLICA scheduling strategy.")
         if controller == "EXTERNAL":
@@ -306,9 +313,6 @@ class Services(Tasks):
         for name in _NOT_HERE:
             if input.get(name):
                 raise not_implemented(f"{operation} with {name}")
-        controller = (input.get("deploymentController") or {}).get("type", "ECS")
-        if controller == "CODE_DEPLOY":
-            raise not_implemented(f"{operation} with the deployment controller CODE_DEPLOY")
         for balancer in input.get("loadBalancers") or ():
             if "loadBalancerName" in balancer:
                 raise not_implemented(f"{operation} with a Classic Load Balancer")
@@ -330,7 +334,7 @@ class Services(Tasks):
         assert record is not None
         service = record.value
         tasks = self.tasks_of(scope, cluster, name)
-        is_external = service.members["deploymentController"]["type"] == "EXTERNAL"
+        is_external = has_task_sets(service)
         shown = [_described_deployment(service, one, tasks) for one in service.deployments] if not is_external else []
         described = {
             "serviceArn": self.arn(scope, "service", f"{cluster}/{name}"),
@@ -368,6 +372,8 @@ class Services(Tasks):
         tasks = [task for task in self.tasks_of(scope, cluster, name) if task.deployment == one.id]
         running = sum(task.status == "RUNNING" for task in tasks)
         count = wanted(service, one)
+        active = [task for task in tasks if task.is_active]
+        is_steady = len(active) == count == sum(task.ready for task in active)
         return {
             "id": one.id,
             "taskSetArn": self.arn(scope, "task-set", f"{cluster}/{name}/{one.id}"),
@@ -381,11 +387,43 @@ class Services(Tasks):
             "createdAt": one.created,
             "updatedAt": one.updated,
             "scale": {"value": one.scale or 0.0, "unit": "PERCENT"},
-            "stabilityStatus": "STEADY_STATE" if running == count else "STABILIZING",
+            "stabilityStatus": "STEADY_STATE" if is_steady else "STABILIZING",
             "stabilityStatusAt": one.updated,
             **one.settings,
             **one.task_set,
         }
+
+
+def _check_update(controller: str, input: Input) -> None:
+    """That nothing is asked of a service that only its deployment controller may do."""
+    if controller == "EXTERNAL":
+        if "taskDefinition" in input:
+            raise invalid("Unable to update task definition on services with an EXTERNAL deployment controller.")
+        return
+    parts = {
+        "taskDefinition": "task definition",
+        "networkConfiguration": "network parameters",
+        "platformVersion": "platform version",
+        "loadBalancers": "load balancers",
+        "serviceRegistries": "service registries",
+        "capacityProviderStrategy": "capacity provider strategy",
+    }
+    words = "on services with a CODE_DEPLOY deployment controller. Use AWS CodeDeploy to trigger a new deployment."
+    for member, part in parts.items():
+        if member in input:
+            raise invalid(f"Unable to update {part} {words}")
+    if input.get("forceNewDeployment"):
+        raise invalid(f"Cannot force a new deployment {words}")
+
+
+def _check_code_deploy(input: Input, scheduling: str) -> None:
+    """That a service is one that CodeDeploy can deploy."""
+    if scheduling == "DAEMON":
+        raise invalid("The DAEMON scheduling strategy is not supported with the CODE_DEPLOY deployment controller.")
+    if (input.get("deploymentConfiguration") or {}).get("deploymentCircuitBreaker", {}).get("enable"):
+        raise invalid("DeploymentCircuitBreaker feature can be configured only with ECS deployment controller.")
+    if len(input.get("loadBalancers") or ()) != 1:
+        raise invalid("A service with the CODE_DEPLOY deployment controller must have one load balancer.")
 
 
 def _described_deployment(service: Service, one: Deployment, tasks: list[Task]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ https://docs.aws.amazon.com/AmazonECS/latest/developerguide/blue-green-deploymen
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -122,14 +121,6 @@ def groups_of(balancers: Sequence[dict[str, Any]], blue: Deployment | None, is_s
         else:
             chosen.append(used.pop())
     return tuple(chosen)
-
-
-def weights(share: float) -> tuple[int, int]:
-    """The weights of blue's and green's target groups for per cent of green; the largest weight is 999."""
-    if share.is_integer():
-        return int(_ALL - share), int(share)
-    green = max(1, math.floor(share * 9.99 + 0.5))
-    return 999 - green, green
 
 
 def _enter(one: ServiceDeployment, stage: str, now: float, has_blue: bool = True) -> ServiceDeployment:

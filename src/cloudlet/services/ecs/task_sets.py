@@ -1,4 +1,4 @@
-"""Task sets: the deployments of a service whose deployment controller is EXTERNAL."""
+"""Task sets: the deployments of a service whose deployment controller is EXTERNAL, or CodeDeploy."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from cloudlet.services.ecs.services import check_containers, launch_members
 from cloudlet.store import Tx
 
 _MOST = 5  # task sets of a service
+_OWNERS = {"EXTERNAL": "", "CODE_DEPLOY": "codedeploy.amazonaws.com"}  # who manages them; nobody in particular
 
 
 class TaskSets(Deployments):
@@ -57,7 +58,8 @@ class TaskSets(Deployments):
         )
 
         def add(service: Service) -> Service:
-            if service.members["deploymentController"]["type"] != "EXTERNAL":
+            owner = _OWNERS.get(service.members["deploymentController"]["type"])
+            if owner is None or owner not in ("", call.principal):
                 raise invalid(
                     "Amazon ECS only supports task set management on services configured to use external deployment "
                     "controllers."

@@ -166,6 +166,8 @@ class Alias(ResourceType):
         return Physical(made["AliasArn"], {"AliasArn": made["AliasArn"]})
 
     async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        if policy := (do.update_policy or {}).get("CodeDeployLambdaAliasUpdate"):
+            await _shift(do, policy, new)
         await do.call("lambda", "UpdateAlias", {"Description": "", "RoutingConfig": {}, **_alias(new)})
         await _provision(do, physical.id, old, new)
         return physical
@@ -173,6 +175,30 @@ class Alias(ResourceType):
     async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
         which = {"FunctionName": properties["FunctionName"], "Name": properties["Name"]}
         await _unless_gone(do, "DeleteAlias", which)
+
+
+async def _shift(do: Deployment, policy: Properties, new: Properties) -> None:
+    """Have CodeDeploy lead an alias to its new version, and wait for that. Raises AwsError otherwise."""
+    which = {"FunctionName": new["FunctionName"], "Name": new["Name"]}
+    now = (await do.call("lambda", "GetAlias", which))["FunctionVersion"]
+    if now == str(new["FunctionVersion"]):
+        return
+    function = new["FunctionName"].rpartition(":function:")[2].partition(":")[0]
+    place = {
+        "applicationName": policy["ApplicationName"],
+        "deploymentGroupName": policy["DeploymentGroupName"],
+        "externalId": f"{do.stack_id}/{do.logical_id}",
+    }
+    target = {
+        "Name": function,
+        "Alias": new["Name"],
+        "CurrentVersion": now,
+        "TargetVersion": str(new["FunctionVersion"]),
+    }
+    events = ("BeforeAllowTraffic", "AfterAllowTraffic")
+    hooks = {event: policy[f"{event}Hook"] for event in events if policy.get(f"{event}Hook")}
+    codedeploy = await do.service("codedeploy")
+    await codedeploy.lead_alias(do.account, do.region, place, target, hooks)
 
 
 def _alias(properties: Properties) -> Properties:

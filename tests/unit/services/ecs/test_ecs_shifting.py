@@ -10,7 +10,7 @@ import pytest
 from cloudlet.errors import AwsError
 from cloudlet.services.ecs import controller, hooks, shifting, strategies
 from cloudlet.services.ecs.records import Deployment, Service, ServiceDeployment, Task
-from cloudlet.services.ecs.rollouts import shared_out
+from cloudlet.services.forwards import shared_out, weights
 
 BALANCER = {
     "targetGroupArn": "first",
@@ -233,8 +233,8 @@ def test_weights_of_rules() -> None:
         {"TargetGroupArn": "first", "Weight": 90},
         {"TargetGroupArn": "second", "Weight": 10},
     ]
-    assert shifting.weights(0.1) == (998, 1)
-    assert shifting.weights(12.5) == (874, 125)
+    assert weights(0.1) == (998, 1)
+    assert weights(12.5) == (874, 125)
     assert shared_out(actions, ("", "first"), 100.0)[0]["ForwardConfig"]["TargetGroups"] == [
         {"TargetGroupArn": "first", "Weight": 100}
     ]

@@ -1,0 +1,1 @@
+"""CodeDeploy: traffic of Lambda aliases and ECS services, shifted step by step."""
