@@ -117,7 +117,8 @@ class Base(api.Service):
         validity = {"Type": "DAYS", "Value": 395}
         issued = await ask("IssueCertificate", Csr=csr.encode(), SigningAlgorithm=signing, Validity=validity)
         pem = await ask("GetCertificate", CertificateArn=issued["CertificateArn"])
-        return reading.describe(pem["Certificate"]), pem["Certificate"], pem["CertificateChain"], key
+        body, chain = pem["Certificate"] + "\n", pem["CertificateChain"] + "\n"
+        return reading.describe(body), body, chain, key
 
     async def change(self, certificate_arn: str, fn: Callable[[Certificate], Certificate]) -> Certificate:
         """Store what ``fn`` makes of a certificate. Raises ResourceNotFoundException."""

@@ -10,6 +10,7 @@ from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services import api
 from cloudlet.services.acm_pca import signing
 from cloudlet.services.acm_pca.base import REPEATED, Base, checked_tags, page, token_of
+from cloudlet.services.acm_pca.pem import tidy
 from cloudlet.services.acm_pca.records import CertificateAuthority
 from cloudlet.services.api import Call, Input, Output
 
@@ -173,9 +174,10 @@ def _read(authority: CertificateAuthority, pem: bytes, chain: bytes) -> dict[str
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives import serialization
 
+    body, rest = tidy(pem), tidy(chain)
     try:
-        own = x509.load_pem_x509_certificate(pem)
-        above = x509.load_pem_x509_certificates(chain) if chain else []
+        own = x509.load_pem_x509_certificate(body.encode())
+        above = x509.load_pem_x509_certificates(rest.encode()) if chain else []
     except ValueError:
         raise AwsError("MalformedCertificateException", "Malformed certificate.") from None
     form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -205,8 +207,8 @@ def _read(authority: CertificateAuthority, pem: bytes, chain: bytes) -> dict[str
     serial = f"{own.serial_number:x}"
     serial = serial.zfill(len(serial) + len(serial) % 2)
     return {
-        "certificate": pem.decode(),
-        "chain": chain.decode(),
+        "certificate": body,
+        "chain": rest,
         "serial": ":".join(serial[index : index + 2] for index in range(0, len(serial), 2)),
         "not_before": own.not_valid_before_utc.timestamp(),
         "not_after": own.not_valid_after_utc.timestamp(),

@@ -6,16 +6,20 @@ import asyncio
 import calendar
 import datetime
 import secrets
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cloudlet.errors import AwsError
 from cloudlet.services.acm_pca import extensions, records, signing, templates
 from cloudlet.services.acm_pca.base import REPEATED, Base, token_of
+from cloudlet.services.acm_pca.pem import joined
 from cloudlet.services.acm_pca.records import CertificateAuthority, Issued
 from cloudlet.services.acm_pca.subjects import name_of
 from cloudlet.services.acm_pca.templates import Template
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.store import Tx
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 _HOUR = 3600.0
 _DAY = 86_400.0
@@ -31,7 +35,7 @@ class Issuing(Base):
         algorithm = input["SigningAlgorithm"]
         signing.check_algorithms(authority.configuration["KeyAlgorithm"], algorithm, call.operation)
         csr = signing.read_csr(input["Csr"])
-        self._check_state(authority, template, input["Csr"])
+        self._check_state(authority, template, csr)
         given = input.get("ApiPassthrough", {})
         if given and not template.from_api:
             raise _invalid(f"The template {template.name} does not take ApiPassthrough.")
@@ -55,7 +59,7 @@ class Issuing(Base):
             )
         except (ValueError, TypeError) as error:
             raise AwsError("InvalidArgsException", f"The certificate cannot be made: {error}") from None
-        chain = "" if template.is_root else _joined(authority.certificate, authority.chain)
+        chain = "" if template.is_root else joined(authority.certificate, authority.chain)
         issued = Issued(
             authority.arn,
             f"{serial:032x}",
@@ -114,10 +118,12 @@ class Issuing(Base):
         """Where a certificate says that revocations are listed."""
         raise NotImplementedError
 
-    def _check_state(self, authority: CertificateAuthority, template: Template, csr: bytes) -> None:
+    def _check_state(
+        self, authority: CertificateAuthority, template: Template, csr: x509.CertificateSigningRequest
+    ) -> None:
         """An authority without a certificate signs only its own. Raises InvalidStateException."""
         state = authority.state(self.clock.now())
-        own = template.is_root and csr.strip() == authority.csr.encode().strip() and authority.kind == "ROOT"
+        own = template.is_root and authority.kind == "ROOT" and signing.is_own_request(authority, csr)
         if state != "ACTIVE" and not (own and state in ("PENDING_CERTIFICATE", "EXPIRED")):
             raise AwsError(
                 "InvalidStateException", "The certificate authority is not in a valid state for issuing certificates"
@@ -174,10 +180,6 @@ def _months_later(now: float, months: int) -> float:
     year = start.year + years
     day = min(start.day, calendar.monthrange(year, month + 1)[1])
     return start.replace(year=year, month=month + 1, day=day).timestamp()
-
-
-def _joined(*pems: str) -> str:
-    return "".join(pem.strip("\n") + "\n" for pem in pems if pem)
 
 
 def _invalid(message: str) -> AwsError:

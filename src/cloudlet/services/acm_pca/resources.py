@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cloudlet.errors import AwsError, not_implemented
+from cloudlet.services.acm_pca.pem import joined
 from cloudlet.stacks.api import Deployment, Physical, Properties, ResourceType, changed, tags_of
 
 _GONE = ("ResourceNotFoundException", "InvalidStateException")
@@ -98,8 +99,7 @@ class CertificateAuthorityActivation(ResourceType):
             input["CertificateChain"] = chain
         await do.call("acm-pca", "ImportCertificateAuthorityCertificate", input)
         await do.call("acm-pca", "UpdateCertificateAuthority", {**place, "Status": properties.get("Status", "ACTIVE")})
-        complete = certificate.rstrip("\n") + "\n" + chain if chain else certificate
-        return Physical(arn, {"CompleteCertificateChain": complete})
+        return Physical(arn, {"CompleteCertificateChain": joined(certificate, chain)})
 
     async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
         return await self.create(do, new)

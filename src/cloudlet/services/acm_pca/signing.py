@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.acm.authority import key_pem, new_key
 from cloudlet.services.acm_pca import extensions
+from cloudlet.services.acm_pca.pem import tidy
 from cloudlet.services.acm_pca.records import CertificateAuthority, Issued
 from cloudlet.services.acm_pca.subjects import name_of
 
@@ -61,12 +62,20 @@ def read_csr(pem: bytes) -> x509.CertificateSigningRequest:
     from cryptography.exceptions import UnsupportedAlgorithm
 
     try:
-        csr = x509.load_pem_x509_csr(pem)
+        csr = x509.load_pem_x509_csr(tidy(pem).encode())
         if csr.is_signature_valid:
             return csr
     except (ValueError, TypeError, UnsupportedAlgorithm):
         pass
     raise AwsError("MalformedCSRException", "Malformed CSR.")
+
+
+def is_own_request(authority: CertificateAuthority, csr: x509.CertificateSigningRequest) -> bool:
+    """Whether a CSR is that of an authority."""
+    from cryptography import x509
+
+    own = x509.load_pem_x509_csr(authority.csr.encode())
+    return csr.public_key() == own.public_key() and csr.subject == own.subject
 
 
 def certify(
@@ -102,7 +111,7 @@ def certify(
     builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(csr.public_key()), False)
     if issuer != subject:
         builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), False)
-    return builder.sign(key, **_signature(algorithm)).public_bytes(serialization.Encoding.PEM).decode()
+    return tidy(builder.sign(key, **_signature(algorithm)).public_bytes(serialization.Encoding.PEM))
 
 
 def revocation_list(
