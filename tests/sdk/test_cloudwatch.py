@@ -182,8 +182,8 @@ def test_metric_math(cloudwatch: Any) -> None:
     }.items():
         with pytest.raises(ClientError, match=words):
             value(expression)
-    with pytest.raises(ClientError, match="Cloudlet does not implement metric math's ANOMALY_DETECTION_BAND"):
-        value("ANOMALY_DETECTION_BAND(e)")
+    with pytest.raises(ClientError, match="Cloudlet does not implement metric math's SERVICE_QUOTA"):
+        value("SERVICE_QUOTA(e)")
 
     pages = cloudwatch.get_paginator("get_metric_data").paginate(
         MetricDataQueries=[stat("a", "errors"), stat("b", "requests")],

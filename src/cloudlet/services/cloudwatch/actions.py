@@ -220,7 +220,9 @@ def _notification(account: str, region: str, old: Alarm, new: Alarm, now: float)
     trigger["EvaluationPeriods"] = members["EvaluationPeriods"]
     if "DatapointsToAlarm" in members:
         trigger["DatapointsToAlarm"] = members["DatapointsToAlarm"]
-    trigger["ComparisonOperator"], trigger["Threshold"] = members["ComparisonOperator"], members["Threshold"]
+    trigger["ComparisonOperator"] = members["ComparisonOperator"]
+    limit = "ThresholdMetricId" if "ThresholdMetricId" in members else "Threshold"
+    trigger[limit] = members[limit]
     trigger["TreatMissingData"] = members.get("TreatMissingData", "missing")
     trigger["EvaluateLowSampleCountPercentile"] = members.get("EvaluateLowSampleCountPercentile", "")
     return {**message, "Trigger": trigger}

@@ -21,7 +21,8 @@ from cloudlet.services.cloudwatch.base import (
     token_of,
     validation,
 )
-from cloudlet.services.cloudwatch.evaluation import COMPARISONS, Verdict
+from cloudlet.services.cloudwatch.evaluation import Verdict
+from cloudlet.services.cloudwatch.limits import OF_BANDS
 from cloudlet.services.cloudwatch.records import Alarm
 from cloudlet.services.cloudwatch.rules import RuleError, compile_rule
 from cloudlet.services.cloudwatch.statistics import compile_statistic
@@ -33,7 +34,6 @@ _PAGE = 50
 _HISTORY_PAGE = 100
 _TREATMENTS = ("breaching", "notBreaching", "ignore", "missing")
 _NOT_THERE = (
-    "ThresholdMetricId",
     "EvaluationWindow",
     "WarmUpConfiguration",
     "EvaluationCriteria",
@@ -50,9 +50,9 @@ class Alarms(Watching):
     async def PutMetricAlarm(self, call: Call, input: Input) -> Output:
         _refuse(call, input)
         members = _metric_alarm(input)
-        if members["ComparisonOperator"] not in COMPARISONS:
-            raise not_implemented(f"PutMetricAlarm with ComparisonOperator {members['ComparisonOperator']}")
         watched = Watched(call, members) if "Metrics" in members else None
+        if "ThresholdMetricId" in members:
+            _check_band(members, watched)
         _check_window(members, watched.period if watched is not None else members["Period"])
         await self.check_actions(call, members, composite=False)
         await self._put(call, members, input, composite=False)
@@ -285,13 +285,17 @@ def _refuse(call: Call, input: Input) -> None:
 def _metric_alarm(input: Input) -> dict[str, Any]:
     """The members of a metric alarm. Raises what is wrong with them."""
     members = {name: value for name, value in input.items() if name not in ("Tags", *_NOT_THERE)}
-    for name in ("EvaluationPeriods", "ComparisonOperator", "Threshold"):
+    if members.get("ComparisonOperator") in OF_BANDS and "ThresholdMetricId" not in members:
+        raise validation("ComparisonOperators for ranges require ThresholdMetricId to be set")
+    threshold = () if "ThresholdMetricId" in members else ("Threshold",)
+    for name in ("EvaluationPeriods", "ComparisonOperator", *threshold):
         if name not in members:
             raise missing(f"The parameter {name} is required.")
     if "Metrics" in members:
         if given := [name for name in _OF_ONE_METRIC if members.get(name)]:
             raise combination(f"The parameters Metrics and {given[0]} are mutually exclusive.")
-        if sum(query.get("ReturnData", True) for query in members["Metrics"]) != 1:
+        compared = [one for one in members["Metrics"] if one["Id"] != members.get("ThresholdMetricId")]
+        if sum(query.get("ReturnData", True) for query in compared) != 1:
             raise validation("Exactly one element of the metrics list should return data.")
         return members
     for name in ("MetricName", "Namespace", "Period"):
@@ -303,6 +307,18 @@ def _metric_alarm(input: Input) -> dict[str, Any]:
     if "ExtendedStatistic" in members and compile_statistic(members["ExtendedStatistic"]) is None:
         raise invalid(f"The value {members['ExtendedStatistic']} for parameter ExtendedStatistic is not supported.")
     return members
+
+
+def _check_band(members: dict[str, Any], watched: Watched | None) -> None:
+    """Raises ValidationError for an alarm on a band that lacks one, or is compared as with a number."""
+    if watched is None or watched.band is None:
+        raise validation("ThresholdMetricId must be the id of an element of the metrics list")
+    if watched.band.expression is None or not watched.band.expression.bands:
+        raise validation("Threshold metric expression must use ANOMALY_DETECTION_BAND function.")
+    if members["ComparisonOperator"] not in OF_BANDS:
+        raise validation("ThresholdMetricId requires a ComparisonOperator for ranges to be set")
+    if "Threshold" in members:
+        raise combination("The parameters Threshold and ThresholdMetricId are mutually exclusive.")
 
 
 def _check_window(members: dict[str, Any], period: int) -> None:

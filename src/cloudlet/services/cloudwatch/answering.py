@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from cloudlet.services.cloudwatch import records
+from cloudlet.services.cloudwatch.anomalies import TRAINED, Model, band, model_of
 from cloudlet.services.cloudwatch.asking import Query
 from cloudlet.services.cloudwatch.functions import MathError, Series, Value
 from cloudlet.services.cloudwatch.metrics import LISTED, aggregate
-from cloudlet.services.cloudwatch.records import Metric
+from cloudlet.services.cloudwatch.records import AnomalyDetector, Metric
 from cloudlet.services.cloudwatch.reports import METRICS, gathered, metric_over_time
 from cloudlet.services.cloudwatch.searching import compile_search
 from cloudlet.services.cloudwatch.statistics import Statistic, Summary, compile_statistic
@@ -23,16 +24,25 @@ class Evaluation:
     """The queries of one request, answered from what is stored."""
 
     def __init__(
-        self, tx: Tx, scope: str, queries: dict[str, Query], start: Callable[[int], int], end: int, now: float
+        self,
+        tx: Tx,
+        scope: str,
+        queries: dict[str, Query],
+        start: Callable[[int], int],
+        end: int,
+        now: float,
+        detectors: Sequence[AnomalyDetector] = (),
     ) -> None:
-        """``start`` says from when on values are wanted, for a period."""
+        """``start`` says from when on values are wanted, for a period; ``detectors`` how bands are made."""
         self.scope = scope
         self.end = end
         self.start = start
         self._tx = tx
         self._queries = queries
         self._now = now
+        self._detectors = detectors
         self._known: dict[str, Value] = {}
+        self._earlier: Evaluation | None = None
 
     def value(self, query: Query) -> Value:
         """A query's value. Raises ValidationError for what is wrong with its expression."""
@@ -70,6 +80,26 @@ class Evaluation:
         found = list(itertools.islice((metric for metric in self._listed() if test(metric)), _FOUND_AT_MOST))
         one_name = len({metric.name for metric in found}) == 1
         return [self._series(metric, _label(metric, one_name), period, statistic, None) for metric in found]
+
+    def band(self, name: str, deviations: float) -> list[Series]:
+        """The bounds within which a query's values are expected, the lower one first."""
+        if self._earlier is None:
+            self._earlier = Evaluation(
+                self._tx, self.scope, self._queries, lambda period: self.start(period) - TRAINED, self.end, self._now
+            )
+        found = self._earlier.named(name)
+        if not isinstance(found, Series):
+            raise MathError("ANOMALY_DETECTION_BAND takes a single time series.")
+        times = range(self.start(found.period), self.end, found.period)
+        lower, upper = band(found.points, times, deviations, self._model(self._queries[name]))
+        return [found._replace(label="Low", points=lower), found._replace(label="High", points=upper)]
+
+    def _model(self, query: Query) -> Model:
+        """As the detector of what a query asks for says, if there is one."""
+        for detector in self._detectors:
+            if _is_of(detector, query, self._queries):
+                return model_of(detector.configuration, detector.characteristics)
+        return Model()
 
     def contributed(self, rule: str, metric: str, period: int) -> Series:
         """What an insight rule has counted."""
@@ -116,6 +146,7 @@ class Environment:
         self.period = period
         self.value = evaluation.named
         self.search = evaluation.search
+        self.band = evaluation.band
         self._evaluation = evaluation
 
     def metrics(self, part: Value = "") -> list[Series]:
@@ -126,6 +157,24 @@ class Environment:
 
     def times(self, period: int) -> range:
         return range(self._evaluation.start(self.period), self._evaluation.end, period)
+
+
+def _is_of(detector: AnomalyDetector, query: Query, queries: dict[str, Query]) -> bool:
+    """Whether a detector is of what a query asks for: a metric's statistic, or the same expression over the same."""
+    single = detector.members.get("SingleMetricAnomalyDetector")
+    if single is not None:
+        dimensions = tuple((one["Name"], one["Value"]) for one in single["Dimensions"])
+        return query.metric is not None and (query.metric[1:], query.stat) == (
+            (single["Namespace"], single["MetricName"], dimensions),
+            single["Stat"],
+        )
+    if query.expression is None:
+        return False
+    parts = detector.members["MetricMathAnomalyDetector"]["MetricDataQueries"]
+    (shown,) = (one["Id"] for one in parts if one.get("ReturnData", True))
+    asked = ((one, queries[one["Id"]].given if one["Id"] in queries else {}) for one in parts)
+    names = ("Expression", "MetricStat", "Period")
+    return shown == query.id and all(one.get(name) == other.get(name) for one, other in asked for name in names)
 
 
 def _label(metric: Metric, one_name: bool) -> str:

@@ -21,6 +21,7 @@ class Query:
 
     def __init__(self, call: Call, given: dict[str, Any], index: int) -> None:
         where = f"MetricDataQueries.member.{index}"
+        self.given = given
         self.id: str = given["Id"]
         self.shown: bool = given.get("ReturnData", True)
         self.label: str | None = given.get("Label")

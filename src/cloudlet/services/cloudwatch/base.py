@@ -12,7 +12,7 @@ from cloudlet.errors import AwsError
 from cloudlet.services import api
 from cloudlet.services.api import Call
 from cloudlet.services.cloudwatch import records
-from cloudlet.services.cloudwatch.records import Alarm, Dashboard, InsightRule, Metric
+from cloudlet.services.cloudwatch.records import Alarm, AnomalyDetector, Dashboard, InsightRule, Metric
 from cloudlet.store import Database, Resources
 
 _AT_ONCE = 500  # points that grow old in one go, so that other writers need not wait long
@@ -28,12 +28,14 @@ class Base(api.Service):
     alarms: Resources[Alarm]
     dashboards: Resources[Dashboard]
     insight_rules: Resources[InsightRule]
+    detectors: Resources[AnomalyDetector]
 
     async def start(self) -> None:
         self.db = await self.cloud.store.database(self.name, records.MIGRATIONS)
         self.alarms = self.db.resources(Alarm)
         self.dashboards = self.db.resources(Dashboard)
         self.insight_rules = self.db.resources(InsightRule)
+        self.detectors = self.db.resources(AnomalyDetector)
         self._aging: Timer | None = None
         await self._plan_aging()
 

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import json
-import operator
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-EXTRA = 2  # stretches beyond those evaluated, in which older values stand in for missing ones
+from cloudlet.services.cloudwatch.limits import Limit
 
-_COMPARE: dict[str, tuple[Callable[[float, float], bool], str]] = {
-    "GreaterThanOrEqualToThreshold": (operator.ge, "greater than or equal to the threshold"),
-    "GreaterThanThreshold": (operator.gt, "greater than the threshold"),
-    "LessThanThreshold": (operator.lt, "less than the threshold"),
-    "LessThanOrEqualToThreshold": (operator.le, "less than or equal to the threshold"),
-}
-COMPARISONS = frozenset(_COMPARE)
+EXTRA = 2  # stretches beyond those evaluated, in which older values stand in for missing ones
 
 
 class Verdict(NamedTuple):
@@ -27,7 +19,9 @@ class Verdict(NamedTuple):
     data: dict[str, Any]
 
 
-def judge(alarm: dict[str, Any], period: int, values: list[tuple[int, float | None]], now: float) -> Verdict:
+def judge(
+    alarm: dict[str, Any], limit: Limit, period: int, values: list[tuple[int, float | None]], now: float
+) -> Verdict:
     """The verdict over the latest stretches of time, oldest first, each with its value or None.
 
     There are ``EXTRA`` more of them than are evaluated: the latest values that are there count, and only what is then
@@ -36,12 +30,10 @@ def judge(alarm: dict[str, Any], period: int, values: list[tuple[int, float | No
     number = alarm["EvaluationPeriods"]
     needed = alarm.get("DatapointsToAlarm", number)
     treat = _treatment(alarm)
-    compare, words = _COMPARE[alarm["ComparisonOperator"]]
-    threshold = alarm["Threshold"]
     there = [(time, value) for time, value in values if value is not None][-number:]
-    breaching = [(time, value) for time, value in there if compare(value, threshold)]
+    breaching = [(time, value) for time, value in there if limit.breaches(time, value)]
     lacking = number - len(there)
-    data = _data(alarm, period, there, now)
+    data = _data(alarm, limit, period, there, now)
     if not there:
         if treat == "ignore":
             return Verdict("", "", data)
@@ -65,16 +57,18 @@ def judge(alarm: dict[str, Any], period: int, values: list[tuple[int, float | No
     if alarming:
         shown = breaching or there
         reason = (
-            f"Threshold Crossed: {len(breaching)} out of the last {_many(len(there), 'datapoint')} [{_list(shown)}] "
-            f"{'was' if len(shown) == 1 else 'were'} {words} ({threshold}) "
+            f"{limit.title}: {len(breaching)} out of the last {_many(len(there), 'datapoint')} [{_list(shown)}] "
+            f"{'was' if len(shown) == 1 else 'were'} {limit.words(shown)} "
             f"(minimum {_many(needed, 'datapoint')} for OK -> ALARM transition)."
         )
         return Verdict("ALARM", reason, data)
     fine = [one for one in there if one not in breaching]
-    reason = (
-        f"Threshold Crossed: {_many(len(fine), 'datapoint')} [{_list(fine)}] "
-        f"{'was' if len(fine) == 1 else 'were'} not {words} ({threshold})."
-    )
+    count, least = _many(len(fine), "datapoint"), ""
+    if "ThresholdMetricId" in alarm:  # AWS's words differ
+        count = f"{len(fine)} out of the last {_many(len(there), 'datapoint')}"
+        least = f" (minimum {_many(number - needed + 1, 'datapoint')} for ALARM -> OK transition)"
+    words = limit.words(fine, "not ")
+    reason = f"{limit.title}: {count} [{_list(fine)}] {'was' if len(fine) == 1 else 'were'} {words}{least}."
     return Verdict("OK", reason, data)
 
 
@@ -87,7 +81,9 @@ def _treatment(alarm: dict[str, Any]) -> str:
     return treat
 
 
-def _data(alarm: dict[str, Any], period: int, there: list[tuple[int, float]], now: float) -> dict[str, Any]:
+def _data(
+    alarm: dict[str, Any], limit: Limit, period: int, there: list[tuple[int, float]], now: float
+) -> dict[str, Any]:
     data: dict[str, Any] = {"version": "1.0", "queryDate": iso(now)}
     if there:
         data["startDate"] = iso(there[0][0])
@@ -98,7 +94,7 @@ def _data(alarm: dict[str, Any], period: int, there: list[tuple[int, float]], no
         **data,
         "period": period,
         "recentDatapoints": [value for _, value in there],
-        "threshold": alarm["Threshold"],
+        **limit.data(there),
         "evaluatedDatapoints": [{"timestamp": iso(time), "value": value} for time, value in reversed(there)],
     }
 

@@ -55,13 +55,14 @@ _OR = {sign: lambda left, right: 1.0 if left or right else 0.0 for sign in ("||"
 
 class Expression(NamedTuple):
     """A compiled expression. ``names`` are the ids that it mentions; ``everything`` that it asks for METRICS(),
-    ``searches`` for metrics that it does not name; ``rules`` are insight rules."""
+    ``searches`` for metrics that it does not name, ``bands`` for expected values; ``rules`` are insight rules."""
 
     evaluate: Node
     names: frozenset[str]
     rules: frozenset[str]
     everything: bool
     searches: bool
+    bands: bool
 
 
 def compile_expression(text: str) -> Expression:
@@ -80,13 +81,15 @@ class _Parser:
         self._depth = 0
         self._names: set[str] = set()
         self._rules: set[str] = set()
-        self._everything = self._searches = False
+        self._everything = self._searches = self._bands = False
 
     def expression(self) -> Expression:
         node = self._either()
         if self._next < len(self._tokens):
             raise MathError(f"Invalid syntax at '{self._tokens[self._next][1]}'.")
-        return Expression(node, frozenset(self._names), frozenset(self._rules), self._everything, self._searches)
+        return Expression(
+            node, frozenset(self._names), frozenset(self._rules), self._everything, self._searches, self._bands
+        )
 
     def _peek(self) -> tuple[str, str]:
         return self._tokens[self._next] if self._next < len(self._tokens) else ("end", "")
@@ -169,6 +172,8 @@ class _Parser:
         self._take("(")
         if name in REFUSED:
             raise REFUSED[name]
+        if name == "ANOMALY_DETECTION_BAND":
+            return self._band()
         parts = self._words() if name == "INSIGHT_RULE_METRIC" else self._list(")")
         if name == "METRICS":
             self._everything = True
@@ -178,6 +183,23 @@ class _Parser:
         if function is None:
             raise MathError(f"Unknown function '{name}'.")
         return lambda env: function(env, *(part(env) for part in parts))
+
+    def _band(self) -> Node:
+        """The id of a query, and perhaps how many standard deviations the band reaches."""
+        kind, name = self._take()
+        if kind != "name" or not name[0].islower():
+            raise MathError("ANOMALY_DETECTION_BAND takes the id of a metric.")
+        self._names.add(name)
+        self._bands = True
+        deviations = 2.0
+        if self._peek() == ("sign", ","):
+            self._next += 1
+            kind, text = self._take()
+            if kind != "number":
+                raise MathError("ANOMALY_DETECTION_BAND takes a number of standard deviations.")
+            deviations = float(text)
+        self._take(")")
+        return lambda env: env.band(name, deviations)
 
     def _words(self) -> list[Node]:
         """The name of an insight rule, and a metric's, with or without quotes."""

@@ -50,6 +50,11 @@ class Environment(Protocol):
         """METRICS(): the metrics of the request whose ids hold a text."""
         ...
 
+    @property
+    def band(self) -> Callable[[str, float], list[Series]]:
+        """Gives the bounds of a query's values, by its id and a number of standard deviations."""
+        ...
+
     def contributed(self, rule: str, metric: str) -> Series:
         """What an insight rule has counted."""
         ...
@@ -317,7 +322,6 @@ FUNCTIONS: dict[str, Callable[..., Value]] = {
 REFUSED: dict[str, Any] = {
     name: not_implemented(f"metric math's {name}")
     for name in (
-        "ANOMALY_DETECTION_BAND",
         "SERVICE_QUOTA",
         "DB_PERF_INSIGHTS",
         "LAMBDA",

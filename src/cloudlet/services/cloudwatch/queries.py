@@ -35,8 +35,12 @@ class Queries(Metrics):
         most = min(input.get("MaxDatapoints", _DATAPOINTS_AT_MOST), _DATAPOINTS_AT_MOST)
         descending = input.get("ScanBy", "TimestampDescending") == "TimestampDescending"
 
+        detectors = [record.value for record in self.detectors.list(call.scope)]
+
         def work(tx: Tx) -> list[tuple[str, str, list[tuple[int, float]]]]:
-            evaluation = Evaluation(tx, call.scope, queries, lambda period: rounded_start(start, period, now), end, now)
+            evaluation = Evaluation(
+                tx, call.scope, queries, lambda period: rounded_start(start, period, now), end, now, detectors
+            )
             shown = [query for query in queries.values() if query.shown]
             return [one for query in shown for one in _results(query, evaluation.value(query))]
 

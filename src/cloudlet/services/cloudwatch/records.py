@@ -75,6 +75,15 @@ class InsightRule(msgspec.Struct, frozen=True):
     tags: dict[str, str] = {}
 
 
+class AnomalyDetector(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A detector; ``members`` say what it is of, as DescribeAnomalyDetectors shows it, and name it."""
+
+    id: str
+    members: dict[str, Any]
+    configuration: dict[str, Any] = {}
+    characteristics: dict[str, Any] = {}
+
+
 class Metric(NamedTuple):
     """What a series is of. ``dimensions`` are sorted by name."""
 
@@ -167,6 +176,16 @@ def read(tx: Tx, metric: Metric, start: int, end: int, unit: str | None) -> list
         (number[0], start, end),
     )
     return [Point(row[0], row[1], row[2], _summary(row[3:])) for row in rows if unit is None or row[2] == unit]
+
+
+def values_since(tx: Tx, metric: Metric, since: int, most: int) -> int:
+    """How many points a metric has since then; no more than ``most`` are counted."""
+    (count,) = tx.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM series JOIN point ON point.series = series.number WHERE scope = ? "
+        "AND namespace = ? AND name = ? AND dimensions = ? AND time >= ? LIMIT ?)",
+        (*metric.key, since, most),
+    ).fetchone()
+    return int(count)
 
 
 def metrics(tx: Tx, scope: str, namespace: str, name: str, since: int, after: tuple[str, str, str]) -> Iterable[Metric]:

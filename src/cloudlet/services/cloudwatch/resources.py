@@ -100,6 +100,34 @@ class InsightRule(ResourceType):
         await do.call("cloudwatch", "DeleteInsightRules", {"RuleNames": [name]})
 
 
+class AnomalyDetector(ResourceType):
+    """An anomaly detector. ``Ref`` is its identifier."""
+
+    type = "AWS::CloudWatch::AnomalyDetector"
+    replaces = frozenset(
+        ("Dimensions", "MetricMathAnomalyDetector", "MetricName", "Namespace", "SingleMetricAnomalyDetector", "Stat")
+    )
+
+    async def create(self, do: Deployment, properties: Properties) -> Physical:
+        input = {**properties}
+        if (configuration := input.get("Configuration")) and "MetricTimeZone" in configuration:
+            # CloudFormation spells it in another way.
+            input["Configuration"] = {**configuration, "MetricTimezone": configuration["MetricTimeZone"]}
+            del input["Configuration"]["MetricTimeZone"]
+        id = (await do.call("cloudwatch", "PutAnomalyDetector", input))["AnomalyDetectorId"]
+        return Physical(id, {"Id": id})
+
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        return await self.create(do, new)
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        try:
+            await do.call("cloudwatch", "DeleteAnomalyDetector", {"AnomalyDetectorId": physical.id})
+        except AwsError as error:
+            if error.code != "ResourceNotFoundException":
+                raise
+
+
 async def _tag(do: Deployment, arn: str, properties: Properties) -> None:
     """Give a resource its tags: those given in putting what is there already would be passed over."""
     wanted = tags_of(do, properties)
@@ -111,4 +139,4 @@ async def _tag(do: Deployment, arn: str, properties: Properties) -> None:
         await do.call("cloudwatch", "TagResource", {"ResourceARN": arn, "Tags": tags})
 
 
-TYPES = [Alarm, CompositeAlarm, Dashboard, InsightRule]
+TYPES = [Alarm, AnomalyDetector, CompositeAlarm, Dashboard, InsightRule]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from cloudlet.services.cloudwatch.alarms import Alarms
 from cloudlet.services.cloudwatch.contributors import Contributors
 from cloudlet.services.cloudwatch.dashboards import Dashboards
+from cloudlet.services.cloudwatch.detectors import Detectors
 from cloudlet.services.cloudwatch.tagging import Tagging
 
 
-class Service(Alarms, Contributors, Dashboards, Tagging):
+class Service(Alarms, Contributors, Dashboards, Detectors, Tagging):
     """Series of numbers, alarms on them, and who contributes to logs; services report through ``cloud.metrics``."""
 
     def resources_of(self, account: str, region: str) -> list[dict[str, str]]:

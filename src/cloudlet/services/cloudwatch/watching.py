@@ -17,13 +17,14 @@ from msgspec.structs import replace
 from cloudlet.control.clock import Timer
 from cloudlet.errors import not_implemented
 from cloudlet.services.api import Call
-from cloudlet.services.cloudwatch import records
+from cloudlet.services.cloudwatch import anomalies, records
 from cloudlet.services.cloudwatch.actions import Actions, queries_of
 from cloudlet.services.cloudwatch.answering import Evaluation
 from cloudlet.services.cloudwatch.asking import Query, compile_queries
 from cloudlet.services.cloudwatch.base import validation
 from cloudlet.services.cloudwatch.evaluation import EXTRA, Verdict, iso, judge, reason_data
-from cloudlet.services.cloudwatch.functions import Series
+from cloudlet.services.cloudwatch.functions import Series, Value
+from cloudlet.services.cloudwatch.limits import Band, Limit, Threshold
 from cloudlet.services.cloudwatch.queries import Queries
 from cloudlet.services.cloudwatch.records import Alarm, Datum, Metric
 from cloudlet.services.cloudwatch.reports import rule_metric
@@ -49,7 +50,8 @@ class Watched:
                 raise not_implemented("PutMetricAlarm with a Metrics Insights query")
             if query.expression is not None and query.expression.searches:
                 raise validation("SEARCH is not supported on Metric Alarms.")
-        self.subject: Query = next(query for query in self.queries.values() if query.shown)
+        self.band = self.queries.get(members.get("ThresholdMetricId", ""))  # what the subject is compared with
+        self.subject: Query = next(query for query in self.queries.values() if query.shown and query is not self.band)
         self.period: int = self.subject.period or max(query.period for query in self.queries.values())
         self.metrics = {query.metric for query in self.queries.values() if query.metric is not None}
         for query in self.queries.values():
@@ -195,7 +197,19 @@ class Watching(Actions, Queries):
             value = evaluation.value(next(query for query in queries.values() if query.shown))
             return value.points if isinstance(value, Series) else {}
 
-        points = await self.db.scan(lambda tx: read(watched.queries, tx))
+        def compared(tx: Tx) -> tuple[dict[int, float], Limit]:
+            evaluation = Evaluation(tx, key[0], watched.queries, start_of, end, end, detectors)
+            value = evaluation.value(watched.subject)
+            points = value.points if isinstance(value, Series) else {}
+            if watched.band is None:
+                return points, Threshold(alarm["ComparisonOperator"], alarm["Threshold"])
+            lower, upper = bounds_of(evaluation.value(watched.band))
+            return {time: one for time, one in points.items() if time in lower}, Band(
+                alarm["ComparisonOperator"], (lower, upper)
+            )
+
+        detectors = [record.value for record in self.detectors.list(key[0])] if watched.band is not None else []
+        points, limit = await self.db.scan(compared)
         start = end - count * watched.period
         values = [(time, points.get(time)) for time in range(start, end, watched.period)]
         if not points and end > watched.until and self._watched.get(key) is watched:
@@ -205,7 +219,7 @@ class Watching(Actions, Queries):
             latest = [time for time, value in values if value is not None][-alarm["EvaluationPeriods"] :]
             if any(counts.get(time, 0.0) < watched.least for time in latest):
                 return  # too few samples say nothing
-        verdict = judge(alarm, watched.period, values, self.clock.now())
+        verdict = judge(alarm, limit, watched.period, values, self.clock.now())
         if verdict.state and verdict.state != alarm["StateValue"]:
             await self.move(key, verdict)
 
@@ -254,6 +268,13 @@ class Watching(Actions, Queries):
             reason = f"{arn}:{cause} at {iso(self.clock.now())}" if cause else "Alarm rule was evaluated."
             triggering = [{"arn": f"{arn}:{name}", "state": {"value": value}} for name, value in sorted(states.items())]
             await self.move(key, Verdict(state, reason, {"triggeringAlarms": triggering}))
+
+
+def bounds_of(value: Value) -> anomalies.Band:
+    """A band's lower and upper bound."""
+    if not isinstance(value, list) or len(value) != 2:
+        raise validation("Threshold metric expression must use ANOMALY_DETECTION_BAND function.")
+    return value[0].points, value[1].points
 
 
 def _in_state(members: dict[str, Any], verdict: Verdict, now: float) -> dict[str, Any]:
