@@ -26,6 +26,12 @@ class TaskSets(Deployments):
 
     async def CreateTaskSet(self, call: Call, input: Input) -> Output:
         cluster, name = self.cluster(call, input), last(input["service"])
+        owner = _OWNERS.get(self.service(call, cluster, name).members["deploymentController"]["type"])
+        if owner is None or owner not in ("", call.principal):
+            raise invalid(
+                "Amazon ECS only supports task set management on services configured to use external deployment "
+                "controllers."
+            )
         definition = self.usable_definition(call.scope, input["taskDefinition"])
         launch = self.launch_of(call.scope, cluster, input)
         validation.check_fits(definition.members, launch["kind"], input.get("networkConfiguration"))
@@ -58,12 +64,6 @@ class TaskSets(Deployments):
         )
 
         def add(service: Service) -> Service:
-            owner = _OWNERS.get(service.members["deploymentController"]["type"])
-            if owner is None or owner not in ("", call.principal):
-                raise invalid(
-                    "Amazon ECS only supports task set management on services configured to use external deployment "
-                    "controllers."
-                )
             if len(service.deployments) >= _MOST:
                 raise invalid(
                     f"{_MOST} deployments exist on the service. Unable to create new TaskSet since this exceeds the "
