@@ -144,8 +144,9 @@ def test_where_nothing_counts_a_flow_log_says_so() -> None:
                 ec2.create_flow_logs(**wrong)
             assert refused.value.response["Error"]["Code"] == code
         no_bucket = {"LogDestinationType": "s3", "LogDestination": "arn:aws:s3:::nobody-has-this"}
+        assert ec2.describe_flow_logs(FlowLogIds=["fl-0123456789abcdef0"])["FlowLogs"] == []
         (failure,) = ec2.create_flow_logs(**ask, **no_bucket)["Unsuccessful"]
-        assert failure["Error"]["Message"] == "LogDestination: nobody-has-this does not exist"
+        assert failure["Error"]["Message"] == "LogDestination: nobody-has-this does not exist."
         with pytest.raises(ClientError, match="not found"):
             ec2.delete_flow_logs(FlowLogIds=[id, "fl-0123456789abcdef0"])
         ec2.delete_flow_logs(FlowLogIds=[id])

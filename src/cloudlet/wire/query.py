@@ -207,12 +207,12 @@ class QueryProtocol:
         read = self._readers.of(operation.input)
         check = self._checks.of(operation.input)
         model, names_missing = self._model, self._ec2 or self._amendment.names_missing
-        names = self._amendment.missing
+        names, protocol = self._amendment.missing, "ec2" if self._ec2 else "query"
 
         def decode(request: Request) -> dict[str, Any]:
             input: dict[str, Any] = read(tree_of(form_of(request)))
             if check is not None and (problems := check(input)):
-                raise refusal(model, operation, problems, "query", names_missing=names_missing, names=names)
+                raise refusal(model, operation, problems, protocol, names_missing=names_missing, names=names)
             return input
 
         return decode

@@ -287,7 +287,7 @@ def refusal(
 
 
 def _code(declared: set[str], protocol: str) -> str:
-    if protocol == "query":
+    if protocol in ("query", "ec2"):
         return "ValidationError"
     for code in ("ValidationException", "InvalidParameterException", "BadRequestException", "InvalidInput"):
         if code in declared:

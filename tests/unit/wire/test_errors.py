@@ -93,6 +93,13 @@ def accepted(wire: Wire, service: str, operation: str, body: Any) -> Any:
             "MissingParameter",
             "The request must contain the parameter DBClusterIdentifier.",
         ),
+        (
+            "ec2",
+            "CreateTags",
+            b"Action=CreateTags&Tag.1.Key=a",
+            "MissingParameter",
+            "The request must contain the parameter resourceIdSet",
+        ),
         ("apigateway", "CreateRestApi", {}, "BadRequestException", "Value null at 'name' failed"),
         ("sqs", "SendMessage", b"{", "SerializationException", ""),
         ("sqs", "SendMessage", b"[]", "SerializationException", ""),

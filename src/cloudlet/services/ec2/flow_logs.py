@@ -60,13 +60,18 @@ class FlowLogs(Guarding):
             failed = {"DeliverLogsStatus": "FAILED", "DeliverLogsErrorMessage": why}
             return {**item.shown, **(failed if why else {"DeliverLogsStatus": "SUCCESS"})}
 
-        return self.described(call, {**input, "Filters": input.get("Filter", [])}, FLOW_LOG, present)
+        # One that is not there is passed over: it is no error.
+        filters = list(input.get("Filter", []))
+        if input.get("FlowLogIds"):
+            filters.append({"Name": "flow-log-id", "Values": input["FlowLogIds"]})
+        paged = {name: input[name] for name in ("MaxResults", "NextToken") if name in input}
+        return self.described(call, {**paged, "Filters": filters}, FLOW_LOG, present)
 
     async def DeleteFlowLogs(self, call: Call, input: Input) -> Output:
         def work(world: World) -> Output:
             found = {id: world.find(id) for id in input["FlowLogIds"] if FLOW_LOG.has(id)}
             if unknown := [id for id in input["FlowLogIds"] if found.get(id) is None]:
-                raise FLOW_LOG.not_found(f"[TotalCount: {len(unknown)}] {', '.join(unknown)}")
+                raise FLOW_LOG.not_found(f"[TotalCount: {len(unknown)}] {' '.join(unknown)}")
             for item in found.values():
                 if item is not None:
                     world.delete(item)
@@ -85,7 +90,7 @@ class FlowLogs(Guarding):
         except AwsError as error:
             if error.status == 403 or error.code in ("AccessDenied", "403"):
                 return f"Access Denied for LogDestination: {bucket}. Please check LogDestination permission"
-            return f"LogDestination: {bucket} does not exist"
+            return f"LogDestination: {bucket} does not exist."
         return ""
 
 
@@ -97,6 +102,8 @@ def _checked(input: Input) -> Members:
         raise not_implemented("CreateFlowLogs with TagFieldSpecifications")
     if "TrafficType" not in input:
         raise missing("TrafficType")
+    if (traffic := input["TrafficType"].upper()) not in ("ACCEPT", "REJECT", "ALL"):
+        raise _wrong(f"Invalid value '{input['TrafficType']}' for trafficType.")
     type = input.get("LogDestinationType", "cloud-watch-logs")
     if type not in ("cloud-watch-logs", "s3"):
         raise not_implemented(f"CreateFlowLogs with LogDestinationType {type}")
@@ -104,6 +111,8 @@ def _checked(input: Input) -> Members:
         raise _wrong("Please only provide LogGroupName or only provide LogDestination.")
     if type == "s3" and "LogGroupName" in input:
         raise _wrong("LogDestination type must be cloud-watch-logs if LogGroupName is provided.")
+    if type == "s3" and "DeliverLogsPermissionArn" in input:
+        raise _wrong("DeliverLogsPermissionArn is not applicable for s3 delivery")
     if "LogGroupName" not in input and "LogDestination" not in input:
         raise _wrong("LogDestination can't be empty if LogGroupName is not provided.")
     if type == "cloud-watch-logs" and "DeliverLogsPermissionArn" not in input:
@@ -111,7 +120,7 @@ def _checked(input: Input) -> Members:
     if (interval := input.get("MaxAggregationInterval", 600)) not in _INTERVALS:
         raise _wrong("Invalid Flow Log Max Aggregation Interval")
     shown: dict[str, Any] = {
-        "TrafficType": input["TrafficType"],
+        "TrafficType": traffic,
         "LogDestinationType": type,
         "LogFormat": input.get("LogFormat", flow_records.DEFAULT),
         "MaxAggregationInterval": interval,
