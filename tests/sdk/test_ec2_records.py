@@ -62,5 +62,5 @@ def test_encryption_by_default_is_a_setting(cloud: LocalCloud) -> None:
     assert not elsewhere.get_ebs_encryption_by_default()["EbsEncryptionByDefault"]
     with pytest.raises(ClientError, match="The ID 'i-nothing' is not valid"):
         ec2.create_tags(Resources=["i-nothing"], Tags=[{"Key": "a", "Value": "b"}])
-    with pytest.raises(ClientError, match="the parameter resourceIdSet$"):
+    with pytest.raises(ClientError, match=r"the parameter resourceIdSet$"):
         ec2.create_tags(Resources=[], Tags=[{"Key": "a", "Value": "b"}])

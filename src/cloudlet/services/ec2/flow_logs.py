@@ -64,7 +64,7 @@ class FlowLogs(Guarding):
         filters = list(input.get("Filter", []))
         if input.get("FlowLogIds"):
             filters.append({"Name": "flow-log-id", "Values": input["FlowLogIds"]})
-        paged = {name: input[name] for name in ("MaxResults", "NextToken") if name in input}
+        paged: Input = {name: input[name] for name in ("MaxResults", "NextToken") if name in input}
         return self.described(call, {**paged, "Filters": filters}, FLOW_LOG, present)
 
     async def DeleteFlowLogs(self, call: Call, input: Input) -> Output:
