@@ -45,6 +45,7 @@ def test_sockets_are_looked_for_in_order() -> None:
     assert [str(path) for path in translate.sockets(environment, "")] == [
         "/mine.sock",
         "/var/run/docker.sock",
+        "/run/user/7/docker.sock",
         "/run/podman/podman.sock",
         "/run/user/7/podman/podman.sock",
     ]

@@ -128,7 +128,8 @@ class Groups:
                     _write(group, "memory.memsw.limit_in_bytes", str(memory))
             else:
                 _write(group, "memory.max", str(memory))
-                _write(group, "memory.swap.max", "0")
+                if os.path.exists(f"{group}/memory.swap.max"):
+                    _write(group, "memory.swap.max", "0")
 
     def _share(self, controller: str, group: str, shares: int) -> None:
         """Set a group's part of the CPU: 1024 is what a group has that says nothing."""

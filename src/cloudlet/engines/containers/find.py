@@ -21,7 +21,8 @@ def kind() -> str:
             raise EngineMissing(f"CLOUDLET_ENGINE is {named!r}; it must be one of: {', '.join(KINDS)}")
         return named
     for one in ("docker", "podman"):
-        if any(path.exists() for path in translate.sockets(dict(os.environ), one)):
+        # A socket that belongs to others, as Docker's for whoever is not in its group, is no engine for us.
+        if any(os.access(path, os.R_OK | os.W_OK) for path in translate.sockets(dict(os.environ), one)):
             return one
     if shutil.which("podman") is not None:
         return "podman"

@@ -174,12 +174,11 @@ def sockets(environment: dict[str, str], kind: str) -> list[Path]:
     named = environment.get("DOCKER_HOST", "")
     if named.startswith("unix://"):
         found.append(Path(named.removeprefix("unix://")))
+    runtime = environment.get("XDG_RUNTIME_DIR")  # of those that run without root
     if kind != "podman":
-        found.append(Path("/var/run/docker.sock"))
+        found += [Path("/var/run/docker.sock"), *([Path(runtime) / "docker.sock"] if runtime else [])]
     if kind != "docker":
-        found.append(Path("/run/podman/podman.sock"))
-        if runtime := environment.get("XDG_RUNTIME_DIR"):
-            found.append(Path(runtime) / "podman" / "podman.sock")
+        found += [Path("/run/podman/podman.sock"), *([Path(runtime) / "podman" / "podman.sock"] if runtime else [])]
     return found
 
 
