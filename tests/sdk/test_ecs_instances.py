@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -215,8 +216,29 @@ def test_a_capacity_provider_brings_instances_and_takes_them_back(cloud: LocalCl
     assert {one["capacityProviderName"] for one in instances(ecs)} == {"machines"}
     assert len(instances(ecs)) == 2
 
+    # What is run beyond all that the group may have waits for a place, also over a kill, and stops if it is told to.
+    waiting = [one["taskArn"] for one in ecs.run_task(cluster="c", taskDefinition="web", count=2)["tasks"]]
+    cloud.kill()
+    cloud.start()
+    found = ecs.describe_tasks(cluster="c", tasks=waiting)["tasks"]
+    assert {(one["lastStatus"], one.get("containerInstanceArn")) for one in found} == {("PROVISIONING", None)}
+    ecs.stop_task(cluster="c", task=waiting[0])
+    eventually(lambda: ecs.describe_tasks(cluster="c", tasks=waiting[:1])["tasks"][0]["lastStatus"] == "STOPPED")
+
     ecs.update_service(cluster="c", service="s", desiredCount=0)
-    eventually(lambda: _running(ecs, "s") == 0 and not tasks(ecs))
+    eventually(lambda: [one["taskArn"] for one in tasks(ecs) if one["lastStatus"] == "RUNNING"] == waiting[1:])
+    cloud.advance(60)
+    metric = {
+        "Namespace": "AWS/ECS/ManagedScaling",
+        "MetricName": "CapacityProviderReservation",
+        "Dimensions": [{"Name": "ClusterName", "Value": "c"}, {"Name": "CapacityProviderName", "Value": "machines"}],
+    }
+    times = {"StartTime": time.time() - 3600, "EndTime": time.time() + 3600, "Period": 60, "Statistics": ["Maximum"]}
+    statistics = cloud.client("cloudwatch").get_metric_statistics
+    points = eventually(lambda: statistics(**metric, **times)["Datapoints"])
+    assert max(one["Maximum"] for one in points) >= 100.0
+    ecs.stop_task(cluster="c", task=waiting[1])
+    eventually(lambda: not tasks(ecs))
     eventually(lambda: all(each["lastStatus"] == "STOPPED" for each in tasks(ecs, "STOPPED")))
     cloud.advance(1000)
     eventually(lambda: instances(ecs) == [])

@@ -130,6 +130,34 @@ def lack(need: Need, seat: Seat) -> str:
     return ""
 
 
+def instances_needed(seats: Sequence[Seat], needs: Sequence[Need], is_busy: Callable[[Seat], bool]) -> int:
+    """How many instances there should be for the tasks that have a place and for what others need.
+
+    New ones are as large as those that are there; of the first one nobody knows yet how large it will be.
+    """
+    busy = [seat for seat in seats if is_busy(seat)]
+    if not needs:
+        return len(busy)
+    if not seats:
+        return 1
+    used = [_copy(seat) for seat in busy]
+    model = seat_of(seats[0].instance, ())
+    for need in sorted(needs, key=lambda one: (-one.memory, -one.cpu)):
+        seat = next((one for one in used if not lack(need, one)), None)
+        if seat is None:
+            seat = _copy(model)
+            used.append(seat)
+        seat.cpu -= need.cpu
+        seat.memory -= need.memory
+        seat.taken |= {(wished, protocol) for _, wished, protocol in need.ports if wished}
+    # Whatever says otherwise, a constraint perhaps, they have found no place on those that are there.
+    return max(len(used), len(seats) + 1)
+
+
+def _copy(seat: Seat) -> Seat:
+    return Seat(seat.instance, [], seat.cpu, seat.memory, set(seat.taken))
+
+
 def cannot_place(lacks: Sequence[Lack], count: int) -> str:
     """What a service says of tasks that find no place."""
     start = "was unable to place a task because no container instance met all of its requirements. Reason: "

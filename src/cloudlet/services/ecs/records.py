@@ -191,6 +191,7 @@ class Task(msgspec.Struct, frozen=True):
     host: str = ""  # the same, as EC2 knows it
     takes: tuple[int, int] = (0, 0)  # CPU units and MiB of its instance
     bindings: tuple[tuple[int, int, str], ...] = ()  # container port, its instance's port, protocol
+    placement: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])  # constraints and strategy it was run with
     leaving: bool = False  # its instance is drained: its service replaces it
     address: str = ""
     ports: tuple[tuple[int, str, int, str], ...] = ()  # container port, host address, host port, protocol
@@ -219,6 +220,12 @@ class Task(msgspec.Struct, frozen=True):
     @property
     def is_running(self) -> bool:
         return self.desired == "RUNNING" and self.status == "RUNNING"
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for its capacity provider to bring an instance."""
+        is_ec2 = self.members.get("launchType") == "EC2" and "capacityProviderName" in self.members
+        return is_ec2 and not self.instance and self.is_active
 
 
 class Setting(msgspec.Struct, frozen=True):

@@ -63,9 +63,14 @@ class Tasks(Base):
             tasks, failures = made, []
             if launch["kind"] == "EC2":
                 tasks, lacks, count = self.placed(tx, call.scope, made, definition, constraints, strategy)
-                if not count:
+                if self.brings_capacity(call.scope, made[0]):
+                    there = {task.id for task in tasks}
+                    asked = list(constraints), list(strategy)
+                    tasks += [msgspec.structs.replace(task, placement=asked) for task in made if task.id not in there]
+                elif not count:
                     raise invalid(NO_INSTANCES)
-                failures = [{"arn": one.instance.arn, "reason": one.reason} for one in lacks]
+                else:
+                    failures = [{"arn": one.instance.arn, "reason": one.reason} for one in lacks]
             for task in tasks:
                 self.put_task(tx, call.scope, task)
             return tasks, failures
@@ -174,6 +179,10 @@ class Tasks(Base):
         strategy: Sequence[dict[str, Any]],
     ) -> tuple[list[Task], list[Lack], int]:
         """Those of some tasks that found a place, why the others did not, and how many instances there are."""
+        raise NotImplementedError
+
+    def brings_capacity(self, scope: str, task: Task) -> bool:
+        """Whether the capacity provider of a task brings the instance that it lacks."""
         raise NotImplementedError
 
     def take_up(self, scope: str, task: Task) -> None:
