@@ -124,19 +124,25 @@ class Fifo(RuleBasedStateMachine):
         timeout = {} if visibility is None else {"VisibilityTimeout": visibility}
         answer = self._do("ReceiveMessage", MaxNumberOfMessages=count, MessageSystemAttributeNames=["All"], **timeout)
         now = self.clock.now()
-        blocked = {message.group for message in self.queue if message.in_flight(now)}
-        ready = [message for message in self.queue if message.group not in blocked]
+        # Of each group, what comes before its first message in flight.
+        ready: list[Expected] = []
+        blocked: set[str] = set()
+        for message in self.queue:
+            if message.in_flight(now):
+                blocked.add(message.group)
+            elif message.group not in blocked:
+                ready.append(message)
         received = answer.get("Messages", [])
         assert len(received) == min(count, len(ready))
-        known = {message.message_id: message for message in ready}
+        known = {each.message_id: each for each in ready}
         taken: dict[str, list[str]] = {}
-        for message in received:
-            expected = known[message["MessageId"]]
+        for seen in received:
+            expected = known[seen["MessageId"]]
             taken.setdefault(expected.group, []).append(expected.message_id)
             expected.receives += 1
             expected.visible_at = now + (VISIBILITY if visibility is None else visibility)
-            assert message["Attributes"]["ApproximateReceiveCount"] == str(expected.receives)
-            self.receipts.append((message["ReceiptHandle"], expected, expected.receives))
+            assert seen["Attributes"]["ApproximateReceiveCount"] == str(expected.receives)
+            self.receipts.append((seen["ReceiptHandle"], expected, expected.receives))
         for group, ids in taken.items():
             assert ids == [message.message_id for message in ready if message.group == group][: len(ids)]
 

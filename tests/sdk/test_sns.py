@@ -278,7 +278,6 @@ def test_http_endpoints_confirm_get_signed_messages_and_are_tried_again(
         eventually(lambda count=count: len(endpoint.requests) >= count)
     (letter,) = receive(cloud, dead)
     assert json.loads(letter["Body"])["Message"] == "hard"
-    assert letter["MessageAttributes"]["RequestID"]["StringValue"]
     # What the endpoint refuses is not tried again.
     endpoint.status = 400
     sns.publish(TopicArn=topic, Message="bad")
@@ -417,3 +416,34 @@ def test_a_topics_policy_lets_callers_in() -> None:
         policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
         sns.set_topic_attributes(TopicArn=topic, AttributeName="Policy", AttributeValue=policy)
         assert publish(TopicArn=topic, Message="m")["MessageId"]
+
+
+def test_batches_and_repeated_requests(cloud: LocalCloud) -> None:
+    """What repeats a request in fewer words is the same request; a batch that cannot be understood sends nothing."""
+    sns = cloud.client("sns")
+    tags = [{"Key": "a", "Value": "1"}, {"Key": "b", "Value": "2"}]
+    topic = sns.create_topic(Name="t", Tags=tags)["TopicArn"]
+    assert sns.create_topic(Name="t", Tags=tags[:1])["TopicArn"] == topic
+    with pytest.raises(ClientError, match="Topic already exists with different tags"):
+        sns.create_topic(Name="t", Tags=[{"Key": "a", "Value": "2"}])
+    queue = cloud.client("sqs").create_queue(QueueName="q")["QueueUrl"]
+    endpoint = {"TopicArn": topic, "Protocol": "sqs", "Endpoint": "arn:aws:sqs:us-east-1:000000000000:q"}
+    raw = {"RawMessageDelivery": "true"}
+    made = sns.subscribe(**endpoint, Attributes=raw)
+    again = sns.subscribe(**endpoint, Attributes={**raw, "FilterPolicyScope": "MessageAttributes"})
+    assert again["SubscriptionArn"] == made["SubscriptionArn"]
+    arn = made["SubscriptionArn"]
+    with pytest.raises(ClientError, match=r"RawMessageDelivery: Invalid value \[\]"):
+        sns.set_subscription_attributes(SubscriptionArn=arn, AttributeName="RawMessageDelivery", AttributeValue="")
+
+    typeless = {"kind": {"DataType": "String.", "StringValue": "x"}}
+    entries = [{"Id": "good", "Message": "x"}, {"Id": "bad", "Message": "x", "MessageAttributes": typeless}]
+    with pytest.raises(ClientError, match="has an invalid message attribute type"):
+        sns.publish_batch(TopicArn=topic, PublishBatchRequestEntries=entries)
+    with pytest.raises(ClientError, match="contains an impermissible character"):
+        sns.publish_batch(TopicArn=topic, PublishBatchRequestEntries=[{"Id": "a.b", "Message": "x"}])
+    with pytest.raises(ClientError, match="Invalid parameter: TopicArn"):
+        cloud.client("sns", "eu-west-1").publish(TopicArn=topic, Message="x")
+    assert receive(cloud, queue, 0) == []
+    with pytest.raises(ClientError, match="Colour is not a valid attribute"):
+        sns.set_sms_attributes(attributes={"Colour": "red"})

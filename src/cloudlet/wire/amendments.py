@@ -14,6 +14,7 @@ class Amendment:
 
     namespace: str = ""  # of XML answers
     bare_errors: bool = False  # rest-xml errors without <ErrorResponse>
+    addressed: str = ""  # the member that a query's own path stands for
     names_missing: bool = False  # a missing parameter is a MissingParameter, not a validation error
     missing: dict[str, str] = field(default_factory=dict)  # operation.parameter -> its name when it is missing
     constraints: bool = True  # False: the service judges lengths, patterns and enums by itself
@@ -22,6 +23,7 @@ class Amendment:
     enums: dict[str, list[str]] = field(default_factory=dict)  # enum shape -> its values in the order of such words
     hidden: tuple[str, ...] = ()  # shapes whose value a refusal does not repeat
     codes: dict[str, str] = field(default_factory=dict)  # exception shape -> code that query clients know
+    kinds: dict[str, str] = field(default_factory=dict)  # code that the model has not -> what JSON clients call it
     statuses: dict[str, int] = field(default_factory=dict)  # exception shape or code -> status
     lists: dict[str, str] = field(default_factory=dict)  # list shape -> element, in queries
     maps: dict[str, tuple[str, str, str]] = field(default_factory=dict)  # map shape -> entry, key, value, in queries
@@ -58,6 +60,7 @@ class Amendment:
 
 
 _SQS = Amendment(
+    addressed="QueueUrl",
     names_missing=True,
     constraints=False,
     namespace="http://queue.amazonaws.com/doc/2012-11-05/",
@@ -80,6 +83,10 @@ _SQS = Amendment(
         "QueueNameExists": "QueueAlreadyExists",
         "TooManyEntriesInBatchRequest": "AWS.SimpleQueueService.TooManyEntriesInBatchRequest",
         "UnsupportedOperation": "AWS.SimpleQueueService.UnsupportedOperation",
+    },
+    kinds={
+        "InvalidParameterValue": "InvalidParameterValueException",
+        "MissingParameter": "MissingRequiredParameterException",
     },
     lists={
         "AWSAccountIdList": "AWSAccountId",

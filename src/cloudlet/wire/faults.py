@@ -28,14 +28,16 @@ def look_up(model: Model, error: AwsError, codes: dict[str, str], statuses: dict
     members = dict(error.members)
     if shape is None:
         status = error.status or statuses.get(error.code, 400)
-        members.setdefault("message", error.message)
+        if error.message:
+            members.setdefault("message", error.message)
         return Fault(None, error.code, codes.get(error.code, error.code), status, status < 500, members)
     trait = shape.error
     declared = statuses.get(shape.name) or (trait.http_status_code if trait is not None else 0)
     status = error.status or declared or (500 if shape.fault else 400)
     code = codes.get(shape.name) or (trait.code if trait is not None else "") or shape.name
     named = next((name for name in shape.members if name.lower() == "message"), "message")
-    members.setdefault(named, error.message)
+    if error.message or named in shape.required:
+        members.setdefault(named, error.message)
     sender = not shape.fault and status < 500
     return Fault(shape, shape.name, code, status, sender, members)
 

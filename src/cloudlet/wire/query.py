@@ -194,7 +194,7 @@ class QueryProtocol:
         self._ec2 = ec2
         self._readers = _Readers(model, ec2)
         self._writers = XmlWriters(model, scalars.write_iso_millis)
-        self._checks = Checks(model, required_only=ec2)
+        self._checks = Checks(model, required_only=ec2 or not amendment.constraints)
         metadata = model.metadata
         self._namespace = amendment.namespace or metadata.namespace
         if not self._namespace and metadata.endpoint_prefix:
@@ -208,9 +208,14 @@ class QueryProtocol:
         check = self._checks.of(operation.input)
         model, names_missing = self._model, self._ec2 or self._amendment.names_missing
         names, protocol = self._amendment.missing, "ec2" if self._ec2 else "query"
+        addressed = self._amendment.addressed
+        if addressed not in model.shapes[operation.input.shape].members:
+            addressed = ""
 
         def decode(request: Request) -> dict[str, Any]:
             input: dict[str, Any] = read(tree_of(form_of(request)))
+            if addressed and addressed not in input and request.path != "/":
+                input[addressed] = request.path
             if check is not None and (problems := check(input)):
                 raise refusal(model, operation, problems, protocol, names_missing=names_missing, names=names)
             return input

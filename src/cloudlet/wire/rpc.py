@@ -137,7 +137,8 @@ class JsonProtocol(_Rpc):
     def error(self, operation: OperationSpec | None, error: AwsError, request_id: str) -> Response:
         """An error as a JSON document with its ``__type``."""
         fault = self._fault(error)
-        kind = fault.name if self._version == "1.1" else f"{self._space(fault.name)}#{fault.name}"
+        name = self._amendment.kinds.get(fault.name, fault.name)
+        kind = name if self._version == "1.1" else f"{self._space(name)}#{name}"
         headers = self._fault_headers(fault, request_id)
         headers["content-type"] = self._content_type
         body = msgspec.json.encode({"__type": kind, **self._fault_members(fault)})

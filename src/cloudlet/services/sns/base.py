@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64decode, b64encode
 from bisect import bisect_right
 from collections.abc import Callable
 from typing import Any
@@ -150,7 +151,7 @@ class Base(api.Service):
         if len(parts) < 6:
             raise invalid(f"SubscriptionArn Reason: An ARN must have at least 6 elements, not {len(parts)}")
         if len(parts) != 7:
-            raise invalid("SubscriptionArn")
+            raise invalid("SubscriptionId" if len(parts) == 6 else "SubscriptionArn")
         record = self._subscriptions.get(f"{parts[4]}/{parts[3]}", f"{parts[5]}:{parts[6]}")
         if record is None:
             raise no_subscription()
@@ -189,6 +190,11 @@ def place(subscription: Subscription) -> tuple[str, str]:
 
 def page(names: list[str], token: str | None, limit: int = _PAGE) -> tuple[int, int, str | None]:
     """Where a page of sorted names begins and ends, and the token of the next one: the last name of this."""
-    start = bisect_right(names, token) if token else 0
+    start = 0
+    if token:
+        try:
+            start = bisect_right(names, b64decode(token, validate=True).decode())
+        except ValueError:
+            raise invalid("NextToken") from None
     end = start + limit
-    return start, end, names[end - 1] if end < len(names) else None
+    return start, end, b64encode(names[end - 1].encode()).decode() if end < len(names) else None

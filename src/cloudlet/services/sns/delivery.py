@@ -215,12 +215,6 @@ class Courier:
         else:
             body = (await self.envelope(topic, message)).text(subscription)
         input = to_sqs(queue, message, body, raw)
-        code = error.__cause__.code if isinstance(error.__cause__, AwsError) else type(error).__name__
-        reasons = {"RequestID": message.id, "ErrorCode": code, "ErrorMessage": str(error)[:1024] or code}
-        input["MessageAttributes"] = {
-            **{name: {"DataType": "String", "StringValue": text} for name, text in reasons.items()},
-            **input.get("MessageAttributes", {}),
-        }
         while True:
             try:
                 await self.send(queue, input)

@@ -130,8 +130,8 @@ def _check_attributes(attributes: dict[str, dict[str, Any]]) -> None:
             )
         if not kind:
             raise _bad_attribute(f"The message attribute '{name}' must contain non-empty message attribute type.")
-        base = kind.partition(".")[0]
-        if base not in ("String", "Number", "Binary"):
+        base, dot, label = kind.partition(".")
+        if base not in ("String", "Number", "Binary") or (dot and not label):
             raise _bad_attribute(
                 f"The message attribute '{name}' has an invalid message attribute type, the set of supported type "
                 "prefixes is Binary, Number, and String."

@@ -21,7 +21,8 @@ from cloudlet.services.sns.records import Sent, Topic
 from cloudlet.store import Tx
 
 _ENTRIES_AT_MOST = 10
-_ENTRY_ID = re.compile(r"[A-Za-z0-9_-]{1,80}")
+_LONGEST_ID = 80
+_ENTRY_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{_LONGEST_ID}}}")
 
 
 class Publishing(Base):
@@ -30,7 +31,7 @@ class Publishing(Base):
     async def Publish(self, call: Call, input: Input) -> Output:
         if (phone := input.get("PhoneNumber")) is not None:
             return await self._text(call, phone, input)
-        topic = self._topic_of(input)
+        topic = self._topic_of(call, input)
         message = messages.read(topic, input, str(uuid.uuid4()), self.clock.now())
         message.trace = await self._traced(call, topic, message.at)
         self._reports.published(topic, [messages.size(input)])
@@ -41,7 +42,7 @@ class Publishing(Base):
         return {"MessageId": message.id}
 
     async def PublishBatch(self, call: Call, input: Input) -> Output:
-        topic, entries = self._topic(input["TopicArn"]), input["PublishBatchRequestEntries"]
+        topic, entries = self._topic_here(call, input["TopicArn"], "TopicArn"), input["PublishBatchRequestEntries"]
         _check_entries(entries)
         now = self.clock.now()
         ready: list[tuple[str, Message]] = []
@@ -50,8 +51,8 @@ class Publishing(Base):
             try:
                 ready.append((entry["Id"], messages.read(topic, entry, str(uuid.uuid4()), now)))
             except AwsError as error:
-                if topic.fifo and ("MessageGroupId" in error.message or "MessageDeduplicationId" in error.message):
-                    raise
+                if error.message != invalid("Empty message").message:
+                    raise  # Nothing of a batch is sent of which an entry cannot be understood.
                 code = error.code.removesuffix("Exception")
                 failed.append({"Id": entry["Id"], "Code": code, "Message": error.message, "SenderFault": True})
         drafts = [message for _, message in ready]
@@ -91,13 +92,20 @@ class Publishing(Base):
         xray.record(topic.scope, segment)
         return place._replace(parent=own).header
 
-    def _topic_of(self, input: Input) -> Topic:
+    def _topic_of(self, call: Call, input: Input) -> Topic:
         for parameter in ("TopicArn", "TargetArn"):
             if (arn := input.get(parameter)) is not None:
                 if ":endpoint/" in arn:
                     raise not_implemented("Publish to a platform endpoint")
-                return self._topic(arn, parameter)
+                return self._topic_here(call, arn, parameter)
         raise invalid("TopicArn or TargetArn Reason: no value for required parameter")
+
+    def _topic_here(self, call: Call, arn: str, parameter: str) -> Topic:
+        """The topic of an ARN of the caller's region: from another one nothing can be published. Raises NotFound."""
+        topic = self._topic(arn, parameter)
+        if topic.region != call.region:
+            raise invalid(parameter)
+        return topic
 
     async def _text(self, call: Call, phone: str, input: Input) -> Output:
         """Keep a text message as a letter."""
@@ -231,6 +239,16 @@ def _unsent(targets: list[Target], outcomes: list[Any]) -> list[Target]:
     return [target for target, outcome in zip(targets, outcomes, strict=True) if isinstance(outcome, AwsError)]
 
 
+def _check_id(id: str) -> None:
+    if _ENTRY_ID.fullmatch(id):
+        return
+    if len(id) > _LONGEST_ID:
+        reason = "is too long"
+    else:
+        reason = "contains an impermissible character"
+    raise AwsError("InvalidBatchEntryIdException", f"The Id of a batch entry in the batch request {reason}: {id}")
+
+
 def _check_entries(entries: list[dict[str, Any]]) -> None:
     if not entries:
         raise AwsError("EmptyBatchRequestException", "The batch request doesn't contain any entries.")
@@ -243,12 +261,9 @@ def _check_entries(entries: list[dict[str, Any]]) -> None:
         raise AwsError(
             "BatchEntryIdsNotDistinctException", "Two or more batch entries in the request have the same Id."
         )
-    if not all(_ENTRY_ID.fullmatch(id) for id in ids):
-        raise AwsError(
-            "InvalidBatchEntryIdException",
-            "The Id of a batch entry in a batch request doesn't abide by the specification.",
-        )
+    for id in ids:
+        _check_id(id)
     if sum(messages.size(entry) for entry in entries) > LARGEST:
         raise AwsError(
-            "BatchRequestTooLongException", "The length of all the batch messages put together is more than the limit."
+            "BatchRequestTooLongException", "The length of all the messages put together is more than the limit."
         )

@@ -72,6 +72,7 @@ class Subscription(msgspec.Struct, frozen=True, omit_defaults=True):
     confirmed: bool = True
     authenticated: bool = True  # only the owner may unsubscribe
     token: str = ""
+    principal: str = ""  # who subscribed; nothing: the account's root
 
     @property
     def arn(self) -> str:

@@ -129,7 +129,7 @@ class Subscription(ResourceType):
             await do.call(
                 "sns",
                 "SetSubscriptionAttributes",
-                {"SubscriptionArn": physical.id, "AttributeName": name, "AttributeValue": value},
+                {"SubscriptionArn": physical.id, "AttributeName": name, "AttributeValue": value or _unset(name)},
             )
         return physical
 
@@ -220,3 +220,8 @@ async def _unsubscribe(do: Deployment, subscription: str) -> None:
 
 
 TYPES = [Topic, Subscription, TopicPolicy, TopicInlinePolicy]
+
+
+def _unset(attribute: str) -> str:
+    """What takes a subscription's attribute back to its default."""
+    return "false" if attribute == "RawMessageDelivery" else ""

@@ -18,6 +18,17 @@ from cloudlet.services.sns.topics import Topics
 
 _LETTERS_AT_ONCE = 1000
 
+_TEXTING = frozenset(  # the attributes of text messages
+    (
+        "DefaultSMSType",
+        "DefaultSenderID",
+        "DeliveryStatusIAMRole",
+        "DeliveryStatusSuccessSamplingRate",
+        "MonthlySpendLimit",
+        "UsageReportS3Bucket",
+    )
+)
+
 
 class Service(Publishing, Subscriptions, Topics):
     """Standard and FIFO topics."""
@@ -29,6 +40,11 @@ class Service(Publishing, Subscriptions, Topics):
         return {"attributes": {key: value for key, value in attributes.items() if not wanted or key in wanted}}
 
     async def SetSMSAttributes(self, call: Call, input: Input) -> Output:
+        for name, value in input["attributes"].items():
+            if name not in _TEXTING:
+                raise AwsError("InvalidParameterException", f"{name} is not a valid attribute")
+            if name == "DefaultSMSType" and value not in ("Promotional", "Transactional"):
+                raise AwsError("InvalidParameterException", f"{name} is invalid")
         record = self._texting.get(call.scope, "sms")
         attributes = {**(record.value.attributes if record is not None else {}), **input["attributes"]}
         await self._db.write(lambda tx: self._texting.put(tx, call.scope, "sms", TextMessaging(attributes)))

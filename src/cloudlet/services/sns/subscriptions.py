@@ -37,6 +37,7 @@ _SETTABLE = frozenset(
     )
 )
 _SCOPES = ("MessageAttributes", "MessageBody")
+_DEFAULTS = {"FilterPolicyScope": _SCOPES[0], "RawMessageDelivery": "false"}
 
 
 class Subscriptions(Base):
@@ -46,11 +47,12 @@ class Subscriptions(Base):
         topic, protocol, endpoint = self._topic(input["TopicArn"]), input["Protocol"], input.get("Endpoint", "")
         _check_endpoint(topic, protocol, endpoint)
         attributes = {key: value for key, value in input.get("Attributes", {}).items() if value}
-        _check_attributes(topic, protocol, attributes, "Attributes Reason: ")
+        _check_attributes(topic, protocol, endpoint, attributes, "Attributes Reason: ")
         fanout = self._fanout(topic.arn)
         if (known := fanout.by_endpoint.get((protocol, endpoint))) is not None:
             subscription = fanout.by_id[known].subscription
-            if any(not _same(subscription.attributes.get(key), value) for key, value in attributes.items()):
+            current = {**_DEFAULTS, **subscription.attributes}
+            if any(not _same(current.get(key), value) for key, value in attributes.items()):
                 raise invalid("Attributes Reason: Subscription already exists with different attributes")
             if not subscription.confirmed:
                 await self._ask(topic, subscription)
@@ -68,6 +70,7 @@ class Subscriptions(Base):
             confirmed=not pending,
             authenticated=not pending,
             token=id.replace("-", "") + secrets.token_hex(64) if pending else "",
+            principal=call.principal if call.principal.startswith("arn:") else "",
         )
 
         def subscribe(tx: Tx) -> None:
@@ -99,10 +102,10 @@ class Subscriptions(Base):
         self._outbox.wake()
 
     async def ConfirmSubscription(self, call: Call, input: Input) -> Output:
-        topic, token = self._topic(input["TopicArn"]), input["Token"]
+        fanout, token = self._fanouts.get(input["TopicArn"]), input["Token"]
         target = None
         try:
-            target = self._fanout(topic.arn).by_id.get(str(uuid.UUID(token[:32])))
+            target = fanout.by_id.get(str(uuid.UUID(token[:32]))) if fanout is not None else None
         except ValueError:
             pass
         if target is None or not secrets.compare_digest(target.subscription.token.encode(), token.encode()):
@@ -159,7 +162,7 @@ class Subscriptions(Base):
                 "Endpoint": subscription.endpoint,
                 "PendingConfirmation": "false" if subscription.confirmed else "true",
                 "ConfirmationWasAuthenticated": "true" if subscription.authenticated else "false",
-                "SubscriptionPrincipal": f"arn:aws:iam::{subscription.owner}:root",
+                "SubscriptionPrincipal": subscription.principal or f"arn:aws:iam::{subscription.owner}:root",
             }
         }
 
@@ -169,9 +172,10 @@ class Subscriptions(Base):
         attributes = {name: text for name, text in subscription.attributes.items() if name != key}
         if key == "FilterPolicy" and value.strip() == "{}":
             value = ""
-        if value:
+        if value or key == "RawMessageDelivery":
             attributes[key] = value
-            _check_attributes(self._topic(subscription.topic), subscription.protocol, attributes, "")
+            topic = self._topic(subscription.topic)
+            _check_attributes(topic, subscription.protocol, subscription.endpoint, attributes, "")
         elif key not in _SETTABLE:
             raise invalid("AttributeName")
         elif key == "FilterPolicy":
@@ -234,7 +238,7 @@ def _check_endpoint(topic: Topic, protocol: str, endpoint: str) -> None:
                 raise invalid("Lambda endpoint ARN")
         case "sms":
             if _PHONE.fullmatch(endpoint) is None:
-                raise invalid(f"Invalid SMS endpoint: {endpoint}")
+                raise AwsError("InvalidParameterException", f"Invalid SMS endpoint: {endpoint}")
         case _:
             if "@" not in endpoint.strip("@"):
                 raise invalid("Email address")
@@ -242,7 +246,7 @@ def _check_endpoint(topic: Topic, protocol: str, endpoint: str) -> None:
         raise invalid("Invalid parameter: Endpoint Reason: Please use FIFO SQS queue")
 
 
-def _check_attributes(topic: Topic, protocol: str, attributes: dict[str, str], prefix: str) -> None:
+def _check_attributes(topic: Topic, protocol: str, endpoint: str, attributes: dict[str, str], prefix: str) -> None:
     """Check a subscription's attributes. Raises AWS's error."""
     for key, value in attributes.items():
         if key == "ReplayPolicy":
@@ -266,7 +270,7 @@ def _check_attributes(topic: Topic, protocol: str, attributes: dict[str, str], p
                         "Please use either MessageBody or MessageAttributes"
                     )
             case "RedrivePolicy":
-                _check_redrive(topic, value, prefix)
+                _check_redrive(topic, endpoint, value, prefix)
             case "DeliveryPolicy":
                 policies.check(value, of_topic=False)
     if "FilterPolicy" in attributes:
@@ -276,7 +280,7 @@ def _check_attributes(topic: Topic, protocol: str, attributes: dict[str, str], p
             raise invalid(f"{prefix}FilterPolicy: {error}") from None
 
 
-def _check_redrive(topic: Topic, value: str, prefix: str) -> None:
+def _check_redrive(topic: Topic, endpoint: str, value: str, prefix: str) -> None:
     try:
         policy = msgspec.json.decode(value)
     except (msgspec.DecodeError, UnicodeError):
@@ -284,8 +288,10 @@ def _check_redrive(topic: Topic, value: str, prefix: str) -> None:
     arn = policy.get("deadLetterTargetArn") if isinstance(policy, dict) else None
     if not isinstance(arn, str) or len(arn.split(":")) != 6 or arn.split(":")[2] != "sqs":
         raise invalid(f"{prefix}RedrivePolicy: deadLetterTargetArn is an invalid arn")
-    if topic.fifo != arn.endswith(".fifo") and not topic.fifo:
+    if arn.endswith(".fifo") and not topic.fifo:
         raise invalid(f"{prefix}RedrivePolicy: must use a standard queue as DLQ for a subscription to a standard topic")
+    if endpoint.endswith(".fifo") and not arn.endswith(".fifo"):
+        raise invalid(f"{prefix}RedrivePolicy: must use a FIFO queue as DLQ for a FIFO Subscription to a FIFO Topic.")
 
 
 def _same(first: str | None, second: str) -> bool:

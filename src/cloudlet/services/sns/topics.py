@@ -60,7 +60,7 @@ class Topics(Base):
                 _loads(shown.get(key)) != _loads(attributes[key]) for key in _JSON if key in attributes
             ):
                 raise invalid("Attributes Reason: Topic already exists with different attributes")
-            if topic.tags and existing.value.tags != topic.tags:
+            if topic.tags.items() - existing.value.tags.items():
                 raise invalid("Tags Reason: Topic already exists with different tags")
 
         await self._db.write(create)
@@ -206,10 +206,7 @@ def _check_name(name: str, is_fifo: bool) -> None:
     base = name.removesuffix(".fifo")
     if is_fifo:
         if base == name or len(name) > 256 or _NAME.fullmatch(base) is None:
-            raise invalid(
-                "Fifo Topic names must end with .fifo and must be made up of only uppercase and lowercase ASCII "
-                "letters, numbers, underscores, and hyphens, and must be between 1 and 256 characters long."
-            )
+            raise invalid("Topic Name")
     elif _NAME.fullmatch(name) is None:
         raise invalid("Topic Name")
 

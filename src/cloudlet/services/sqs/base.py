@@ -55,7 +55,7 @@ class Base(api.Service):
             scope = call.scope
         record = self._queues.get(scope, name)
         if record is None:
-            raise no_such_queue()
+            raise no_such_queue(call)
         return record.value
 
     def _queue_at(self, arn: str, tx: Tx | None = None) -> Queue | None:
@@ -85,7 +85,7 @@ class Base(api.Service):
         def drop(tx: Tx) -> int:
             lanes = records.drop_older(tx, queue.number, oldest, _CHUNK)
             for lane in {lane for lane in lanes if lane is not None}:
-                fifo.settle(tx, queue.number, lane, now)
+                fifo.settle(tx, queue.number, lane)
             return len(lanes)
 
         while await self._db.read(lambda tx: records.has_older(tx, queue.number, oldest)):
@@ -98,6 +98,8 @@ class Base(api.Service):
         await self._db.write(lambda tx: records.forget(tx, number))
 
 
-def no_such_queue() -> AwsError:
-    """The queue is not there."""
-    return AwsError("QueueDoesNotExist", "The specified queue does not exist.")
+def no_such_queue(call: Call | None = None) -> AwsError:
+    """The queue is not there; clients of the query protocol hear it in the words of its WSDL."""
+    request = call.request if call is not None else None
+    by_query = request is not None and "x-amz-target" not in request.headers
+    return AwsError("QueueDoesNotExist", f"The specified queue does not exist{' for this wsdl version' * by_query}.")

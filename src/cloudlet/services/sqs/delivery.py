@@ -61,7 +61,7 @@ class Delivery(Base):
             {"Id": entry_id, **_sent(queue, draft, id, message_id)}
             for (entry_id, draft), (id, message_id) in zip(drafts, stored, strict=True)
         ]
-        return {"Successful": successful, "Failed": failed}
+        return _batch(successful, failed)
 
     async def _send(self, call: Call, queue: Queue, drafts: list[Draft]) -> list[tuple[int, str]]:
         """Store messages; the id and message id of each."""
@@ -201,7 +201,7 @@ class Delivery(Base):
                 raise invalid(handle, "ReceiptHandle", "The receipt handle has expired.")
             records.delete(tx, queue.number, id, receives)
             assert state.lane is not None
-            fifo.settle(tx, queue.number, state.lane, now)
+            fifo.settle(tx, queue.number, state.lane)
 
         await self._db.write(delete)
         self._reports.deleted(queue, 1)
@@ -230,7 +230,8 @@ class Delivery(Base):
 
         def change(tx: Tx) -> None:
             state = records.flight(tx, queue.number, id)
-            if state is None or state.receives != receives:
+            # Of a standard queue's message, every receipt handle is good for this, also one of an earlier receive.
+            if state is None or (queue.fifo and state.receives != receives):
                 reason = "Message does not exist or is not available for visibility timeout change."
                 raise invalid(handle, "ReceiptHandle", reason)
             if not state.received_at:
@@ -245,7 +246,7 @@ class Delivery(Base):
                 )
             records.show(tx, queue.number, id, now + timeout, state.received_at if timeout else 0.0)
             if state.lane is not None:
-                fifo.settle(tx, queue.number, state.lane, now)
+                fifo.settle(tx, queue.number, state.lane)
 
         await self._db.write(change)
         self._bells.ring(queue.identity)
@@ -290,7 +291,13 @@ async def _each(entries: list[dict[str, Any]], kind: str, act: Callable[[dict[st
             raise outcome
         else:
             successful.append({"Id": entry["Id"]})
-    return {"Successful": successful, "Failed": failed}
+    return _batch(successful, failed)
+
+
+def _batch(successful: list[dict[str, Any]], failed: list[dict[str, Any]]) -> Output:
+    """A batch's answer, without the list that is empty, as AWS leaves it out."""
+    lists = {"Successful": successful, "Failed": failed}
+    return {name: entries for name, entries in lists.items() if entries}
 
 
 def _failure(entry_id: str, error: AwsError) -> dict[str, Any]:

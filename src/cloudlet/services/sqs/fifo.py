@@ -1,9 +1,8 @@
 """FIFO queues: message groups, deduplication, and receive attempts.
 
-A message group that has messages is a row in ``lane``. Its ``ready_at`` is when its first message may be received: the
-end of the longest visibility timeout while any of its messages is in flight, else when the first becomes visible. A
-receive takes a few messages from the head of a ready lane and makes the lane wait for them, so those in flight are
-always the first ones.
+A message group that has messages is a row in ``lane``. Its ``ready_at`` is when its first message is visible: while
+that one is in flight, the whole group waits. A receive takes messages from the head of a ready lane as far as they are
+visible, lane after lane, as many of each as it may.
 """
 
 from __future__ import annotations
@@ -30,7 +29,6 @@ from cloudlet.services.sqs.records import (
 from cloudlet.store import Tx
 
 WINDOW = 300.0  # seconds in which a deduplication id or a receive attempt is remembered
-_BATCH = 10  # the most messages that one receive takes, so the most that are in flight in one lane
 
 
 def sequence_number(id: int) -> str:
@@ -62,15 +60,18 @@ def join(tx: Tx, number: int, lane: str, ready_at: float) -> None:
     tx.execute("INSERT INTO lane VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (number, lane, ready_at))
 
 
-def settle(tx: Tx, number: int, lane: str, now: float) -> None:
+def forget(tx: Tx, queue: Queue) -> None:
+    """Forget which deduplication ids were sent to a queue."""
+    tx.execute("DELETE FROM sent WHERE queue = ?", (queue.identity,))
+
+
+def settle(tx: Tx, number: int, lane: str) -> None:
     """Find out anew when a lane is ready, after one of its messages has changed."""
-    head = tx.execute(f"SELECT visible_at, received_at {IN_LANE}", (number, lane, lane, _BATCH)).fetchall()
-    if not head:
+    first = tx.execute(f"SELECT visible_at {IN_LANE}", (number, lane, lane, 1)).fetchone()
+    if first is None:
         tx.execute("DELETE FROM lane WHERE queue = ? AND name = ?", (number, lane))
-        return
-    in_flight = [visible_at for visible_at, received_at in head if received_at and visible_at > now]
-    ready_at = max(in_flight) if in_flight else head[0][0]
-    tx.execute("UPDATE lane SET ready_at = ? WHERE queue = ? AND name = ?", (ready_at, number, lane))
+    else:
+        tx.execute("UPDATE lane SET ready_at = ? WHERE queue = ? AND name = ?", (first[0], number, lane))
 
 
 def take(
@@ -117,9 +118,8 @@ def take(
             else:
                 taken.append(row)
         hide(tx, queue.number, taken, now, until)
-        settle(tx, queue.number, lane, now)
+        settle(tx, queue.number, lane)
         found += taken
-    found.sort()
     if attempt and found:
         receipts = msgspec.msgpack.encode([(row.id, row.receives + 1) for row in found])
         tx.execute(
@@ -152,6 +152,6 @@ def _repeat(tx: Tx, queue: Queue, attempt: str, now: float, until: float) -> lis
         show(tx, queue.number, row.id, until, now)
     for lane in {row.lane for row in again}:
         assert lane is not None
-        settle(tx, queue.number, lane, now)
+        settle(tx, queue.number, lane)
     tx.execute("UPDATE attempt SET visible_at = ? WHERE queue = ? AND name = ?", (until, queue.number, attempt))
     return again

@@ -204,7 +204,7 @@ def md5_of(attributes: dict[str, dict[str, Any]]) -> str:
 class View:
     """What a receiver wants to see of each message besides its body."""
 
-    __slots__ = ("_all_system", "_attributes", "_prefixes", "_queue", "_system")
+    __slots__ = ("_all_attributes", "_all_system", "_attributes", "_prefixes", "_queue", "_system")
 
     def __init__(self, queue: Queue, input: dict[str, Any]) -> None:
         self._queue = queue
@@ -213,6 +213,7 @@ class View:
         if unheard_of := self._system - _SYSTEM:
             raise unknown(min(unheard_of))
         self._attributes = input.get("MessageAttributeNames", ())
+        self._all_attributes = not {"All", "*"}.isdisjoint(self._attributes)
         self._prefixes = tuple(name[:-2] for name in self._attributes if name.endswith(".*"))
 
     def show(self, row: Stored, now: float) -> dict[str, Any]:
@@ -236,7 +237,7 @@ class View:
         return message
 
     def _wants(self, name: str) -> bool:
-        return "All" in self._attributes or name in self._attributes or name.startswith(self._prefixes)
+        return self._all_attributes or name in self._attributes or name.startswith(self._prefixes)
 
     def _of_system(self, row: Stored, extra: Extra, now: float) -> dict[str, str]:
         values = {

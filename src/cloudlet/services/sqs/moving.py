@@ -148,7 +148,7 @@ class Moving(Queues):
                 break
             records.send_again(tx, source, target, row, new_id, now)
             if row.lane is not None:
-                fifo.settle(tx, source.number, row.lane, now)
+                fifo.settle(tx, source.number, row.lane)
                 fifo.join(tx, target.number, row.lane, now)
             touched.add(target.identity)
             moved += 1

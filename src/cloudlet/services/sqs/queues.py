@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.sqs import attributes, records
+from cloudlet.services.sqs import attributes, fifo, records
 from cloudlet.services.sqs.base import Base, no_such_queue
 from cloudlet.services.sqs.messages import invalid, missing
 from cloudlet.services.sqs.records import Queue
@@ -85,7 +85,7 @@ class Queues(Base):
         account = input.get("QueueOwnerAWSAccountId") or call.account
         record = self._queues.get(f"{account}/{call.region}", input["QueueName"])
         if record is None:
-            raise no_such_queue()
+            raise no_such_queue(call)
         return {"QueueUrl": self._url(call, record.value)}
 
     async def ListQueues(self, call: Call, input: Input) -> Output:
@@ -111,7 +111,9 @@ class Queues(Base):
                     f"Only one PurgeQueue operation on {queue.name} is allowed every 60 seconds.",
                     status=403,
                 )
-            # The messages stay behind under the old number, to be swept up in peace.
+            # What was sent before is no longer a duplicate. The messages stay behind under the old number, to be swept
+            # up in peace.
+            fifo.forget(tx, queue)
             self._queues.put(tx, queue.scope, queue.name, replace(current, number=records.create(tx), purged_at=now))
             return current.number
 
@@ -216,7 +218,7 @@ class Queues(Base):
             policy = _policy(current)
             left = [statement for statement in policy["Statement"] if statement.get("Sid") != label]
             if len(left) == len(policy["Statement"]):
-                raise invalid(label, "Label", "can't find label on existing policy.")
+                raise invalid(label, "Label", "can't find label.")
             return {"policy": json.dumps({**policy, "Statement": left}, separators=(",", ":")) if left else ""}
 
         await self._edit(self._queue(call, input["QueueUrl"]), remove)
