@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import csv
 import datetime
 import json
@@ -398,3 +399,29 @@ def test_a_stack_has_an_authority(cloud: LocalCloud, pca: Any) -> None:
     stacks.delete_stack(StackName="s")
     stacks.get_waiter("stack_delete_complete").wait(StackName="s", WaiterConfig={"Delay": 1})
     assert status(pca, made["CA"]) == "DELETED"
+
+
+def test_a_policy_lets_callers_in() -> None:
+    with LocalCloud("--auth", "enforce") as cloud:
+        with pytest.raises(ClientError):
+            cloud.client("acm-pca", access_key="AKIAIOSFODNN7EXAMPLE", secret_key="x").list_certificate_authorities()
+        file = configparser.ConfigParser()
+        file.read(cloud.data_dir / "credentials")
+        given = file["default"]
+        owner = {"access_key": given["aws_access_key_id"], "secret_key": given["aws_secret_access_key"]}
+        iam, pca = cloud.client("iam", **owner), cloud.client("acm-pca", **owner)
+        user = iam.create_user(UserName="ann")["User"]["Arn"]
+        key = iam.create_access_key(UserName="ann")["AccessKey"]
+        ann = cloud.client("acm-pca", access_key=key["AccessKeyId"], secret_key=key["SecretAccessKey"])
+        arn = root(pca, curve=True)
+        csr, _ = request("a.internal")
+        asked = {"Csr": csr, "SigningAlgorithm": "SHA256WITHECDSA", "Validity": YEAR}
+        # The template's ARN comes first and is not what the call is about.
+        asked = {"TemplateArn": TEMPLATE.format("EndEntityCertificate"), "CertificateAuthorityArn": arn, **asked}
+        assert refused(ann.issue_certificate, **asked)[0] == "AccessDeniedException"
+        statement = {"Effect": "Allow", "Principal": {"AWS": user}, "Action": "acm-pca:IssueCertificate"}
+        policy = {"Version": "2012-10-17", "Statement": [{**statement, "Resource": arn}]}
+        pca.put_policy(ResourceArn=arn, Policy=json.dumps(policy))
+        issued = ann.issue_certificate(**asked)["CertificateArn"]
+        denied = {"CertificateAuthorityArn": arn, "CertificateArn": issued}
+        assert refused(ann.get_certificate, **denied)[0] == "AccessDeniedException"

@@ -492,7 +492,7 @@ async def private_root(cloud: Cloud) -> str:
 async def test_certificates_of_acm_and_of_the_local_authority(cloud: Cloud, network: Network, tmp_path: Path) -> None:
     made = await colors(cloud, network, tmp_path)
     authority, other = await private_root(cloud), await private_root(cloud)
-    asked = {"DomainName": "blue.map.test", "CertificateAuthorityArn": authority}
+    asked = {"DomainName": "*.map.test", "CertificateAuthorityArn": authority}
     arn = (await aws(cloud, "RequestCertificate", service="acm", **asked))["CertificateArn"]
     tls = {
         "mode": "STRICT",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,8 @@ from cloudlet.services.acm import reading
 from cloudlet.services.acm.authority import Authority, request
 from cloudlet.services.acm.records import Certificate, Configuration
 from cloudlet.store import Database, Resources, Tx
+
+log = logging.getLogger("cloudlet.acm")
 
 SELF = "acm.amazonaws.com"
 RENEWS = 60 * 86_400.0  # so long before a certificate's end another takes its place
@@ -50,7 +53,10 @@ class Base(api.Service):
         if found.status != "ISSUED":
             raise AwsError("InvalidStateException", f"Certificate {found.arn} is not issued.")
         if found.kind != "IMPORTED" and self.clock.now() > found.not_after - RENEWS:
-            found = await self.renewed(found)
+            try:
+                found = await self.renewed(found)
+            except AwsError as error:
+                log.warning("%s is not renewed, its authority refuses: %s", found.arn, error)
         return found.body.rstrip("\n") + "\n" + found.chain, found.key
 
     async def use(self, certificate_arn: str, resource_arn: str) -> None:

@@ -53,7 +53,10 @@ class Validation(Base):
         late = asyncio.ensure_future(self.clock.sleep(found.created + _LONGEST - self.clock.now()))
         try:
             await asyncio.wait({proof, late}, return_when=asyncio.FIRST_COMPLETED)
-            made = {"status": "VALIDATION_TIMED_OUT"} if not proof.done() else await self.made(found)
+            made: dict[str, Any] = {"status": "VALIDATION_TIMED_OUT"}
+            if proof.done():
+                proof.result()  # raises where it could not be looked for
+                made = await self.made(found)
         finally:
             proof.cancel()
             late.cancel()

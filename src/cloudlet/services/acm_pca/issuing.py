@@ -39,7 +39,7 @@ class Issuing(Base):
         given = input.get("ApiPassthrough", {})
         if given and not template.from_api:
             raise _invalid(f"The template {template.name} does not take ApiPassthrough.")
-        start, end = self._validity(authority, input)
+        start, end = self._validity(authority, template, input)
         token = token_of(input)
         now = self.clock.now()
         before = await self.db.read(lambda tx: records.with_token(tx, authority.arn, token, now - REPEATED))
@@ -131,7 +131,7 @@ class Issuing(Base):
         if template.is_root and not own:
             raise _invalid(f"The template {template.name} is for the CSR of a root certificate authority of its own.")
 
-    def _validity(self, authority: CertificateAuthority, input: Input) -> tuple[float, float]:
+    def _validity(self, authority: CertificateAuthority, template: Template, input: Input) -> tuple[float, float]:
         """From when to when, in epoch seconds. Raises ValidationException and InvalidArgsException."""
         # Clients judge certificates by their own clock, which is not moved with the cloud's.
         now = self.clock.now() - self.clock.offset
@@ -143,9 +143,11 @@ class Issuing(Base):
         end = _moment(input["Validity"], now)
         if end <= max(start, now):
             raise _invalid("The certificate validity specified ends before it begins.")
-        if authority.certificate and end > authority.not_after and authority.state(now) != "EXPIRED":
+        if template.is_root:
+            return start, end
+        if end > authority.not_after:
             raise _invalid("The certificate validity specified exceeds the certificate authority validity")
-        if authority.mode == "SHORT_LIVED_CERTIFICATE" and authority.certificate and end > now + _SHORT + 1:
+        if authority.mode == "SHORT_LIVED_CERTIFICATE" and end > now + _SHORT + 1:
             raise _invalid(
                 "The certificate validity specified exceeds the limit of 7 days of this certificate authority"
             )
