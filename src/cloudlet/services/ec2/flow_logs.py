@@ -8,7 +8,7 @@ from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ec2 import flow_records
 from cloudlet.services.ec2.base import new_tags
-from cloudlet.services.ec2.flow_collecting import DELIVERY, Collector
+from cloudlet.services.ec2.flow_collecting import DELIVERY
 from cloudlet.services.ec2.guarding import Guarding
 from cloudlet.services.ec2.kinds import FLOW_LOG, INTERFACE, SUBNET, VPC
 from cloudlet.services.ec2.records import Item
@@ -22,10 +22,6 @@ _SETTINGS = ("DeliverLogsPermissionArn", "DeliverCrossAccountRole", "LogGroupNam
 
 class FlowLogs(Guarding):
     """Operations on flow logs."""
-
-    async def start(self) -> None:
-        await super().start()
-        self.guard.collector = Collector(self)
 
     async def CreateFlowLogs(self, call: Call, input: Input) -> Output:
         shown = _checked(input)

@@ -13,7 +13,6 @@ import logging
 import os
 from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -22,13 +21,11 @@ from cloudlet.engines.containers.network import HostReach, NetworkError, command
 from cloudlet.services.ec2 import firewall, rules
 from cloudlet.services.ec2.base import Base
 from cloudlet.services.ec2.firewall import Peer
+from cloudlet.services.ec2.flow_collecting import Collector
 from cloudlet.services.ec2.kinds import FLOW_LOG, INTERFACE, PREFIX_LIST, RULE, SECURITY_GROUP, SUBNET
 from cloudlet.services.ec2.world import World
 from cloudlet.store import Record, Resources
 from cloudlet.store.api import Compacted
-
-if TYPE_CHECKING:
-    from cloudlet.services.ec2.flow_collecting import Collector
 
 log = logging.getLogger("cloudlet.ec2")
 
@@ -68,7 +65,7 @@ class Guard:
 
     def __init__(self, service: Base) -> None:
         self._service = service
-        self.collector: Collector | None = None
+        self._collector = Collector(service)
         self._members: Resources[Member] = service.db.resources(Member)
         self._in_force: dict[tuple[str, str], str] = {}
         self._locks: dict[str, asyncio.Lock] = {}
@@ -87,8 +84,7 @@ class Guard:
             self._follower.cancel()
         if self._reconciler is not None:
             await self._reconciler.stop()
-        if self.collector is not None:
-            self.collector.stop()
+        self._collector.stop()
 
     async def protect(
         self,
@@ -143,8 +139,7 @@ class Guard:
         scope = f"{account}/{region}"
         self._in_force.pop((scope, name), None)
         self._locks.pop(name, None)
-        if self.collector is not None:
-            await self.collector.leave(scope, name, is_over=True)
+        await self._collector.leave(scope, name, is_over=True)
         if self._members.get(scope, name) is not None:
             await self._service.db.write(lambda tx: self._members.delete(tx, scope, name))
             self._look_again()
@@ -225,10 +220,8 @@ class Guard:
         peers.append(Peer(member.gateway, frozenset(named - of_pods)))
         others = [pair for one in self._members.list(record.scope) for pair in one.value.proxies]
         proxies = {False: member.proxies, True: others}
-        return firewall.script(own, peers, member.gateway, prefixes, proxies, self._is_counted(record))
-
-    def _is_counted(self, record: Record[Member]) -> bool:
-        return self.collector is not None and bool(self.collector.covering(record.scope, record.value))
+        is_counted = bool(self._collector.covering(record.scope, member))
+        return firewall.script(own, peers, member.gateway, prefixes, proxies, is_counted)
 
     async def _enforce(self, record: Record[Member], text: str) -> None:
         namespace = record.value.namespace
@@ -236,11 +229,10 @@ class Guard:
             if os.path.exists(namespace):
                 await command("nsenter", f"--net={namespace}", "nft", "-f", "-", given=text)
             self._in_force[record.scope, record.name] = text
-            if self.collector is not None:
-                if firewall.is_counted(text):
-                    await self.collector.count(record)
-                else:
-                    await self.collector.leave(record.scope, record.name)
+            if firewall.is_counted(text):
+                await self._collector.count(record)
+            else:
+                await self._collector.leave(record.scope, record.name)
 
 
 def _groups(world: World, groups: list[str], subnets: list[str]) -> list[str]:

@@ -31,6 +31,7 @@ from cloudlet.services.ec2.spot import Spot
 from cloudlet.services.ec2.subnets import Subnets
 from cloudlet.services.ec2.tagging import Tagging
 from cloudlet.services.ec2.transit import Transit
+from cloudlet.services.ec2.transit_tables import TransitTables
 from cloudlet.services.ec2.volumes import Volumes
 from cloudlet.services.ec2.vpcs import Vpcs
 from cloudlet.services.ec2.vpn import Vpns
@@ -57,6 +58,7 @@ class Service(
     PrefixLists,
     PlacementGroups,
     Transit,
+    TransitTables,
     Vpns,
     EndpointServices,
     Tagging,
