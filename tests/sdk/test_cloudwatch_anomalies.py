@@ -115,6 +115,24 @@ def test_detectors(cloud: LocalCloud) -> None:
     assert (shown["Stat"], shown["SingleMetricAnomalyDetector"]) == ("Sum", single)
     (shown,) = watch.describe_anomaly_detectors(AnomalyDetectorTypes=["METRIC_MATH"])["AnomalyDetectors"]
     assert shown["MetricMathAnomalyDetector"]["MetricDataQueries"][1]["Expression"] == "m1 / 60"
+    # What a detector of an expression says counts for the band of the same expression.
+    now = cloud.control("clock")["now"]
+    put(cloud, {now - minute * 60: 60.0 for minute in range(20)})
+    asked = [
+        query(60)[0],
+        {"Id": "e1", "Expression": "m1 / 60"},
+        {"Id": "b", "Expression": "ANOMALY_DETECTION_BAND(e1)"},
+    ]
+    rate = [{**asked[0], "ReturnData": False}, asked[1]]
+
+    def bands() -> list[float]:
+        found = watch.get_metric_data(MetricDataQueries=asked, StartTime=now - 60, EndTime=now)["MetricDataResults"]
+        return [value for one in found if one["Id"] == "b" for value in one["Values"]]
+
+    assert (bands()[0], bands()[-1]) == (pytest.approx(0.98), pytest.approx(1.02))
+    everything = {"ExcludedTimeRanges": [{"StartTime": now - DAY, "EndTime": now + DAY}]}
+    watch.put_anomaly_detector(MetricMathAnomalyDetector={"MetricDataQueries": rate}, Configuration=everything)
+    assert bands() == []
     watch.delete_anomaly_detector(AnomalyDetectorId=id)
     with pytest.raises(ClientError, match="ResourceNotFoundException"):
         watch.delete_anomaly_detector(SingleMetricAnomalyDetector=single)

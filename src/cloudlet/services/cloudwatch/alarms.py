@@ -16,6 +16,7 @@ from cloudlet.services.cloudwatch.base import (
     invalid,
     metric_of,
     missing,
+    page_of,
     read_token,
     tags_of,
     token_of,
@@ -168,7 +169,7 @@ class Alarms(Watching):
         if child := input.get("ParentsOfAlarmName"):
             rules = {name: rule for (scope, name), rule in self._rules.items() if scope == call.scope}
             found = [record for record in found if record.name in rules and child in rules[record.name].children]
-        page, token = _page(found, input, input.get("MaxRecords", _PAGE))
+        page, token = page_of(found, input, input.get("MaxRecords", _PAGE))
         output: Output = {"MetricAlarms": [], "CompositeAlarms": []}
         for record in page:
             output["CompositeAlarms" if record.value.composite else "MetricAlarms"].append(record.value.members)
@@ -353,14 +354,6 @@ def _state_of(members: dict[str, Any]) -> dict[str, Any]:
 
 def _actions(members: dict[str, Any]) -> list[str]:
     return [*members["OKActions"], *members["AlarmActions"], *members["InsufficientDataActions"]]
-
-
-def _page(found: list[Any], input: Input, size: int) -> tuple[list[Any], Output]:
-    """A page of records in the order of their names."""
-    if "NextToken" in input:
-        (after,) = read_token(input["NextToken"], str)
-        found = [record for record in found if record.name > after]
-    return found[:size], {"NextToken": token_of(found[size - 1].name)} if len(found) > size else {}
 
 
 def _no_such_alarm(name: str) -> AwsError:

@@ -10,7 +10,7 @@ from typing import Any
 from cloudlet.control.clock import Timer
 from cloudlet.errors import AwsError
 from cloudlet.services import api
-from cloudlet.services.api import Call
+from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.cloudwatch import records
 from cloudlet.services.cloudwatch.records import Alarm, AnomalyDetector, Dashboard, InsightRule, Metric
 from cloudlet.store import Database, Resources
@@ -99,6 +99,14 @@ def validation(message: str) -> AwsError:
 def missing(message: str) -> AwsError:
     """A value that is needed."""
     return AwsError("MissingParameter", message, status=400)
+
+
+def page_of(found: list[Any], input: Input, size: int) -> tuple[list[Any], Output]:
+    """A page of records in the order of their names, and the token for the next one."""
+    if "NextToken" in input:
+        (after,) = read_token(input["NextToken"], str)
+        found = [record for record in found if record.name > after]
+    return found[:size], {"NextToken": token_of(found[size - 1].name)} if len(found) > size else {}
 
 
 def token_of(*place: Any) -> str:

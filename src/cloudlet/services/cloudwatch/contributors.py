@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.cloudwatch import records
-from cloudlet.services.cloudwatch.base import invalid, read_token, tags_of, token_of
+from cloudlet.services.cloudwatch.base import invalid, page_of, tags_of
 from cloudlet.services.cloudwatch.contributions import Definition, DefinitionError, compile_definition
 from cloudlet.services.cloudwatch.records import Contribution, InsightRule
 from cloudlet.services.cloudwatch.reports import METRICS, gathered, report, rule_metric
@@ -76,10 +76,7 @@ class Contributors(Watching):
         return {}
 
     async def DescribeInsightRules(self, call: Call, input: Input) -> Output:
-        found, size = self.insight_rules.list(call.scope), input.get("MaxResults", _PAGE)
-        if "NextToken" in input:
-            (after,) = read_token(input["NextToken"], str)
-            found = [record for record in found if record.name > after]
+        page, token = page_of(self.insight_rules.list(call.scope), input, input.get("MaxResults", _PAGE))
         rules = [
             {
                 "Name": record.name,
@@ -89,9 +86,9 @@ class Contributors(Watching):
                 "ManagedRule": False,
                 "ApplyOnTransformedLogs": False,
             }
-            for record in found[:size]
+            for record in page
         ]
-        return {"InsightRules": rules} | ({"NextToken": token_of(found[size - 1].name)} if len(found) > size else {})
+        return {"InsightRules": rules} | token
 
     async def EnableInsightRules(self, call: Call, input: Input) -> Output:
         return await self._alter(call, input, "ENABLED")

@@ -6,7 +6,7 @@ import json
 
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.cloudwatch.base import Base, invalid, read_token, tags_of, token_of
+from cloudlet.services.cloudwatch.base import Base, invalid, page_of, tags_of
 from cloudlet.services.cloudwatch.records import Dashboard
 from cloudlet.store import Tx
 
@@ -44,9 +44,7 @@ class Dashboards(Base):
 
     async def ListDashboards(self, call: Call, input: Input) -> Output:
         found = self.dashboards.list(f"{call.account}/global", input.get("DashboardNamePrefix", ""))
-        if "NextToken" in input:
-            (after,) = read_token(input["NextToken"], str)
-            found = [record for record in found if record.name > after]
+        page, token = page_of(found, input, _PAGE)
         entries = [
             {
                 "DashboardName": record.name,
@@ -54,11 +52,9 @@ class Dashboards(Base):
                 "LastModified": record.value.modified,
                 "Size": len(record.value.body.encode()),
             }
-            for record in found[:_PAGE]
+            for record in page
         ]
-        return {"DashboardEntries": entries} | (
-            {"NextToken": token_of(found[_PAGE - 1].name)} if len(found) > _PAGE else {}
-        )
+        return {"DashboardEntries": entries} | token
 
     async def DeleteDashboards(self, call: Call, input: Input) -> Output:
         scope = f"{call.account}/global"

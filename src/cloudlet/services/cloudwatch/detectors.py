@@ -14,7 +14,7 @@ from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.cloudwatch import records
 from cloudlet.services.cloudwatch.anomalies import LEAST, TRAINED
 from cloudlet.services.cloudwatch.asking import compile_queries
-from cloudlet.services.cloudwatch.base import Base, combination, invalid, metric_of, missing, read_token, token_of
+from cloudlet.services.cloudwatch.base import Base, combination, invalid, metric_of, missing, page_of
 from cloudlet.services.cloudwatch.records import AnomalyDetector, Metric
 from cloudlet.services.cloudwatch.statistics import compile_statistic
 from cloudlet.store import Tx
@@ -63,16 +63,13 @@ class Detectors(Base):
                 )
             if is_wanted:
                 found.append(record)
-        if "NextToken" in input:
-            (after,) = read_token(input["NextToken"], str)
-            found = [record for record in found if record.name > after]
-        size, since = min(input.get("MaxResults", _PAGE), _PAGE), int(self.clock.now()) - TRAINED
+        page, token = page_of(found, input, min(input.get("MaxResults", _PAGE), _PAGE))
+        since = int(self.clock.now()) - TRAINED
 
         def look(tx: Tx) -> list[Output]:
-            return [_shown(record.value, _state(tx, call, record.value, since)) for record in found[:size]]
+            return [_shown(record.value, _state(tx, call, record.value, since)) for record in page]
 
-        output: Output = {"AnomalyDetectors": await self.db.scan(look)}
-        return output | ({"NextToken": token_of(found[size - 1].name)} if len(found) > size else {})
+        return {"AnomalyDetectors": await self.db.scan(look)} | token
 
     async def DeleteAnomalyDetector(self, call: Call, input: Input) -> Output:
         if "AnomalyDetectorId" in input:

@@ -34,7 +34,6 @@ class Queries(Metrics):
         (skip,) = read_token(input["NextToken"], int) if "NextToken" in input else (0,)
         most = min(input.get("MaxDatapoints", _DATAPOINTS_AT_MOST), _DATAPOINTS_AT_MOST)
         descending = input.get("ScanBy", "TimestampDescending") == "TimestampDescending"
-
         detectors = [record.value for record in self.detectors.list(call.scope)]
 
         def work(tx: Tx) -> list[tuple[str, str, list[tuple[int, float]]]]:
