@@ -217,7 +217,11 @@ def test_a_capacity_provider_brings_instances_and_takes_them_back(cloud: LocalCl
     assert len(instances(ecs)) == 2
 
     # What is run beyond all that the group may have waits for a place, also over a kill, and stops if it is told to.
-    waiting = [one["taskArn"] for one in ecs.run_task(cluster="c", taskDefinition="web", count=2)["tasks"]]
+    ask = {"cluster": "c", "taskDefinition": "web", "clientToken": "once"}
+    waiting = [one["taskArn"] for one in ecs.run_task(count=2, **ask)["tasks"]]
+    assert [one["taskArn"] for one in ecs.run_task(count=2, **ask)["tasks"]] == waiting
+    with pytest.raises(ClientError, match="clientToken is already in use"):
+        ecs.run_task(count=1, **ask)
     cloud.kill()
     cloud.start()
     found = ecs.describe_tasks(cluster="c", tasks=waiting)["tasks"]
@@ -237,8 +241,20 @@ def test_a_capacity_provider_brings_instances_and_takes_them_back(cloud: LocalCl
     statistics = cloud.client("cloudwatch").get_metric_statistics
     points = eventually(lambda: statistics(**metric, **times)["Datapoints"])
     assert max(one["Maximum"] for one in points) >= 100.0
+    # An instance that its group wants to end keeps its task until that has stopped.
+    held = ecs.describe_tasks(cluster="c", tasks=waiting[1:])["tasks"][0]["containerInstanceArn"]
+    (one,) = ecs.describe_container_instances(cluster="c", containerInstances=[held])["containerInstances"]
+    autoscaling.terminate_instance_in_auto_scaling_group(
+        InstanceId=one["ec2InstanceId"], ShouldDecrementDesiredCapacity=True
+    )
+    eventually(lambda: {each["status"] for each in instances(ecs)} == {"DRAINING", "ACTIVE"})
+    cloud.kill()
+    cloud.start()
+    assert [each["lastStatus"] for each in tasks(ecs)] == ["RUNNING"]
+    assert len(instances(ecs)) == 2
     ecs.stop_task(cluster="c", task=waiting[1])
     eventually(lambda: not tasks(ecs))
+    eventually(lambda: len(instances(ecs)) == 1)
     eventually(lambda: all(each["lastStatus"] == "STOPPED" for each in tasks(ecs, "STOPPED")))
     cloud.advance(1000)
     eventually(lambda: instances(ecs) == [])

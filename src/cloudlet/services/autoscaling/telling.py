@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from cloudlet.errors import AwsError
@@ -31,6 +32,14 @@ _WORDS = {
 
 class Telling(Hooks):
     """Messages and events."""
+
+    async def start(self) -> None:
+        self._watchers: list[Callable[[str, dict[str, Any]], object]] = []
+        await super().start()
+
+    def watch_actions(self, told: Callable[[str, dict[str, Any]], object]) -> None:
+        """Have ``told`` called with scope and detail of each lifecycle action that an instance waits for."""
+        self._watchers.append(told)
 
     async def notify(self, scope: str, name: str, kind: str, more: dict[str, Any]) -> None:
         for record in self.notifications.list(scope, f"{name}/"):
@@ -62,6 +71,8 @@ class Telling(Hooks):
         }
         transition = hook["LifecycleTransition"].rpartition("_")[2]
         word = "launch" if transition == "LAUNCHING" else "terminate"
+        for told in self._watchers:
+            told(scope, detail)
         await self.emit(scope, name, f"EC2 Instance-{word} Lifecycle Action", detail)
         if target := hook.get("NotificationTargetARN"):
             subject = f"Auto Scaling:  Lifecycle action '{transition}' for instance {member.id} in progress."

@@ -32,6 +32,7 @@ class Capacity(Instances):
 
     async def start(self) -> None:
         self._idle: dict[str, Timer] = {}  # container instances without tasks: when they go
+        self.retiring: dict[str, str] = {}  # container instances that are drained for their group, and that
         self._seating: set[tuple[str, str]] = set()  # clusters whose waiting tasks are looked at soon
         self.cloud.metrics.gauge(self._measure_capacity)
         await super().start()
@@ -106,7 +107,8 @@ class Capacity(Instances):
             log.warning("the group of a capacity provider: %s", error)
             return
         desired, seats = shown["DesiredCapacity"], self._seats_of(scope, cluster, provider)
-        if len(seats) < desired:
+        staying = [one for one in self.seats(scope, cluster) if one.instance.id not in self.retiring]
+        if sum(one.instance.provider == provider for one in staying) < desired:
             return  # some are on their way; when they are there, tasks look again
         needed = placement.instances_needed(seats, self._needs(scope, cluster, provider), self._is_busy(scope))
         more = math.ceil(needed * 100 / scaling["targetCapacity"]) - desired
@@ -225,7 +227,8 @@ class Capacity(Instances):
         return last(best["capacityProvider"]) if best is not None else ""
 
     def _seats_of(self, scope: str, cluster: str, provider: str) -> list[Seat]:
-        return [seat for seat in self.seats(scope, cluster) if seat.instance.provider == provider]
+        seats = self.seats(scope, cluster)
+        return [one for one in seats if one.instance.provider == provider and one.instance.status == "ACTIVE"]
 
     def _is_busy(self, scope: str) -> Any:
         """Whether an instance has tasks of anything but daemons, which go wherever instances are."""

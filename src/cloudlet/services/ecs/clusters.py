@@ -1,4 +1,4 @@
-"""Clusters and capacity providers. Fargate's two are there; of an Auto Scaling group only the record is kept."""
+"""Clusters and capacity providers. Fargate's two are there; what others do with their groups is in ``capacity.py``."""
 
 from __future__ import annotations
 
@@ -151,7 +151,9 @@ class Clusters(Base):
             self.providers.put(tx, call.scope, record.name, made)
             return made
 
-        return {"capacityProvider": self._described_provider(call.scope, await self.db.write(work), False)}
+        made = await self.db.write(work)
+        await self.provider_changed(call.scope, made.members["name"])
+        return {"capacityProvider": self._described_provider(call.scope, made, False)}
 
     async def DescribeCapacityProviders(self, call: Call, input: Input) -> Output:
         asked = [last(one) for one in input.get("capacityProviders") or ()]
@@ -193,6 +195,10 @@ class Clusters(Base):
 
     async def default_namespace(self, call: Call, defaults: dict[str, Any]) -> dict[str, Any]:
         """A cluster's ``serviceConnectDefaults`` with its namespace's ARN; a name that is new becomes a namespace."""
+        raise NotImplementedError
+
+    async def provider_changed(self, scope: str, name: str) -> None:
+        """Have the Auto Scaling group of a capacity provider do what that says now."""
         raise NotImplementedError
 
     async def _change_cluster(self, call: Call, input: Input, changes: dict[str, Any]) -> Output:

@@ -209,6 +209,7 @@ class Task(msgspec.Struct, frozen=True):
     counted: bool = False  # its end has been counted by its service
     protected_until: float = 0.0
     key: str = ""  # the secret part of its metadata's address
+    asked: str = ""  # what RunTask was asked with a client token, as a digest
     tags: dict[str, str] = {}
     version: int = 1
 

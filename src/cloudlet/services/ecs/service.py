@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from cloudlet.services.ecs.capacity import Capacity
 from cloudlet.services.ecs.clusters import Clusters
 from cloudlet.services.ecs.definitions import Definitions
 from cloudlet.services.ecs.exec import Exec
 from cloudlet.services.ecs.reporting import Reporting
+from cloudlet.services.ecs.retiring import Retiring
 from cloudlet.services.ecs.settings import Settings
 
 
-class Service(Capacity, Exec, Reporting, Clusters, Definitions, Settings):
+class Service(Retiring, Exec, Reporting, Clusters, Definitions, Settings):
     """Clusters, tasks and services on this machine."""
 
     def resources_of(self, account: str, region: str) -> list[dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 import uuid
@@ -55,11 +56,25 @@ class Tasks(Base):
         }
         now = self.clock.now()
         made = [new_task(definition, cluster, members, now, tags=tags) for _ in range(count)]
-
+        if token := input.get("clientToken"):
+            made = [
+                msgspec.structs.replace(task, id=_id_of(call.scope, cluster, token, number), asked=_digest(input))
+                for number, task in enumerate(made)
+            ]
+        names = [f"{cluster}/{task.id}" for task in made]
         constraints, strategy = input.get("placementConstraints") or (), input.get("placementStrategy") or ()
 
         def work(tx: Tx) -> tuple[list[Task], list[dict[str, str]]]:
             self.cluster(call, input, tx)
+            if known := [one.value for name in names if (one := self.tasks.get(call.scope, name, tx))]:
+                if known[0].asked != made[0].asked:
+                    raise AwsError(
+                        "ConflictException",
+                        "The RunTask request could not be processed due to conflicts. The provided clientToken is "
+                        "already in use with a different RunTask request.",
+                        resourceIds=[self.arn(call.scope, "task", f"{cluster}/{task.id}") for task in known],
+                    )
+                return known, []
             tasks, failures = made, []
             if launch["kind"] == "EC2":
                 tasks, lacks, count = self.placed(tx, call.scope, made, definition, constraints, strategy)
@@ -392,6 +407,16 @@ def new_task(
         key=secrets.token_urlsafe(16),
         tags=tags or {},
     )
+
+
+def _id_of(scope: str, cluster: str, token: str, number: int) -> str:
+    """A task's id that is always the same for its client token."""
+    return uuid.uuid5(uuid.NAMESPACE_OID, f"{scope} {cluster} {token} {number}").hex
+
+
+def _digest(input: Input) -> str:
+    asked = {key: value for key, value in input.items() if key != "clientToken"}
+    return hashlib.sha256(msgspec.json.encode(asked, order="sorted")).hexdigest()
 
 
 def stopping(task: Task, code: str, reason: str, now: float) -> Task:
