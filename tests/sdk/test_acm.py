@@ -233,6 +233,29 @@ def test_a_stack_proves_its_names_itself(cloud: LocalCloud, acm: Any) -> None:
     assert [record["TTL"] for record in records if record["Type"] == "CNAME"] == [300]
 
 
+def test_a_stack_waits_for_its_certificate_and_can_be_called_off(cloud: LocalCloud, acm: Any) -> None:
+    stacks, zones = cloud.client("cloudformation"), cloud.client("route53")
+    zone = zones.create_hosted_zone(Name="slow.example", CallerReference="1")["HostedZone"]["Id"]
+    properties = {"DomainName": "slow.example", "ValidationMethod": "DNS"}
+    template = {"Resources": {"Cert": {"Type": "AWS::CertificateManager::Certificate", "Properties": properties}}}
+    for name in ("kept", "gone"):
+        stacks.create_stack(StackName=name, TemplateBody=json.dumps(template))
+    eventually(lambda: len(acm.list_certificates()["CertificateSummaryList"]) == 2, 10)
+    stacks.delete_stack(StackName="gone")
+    stacks.get_waiter("stack_delete_complete").wait(StackName="gone", WaiterConfig={"Delay": 1, "MaxAttempts": 20})
+    cloud.kill()
+    cloud.start()
+    (left,) = acm.list_certificates()["CertificateSummaryList"]
+    assert stacks.describe_stacks(StackName="kept")["Stacks"][0]["StackStatus"] == "CREATE_IN_PROGRESS"
+    wanted = described(acm, left["CertificateArn"])["DomainValidationOptions"][0]["ResourceRecord"]
+    record = {"Name": wanted["Name"], "Type": "CNAME", "TTL": 60, "ResourceRecords": [{"Value": wanted["Value"]}]}
+    batch = {"Changes": [{"Action": "CREATE", "ResourceRecordSet": record}]}
+    zones.change_resource_record_sets(HostedZoneId=zone, ChangeBatch=batch)
+    stacks.get_waiter("stack_create_complete").wait(StackName="kept", WaiterConfig={"Delay": 1, "MaxAttempts": 20})
+    (made,) = acm.list_certificates()["CertificateSummaryList"]
+    assert (made["CertificateArn"], made["Status"]) == (left["CertificateArn"], "ISSUED")
+
+
 def test_a_stack_has_a_certificate(cloud: LocalCloud, acm: Any) -> None:
     stacks = cloud.client("cloudformation")
     properties: dict[str, Any] = {"DomainName": "app.example.com", "ValidationMethod": "DNS"}

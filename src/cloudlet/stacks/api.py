@@ -6,9 +6,11 @@ A service lists its CloudFormation types in ``TYPES``; the engine finds them by 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
+T = TypeVar("T")
 Properties = dict[str, Any]
 _MARKS = ("aws:cloudformation:stack-id", "aws:cloudformation:logical-id")
 
@@ -43,6 +45,10 @@ class Deployment(Protocol):
 
     async def service(self, name: str) -> Any:
         """Another service, started: to wait for its news, where an operation would have to be asked again and again."""
+        ...
+
+    async def wait(self, work: Awaitable[T]) -> T:
+        """Wait for something that may take long; where the deployment is called off meanwhile, the step ends."""
         ...
 
     def name(self, longest: int = 64, lower: bool = False, suffix: str = "") -> str:

@@ -52,7 +52,7 @@ class Certificate(ResourceType):
         await do.initiated(arn)
         await _write_records(do, arn, properties)
         acm: Any = await do.service("acm")
-        await acm.settled(arn)
+        await do.wait(acm.settled(arn))
         made = (await do.call("acm", "DescribeCertificate", {"CertificateArn": arn}))["Certificate"]
         if made["Status"] != "ISSUED":
             reason = made.get("FailureReason", made["Status"])
