@@ -698,3 +698,50 @@ def test_bad_archives_are_refused(cloud: LocalCloud) -> None:
             make(cloud, "bad", "", Code={"ZipFile": data})
     assert functions.list_functions()["Functions"] == []
     assert not list(cloud.data_dir.glob("lambda/code/*"))
+
+
+def test_what_is_not_there_is_told_in_the_words_of_each_operation(cloud: LocalCloud) -> None:
+    """Lambda has no one way to say it; tools match these texts."""
+    client = cloud.client("lambda")
+    arn = make(cloud, "known", "def handler(event, context):\n    return 1\n")
+    client.create_alias(FunctionName="known", Name="live", FunctionVersion="$LATEST")
+    nowhere = arn.replace("known", "nowhere")
+
+    def refused(operation: str, code: str, words: str, **input: Any) -> None:
+        with pytest.raises(ClientError) as error:
+            getattr(client, operation)(**input)
+        assert (error.value.response["Error"]["Code"], error.value.response["Error"]["Message"]) == (code, words)
+
+    missing = "ResourceNotFoundException"
+    refused("get_function", missing, f"Function not found: {nowhere}", FunctionName="nowhere")
+    refused("get_function_url_config", missing, "The resource you requested does not exist.", FunctionName="nowhere")
+    refused("create_function_url_config", missing, "Function does not exist", FunctionName="nowhere", AuthType="NONE")
+    config = f"The function {nowhere}:$LATEST doesn't have an EventInvokeConfig"
+    refused("get_function_event_invoke_config", missing, config, FunctionName="nowhere")
+    refused("update_alias", missing, f"Alias not found: {arn}:old", FunctionName="known", Name="old")
+    refused("get_alias", missing, f"Cannot find alias arn: {arn}:old", FunctionName="known", Name="old")
+    elsewhere = "Functions from 'eu-west-1' are not reachable in this region ('us-east-1')"
+    refused("get_function", missing, elsewhere, FunctionName=arn.replace("us-east-1", "eu-west-1"))
+
+    wrong = "InvalidParameterValueException"
+    mismatch = "The derived qualifier from the function name does not match the specified qualifier."
+    refused("get_function", wrong, mismatch, FunctionName="known:live", Qualifier="1")
+    last = "$LATEST version cannot be deleted without deleting the function."
+    refused("delete_function", wrong, last, FunctionName="known", Qualifier="$LATEST")
+    tagged = "Tags on function aliases and versions are not supported. Please specify a function ARN."
+    refused("tag_resource", wrong, tagged, Resource=f"{arn}:live", Tags={"a": "b"})
+    permission = {"FunctionName": "known", "StatementId": "s", "Action": "lambda:InvokeFunction", "Principal": "*"}
+    latest = "We currently do not support adding policies for $LATEST."
+    refused("add_permission", wrong, latest, **permission, Qualifier="$LATEST")
+    stale = (
+        "The Revision Id provided does not match the latest Revision Id. Call the GetPolicy API to retrieve the latest "
+        "Revision Id"
+    )
+    refused("add_permission", "PreconditionFailedException", stale, **permission, RevisionId="old")
+    refused("get_policy", missing, "The resource you requested does not exist.", FunctionName="known")
+
+    # A version that is gone is deleted without a word, and lists do not speak of states.
+    assert client.delete_function(FunctionName="known", Qualifier="7")["ResponseMetadata"]["HTTPStatusCode"] == 204
+    (listed,) = client.list_functions()["Functions"]
+    assert listed["FunctionName"] == "known"
+    assert not {"State", "LastUpdateStatus"} & set(listed)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.lambda_.base import new_revision, no_such
+from cloudlet.services.lambda_.base import new_revision, no_such, not_found, stale
 from cloudlet.services.lambda_.code import invalid
 from cloudlet.services.lambda_.provisioned import Provisioned
 from cloudlet.services.lambda_.records import ACCOUNT_CONCURRENCY, LATEST, Alias, Mapping, Settings
@@ -18,6 +18,12 @@ from cloudlet.store import Record
 
 _UNRESERVED = 100  # of the account's thousand, what must stay for functions without a reservation
 _MAPPING = ":event-source-mapping:"
+_TAGGABLE = (
+    r"arn:(aws[a-zA-Z-]*):lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:"
+    r"(function:[a-zA-Z0-9-_]+(:(\$LATEST|[a-zA-Z0-9-_]+))?|layer:([a-zA-Z0-9-_]+)|code-signing-config:csc-[a-z0-9]{17}"
+    r"|event-source-mapping:[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
+    r"|capacity-provider:[a-zA-Z0-9-_]+)"
+)
 
 
 class Aliases(Provisioned):
@@ -30,15 +36,8 @@ class Aliases(Provisioned):
         if self.aliases.get(scope, key) is not None:
             arn = self.arn(scope, name, input["Name"])
             raise AwsError("ResourceConflictException", f"Alias already exists: {arn}", status=409, Type="User")
-        kept: dict[str, Any] = {
-            k: input[k] for k in ("Name", "FunctionVersion", "Description", "RoutingConfig") if k in input
-        }
-        members = {
-            "Description": "",
-            **kept,
-            "AliasArn": self.arn(scope, name, input["Name"]),
-            "RevisionId": new_revision(),
-        }
+        members = _alias_of({"Description": ""}, input)
+        members["AliasArn"] = self.arn(scope, name, input["Name"])
         await self.db.write(lambda tx: self.aliases.put(tx, scope, key, Alias(members)))
         return members
 
@@ -54,10 +53,14 @@ class Aliases(Provisioned):
 
     async def UpdateAlias(self, call: Call, input: Input) -> Output:
         scope, name, _ = self.function(call, input)
-        current = self._alias(scope, name, input["Name"])
+        record = self.aliases.get(scope, f"{name}/{input['Name']}")
+        if record is None:
+            raise not_found(f"Alias not found: {self.arn(scope, name, input['Name'])}")
+        current = record.value.members
+        if input.get("RevisionId") not in (None, current["RevisionId"]):
+            raise stale()
         self._check_versions(scope, name, {**current, **input})
-        kept: dict[str, Any] = {k: input[k] for k in ("FunctionVersion", "Description", "RoutingConfig") if k in input}
-        members = {**current, **kept, "RevisionId": new_revision()}
+        members = _alias_of(current, input)
         await self.db.write(lambda tx: self.aliases.put(tx, scope, f"{name}/{input['Name']}", Alias(members)))
         self.provision_later(scope, name, input["Name"], before=current["FunctionVersion"])
         return members
@@ -70,12 +73,17 @@ class Aliases(Provisioned):
     def _alias(self, scope: str, name: str, alias: str) -> dict[str, Any]:
         record = self.aliases.get(scope, f"{name}/{alias}")
         if record is None:
-            arn = self.arn(scope, name, alias)
-            raise AwsError("ResourceNotFoundException", f"Cannot find alias arn: {arn}", status=404, Type="User")
+            raise not_found(f"Cannot find alias arn: {self.arn(scope, name, alias)}")
         return record.value.members
 
     def _check_versions(self, scope: str, name: str, input: Input) -> None:
         weights = (input.get("RoutingConfig") or {}).get("AdditionalVersionWeights") or {}
+        if len(weights) > 1:
+            raise invalid("Number of items in AdditionalVersionWeights cannot be greater than 1")
+        if (own := input["FunctionVersion"]) in weights:
+            raise invalid(
+                f"Invalid function version {own}. Function version {own} is already included in routing configuration."
+            )
         for number in (input["FunctionVersion"], *weights):
             if number != LATEST and not number.isdigit():
                 raise invalid(f"Function alias can only point to a version, not {number}.")
@@ -89,7 +97,7 @@ class Aliases(Provisioned):
     async def AddPermission(self, call: Call, input: Input) -> Output:
         scope, name, qualifier = self.named(call, input)
         self.function(call, input)
-        self.qualifier_exists(scope, name, qualifier)
+        self._check_policy(scope, name, qualifier, input)
         statement = _statement(input, self.arn(scope, name, qualifier))
 
         def change(settings: Settings) -> Settings:
@@ -107,17 +115,17 @@ class Aliases(Provisioned):
 
     async def RemovePermission(self, call: Call, input: Input) -> Output:
         scope, name, qualifier = self.named(call, input)
-        self.function(call, input)
+        if self.settings.get(scope, name) is None:
+            raise not_found(f"No policy found for: {self.arn(scope, name)}")
+        self._check_policy(scope, name, qualifier, input)
 
         def change(settings: Settings) -> Settings:
             statements = settings.statements.get(qualifier, [])
             kept = [statement for statement in statements if statement["Sid"] != input["StatementId"]]
             if not statements:
-                words = "No policy is associated with the given resource."
-                raise AwsError("ResourceNotFoundException", words, status=404, Type="User")
+                raise not_found("No policy is associated with the given resource.")
             if len(kept) == len(statements):
-                words = f"Statement {input['StatementId']} is not found in resource policy."
-                raise AwsError("ResourceNotFoundException", words, status=404, Type="User")
+                raise not_found(f"Statement {input['StatementId']} is not found in resource policy.")
             return replace(settings, statements={**settings.statements, qualifier: kept})
 
         await self.alter(scope, name, change)
@@ -125,16 +133,27 @@ class Aliases(Provisioned):
 
     async def GetPolicy(self, call: Call, input: Input) -> Output:
         scope, name, qualifier = self.named(call, input)
-        _, _, settings = self.function(call, input)
-        statements = settings.statements.get(qualifier)
+        record = self.settings.get(scope, name)
+        statements = record.value.statements.get(qualifier) if record is not None else None
         if not statements:
-            words = "The resource you requested does not exist."
-            raise AwsError("ResourceNotFoundException", words, status=404, Type="User")
+            raise not_found()
         policy = {"Version": "2012-10-17", "Id": "default", "Statement": statements}
-        return {
-            "Policy": json.dumps(policy),
-            "RevisionId": self.version(scope, name, qualifier).value.members["RevisionId"],
-        }
+        return {"Policy": json.dumps(policy), "RevisionId": self._policy_revision(scope, name, qualifier)}
+
+    def _check_policy(self, scope: str, name: str, qualifier: str, input: Input) -> None:
+        """A policy can be had by what the qualifier names, and is as the caller knows it. Raises as Lambda does."""
+        if qualifier == LATEST:
+            raise invalid("We currently do not support adding policies for $LATEST.")
+        if input.get("RevisionId") not in (None, self._policy_revision(scope, name, qualifier)):
+            raise stale("GetPolicy")
+
+    def _policy_revision(self, scope: str, name: str, qualifier: str) -> str:
+        """The RevisionId of the alias or version that a policy is of. Raises ResourceNotFoundException."""
+        if qualifier and qualifier != LATEST and not qualifier.isdigit():
+            found: str = self._alias(scope, name, qualifier)["RevisionId"]
+        else:
+            found = self.version(scope, name, qualifier).value.members["RevisionId"]
+        return found
 
     # Tags
 
@@ -142,7 +161,7 @@ class Aliases(Provisioned):
         if _MAPPING in input["Resource"]:
             await self._tag_mapping(call, input["Resource"], lambda tags: {**tags, **input["Tags"]})
             return {}
-        scope, name, _ = self.function(call, {"FunctionName": input["Resource"]})
+        scope, name, _ = self._tagged_function(call, input["Resource"])
         await self.alter(scope, name, lambda now: replace(now, tags={**now.tags, **input["Tags"]}))
         return {}
 
@@ -153,7 +172,7 @@ class Aliases(Provisioned):
                 call, input["Resource"], lambda tags: {key: value for key, value in tags.items() if key not in gone}
             )
             return {}
-        scope, name, _ = self.function(call, {"FunctionName": input["Resource"]})
+        scope, name, _ = self._tagged_function(call, input["Resource"])
         gone = set(input["TagKeys"])
 
         def change(settings: Settings) -> Settings:
@@ -165,7 +184,18 @@ class Aliases(Provisioned):
     async def ListTags(self, call: Call, input: Input) -> Output:
         if _MAPPING in input["Resource"]:
             return {"Tags": self._tagged_mapping(call, input["Resource"]).value.tags}
-        return {"Tags": self.function(call, {"FunctionName": input["Resource"]})[2].tags}
+        return {"Tags": self._tagged_function(call, input["Resource"])[2].tags}
+
+    def _tagged_function(self, call: Call, arn: str) -> tuple[str, str, Settings]:
+        if ":function:" not in arn:
+            words = (
+                f"1 validation error detected: Value '{arn}' at 'resource' failed to satisfy constraint: Member must "
+                f"satisfy regular expression pattern: {_TAGGABLE}"
+            )
+            raise AwsError("ValidationException", words, status=400)
+        if self.named(call, {"FunctionName": arn})[2]:
+            raise invalid("Tags on function aliases and versions are not supported. Please specify a function ARN.")
+        return self.function(call, {"FunctionName": arn})
 
     async def _tag_mapping(self, call: Call, arn: str, change: Callable[[dict[str, str]], dict[str, str]]) -> None:
         record = self._tagged_mapping(call, arn)
@@ -175,8 +205,7 @@ class Aliases(Provisioned):
     def _tagged_mapping(self, call: Call, arn: str) -> Record[Mapping]:
         record = self.mappings.get(call.scope, arn.rsplit(":", 1)[1])
         if record is None:
-            words = "The resource you requested does not exist."
-            raise AwsError("ResourceNotFoundException", words, status=404, Type="User")
+            raise not_found(f"Event source mapping not found: {arn}")
         return record
 
     # Concurrency
@@ -249,6 +278,15 @@ class Aliases(Provisioned):
         scope, name, _ = self.function(call, input)
         await self.alter(scope, name, lambda now: replace(now, recursion=input["RecursiveLoop"]))
         return {"RecursiveLoop": input["RecursiveLoop"]}
+
+
+def _alias_of(before: dict[str, Any], input: Input) -> dict[str, Any]:
+    """An alias as a request makes it, of what it was before; without weights it has no RoutingConfig."""
+    own = ("Name", "FunctionVersion", "Description", "RoutingConfig")
+    members = {**before, **{key: input[key] for key in own if key in input}, "RevisionId": new_revision()}
+    if not members.get("RoutingConfig", {}).get("AdditionalVersionWeights"):
+        members.pop("RoutingConfig", None)
+    return members
 
 
 def _statement(input: Input, resource: str) -> dict[str, Any]:

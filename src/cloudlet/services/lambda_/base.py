@@ -15,12 +15,12 @@ from cloudlet.control.outbox import Outbox
 from cloudlet.engines.functions import Engine, Function
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Cloud, Input
-from cloudlet.services.lambda_.code import Archive
+from cloudlet.services.lambda_.code import Archive, invalid
 from cloudlet.services.lambda_.records import LATEST, Alias, Layer, Mapping, Settings, Version
 from cloudlet.store import Database, Record, Resources, Tx
 
 _NAME = re.compile(
-    r"(?:arn:[a-z-]+:lambda:(?P<region>[a-z0-9-]+):(?P<arn_account>\d{12}):function:|(?P<account>\d{12}):function:|function:)?"
+    r"(?:arn:[a-z-]+:lambda:(?P<region>[a-z0-9-]+):(?P<arn_account>\d{12}):(?:function:)?|(?P<account>\d{12}):function:|function:)?"
     r"(?P<name>[A-Za-z0-9_-]+)(?::(?P<qualifier>\$LATEST|[A-Za-z0-9_-]+))?"
 )
 
@@ -44,6 +44,20 @@ class Code:
 def no_such(arn: str) -> AwsError:
     """There is no function of that name."""
     return AwsError("ResourceNotFoundException", f"Function not found: {arn}", status=404, Type="User")
+
+
+def not_found(words: str = "The resource you requested does not exist.") -> AwsError:
+    """There is no such thing, in words of its own."""
+    return AwsError("ResourceNotFoundException", words, status=404, Type="User")
+
+
+def stale(api: str = "GetFunction/GetAlias") -> AwsError:
+    """Somebody has changed it since the caller read its RevisionId; ``api`` is what gives the one of now."""
+    words = (
+        f"The Revision Id provided does not match the latest Revision Id. Call the {api} API to retrieve the latest "
+        "Revision Id"
+    )
+    return AwsError("PreconditionFailedException", words, status=412, Type="User")
 
 
 class Base:
@@ -79,8 +93,14 @@ class Base:
                 status=400,
             )
         region = found["region"] or call.region
+        if region != call.region and call.request is not None:
+            words = f"Functions from '{region}' are not reachable in this region ('{call.region}')"
+            raise not_found(words)
         account = found["arn_account"] or found["account"] or call.account
-        qualifier = input.get("Qualifier") or found["qualifier"] or ""
+        given, derived = input.get("Qualifier"), found["qualifier"]
+        if given and derived and given != derived:
+            raise invalid("The derived qualifier from the function name does not match the specified qualifier.")
+        qualifier = given or derived or ""
         return f"{account}/{region}", found["name"], qualifier
 
     def arn(self, scope: str, name: str, qualifier: str = "") -> str:

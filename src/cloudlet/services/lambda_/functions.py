@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,20 @@ import msgspec
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.lambda_ import networks
-from cloudlet.services.lambda_.base import Code, new_revision, no_such
+from cloudlet.services.lambda_.base import Code, new_revision, no_such, stale
 from cloudlet.services.lambda_.code import LOCAL, invalid
 from cloudlet.services.lambda_.images import CREATING, Images
 from cloudlet.services.lambda_.records import LATEST, Settings, Version
 from cloudlet.store import Tx
 
 _RUNTIMES = re.compile(r"python3\.\d+|nodejs\d+\.x|java(8\.al2|8|11|17|21|25)|provided(\.al2|\.al2023)?")
+# Those of AWS's retired runtimes that do not run here either; the others still do, for code that is that old.
+_RETIRED = frozenset(
+    (
+        *("nodejs", "nodejs4.3", "nodejs6.10", "nodejs8.10", "nodejs4.3-edge", "python2.7", "go1.x"),
+        *("dotnetcore1.0", "dotnetcore2.0", "dotnetcore2.1", "dotnetcore3.1", "dotnet6", "ruby2.5", "ruby2.7"),
+    )
+)
 _CONFIGURATION = (
     *("Role", "Handler", "Description", "Timeout", "MemorySize", "VpcConfig", "Environment", "Runtime"),
     *("DeadLetterConfig", "KMSKeyArn", "TracingConfig", "FileSystemConfigs", "EphemeralStorage", "SnapStart"),
@@ -46,6 +54,7 @@ class Functions(Images):
 
     async def CreateFunction(self, call: Call, input: Input) -> Output:
         scope, name, _ = self.named(call, input)
+        _check_name(input["FunctionName"], name)
         if self.settings.get(scope, name) is not None:
             raise AwsError("ResourceConflictException", f"Function already exist: {name}", status=409, Type="User")
         _refuse("CreateFunction", input)
@@ -129,7 +138,7 @@ class Functions(Images):
         records = [
             record for record in self.versions.list(call.scope) if every or record.value.members["Version"] == LATEST
         ]
-        found = [record.value.members for record in records]
+        found = [_listed(record.value.members) for record in records]
         if every:
             found = [{**members, "FunctionArn": self._version_arn(members)} for members in found]
         return self.page("Functions", found, input)
@@ -203,18 +212,19 @@ class Functions(Images):
 
     async def DeleteFunction(self, call: Call, input: Input) -> Output:
         scope, name, qualifier = self.named(call, input)
-        record = self.version(scope, name, qualifier)
         if qualifier and (qualifier == LATEST or not qualifier.isdigit()):
             raise invalid("$LATEST version cannot be deleted without deleting the function.")
+        record = self.version(scope, name, "")
         if qualifier:
             for alias in self.aliases.list(scope, f"{name}/"):
                 if alias.value.members["FunctionVersion"] == qualifier:
                     other = alias.name.split("/")[1]
                     words = f"Unable to delete version because the following aliases reference it: [{other}]"
                     raise AwsError("ResourceConflictException", words, status=409, Type="User")
-            await self.db.write(lambda tx: self.versions.delete(tx, scope, record.name))
+            # That the version is gone already is no error.
+            await self.db.write(lambda tx: self.versions.delete(tx, scope, f"{name}:{qualifier}"))
             self.forget(scope, name, qualifier)
-            return {}
+            return {"StatusCode": 204}
         numbers = [one.value.members["Version"] for one in self.versions.list(scope, f"{name}:")]
 
         def work(tx: Tx) -> None:
@@ -230,7 +240,7 @@ class Functions(Images):
         for number in numbers:
             self.forget(scope, name, number)
         self.watch_folders()
-        return {}
+        return {"StatusCode": 204}
 
     async def PublishVersion(self, call: Call, input: Input) -> Output:
         scope, name, _ = self.named(call, input)
@@ -246,7 +256,9 @@ class Functions(Images):
         scope, name, _ = self.function(call, input)
         records = [record.value.members for record in self.versions.list(scope, f"{name}:")]
         records.sort(key=lambda members: -1 if members["Version"] == LATEST else int(members["Version"]))
-        return self.page("Versions", [{**one, "FunctionArn": self._version_arn(one)} for one in records], input)
+        return self.page(
+            "Versions", [{**_listed(one), "FunctionArn": self._version_arn(one)} for one in records], input
+        )
 
     def publish(self, tx: Tx, scope: str, name: str, description: str) -> dict[str, Any]:
         """Freeze $LATEST as the next version; the newest one again when nothing has changed since."""
@@ -293,13 +305,7 @@ class Functions(Images):
         if record is None:
             raise no_such(self.arn(scope, name))
         if input.get("RevisionId") not in (None, record.value.members["RevisionId"]):
-            raise AwsError(
-                "PreconditionFailedException",
-                "The Revision Id provided does not match the latest Revision Id. Call the "
-                "GetFunction/GetAlias API to retrieve the latest Revision Id",
-                status=412,
-                Type="User",
-            )
+            raise stale()
         return record.value
 
     def _complete(self, members: dict[str, Any], name: str) -> None:
@@ -314,12 +320,18 @@ class Functions(Images):
         if "VpcConfig" in members:
             members["VpcConfig"] = {"SubnetIds": [], "SecurityGroupIds": [], "VpcId": "", **members["VpcConfig"]}
         for empty in ("Environment", "DeadLetterConfig"):
-            if members.get(empty) in ({}, {"Variables": {}}, {"TargetArn": ""}):
+            if members.get(empty) in ({}, {"TargetArn": ""}):
                 del members[empty]
 
     def _check(self, members: dict[str, Any]) -> None:
         if members["PackageType"] == "Zip" and not _RUNTIMES.fullmatch(members["Runtime"]):
-            raise invalid(f"The runtime parameter of {members['Runtime']} is not supported by Cloudlet.")
+            runtime = members["Runtime"]
+            if runtime in _RETIRED:
+                raise invalid(
+                    f"The runtime parameter of {runtime} is no longer supported for creating or updating AWS Lambda "
+                    "functions. We recommend you use a supported runtime while creating or updating functions."
+                )
+            raise not_implemented(f"Lambda functions with Runtime {runtime}")
         if not 128 <= members["MemorySize"] <= 10240:
             raise invalid("'MemorySize' value failed to satisfy constraint: Member must be between 128 and 10240")
         if not 1 <= members["Timeout"] <= 900:
@@ -334,7 +346,7 @@ class Functions(Images):
         if sum(len(name) + len(value) for name, value in variables.items()) > _ENVIRONMENT:
             raise invalid(
                 "Lambda was unable to configure your environment variables because the environment variables you have "
-                "provided exceeded the 4KB limit."
+                f"provided exceeded the 4KB limit. String measured: {json.dumps(variables, separators=(',', ':'))}"
             )
 
     def _layers(self, scope: str, arns: list[str]) -> list[dict[str, Any]]:
@@ -365,7 +377,8 @@ class Functions(Images):
         else:
             raise invalid("Please provide a source for function code.")
         if len(data) > 50 * 1024 * 1024 and "ZipFile" in code:
-            raise AwsError("RequestEntityTooLargeException", "Request must be smaller than 69905067 bytes", status=413)
+            words = "Zipped size must be smaller than 52428800 bytes"
+            raise AwsError("RequestEntityTooLargeException", words, status=413)
         sha = await asyncio.to_thread(self.archive.keep, data)
         return Code(sha, "", len(data), base64.b64encode(bytes.fromhex(sha)).decode())
 
@@ -398,6 +411,20 @@ def _refuse(operation: str, input: Input) -> None:
             raise not_implemented(f"{operation} with {member}")
     if (input.get("SnapStart") or {}).get("ApplyOn") == "PublishedVersions":
         raise not_implemented(f"{operation} with SnapStart of PublishedVersions")
+
+
+def _check_name(given: str, name: str) -> None:
+    """A new function's name, or the ARN that it is given as, is not too long. Raises as Lambda does."""
+    words = f"1 validation error detected: Value '{given}' at 'functionName' failed to satisfy constraint: "
+    if len(given) > 140:
+        raise AwsError("ValidationException", words + "Member must have length less than or equal to 140", status=400)
+    if len(name) > 64:
+        raise invalid(words + "Member must have length less than or equal to 64")
+
+
+def _listed(members: dict[str, Any]) -> dict[str, Any]:
+    """A configuration as lists show it: they say nothing of states."""
+    return {key: value for key, value in members.items() if not key.startswith(("State", "LastUpdateStatus"))}
 
 
 def _check_kind(kind: str, input: Input, *, created: bool) -> None:

@@ -20,6 +20,8 @@ from cloudlet.errors import AwsError, not_implemented
 from cloudlet.observe import traces
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.lambda_ import tracing
+from cloudlet.services.lambda_.base import not_found
+from cloudlet.services.lambda_.code import invalid
 from cloudlet.services.lambda_.images import Images
 from cloudlet.services.lambda_.records import ACCOUNT_CONCURRENCY, LATEST, Settings, Version
 from cloudlet.store import Record
@@ -415,28 +417,33 @@ class Invocations(Images):
     # How asynchronous invocations are tried
 
     async def PutFunctionEventInvokeConfig(self, call: Call, input: Input) -> Output:
+        self._can_be_invoked(call, input)
         return await self._put_event_settings(call, input, {})
 
     async def UpdateFunctionEventInvokeConfig(self, call: Call, input: Input) -> Output:
+        self._can_be_invoked(call, input)
         return await self._put_event_settings(call, input, await self.GetFunctionEventInvokeConfig(call, input))
 
     async def GetFunctionEventInvokeConfig(self, call: Call, input: Input) -> Output:
-        scope, name, settings = self.function(call, input)
-        qualifier = self.named(call, input)[2] or LATEST
-        found = settings.event_invoke.get(qualifier)
+        scope, name, qualifier = self.named(call, input)
+        qualifier = qualifier or LATEST
+        record = self.settings.get(scope, name)
+        found = record.value.event_invoke.get(qualifier) if record is not None else None
         if found is None:
-            words = f"The function {self.arn(scope, name, qualifier)} doesn't have an EventInvokeConfig"
-            raise AwsError("ResourceNotFoundException", words, status=404, Type="User")
+            raise not_found(f"The function {self.arn(scope, name, qualifier)} doesn't have an EventInvokeConfig")
         return found
 
     async def ListFunctionEventInvokeConfigs(self, call: Call, input: Input) -> Output:
-        _, _, settings = self.function(call, input)
-        return self.page("FunctionEventInvokeConfigs", list(settings.event_invoke.values()), input)
+        scope, name, _ = self.named(call, input)
+        record = self.settings.get(scope, name)
+        if record is None:
+            raise not_found("The function doesn't exist.")
+        return self.page("FunctionEventInvokeConfigs", list(record.value.event_invoke.values()), input)
 
     async def DeleteFunctionEventInvokeConfig(self, call: Call, input: Input) -> Output:
         await self.GetFunctionEventInvokeConfig(call, input)
-        scope, name, _ = self.function(call, input)
-        qualifier = self.named(call, input)[2] or LATEST
+        scope, name, qualifier = self.named(call, input)
+        qualifier = qualifier or LATEST
 
         def change(settings: Settings) -> Settings:
             kept = {key: value for key, value in settings.event_invoke.items() if key != qualifier}
@@ -447,11 +454,14 @@ class Invocations(Images):
 
     async def _put_event_settings(self, call: Call, input: Input, before: dict[str, Any]) -> Output:
         scope, name, qualifier = self.named(call, input)
-        self.function(call, input)
-        self.qualifier_exists(scope, name, qualifier)
-        for which in ("OnSuccess", "OnFailure"):
-            check_destination(((input.get("DestinationConfig") or {}).get(which) or {}).get("Destination"))
         names = ("MaximumRetryAttempts", "MaximumEventAgeInSeconds", "DestinationConfig")
+        if not any(name in input for name in names):
+            raise invalid("You must specify at least one of error handling or destination setting.")
+        for which in ("OnSuccess", "OnFailure"):
+            destination = ((input.get("DestinationConfig") or {}).get(which) or {}).get("Destination")
+            check_destination(destination)
+            if destination == self.arn(scope, name):
+                raise invalid("You can't specify the function as a destination for itself.")
         members = {
             "DestinationConfig": {"OnSuccess": {}, "OnFailure": {}},
             **before,
@@ -462,6 +472,15 @@ class Invocations(Images):
         key = qualifier or LATEST
         await self.alter(scope, name, lambda now: replace(now, event_invoke={**now.event_invoke, key: members}))
         return members
+
+    def _can_be_invoked(self, call: Call, input: Input) -> None:
+        """Raises ResourceNotFoundException where no invocation could be meant."""
+        try:
+            self.version(*self.named(call, input))
+        except AwsError as error:
+            if error.code != "ResourceNotFoundException":
+                raise
+            raise not_found("The function doesn't exist.") from None
 
 
 _SELF = "lambda.amazonaws.com"

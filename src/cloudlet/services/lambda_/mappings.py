@@ -12,6 +12,7 @@ import msgspec
 from cloudlet.engines.functions import Outcome
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.lambda_.base import not_found
 from cloudlet.services.lambda_.batches import Filter
 from cloudlet.services.lambda_.code import invalid
 from cloudlet.services.lambda_.invocations import Invocations, check_destination, gathered
@@ -43,9 +44,10 @@ class Mappings(Invocations):
     """The operations on event source mappings."""
 
     async def CreateEventSourceMapping(self, call: Call, input: Input) -> Output:
-        scope, name, qualifier = self.named(call, input)
-        self.version(scope, name, qualifier)
         source = input.get("EventSourceArn", "")
+        if not source and "SelfManagedEventSource" not in input:
+            raise invalid("Unrecognized event source.")
+        scope, name, qualifier = self._reader(call, input)
         members: dict[str, Any] = {
             "UUID": str(uuid.uuid4()),
             "EventSourceArn": source,
@@ -84,8 +86,7 @@ class Mappings(Invocations):
         record = self._mapping(call, input)
         members = dict(record.value.members)
         if "FunctionName" in input:
-            scope, name, qualifier = self.named(call, input)
-            self.version(scope, name, qualifier)
+            scope, name, qualifier = self._reader(call, input)
             members["FunctionArn"] = self.arn(scope, name, qualifier)
         await self._take(call, members, input)
         if "Enabled" in input:
@@ -158,6 +159,15 @@ class Mappings(Invocations):
 
     # What a mapping may be
 
+    def _reader(self, call: Call, input: Input) -> tuple[str, str, str]:
+        """Scope, name and qualifier of the function that is to have the records. Raises as Lambda does."""
+        scope, name, qualifier = self.named(call, input)
+        try:
+            self.version(scope, name, qualifier)
+        except AwsError:
+            raise invalid("Function does not exist") from None
+        return scope, name, qualifier
+
     async def _take(self, call: Call, members: dict[str, Any], input: Input) -> None:
         """Take over what a request says, once its source is seen to be there. Raises AwsError."""
         source = members["EventSourceArn"]
@@ -177,9 +187,12 @@ class Mappings(Invocations):
         elif ":dynamodb:" in source and "/stream/" in source:
             allowed = _OF_STREAMS
             await self.cloud.call("dynamodbstreams", "DescribeStream", {"StreamArn": source}, **where)
-            if "StartingPosition" not in members and input.get("StartingPosition") not in ("LATEST", "TRIM_HORIZON"):
+            position = input.get("StartingPosition", members.get("StartingPosition"))
+            if position is None:
                 words = "1 validation error detected: Value null at 'startingPosition' failed to satisfy constraint: "
-                raise AwsError("ValidationException", words + "Member must not be null.", status=400)
+                raise invalid(words + "Member must not be null.")
+            if position == "AT_TIMESTAMP":
+                raise invalid(f"Unsupported starting position for arn type: {source}")
         else:
             raise not_implemented(f"event source mappings for {source or 'self-managed sources'}")
         if input.get("TumblingWindowInSeconds"):
@@ -189,9 +202,10 @@ class Mappings(Invocations):
         check_destination(((input.get("DestinationConfig") or {}).get("OnFailure") or {}).get("Destination"))
         Filter(input.get("FilterCriteria"))
         members |= {key: input[key] for key in allowed if key in input}
-        for key in ("FilterCriteria", "ScalingConfig"):
-            if not members.get(key, True):
-                del members[key]
+        if not members.get("ScalingConfig", True):
+            del members["ScalingConfig"]
+        if not (members.get("FilterCriteria") or {}).get("Filters"):
+            members.pop("FilterCriteria", None)
         members["LastModified"] = self.cloud.clock.now()
 
     def _check_queue(self, members: dict[str, Any], input: Input, visibility: int, source: str) -> None:
@@ -223,17 +237,15 @@ class Mappings(Invocations):
 
     def _shown_mapping(self, scope: str, members: dict[str, Any]) -> dict[str, Any]:
         account, region = scope.split("/", 1)
-        return {
-            **members,
-            "EventSourceMappingArn": f"arn:aws:lambda:{region}:{account}:event-source-mapping:{members['UUID']}",
-            "StateTransitionReason": "USER_INITIATED",
-        }
+        arn = f"arn:aws:lambda:{region}:{account}:event-source-mapping:{members['UUID']}"
+        shown = {"FunctionResponseTypes": [], **members, "EventSourceMappingArn": arn}
+        shown["StateTransitionReason"] = "USER_INITIATED" if ":sqs:" in members["EventSourceArn"] else "User action"
+        return shown
 
     def _mapping(self, call: Call, input: Input) -> Record[Mapping]:
         record = self.mappings.get(call.scope, input["UUID"])
         if record is None:
-            words = "The resource you requested does not exist."
-            raise AwsError("ResourceNotFoundException", words, status=404, Type="User")
+            raise not_found()
         return record
 
     async def _put_mapping(self, scope: str, mapping: Mapping) -> None:

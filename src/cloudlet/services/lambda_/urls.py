@@ -14,6 +14,7 @@ from cloudlet.http import Request, Response
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.apigatewayv2 import cors, events, signed
 from cloudlet.services.apigatewayv2.routes import Match
+from cloudlet.services.lambda_.base import not_found
 from cloudlet.services.lambda_.invocations import Invocations, gathered
 from cloudlet.services.lambda_.records import LATEST, Settings
 
@@ -34,9 +35,7 @@ class Urls(Invocations):
     _doors_of = -1
 
     async def CreateFunctionUrlConfig(self, call: Call, input: Input) -> Output:
-        scope, name, qualifier = self.named(call, input)
-        _, _, settings = self.function(call, input)
-        self.qualifier_exists(scope, name, qualifier)
+        scope, name, qualifier, settings = self._pointed_at(call, input)
         if qualifier in settings.urls:
             arn = self.arn(scope, name, qualifier)
             words = (
@@ -59,22 +58,25 @@ class Urls(Invocations):
         return members
 
     async def GetFunctionUrlConfig(self, call: Call, input: Input) -> Output:
-        _, _, settings = self.function(call, input)
-        found = settings.urls.get(self.named(call, input)[2])
+        _check_qualifier(input)
+        scope, name, qualifier = self.named(call, input)
+        record = self.settings.get(scope, name)
+        found = record.value.urls.get(qualifier) if record is not None else None
         if found is None:
-            words = "The resource you requested does not exist."
-            raise AwsError("ResourceNotFoundException", words, status=404, Type="User")
+            raise not_found()
         return found
 
     async def ListFunctionUrlConfigs(self, call: Call, input: Input) -> Output:
-        _, _, settings = self.function(call, input)
-        return self.page("FunctionUrlConfigs", list(settings.urls.values()), input)
+        scope, name, _ = self.named(call, input)
+        record = self.settings.get(scope, name)
+        if record is None:
+            raise not_found("Function does not exist")
+        return self.page("FunctionUrlConfigs", list(record.value.urls.values()), input)
 
     async def UpdateFunctionUrlConfig(self, call: Call, input: Input) -> Output:
         _check_mode(input)
+        scope, name, qualifier, _ = self._pointed_at(call, input)
         current = await self.GetFunctionUrlConfig(call, input)
-        scope, name, qualifier = self.named(call, input)
-        self.function(call, input)
         kept: dict[str, Any] = {key: input[key] for key in ("AuthType", "Cors", "InvokeMode") if key in input}
         members = {**current, **kept, "LastModifiedTime": self.timestamp()}
         await self.alter(scope, name, lambda now: replace(now, urls={**now.urls, qualifier: members}))
@@ -89,6 +91,15 @@ class Urls(Invocations):
 
         await self.alter(scope, name, change)
         return {}
+
+    def _pointed_at(self, call: Call, input: Input) -> tuple[str, str, str, Settings]:
+        """Scope, name, alias (perhaps empty) and settings of what a URL is to lead to. Raises as Lambda does."""
+        _check_qualifier(input)
+        scope, name, qualifier = self.named(call, input)
+        record = self.settings.get(scope, name)
+        if record is None or (qualifier and self.aliases.get(scope, f"{name}/{qualifier}") is None):
+            raise not_found("Function does not exist")
+        return scope, name, qualifier, record.value
 
     async def answer_url(self, request: Request, label: str) -> Response:
         """Answer a request to a function URL."""
@@ -175,6 +186,17 @@ async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byt
     yield first
     async for piece in rest:
         yield piece
+
+
+def _check_qualifier(input: Input) -> None:
+    """A URL is of a function or an alias of it, never of a version. Raises ValidationException."""
+    given = input.get("Qualifier", "")
+    if given == LATEST or given.isdigit():
+        words = (
+            f"1 validation error detected: Value '{given}' at 'qualifier' failed to satisfy constraint: Member must "
+            "satisfy regular expression pattern: ((?!^\\d+$)^[0-9a-zA-Z-_]+$)"
+        )
+        raise AwsError("ValidationException", words, status=400)
 
 
 def _check_mode(input: Input) -> None:
