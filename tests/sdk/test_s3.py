@@ -288,7 +288,7 @@ def test_versions(cloud: LocalCloud, s3: Any) -> None:
 
     # Suspended, what is written takes the null version's place and leaves the others.
     s3.put_bucket_versioning(Bucket="bucket", VersioningConfiguration={"Status": "Suspended"})
-    assert s3.put_object(**this, Body=b"3").get("VersionId") == "null"
+    assert "VersionId" not in s3.put_object(**this, Body=b"3")
     assert [v["VersionId"] for v in s3.list_object_versions(Bucket="bucket")["Versions"]] == ["null", one]
     assert s3.delete_object(**this)["VersionId"] == "null"
     listed = s3.list_object_versions(Bucket="bucket")
@@ -521,3 +521,32 @@ def test_somebody_else_pays(cloud: LocalCloud, s3: Any) -> None:
     assert code(other.get_object, Bucket="bucket", Key="k") == "AccessDenied"
     assert other.get_object(Bucket="bucket", Key="k", RequestPayer="requester")["Body"].read() == b"1"
     assert read(s3, "k") == b"1"
+
+
+def test_markers_conditions_and_tags_are_judged_as_s3_does(cloud: LocalCloud) -> None:
+    s3 = cloud.client("s3")
+    s3.create_bucket(Bucket="bucket")
+    for key in ("folder/below/1", "folder/below/2", "folder/file1", "folder/file2"):
+        s3.put_object(Bucket="bucket", Key=key, Body=b"x")
+
+    # A marker inside a common prefix has seen all of it.
+    inside: dict[str, Any] = {"Bucket": "bucket", "Prefix": "folder/", "Delimiter": "/", "MaxKeys": 1}
+    page = s3.list_objects(**inside, Marker="folder/below/1")
+    assert [one["Key"] for one in page["Contents"]] == ["folder/file1"]
+    assert "CommonPrefixes" not in page
+    versions = s3.list_object_versions(**inside, KeyMarker="folder/below/1")
+    assert [one["Key"] for one in versions["Versions"]] == ["folder/file1"]
+
+    def refused(code: str, words: str, **input: Any) -> None:
+        with pytest.raises(ClientError) as error:
+            s3.put_object(Bucket="bucket", Key="k", Body=b"x", **input)
+        assert (error.value.response["Error"]["Code"], words in str(error.value.response["Error"])) == (code, True)
+
+    refused("NotImplemented", "Multiple conditional request headers", IfMatch='"a"', IfNoneMatch="*")
+    refused("NotImplemented", "provided value of If-Match header", IfMatch="*")
+    refused("InvalidArgument", "without tag name duplicates", Tagging="a=1&a=2")
+    refused("InvalidTag", "The TagKey you have provided is invalid", Tagging="a,b=1")
+
+    # A range of the whole object has the whole object's checksum.
+    whole = s3.get_object(Bucket="bucket", Key="folder/file1", Range="bytes=0-", ChecksumMode="ENABLED")
+    assert whole["ChecksumType"] == "FULL_OBJECT"

@@ -134,7 +134,11 @@ class Buckets(api.Service):
         region = _region(call.region, asked.get("LocationConstraint"))
         ownership = input.get("ObjectOwnership", "BucketOwnerEnforced")
         if ownership not in ("BucketOwnerEnforced", "BucketOwnerPreferred", "ObjectWriter"):
-            raise AwsError("InvalidArgument", "Invalid x-amz-object-ownership header: " + ownership)
+            raise AwsError(
+                "InvalidArgument",
+                "Invalid x-amz-object-ownership header: " + ownership,
+                ArgumentName="x-amz-object-ownership",
+            )
         settings: dict[str, Any] = {
             "ownership": {"OwnershipControls": {"Rules": [{"ObjectOwnership": ownership}]}},
             "public_access_block": {
@@ -271,7 +275,7 @@ class Buckets(api.Service):
         if status is None:
             raise AwsError(
                 "IllegalVersioningConfigurationException",
-                "The Versioning configuration specified in the request is invalid: the Status element is missing.",
+                "The Versioning element must be specified",
             )
         if status not in ("Enabled", "Suspended"):
             raise malformed_xml()

@@ -106,3 +106,18 @@ def span(text: str | None, size: int) -> Span | None:
             ActualObjectSize=size,
         )
     return Span(start, end - start + 1)
+
+
+def check_asked(if_match: str | None, if_none_match: str | None) -> None:
+    """Refuse the conditions on a write that S3 does not know. Raises NotImplemented as S3 does."""
+    if if_match is not None and if_none_match is not None:
+        raise _unknown("If-Match,If-None-Match", "Multiple conditional request headers present in the request")
+    if if_match == "*":
+        raise _unknown("If-Match", "We don't accept the provided value of If-Match header for this API")
+    if if_none_match not in (None, "*"):
+        raise _unknown("If-None-Match", "We don't accept the provided value of If-None-Match header for this API")
+
+
+def _unknown(header: str, why: str) -> AwsError:
+    words = "A header you provided implies functionality that is not implemented"
+    return AwsError("NotImplemented", words, status=501, Header=header, additionalMessage=why)

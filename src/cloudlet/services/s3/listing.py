@@ -49,20 +49,23 @@ def successor(text: str) -> str:
     return text[:-1] + chr(0xE000 if 0xD800 <= code < 0xE000 else code)
 
 
+def folded(marker: str, prefix: str, delimiter: str) -> str:
+    """The common prefix that a marker lies in, empty when in none: the marker is past all of it."""
+    if not delimiter or not marker.startswith(prefix):
+        return ""
+    end = marker.find(delimiter, len(prefix))
+    return marker[: end + len(delimiter)] if end >= 0 else ""
+
+
 def page(rows: Rows, prefix: str, delimiter: str, after: str, after_seq: int, most: int) -> Page:
     """Read up to ``most`` entries; a common prefix counts as one, and what it holds is jumped over.
 
     ``rows(start, seq, limit)`` gives rows from key ``start`` on, of that key only those older than ``seq``.
     """
-    if delimiter and after.startswith(prefix):
-        # A marker inside a folded prefix, or the prefix itself, is past all of it.
-        end = after.find(delimiter, len(prefix))
-        if end >= 0 and (after_seq == 0):
-            folded = after[: end + len(delimiter)]
-            if after == folded:
-                after, after_seq = successor(folded), records.NEWEST
-                if not after:
-                    return Page([], False)
+    if after and after_seq == 0 and after == folded(after, prefix, delimiter):
+        after, after_seq = successor(after), records.NEWEST
+        if not after:
+            return Page([], False)
     entries: list[Stored | str] = []
     start, seq = (after, after_seq) if after >= prefix else (prefix, records.NEWEST)
     # After a folded prefix the next key is likely to be in another: few rows are read until there are single ones.
@@ -97,7 +100,8 @@ class Listing(Buckets):
         """Version 1: the marker is a key."""
         bucket = self.find(call, input, "s3:ListBucket")
         marker = input.get("Marker", "")
-        most, found = await self._objects(bucket, input, marker)
+        after = folded(marker, input.get("Prefix", ""), input.get("Delimiter", "")) or marker
+        most, found = await self._objects(bucket, input, after)
         text = _encoder(input)
         output = _head(input, most, found.more, text)
         output["Marker"] = text(marker)
@@ -122,7 +126,7 @@ class Listing(Buckets):
         output["Contents"] = [_described(stored, bucket, text, with_owner) for stored in found.rows]
         if token is not None:
             output["ContinuationToken"] = token
-        if "StartAfter" in input:
+        elif "StartAfter" in input:
             output["StartAfter"] = text(input["StartAfter"])
         if found.more and found.entries:
             output["NextContinuationToken"] = base64.urlsafe_b64encode(_last(found).encode()).decode()
@@ -142,6 +146,7 @@ class Listing(Buckets):
             )
         prefix, delimiter = input.get("Prefix", ""), input.get("Delimiter", "")
         end = successor(prefix) or records.END
+        after = marker if version else folded(marker, prefix, delimiter) or marker
 
         def read(tx: Tx) -> Page:
             seq = 0
@@ -152,7 +157,7 @@ class Listing(Buckets):
                 lambda start, older, limit: records.versions(tx, bucket.id, start, older, end, limit),
                 prefix,
                 delimiter,
-                marker,
+                after,
                 seq,
                 most,
             )
@@ -224,7 +229,7 @@ def _head(input: Input, most: int, more: bool, text: Callable[[str], str]) -> Ou
         "MaxKeys": most,
         "IsTruncated": more,
     }
-    if "Delimiter" in input:
+    if input.get("Delimiter"):
         output["Delimiter"] = text(input["Delimiter"])
     if "EncodingType" in input:
         output["EncodingType"] = input["EncodingType"]

@@ -328,6 +328,8 @@ def _copied_span(text: str | None, size: int) -> tuple[int, int]:
             ArgumentName="x-amz-copy-source-range",
             ArgumentValue=text,
         )
+    if int(first) >= size:
+        raise AwsError("InvalidRequest", "The specified copy range is invalid for the source object size")
     if int(last) >= size:
         raise AwsError(
             "InvalidArgument",

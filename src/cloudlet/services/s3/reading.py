@@ -119,7 +119,7 @@ class Reading(Buckets):
         if span is not None:
             output["ContentRange"] = span.header(size)
             size = span.length
-        elif input.get("ChecksumMode") == "ENABLED":
+        if size == stored.size and "PartNumber" not in input and input.get("ChecksumMode") == "ENABLED":
             output.update(checksums.members(stored.checksum))
         output["ContentLength"] = size
         if bucket.versioning:

@@ -20,18 +20,26 @@ def check_tags(tags: Tags, most: int) -> None:
         repeated = next(key for key in keys if keys.count(key) > 1)
         raise AwsError("InvalidTag", "Cannot provide multiple Tags with the same key", TagKey=repeated)
     for tag in tags:
-        if not 1 <= len(tag["Key"]) <= 128:
-            raise AwsError("InvalidTag", "The TagKey you have provided is invalid", TagKey=tag["Key"])
-        if len(tag["Value"]) > 256:
-            raise AwsError("InvalidTag", "The TagValue you have provided is invalid", TagKey=tag["Key"])
-        if tag["Key"].startswith("aws:") and most == 10:
-            raise AwsError("InvalidTag", "Your TagKey cannot be prefixed with aws:", TagKey=tag["Key"])
+        key, value = tag["Key"], tag["Value"]
+        if not 1 <= len(key) <= 128 or not _is_plain(key):
+            raise AwsError("InvalidTag", "The TagKey you have provided is invalid", TagKey=key)
+        if len(value) > 256 or not _is_plain(value):
+            raise AwsError("InvalidTag", "The TagValue you have provided is invalid", TagKey=key, TagValue=value)
+        if key.startswith("aws:") and most == 10:
+            raise AwsError("InvalidTag", "Your TagKey cannot be prefixed with aws:", TagKey=key)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether it has letters, digits, white space and the signs of tags only."""
+    return all(letter.isalnum() or letter.isspace() or letter in "_.:/=+-@" for letter in text)
 
 
 def of_header(text: str) -> Tags:
     """The tags of an ``x-amz-tagging`` header, which is written as a query string."""
     try:
         pairs: list[Any] = parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text), max_num_fields=100)
+        if len({key for key, _ in pairs}) < len(pairs):
+            raise ValueError("a name stands twice")
     except ValueError:
         raise AwsError(
             "InvalidArgument",

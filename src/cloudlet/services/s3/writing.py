@@ -95,13 +95,7 @@ class Writing(Notifications):
         """Make a row its key's current version; ``also`` is done in the same transaction and may free files."""
         name = input["Bucket"]
         if_match, if_none_match = input.get("IfMatch"), input.get("IfNoneMatch")
-        if if_none_match not in (None, "*"):
-            raise AwsError(
-                "NotImplemented",
-                "A header you provided implies functionality that is not implemented",
-                status=501,
-                Header="If-None-Match",
-            )
+        conditions.check_asked(if_match, if_none_match)
 
         def write(tx: Tx) -> tuple[Stored, Files, bool]:
             now = self.still(tx, name, bucket)
@@ -137,7 +131,7 @@ class Writing(Notifications):
         for name in encryption.MEMBERS:
             if name in info:
                 output[name] = info[name]
-        if bucket.versioning:
+        if bucket.versioning == "Enabled":
             output["VersionId"] = stored.version
         if "lifecycle" in bucket.settings and (expiration := lifecycle_rules.header(bucket, stored)) is not None:
             output["Expiration"] = expiration
