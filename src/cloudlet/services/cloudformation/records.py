@@ -205,11 +205,13 @@ def drop_resource(tx: Tx, stack_id: str, logical_id: str) -> None:
 
 
 def put_events(tx: Tx, stack_id: str, events: list[Event]) -> None:
-    (last,) = tx.execute("SELECT max(number) FROM event WHERE stack = ?", (stack_id,)).fetchone()
-    tx.executemany(
-        "INSERT INTO event (stack, number, value) VALUES (?, ?, ?)",
-        [(stack_id, number, _encode(event)) for number, event in enumerate(events, (last or 0) + 1)],
-    )
+    """Write events, each a millisecond or more after the one before: tools order them by their times alone."""
+    newest = "SELECT number, value FROM event WHERE stack = ? ORDER BY number DESC LIMIT 1"
+    row = tx.execute(newest, (stack_id,)).fetchone()
+    last, before = (row[0], _decode(Event, row[1]).time) if row is not None else (0, 0.0)
+    for number, event in enumerate(events, last + 1):
+        event.time = before = max(event.time, round(before + 0.001, 3))
+        tx.execute("INSERT INTO event (stack, number, value) VALUES (?, ?, ?)", (stack_id, number, _encode(event)))
 
 
 def put_change_set(tx: Tx, change_set: ChangeSet) -> None:

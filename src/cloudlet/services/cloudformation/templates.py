@@ -31,13 +31,15 @@ class Templates:
 
     async def GetTemplate(self, call: Call, input: Input) -> Output:
         if "ChangeSetName" in input:
+            if "StackName" not in input and not input["ChangeSetName"].startswith("arn:"):
+                raise invalid("StackName is a required parameter.")
             _, change_set = await self.change_set(call, input)
             model = await self.records.model(change_set.model)
         elif "StackName" in input:
             stack = await self.find(call, input["StackName"], "Stack with id {} does not exist")
             model = await self.records.model(stack.model)
         else:
-            raise invalid("Either StackName or ChangeSetName must be specified.")
+            raise invalid("StackName is required if ChangeSetName is not specified.")
         body = model.body
         # A template without transforms was processed as it is.
         if input.get("TemplateStage") == "Processed" and model.transforms:
@@ -66,6 +68,8 @@ class Templates:
             if "TemplateBody" in input or "TemplateURL" in input:
                 raise invalid("You can specify only one of StackName, TemplateBody and TemplateURL.")
             stack = await self.find(call, input["StackName"], "Stack with id {} does not exist")
+            if stack.status == "REVIEW_IN_PROGRESS":
+                raise invalid("GetTemplateSummary cannot be called on REVIEW_IN_PROGRESS stacks.")
             input = {"TemplateBody": (await self.records.model(stack.model)).body}
         template = await self._template(call, input)
         found: Output = {
@@ -97,7 +101,7 @@ class Templates:
 
 
 def _of_all(template: Template) -> dict[str, Any]:
-    found: dict[str, Any] = {"DeclaredTransforms": template.transforms}
+    found: dict[str, Any] = {"DeclaredTransforms": template.transforms} if template.transforms else {}
     if template.description:
         found["Description"] = template.description
     try:
