@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import pytest
@@ -64,3 +65,21 @@ def test_encryption_by_default_is_a_setting(cloud: LocalCloud) -> None:
         ec2.create_tags(Resources=["i-nothing"], Tags=[{"Key": "a", "Value": "b"}])
     with pytest.raises(ClientError, match=r"the parameter resourceIdSet$"):
         ec2.create_tags(Resources=[], Tags=[{"Key": "a", "Value": "b"}])
+
+
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bwrap, in which instances run")
+def test_an_interface_is_attached_to_nothing_else(cloud: LocalCloud) -> None:
+    ec2 = cloud.client("ec2")
+    subnet = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
+    interface = ec2.create_network_interface(SubnetId=subnet)["NetworkInterface"]["NetworkInterfaceId"]
+    attach = {"NetworkInterfaceId": interface, "DeviceIndex": 1}
+    with pytest.raises(ClientError, match=r"InvalidInstanceID\.NotFound"):
+        ec2.attach_network_interface(**attach, InstanceId="i-0123456789abcdef0")
+    made = ec2.run_instances(ImageId="ami-0123456789abcdef0", MinCount=1, MaxCount=1, InstanceType="t3.micro")
+    instance = made["Instances"][0]
+    with pytest.raises(ClientError, match="does not implement AttachNetworkInterface"):
+        ec2.attach_network_interface(**attach, InstanceId=instance["InstanceId"])
+    (own,) = instance["NetworkInterfaces"]
+    with pytest.raises(ClientError, match="device index 0 and networkCard index 0 cannot be detached"):
+        ec2.detach_network_interface(AttachmentId=own["Attachment"]["AttachmentId"])
+    ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])

@@ -10,7 +10,7 @@ from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ec2 import cidr
 from cloudlet.services.ec2.base import Base, new_tags
-from cloudlet.services.ec2.kinds import ELASTIC_IP, INTERFACE, SECURITY_GROUP, SUBNET
+from cloudlet.services.ec2.kinds import ELASTIC_IP, INSTANCE, INTERFACE, SECURITY_GROUP, SUBNET
 from cloudlet.services.ec2.records import Item
 from cloudlet.services.ec2.world import World, invalid, new_id, shown_tags
 
@@ -106,14 +106,21 @@ class Interfaces(Base):
         return await self.write(call.scope, work)
 
     async def AttachNetworkInterface(self, call: Call, input: Input) -> Output:
-        self.world(call.scope).get(INTERFACE, input["NetworkInterfaceId"])
-        raise AwsError("InvalidInstanceID.NotFound", f"The instance ID '{input['InstanceId']}' does not exist")
+        world = self.world(call.scope)
+        world.get(INTERFACE, input["NetworkInterfaceId"])
+        world.get(INSTANCE, input["InstanceId"])
+        raise not_implemented("AttachNetworkInterface: an instance has one interface here")
 
     async def DetachNetworkInterface(self, call: Call, input: Input) -> Output:
         id = input["AttachmentId"]
         for item in self.world(call.scope).all(INTERFACE):
-            if item.shown.get("Attachment", {}).get("AttachmentId") == id:
-                raise AwsError("OperationNotPermitted", "You are not allowed to manage 'ela-attach' attachments.")
+            attachment = item.shown.get("Attachment", {})
+            if attachment.get("AttachmentId") != id:
+                continue
+            if "InstanceId" in attachment:
+                words = "The network interface at device index 0 and networkCard index 0 cannot be detached."
+                raise AwsError("OperationNotPermitted", words)
+            raise AwsError("OperationNotPermitted", "You are not allowed to manage 'ela-attach' attachments.")
         raise AwsError("InvalidAttachmentID.NotFound", f"The attachment ID '{id}' does not exist")
 
     async def DescribeNetworkInterfaceAttribute(self, call: Call, input: Input) -> Output:
