@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from cloudlet.services.autoscaling import controller
-from cloudlet.services.autoscaling.records import Group, Member
+from cloudlet.services.autoscaling import controller, scheduled
+from cloudlet.services.autoscaling.records import Action, Group, Member
 from cloudlet.testing import LocalCloud, eventually
 
 
@@ -336,6 +336,19 @@ def test_bad_input_changes_nothing(cloud: LocalCloud) -> None:
     assert refused(autoscaling.put_warm_pool, AutoScalingGroupName="g") == "NotImplemented"
     assert refused(autoscaling.delete_auto_scaling_group, AutoScalingGroupName="g") == "ValidationError"
     assert autoscaling.describe_auto_scaling_groups()["AutoScalingGroups"] == []
+
+
+@pytest.mark.parametrize(
+    ("recurrence", "days"),
+    [("0 0 * * 1-5/2", (7, 9, 12)), ("0 0 * * SUN,6-7", (10, 11, 17)), ("0 0 7 * *", (7, 38, 66))],
+)
+def test_days_of_the_week_are_those_of_cron(recurrence: str, days: tuple[int, ...]) -> None:
+    day, found = 86400.0, [4 * 86400.0]  # Monday, 5 January 1970
+    for _ in days:
+        when = scheduled.next_of(Action({"Recurrence": recurrence}, 0.0), found[-1])
+        assert when is not None
+        found.append(when)
+    assert [one / day + 1 for one in found[1:]] == list(days)
 
 
 def test_a_plan_that_was_carried_out_is_followed_by_an_empty_one() -> None:

@@ -39,6 +39,7 @@ class Keeping(Telling):
         self._news: dict[tuple[str, str], list[asyncio.Future[None]]] = {}
         self._awaited: dict[tuple[str, str], list[asyncio.Event]] = {}  # groups whose end is awaited
         self._watching = False
+        self._graces: tuple[float, Timer] | None = None  # when the next grace period is over
         self._reconciler: Reconciler | None = None
         if self._dirty:
             self.cloud.spawn(self._resume(), "Auto Scaling groups are taken up")
@@ -46,7 +47,7 @@ class Keeping(Telling):
     async def stop(self) -> None:
         if self._reconciler is not None:
             await self._reconciler.stop()
-        for timer in self._wakes.values():
+        for timer in [*self._wakes.values(), *([self._graces[1]] if self._graces else [])]:
             timer.cancel()
         await super().stop()
 
@@ -409,6 +410,18 @@ class Keeping(Telling):
             elbv2: Any = await self.cloud.service("elbv2")
             self._heard = elbv2.watch_health(lambda: self.cloud.spawn(self._see_targets(), "targets of groups"))
 
+    def _see_targets_at(self, when: float) -> None:
+        """Look again when a grace period is over; the earliest one counts, and looks for the next."""
+        if self._graces is not None and self._graces[0] <= when:
+            return
+        if self._graces is not None:
+            self._graces[1].cancel()
+        self._graces = when, self.clock.call_at(when, self._graces_over)
+
+    def _graces_over(self) -> None:
+        self._graces = None
+        self.cloud.spawn(self._see_targets(), "targets of groups")
+
     async def _see_targets(self) -> None:
         """Instances that a load balancer finds unhealthy are replaced, where the group asks load balancers."""
         for record in self.groups.all():
@@ -428,7 +441,7 @@ class Keeping(Telling):
                     continue
                 due = member.in_service + group.members["HealthCheckGracePeriod"]
                 if now < due:
-                    self.clock.call_at(due, lambda: self.cloud.spawn(self._see_targets(), "targets of groups"))
+                    self._see_targets_at(due)
                 else:
                     await self.judge(
                         record.scope, record.name, member.id, "Unhealthy", "an ELB system health check failure."

@@ -191,7 +191,9 @@ class Policies(Keeping):
 
 def _check(kind: str, input: Input) -> None:
     if kind == "SimpleScaling":
-        if "ScalingAdjustment" not in input or "AdjustmentType" not in input:
+        if "ScalingAdjustment" not in input:
+            raise invalid("Scaling increment must be specified for a SimpleScaling policy")
+        if "AdjustmentType" not in input:
             raise invalid("AdjustmentType and ScalingAdjustment are required for policies of type SimpleScaling")
         if input.get("StepAdjustments"):
             raise invalid("StepAdjustments is not supported for policies of type SimpleScaling")

@@ -261,7 +261,9 @@ async def _roll(do: Deployment, name: str, policy: Properties) -> None:
     service: Any = await do.service(_SERVICE)
     scope = f"{do.account}/{do.region}"
     left = [one.id for one in await service.outdated(scope, name)]
-    batch = max(1, int(policy.get("MaxBatchSize", 1)))
+    group = await _group(do, name)
+    spare = group["DesiredCapacity"] - int(policy.get("MinInstancesInService", 0))
+    batch = max(1, min(int(policy.get("MaxBatchSize", 1)), spare))
     waits = str(policy.get("WaitOnResourceSignals", False)).lower() == "true"
     suspended = [one for one in policy.get("SuspendProcesses") or () if one not in ("Launch", "Terminate")]
     if suspended:

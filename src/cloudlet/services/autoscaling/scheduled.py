@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from cloudlet.control.clock import Timer
-from cloudlet.errors import AwsError
+from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.autoscaling.base import invalid, name_in, page
 from cloudlet.services.autoscaling.groups import resized
@@ -16,6 +16,7 @@ from cloudlet.services.autoscaling.records import Action, Group
 from cloudlet.services.schedules.expressions import ScheduleError, parse
 from cloudlet.store import Tx
 
+_DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 _SIZES = ("MinSize", "MaxSize", "DesiredCapacity")
 
 
@@ -93,7 +94,7 @@ class Scheduled(Policies):
             members["Time"] = members["StartTime"]
         action = Action(members, now, now)
         try:
-            _next(action, now)
+            next_of(action, now)
         except ScheduleError as error:
             raise invalid(f"Given recurrence string: {members.get('Recurrence')} is invalid: {error}") from None
         await self.db.write(lambda tx: self.actions.put(tx, call.scope, name, action))
@@ -110,7 +111,7 @@ class Scheduled(Policies):
         if (before := self._due.pop((scope, name), None)) is not None:
             before.cancel()
         record = self.actions.get(scope, name)
-        when = _next(record.value, record.value.done) if record is not None else None
+        when = next_of(record.value, record.value.done) if record is not None else None
         if when is not None:
             at = when
             self._due[scope, name] = self.clock.call_at(at, lambda: self._begin(scope, name, at))
@@ -142,7 +143,26 @@ def _sized(group: Group, members: dict[str, Any], now: float) -> Group:
     return resized(made, desired, now, f"scheduled action update of {members['ScheduledActionName']}")
 
 
-def _next(action: Action, after: float) -> float | None:
+def _weekdays(field: str) -> str:
+    """Days of the week as EventBridge counts them, from 1 for Sunday, of a field of cron. Raises ScheduleError."""
+    found = set()
+    for part in field.upper().split(","):
+        days, _, step = part.partition("/")
+        first, _, last = days.partition("-")
+        if days == "*":
+            first, last = "0", "6"
+        elif step and not last:
+            last = "6"
+        bounds = [
+            _DAYS.index(one) if one in _DAYS else int(one) if one.isdigit() else -1 for one in (first, last or first)
+        ]
+        if not 0 <= bounds[0] <= bounds[1] <= 7 or (step and (not step.isdigit() or step == "0")):
+            raise ScheduleError(f"{field} are no days of the week")
+        found |= {number % 7 + 1 for number in range(bounds[0], bounds[1] + 1, int(step or 1))}
+    return ",".join(map(str, sorted(found)))
+
+
+def next_of(action: Action, after: float) -> float | None:
     """When an action is due next. Raises ScheduleError."""
     members = action.members
     start: float = members.get("StartTime", 0.0)
@@ -152,12 +172,10 @@ def _next(action: Action, after: float) -> float | None:
     if len(fields) != 5:
         raise ScheduleError("it must have five fields")
     minute, hour, day, month, weekday = fields
-    # The form of EventBridge has a year, and counts the days of the week from 1.
-    if weekday != "*" and day == "*":
-        day = "?"
-        weekday = "".join(str(int(one) % 7 + 1) if one.isdigit() else one for one in weekday)
-    else:
-        weekday = "?"
+    if weekday != "*" and day != "*":
+        raise not_implemented("a Recurrence with both a day of the month and a day of the week")
+    # The form of EventBridge has a year, and one of the two kinds of days.
+    day, weekday = ("?", _weekdays(weekday)) if weekday != "*" else (day, "?")
     schedule = parse(
         f"cron({minute} {hour} {day} {month} {weekday} *)", anchor=action.created, zone=members.get("TimeZone", "UTC")
     )
