@@ -110,6 +110,8 @@ class Collector:
             began, self._begun[key] = self._begun.get(key), float(now)
             try:
                 found = await _windows(record.value.namespace, now)
+                if not found and began is not None and began < now:
+                    found = [Window(int(began), [], True)]  # its sets are gone
             except NetworkError as error:
                 log.warning("the packets of %s were not counted: %s", record.value.interface, error)
                 found = [] if began is None else [Window(int(began), [], True)]

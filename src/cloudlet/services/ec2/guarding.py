@@ -117,6 +117,7 @@ class Guard:
         if self._reconciler is None:
             self._begin()
         self._in_force.pop((world.scope, name), None)  # the namespace may be another one of the same path
+        await self._collector.leave(world.scope, name)
         record = self._members.get(world.scope, name)
         assert record is not None
         text = self._text(record)
