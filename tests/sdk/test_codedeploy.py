@@ -379,6 +379,13 @@ def test_a_stack_waits_for_the_shift_and_goes_back_with_it(cloud: LocalCloud) ->
 
     stacks.update_stack(StackName="s", TemplateBody=template(3, "bad"), Capabilities=["CAPABILITY_IAM"])
     comes_to("UPDATE_ROLLBACK_COMPLETE")
+    hooked = {**json.loads(template(3)), "Hooks": {"Green": {"Type": "AWS::CodeDeploy::BlueGreen", "Properties": {}}}}
+    assert (
+        "the hook Green of AWS::CodeDeploy::BlueGreen"
+        in refused(
+            stacks.update_stack, StackName="s", TemplateBody=json.dumps(hooked), Capabilities=["CAPABILITY_IAM"]
+        )[1]
+    )
     assert alias() == ("2", {})
     reasons = [
         one.get("ResourceStatusReason", "")

@@ -272,5 +272,7 @@ def test_a_service_goes_over_to_another_task_set_or_back(cloud: LocalCloud, imag
     web.ecs.update_service(cluster=web.cluster, service="web", desiredCount=2)
     (service,) = web.ecs.describe_services(cluster=web.cluster, services=["web"])["services"]
     assert service["taskSets"][0]["computedDesiredCount"] == 2
+    web.ecs.update_service(cluster=web.cluster, service="web", desiredCount=0)
+    assert web.ecs.delete_service(cluster=web.cluster, service="web")["service"]["status"] == "DRAINING"
     stacks.delete_stack(StackName="web")
     stacks.get_waiter("stack_delete_complete").wait(StackName="web", WaiterConfig={"Delay": 1, "MaxAttempts": 60})

@@ -283,6 +283,9 @@ def check_types(template: Template, active: list[str] | None = None) -> None:
     ``active`` are the resources that will be there; only those need all their properties. Raises ValidationError.
     """
     problems = []
+    for name, hook in (template.document.get("Hooks") or {}).items():
+        if isinstance(hook, dict) and hook.get("Type") == "AWS::CodeDeploy::BlueGreen":
+            problems.append(f"Template format error: Cloudlet does not implement the hook {name} of {hook['Type']}")
     if unknown := sorted(type for type in template.types() if registry.find(type) is None):
         problems.append(
             f"Template format error: Unrecognized resource types: [{', '.join(unknown)}] (Cloudlet does not implement "

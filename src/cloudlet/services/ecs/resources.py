@@ -197,6 +197,58 @@ _OF_TASK_SETS = {
     "PlatformVersion": "platformVersion",
     "CapacityProviderStrategy": "capacityProviderStrategy",
 }
+
+
+class TaskSet(ResourceType):
+    """A task set of a service whose deployment controller is EXTERNAL. ``Ref`` is its ARN."""
+
+    type = "AWS::ECS::TaskSet"
+    required = frozenset(("Cluster", "Service", "TaskDefinition"))
+    replaces = frozenset(
+        (
+            *("CapacityProviderStrategy", "Cluster", "ExternalId", "LaunchType", "LoadBalancers"),
+            *("NetworkConfiguration", "PlatformVersion", "Service", "ServiceRegistries", "TaskDefinition"),
+        )
+    )
+
+    async def create(self, do: Deployment, properties: Properties) -> Physical:
+        input = _lowered({key: value for key, value in properties.items() if key != "Tags"})
+        if tags := tags_of(do, properties):
+            input["tags"] = _pairs(tags)
+        made = (await do.call("ecs", "CreateTaskSet", {**input, "clientToken": do.name(36)}))["taskSet"]
+        return Physical(made["taskSetArn"], {"Id": made["id"]})
+
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        place = {"cluster": new["Cluster"], "service": new["Service"], "taskSet": physical.id}
+        scale = _lowered(new.get("Scale") or {"Value": 100.0, "Unit": "PERCENT"})
+        await do.call("ecs", "UpdateTaskSet", {**place, "scale": scale})
+        return physical
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        place = {"cluster": properties["Cluster"], "service": properties["Service"]}
+        await _unless_gone(do, "DeleteTaskSet", {**place, "taskSet": physical.id, "force": True})
+
+
+class PrimaryTaskSet(ResourceType):
+    """Which task set of a service is its primary one. Deleting it changes nothing."""
+
+    type = "AWS::ECS::PrimaryTaskSet"
+    required = frozenset(("Cluster", "Service", "TaskSetId"))
+    replaces = frozenset(("Cluster", "Service"))
+
+    async def create(self, do: Deployment, properties: Properties) -> Physical:
+        input = {"cluster": properties["Cluster"], "service": properties["Service"]}
+        await do.call("ecs", "UpdateServicePrimaryTaskSet", {**input, "primaryTaskSet": properties["TaskSetId"]})
+        return Physical(do.name())
+
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        await self.create(do, new)
+        return physical
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        return None
+
+
 _STRATEGY = ("CapacityProviders", "DefaultCapacityProviderStrategy")
 
 
@@ -290,7 +342,12 @@ async def _unless_gone(do: Deployment, operation: str, input: Properties) -> Non
     try:
         await do.call("ecs", operation, input)
     except AwsError as error:
-        gone = ("ClusterNotFoundException", "ServiceNotFoundException", "ServiceNotActiveException")
+        gone = (
+            "ClusterNotFoundException",
+            "ServiceNotFoundException",
+            "ServiceNotActiveException",
+            "TaskSetNotFoundException",
+        )
         words = ("Unable to describe task definition", "is inactive", "does not exist")
         if error.code not in gone and not any(word in error.message for word in words):
             raise
@@ -312,4 +369,7 @@ def _pairs(tags: dict[str, str]) -> list[dict[str, str]]:
     return [{"key": key, "value": value} for key, value in tags.items()]
 
 
-TYPES = [Cluster, CapacityProvider, ClusterCapacityProviderAssociations, TaskDefinition, Service]
+TYPES = [
+    *(Cluster, CapacityProvider, ClusterCapacityProviderAssociations, TaskDefinition, Service),
+    *(TaskSet, PrimaryTaskSet),
+]

@@ -175,7 +175,10 @@ class Services(Tasks):
             if not input.get("force") and not is_daemon:
                 if service.desired > 0:
                     raise invalid("The service cannot be stopped while it is scaled above 0.")
-                if any(one.scale is not None for one in service.deployments):
+                own = (
+                    service.members["deploymentController"]["type"] == "CODE_DEPLOY"
+                )  # its one task set is the service
+                if has_task_sets(service) and len(service.deployments) > own:
                     raise invalid("The service cannot be stopped while deployments are active.")
             made = msgspec.structs.replace(service, status="DRAINING", desired=0, steady=False, current=None)
             self.put_service(tx, call.scope, f"{cluster}/{name}", made)
@@ -390,7 +393,7 @@ class Services(Tasks):
             "stabilityStatus": "STEADY_STATE" if is_steady else "STABILIZING",
             "stabilityStatusAt": one.updated,
             **one.settings,
-            **one.task_set,
+            **{key: value for key, value in one.task_set.items() if key != "clientToken"},
         }
 
 

@@ -18,6 +18,7 @@ from cloudlet.services.ecs.services import check_containers, launch_members
 from cloudlet.store import Tx
 
 _MOST = 5  # task sets of a service
+_TOKEN = "clientToken"
 _OWNERS = {"EXTERNAL": "", "CODE_DEPLOY": "codedeploy.amazonaws.com"}  # who manages them; nobody in particular
 
 
@@ -58,12 +59,18 @@ class TaskSets(Deployments):
             settings=settings,
             scale=_scale(input.get("scale")),
             task_set={
-                **({"externalId": input["externalId"]} if "externalId" in input else {}),
+                **{key: input[key] for key in ("externalId", _TOKEN) if key in input},
                 **({"tags": tags} if tags else {}),
             },
         )
 
+        def known(service: Service) -> Deployment | None:
+            token = input.get(_TOKEN)
+            return next((one for one in service.deployments if token and one.task_set.get(_TOKEN) == token), None)
+
         def add(service: Service) -> Service:
+            if known(service) is not None:
+                return service
             if len(service.deployments) >= _MOST:
                 raise invalid(
                     f"{_MOST} deployments exist on the service. Unable to create new TaskSet since this exceeds the "
@@ -72,7 +79,7 @@ class TaskSets(Deployments):
             return msgspec.structs.replace(service, deployments=(*service.deployments, made))
 
         service = await self._change_service(call, cluster, name, add)
-        return {"taskSet": self.described_task_set(call.scope, cluster, service, made)}
+        return {"taskSet": self.described_task_set(call.scope, cluster, service, known(service) or made)}
 
     async def DescribeTaskSets(self, call: Call, input: Input) -> Output:
         cluster, name = self.cluster(call, input), last(input["service"])
