@@ -99,9 +99,10 @@ def test_versions_and_labels_survive_a_kill(cloud: LocalCloud, ssm: Any) -> None
     assert (gone["DeletedParameters"], gone["InvalidParameters"]) == (["/app/db/host"], ["nobody"])
     assert refused(ssm.delete_parameter, Name="/app/db/host")[0] == "ParameterNotFound"
     assert put(ssm, "/app/db/host") == 1
-    # At the root a name is the same with and without a slash.
+    # At the root a name is the same with and without a slash, and it is answered as it was asked for.
     put(ssm, "/root")
-    assert ssm.get_parameter(Name="root")["Parameter"]["Name"] == "/root"
+    assert ssm.get_parameter(Name="root")["Parameter"]["Name"] == "root"
+    assert ssm.get_parameters(Names=["/root"])["Parameters"][0]["Name"] == "/root"
     assert put(ssm, "root", Overwrite=True) == 2
 
 

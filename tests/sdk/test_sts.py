@@ -210,3 +210,26 @@ def test_assume_role_with_saml(cloud: LocalCloud) -> None:
         with pytest.raises(ClientError) as caught:
             sts.assume_role_with_saml(**given)
         assert caught.value.response["Error"]["Code"] == code
+
+
+def test_tags_from_role_to_role(cloud: LocalCloud) -> None:
+    """Transitive tags stay with the next role and cannot be given anew; keys are the same whatever their case."""
+    iam, sts = cloud.client("iam"), cloud.client("sts")
+    trust = {"Effect": "Allow", "Principal": {"AWS": "000000000000"}, "Action": ["sts:AssumeRole", "sts:TagSession"]}
+    document = json.dumps({"Version": "2012-10-17", "Statement": trust})
+    roles = [iam.create_role(RoleName=name, AssumeRolePolicyDocument=document)["Role"] for name in ("one", "two")]
+    assert "MaxSessionDuration" not in roles[0]
+    first, second = ({"RoleArn": role["Arn"], "RoleSessionName": "chain"} for role in roles)
+
+    def tagged(*keys: str) -> list[dict[str, str]]:
+        return [{"Key": key, "Value": "v"} for key in keys]
+
+    with pytest.raises(ClientError, match="transitive tag key must be included in the requested tags"):
+        sts.assume_role(**first, Tags=tagged("Team"), TransitiveTagKeys=["Other"])
+    with pytest.raises(ClientError, match="Duplicate tag keys found"):
+        sts.assume_role(**first, Tags=tagged("Team", "team"))
+    keys = sts.assume_role(**first, Tags=tagged("Team"), TransitiveTagKeys=["team"])["Credentials"]
+    chained = with_session(cloud, keys)
+    with pytest.raises(ClientError, match="conflicts with a transitive tag key from the calling session"):
+        chained.assume_role(**second, Tags=tagged("TEAM"))
+    assert chained.assume_role(**second, Tags=tagged("Other"))["Credentials"]

@@ -111,6 +111,7 @@ class Archives(Publishing):
         found = [record.value for record in self._archives.list(call.scope, input.get("NamePrefix", ""))]
         _one_filter(input)
         if (source := input.get("EventSourceArn")) is not None:
+            self._bus(call, source)
             found = [archive for archive in found if archive.source == source]
         if input.get("State", "ENABLED") != "ENABLED":
             found = []
@@ -141,6 +142,9 @@ class Archives(Publishing):
         if ":event-bus/" not in destination["Arn"]:
             raise invalid("Parameter Destination.Arn is not valid. Reason: Must contain an event bus ARN.")
         bus = self._bus(call, destination["Arn"])
+        if begin >= end:
+            reason = "EventStartTime must be before EventEndTime."
+            raise invalid(f"Parameter EventEndTime is not valid. Reason: {reason}")
         archive = self._archives.get(call.scope, source.rpartition("/")[2])
         if archive is None or archive.value.arn != source:
             reason = f"Archive {source.rpartition('/')[2]} does not exist."
@@ -150,9 +154,6 @@ class Archives(Publishing):
             raise invalid(f"Parameter Destination.Arn is not valid. Reason: {reason}")
         if days := archive.value.days:
             begin = max(begin, self.clock.now() - days * DAY)  # older ones are as good as gone
-        if input["EventStartTime"] >= end:
-            reason = "EventStartTime must be before EventEndTime."
-            raise invalid(f"Parameter EventEndTime is not valid. Reason: {reason}")
         replay = Replay(
             call.account,
             call.region,

@@ -118,10 +118,9 @@ class Buses(Base):
         def remove(current: Bus) -> dict[str, Any]:
             if input.get("RemoveAllPermissions"):
                 return {"policy": ""}
-            if not current.policy:
-                raise not_found("EventBus does not have a policy.")
-            left = [one for one in _statements(current) if one.get("Sid") != sid]
-            if len(left) == len(_statements(current)):
+            known = _statements(current) if current.policy else []
+            left = [one for one in known if one.get("Sid") != sid]
+            if len(left) == len(known):
                 raise not_found("Statement with the provided id does not exist.")
             return {"policy": _text({**_policy(current.policy), "Statement": left}) if left else ""}
 

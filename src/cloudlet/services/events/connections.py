@@ -115,7 +115,8 @@ class Connections(Base):
     def _connection(self, call: Call, name: str, tx: Tx | None = None) -> Connection:
         record = self._connections.get(call.scope, name, tx)
         if record is None:
-            raise not_found(f"Connection '{name}' does not exist.")
+            failed = "Failed to describe the connection(s). " if call.operation == "DescribeConnection" else ""
+            raise not_found(f"{failed}Connection '{name}' does not exist.")
         return record.value
 
     async def CreateApiDestination(self, call: Call, input: Input) -> Output:
@@ -187,7 +188,9 @@ class Connections(Base):
     def _destination(self, call: Call, name: str, tx: Tx | None = None) -> ApiDestination:
         record = self._destinations.get(call.scope, name, tx)
         if record is None:
-            raise not_found(f"An api-destination '{name}' does not exist.")
+            described = call.operation == "DescribeApiDestination"
+            failed = "Failed to describe the api-destination(s). " if described else ""
+            raise not_found(f"{failed}An api-destination '{name}' does not exist.")
         return record.value
 
     def _connection_at(self, call: Call, arn: str) -> str:

@@ -152,8 +152,8 @@ class Publishing(Base):
         except (msgspec.DecodeError, UnicodeError):
             event = None
         if not isinstance(event, dict):
-            raise invalid("Parameter Event is not valid. Reason: it is not a JSON object.")
-        for name in ("id", "account", "source", "time", "region", "resources", "detail-type"):
+            raise invalid("Parameter Event is not valid.")
+        for name in ("id", "account", "source", "time", "region", "detail-type"):
             if name not in event:
                 raise invalid(f"Parameter Event is not valid. Reason: {name} is a required field.")
         return {"Result": pattern.matches(event)}

@@ -42,7 +42,7 @@ def check_identity_policy(document: str) -> None:
 
 def check_trust_policy(document: str) -> None:
     """A role's trust policy: who may assume it. Raises MalformedPolicyDocument."""
-    for statement in _statements(document):
+    for statement in _statements(document, "This policy contains invalid Json"):
         if "Resource" in statement or "NotResource" in statement:
             raise malformed("Has prohibited field Resource")
         if "Principal" not in statement and "NotPrincipal" not in statement:
@@ -58,11 +58,11 @@ def malformed(message: str) -> AwsError:
     return AwsError("MalformedPolicyDocument", message, status=400)
 
 
-def _statements(document: str) -> list[dict[str, Any]]:
+def _statements(document: str, unreadable: str = "Syntax errors in policy.") -> list[dict[str, Any]]:
     try:
         policy = json.loads(document, object_pairs_hook=_no_doubles)
     except ValueError:
-        raise malformed("Syntax errors in policy.") from None
+        raise malformed(unreadable) from None
     if not isinstance(policy, dict) or set(policy) - _TOP:
         raise malformed("Syntax errors in policy.")
     if policy.get("Version", _VERSIONS[0]) not in _VERSIONS:

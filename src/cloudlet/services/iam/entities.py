@@ -130,6 +130,7 @@ class Entities:
 
     async def attach(self, kind: str, call: Call, input: Input) -> Output:
         scope, arn = scope_of(call), input["PolicyArn"]
+        _check_arn(arn)
 
         def change(tx: Tx, entity: E) -> E:
             if not managed.is_managed(arn) and self.find_policy(scope, arn, tx) is None:
@@ -316,3 +317,8 @@ def public(members: dict[str, Any], *left_out: str) -> dict[str, Any]:
     if "AssumeRolePolicyDocument" in shown:
         shown["AssumeRolePolicyDocument"] = encoded(shown["AssumeRolePolicyDocument"])
     return shown
+
+
+def _check_arn(arn: str) -> None:
+    if not arn.startswith("arn:"):
+        raise AwsError("ValidationError", "Invalid ARN:  Could not be parsed!", status=400)

@@ -10,7 +10,7 @@ import msgspec
 
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.iam import documents
+from cloudlet.services.iam import documents, service_roles
 from cloudlet.services.iam.entities import (
     checked_tags,
     conflict,
@@ -26,24 +26,6 @@ from cloudlet.services.iam.records import DeletionTask, InstanceProfile, Role
 from cloudlet.services.iam.users import Users
 from cloudlet.store import Tx
 
-# Service -> what its role's name ends with, where that is not just the service's own name.
-_SERVICE_ROLES = {
-    "appmesh.amazonaws.com": "AppMesh",
-    "autoscaling.amazonaws.com": "AutoScaling",
-    "dynamodb.application-autoscaling.amazonaws.com": "ApplicationAutoScaling_DynamoDBTable",
-    "ecs.amazonaws.com": "ECS",
-    "ecs.application-autoscaling.amazonaws.com": "ApplicationAutoScaling_ECSService",
-    "eks.amazonaws.com": "AmazonEKS",
-    "elasticache.amazonaws.com": "ElastiCache",
-    "elasticloadbalancing.amazonaws.com": "ElasticLoadBalancing",
-    "es.amazonaws.com": "AmazonElasticsearchService",
-    "lambda.application-autoscaling.amazonaws.com": "ApplicationAutoScaling_LambdaConcurrency",
-    "mq.amazonaws.com": "AmazonMQ",
-    "ops.apigateway.amazonaws.com": "APIGateway",
-    "rds.amazonaws.com": "RDS",
-    "rds.application-autoscaling.amazonaws.com": "ApplicationAutoScaling_RDSCluster",
-    "spot.amazonaws.com": "EC2Spot",
-}
 _SERVICE_PATH = "/aws-service-role/"
 
 
@@ -65,7 +47,9 @@ class Roles(Users):
         }
         if "Description" in input:
             members["Description"] = input["Description"]
-        return {"Role": public(await self._put_role(call, members, input.get("PermissionsBoundary")))}
+        shown = public(await self._put_role(call, members, input.get("PermissionsBoundary")))
+        del shown["MaxSessionDuration"]  # AWS answers it only where a role is read
+        return {"Role": shown}
 
     async def GetRole(self, call: Call, input: Input) -> Output:
         members = self.entity("Role", scope_of(call), input["RoleName"]).members
@@ -138,9 +122,8 @@ class Roles(Users):
         service, suffix = input["AWSServiceName"], input.get("CustomSuffix")
         if not service.endswith(".amazonaws.com"):
             raise AwsError("InvalidInput", f"Service Name {service} is not valid.", status=400)
-        word = _SERVICE_ROLES.get(service) or service.partition(".")[0].replace("-", " ").title().replace(" ", "")
-        name = f"AWSServiceRoleFor{word}{f'_{suffix}' if suffix else ''}"
-        trust = {"Effect": "Allow", "Principal": {"Service": [service]}, "Action": ["sts:AssumeRole"]}
+        name = service_roles.name_of(service, suffix)
+        trust = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
         members = {
             **self._new(call, "role", "Role", "AROA", {"RoleName": name, "Path": f"{_SERVICE_PATH}{service}/"}),
             "AssumeRolePolicyDocument": json.dumps({"Version": "2012-10-17", "Statement": [trust]}),

@@ -9,7 +9,7 @@ from typing import Any
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.kms import ciphertext, material, specs
-from cloudlet.services.kms.base import Base, check_dry_run, check_usable
+from cloudlet.services.kms.base import Base, check_dry_run, check_state, check_usable
 from cloudlet.services.kms.records import Key
 
 _HASHES = {"RSAES_OAEP_SHA_1": ("SHA1", 20), "RSAES_OAEP_SHA_256": ("SHA256", 32)}
@@ -38,7 +38,6 @@ class Encrypting(Base):
             input.get("KeyId"),
             input.get("EncryptionAlgorithm", specs.SYMMETRIC),
             input.get("EncryptionContext", {}),
-            "Decrypt",
         )
         check_dry_run(input)
         return {"KeyId": key.arn, "Plaintext": plaintext, "EncryptionAlgorithm": algorithm}
@@ -54,7 +53,6 @@ class Encrypting(Base):
             input.get("SourceKeyId"),
             input.get("SourceEncryptionAlgorithm", specs.SYMMETRIC),
             input.get("SourceEncryptionContext", {}),
-            "ReEncryptFrom",
         )
         key = await self.named(call, input["DestinationKeyId"])
         check_usable(key, "ENCRYPT_DECRYPT", "ReEncryptTo")
@@ -151,19 +149,18 @@ class Encrypting(Base):
         return bytes(ready.public_key().encrypt(plaintext, _oaep(algorithm)))
 
     async def _decrypt(
-        self, call: Call, blob: bytes, key_id: str | None, algorithm: str, context: dict[str, str], operation: str
+        self, call: Call, blob: bytes, key_id: str | None, algorithm: str, context: dict[str, str]
     ) -> tuple[Key, str, bytes]:
         named = await self.named(call, key_id) if key_id is not None else None
         if named is not None:
-            check_usable(named, "ENCRYPT_DECRYPT", operation)
+            check_state(named)
+            if named.usage != "ENCRYPT_DECRYPT":
+                raise _incorrect_key()
         if named is None or named.spec == specs.SYMMETRIC:
             if algorithm != specs.SYMMETRIC:
                 raise ciphertext.invalid() if named is None else _incompatible(named, algorithm)
             if named is not None and ciphertext.read(blob).key != named.id:
-                raise AwsError(
-                    "IncorrectKeyException",
-                    "The key ID in the request does not identify a CMK that can perform this operation.",
-                )
+                raise _incorrect_key()
             key, plaintext = await self.opened(call.region, blob, context)
             return key, algorithm, plaintext
         if algorithm not in _HASHES:
@@ -185,6 +182,12 @@ def _algorithm(key: Key, input: Input, parameter: str) -> str:
 
 def _incompatible(key: Key, algorithm: str) -> AwsError:
     return AwsError("InvalidKeyUsageException", f"Algorithm {algorithm} is incompatible with key spec {key.spec}.")
+
+
+def _incorrect_key() -> AwsError:
+    return AwsError(
+        "IncorrectKeyException", "The key ID in the request does not identify a CMK that can perform this operation."
+    )
 
 
 def _refuse_context(context: dict[str, str]) -> None:

@@ -47,8 +47,8 @@ class Rotation(Base):
 
     async def RotateKeyOnDemand(self, call: Call, input: Input) -> Output:
         key = self.identified(call, input["KeyId"])
-        _check(key)
         check_state(key)
+        _check(key)
         known = await self.db.read(lambda tx: records.materials(tx, key.id))
         if sum(material.reason == "ON_DEMAND" for material in known) >= _ON_DEMAND_AT_MOST:
             raise AwsError(
@@ -57,7 +57,7 @@ class Rotation(Base):
                 f"No more on-demand rotations can be performed for this key: {key.arn}",
             )
         await self.replace_material(key, "ON_DEMAND")
-        return {"KeyId": key.id}
+        return {"KeyId": key.arn}
 
     async def ListKeyRotations(self, call: Call, input: Input) -> Output:
         key = self.identified(call, input["KeyId"])

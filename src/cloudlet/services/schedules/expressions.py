@@ -8,7 +8,7 @@ from calendar import monthrange
 from datetime import UTC, date, datetime, tzinfo
 from typing import Protocol
 
-_RATE = re.compile(r"rate\(\s*([1-9]\d*)\s+(minute|minutes|hour|hours|day|days)\s*\)")
+_RATE = re.compile(r"rate\(([1-9]\d*)\s+(minute|minutes|hour|hours|day|days)\)")
 _CRON = re.compile(r"cron\(\s*(\S+)\s+(\S+)\s+(\S+)\s+(\S+)\s+(\S+)\s+(\S+)\s*\)")
 _AT = re.compile(r"at\(\s*(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\s*\)")
 _SECONDS = {"minute": 60.0, "hour": 3600.0, "day": 86400.0}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import uuid
 from typing import Any
 
 from msgspec.structs import replace
@@ -19,6 +20,7 @@ from cloudlet.store import Database, Resources, Tx
 
 DAY = 86_400.0
 _ARN = re.compile(r"arn:aws:secretsmanager:([a-z0-9-]+):(\d{12}):secret:(.+)\Z")
+_NAME = re.compile(r"[A-Za-z0-9/_+=.@!-]+")
 _DEFAULT_KEY = "alias/aws/secretsmanager"
 _DEPRECATED_AT_MOST = 100
 _KMS_ERRORS = ("NotFoundException", "DisabledException", "KMSInvalidStateException", "InvalidKeyUsageException")
@@ -104,6 +106,7 @@ class Base(api.Service):
 
     def named(self, call: Call, id: str, tx: Tx | None = None, deleted: bool = False) -> tuple[str, Secret]:
         """Scope and secret of a name or an ARN. Raises ResourceNotFoundException and InvalidRequestException."""
+        check_id(id)
         found = self.place(call, id, tx)
         if found is None:
             raise no_such_secret()
@@ -195,6 +198,35 @@ class Base(api.Service):
         deprecated = [version.id for version in records.versions(tx, secret.arn) if version.id not in staged]
         for id in deprecated[:-_DEPRECATED_AT_MOST]:
             records.drop(tx, secret.arn, id)
+
+
+def check_name(name: str) -> None:
+    """A secret's name. Raises ValidationException."""
+    if _NAME.fullmatch(name) is None:
+        raise AwsError(
+            "ValidationException",
+            "Invalid name. Must be a valid name containing alphanumeric characters, or any of the following: -/_+=.@!",
+        )
+
+
+def check_id(id: str) -> None:
+    """What a secret is asked for by: its name or its ARN. Raises ValidationException."""
+    if not id.startswith("arn:"):
+        check_name(id)
+
+
+def token_of(call: Call, input: Input) -> str:
+    """The id of the version that a request makes. Raises InvalidRequestException.
+
+    Clients give it, SDKs by themselves; a service that calls need not.
+    """
+    token: str = input.get("ClientRequestToken", "")
+    if not token and call.request is not None:
+        raise AwsError(
+            "InvalidRequestException",
+            "You must provide a ClientRequestToken value. We recommend a UUID-type value.",
+        )
+    return token or str(uuid.uuid4())
 
 
 def moved(stages: dict[str, str], id: str, labels: list[str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.schedules import ScheduleError, parse
 from cloudlet.services.secretsmanager import records
-from cloudlet.services.secretsmanager.base import DAY, Base
+from cloudlet.services.secretsmanager.base import DAY, Base, token_of
 from cloudlet.services.secretsmanager.records import CURRENT, PENDING, Secret, Version
 from cloudlet.store import Tx
 
@@ -32,6 +32,7 @@ class Rotation(Base):
                 self._run(record.scope, record.value, record.value.rotating)
 
     async def RotateSecret(self, call: Call, input: Input) -> Output:
+        token = token_of(call, input)
         for parameter in ("ExternalSecretRotationMetadata", "ExternalSecretRotationRoleArn"):
             if parameter in input:
                 raise not_implemented(f"Secrets Manager RotateSecret with {parameter}")
@@ -50,7 +51,6 @@ class Rotation(Base):
                 "InvalidRequestException", "A previous rotation isn't complete. That rotation will be reattempted."
             )
         immediately = input.get("RotateImmediately", True)
-        token = input.get("ClientRequestToken") or str(uuid.uuid4())
         fields = {"function": function, "rules": rules, "rotates": True, "rotates_at": rotates_at, "changed": now}
         secret = await self.db.write(
             lambda tx: self._begin(tx, scope, secret, token if immediately else "", now, fields)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 import secrets as randomness
 import string
-import uuid
 from typing import Any
 
 from msgspec.structs import replace
@@ -17,11 +15,18 @@ from cloudlet.services import api
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.iam.evaluation import is_resource_policy
 from cloudlet.services.secretsmanager import filters, passwords, records
-from cloudlet.services.secretsmanager.base import DAY, Base, no_such_secret, token_in_use
+from cloudlet.services.secretsmanager.base import (
+    DAY,
+    Base,
+    check_id,
+    check_name,
+    no_such_secret,
+    token_in_use,
+    token_of,
+)
 from cloudlet.services.secretsmanager.records import CURRENT, Secret
 from cloudlet.store import Tx
 
-_NAME = re.compile(r"[A-Za-z0-9/_+=.@!-]+")
 _LETTERS = string.ascii_letters + string.digits
 _PAGE = 100
 _TAGS_AT_MOST = 50
@@ -35,12 +40,8 @@ class Secrets(Base):
             if input.get(parameter):
                 raise not_implemented(f"Secrets Manager CreateSecret with {parameter}")
         name, now = input["Name"], self.clock.now()
-        if _NAME.fullmatch(name) is None:
-            raise AwsError(
-                "ValidationException",
-                "Invalid name. Must be a valid name containing alphanumeric characters, or any of the following: "
-                "-/_+=.@!",
-            )
+        check_name(name)
+        token = token_of(call, input)
         suffix = "".join(randomness.choice(_LETTERS) for _ in range(6))
         secret = Secret(
             name,
@@ -51,7 +52,6 @@ class Secrets(Base):
             input.get("KmsKeyId", ""),
             tags=_tags(input.get("Tags", [])),
         )
-        token = input.get("ClientRequestToken") or str(uuid.uuid4())
         version = await self.encrypted(call, secret, token, input)
 
         def create(tx: Tx) -> Secret:
@@ -79,6 +79,7 @@ class Secrets(Base):
     async def UpdateSecret(self, call: Call, input: Input) -> Output:
         if input.get("Type"):
             raise not_implemented("Secrets Manager UpdateSecret with Type")
+        token = token_of(call, input)
         _, secret = self.named(call, input["SecretId"])
         fields = {
             field: input[name]
@@ -86,7 +87,6 @@ class Secrets(Base):
             if name in input
         }
         secret = replace(secret, **fields)
-        token = input.get("ClientRequestToken") or str(uuid.uuid4())
         version = await self.encrypted(call, secret, token, input)
         now, staged = self.clock.now(), []
         if "kms_key" in fields:
@@ -141,6 +141,7 @@ class Secrets(Base):
                 "You can't use ForceDeleteWithoutRecovery in conjunction with RecoveryWindowInDays.",
             )
         now, id = self.clock.now(), input["SecretId"]
+        check_id(id)
         at = now if force else now + (days or 30) * DAY
 
         def delete(tx: Tx) -> tuple[str, Secret] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 from msgspec.structs import replace
@@ -10,7 +9,7 @@ from msgspec.structs import replace
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.secretsmanager import filters, records
-from cloudlet.services.secretsmanager.base import DAY, Base, moved
+from cloudlet.services.secretsmanager.base import DAY, Base, moved, token_of
 from cloudlet.services.secretsmanager.records import CURRENT, Secret, Version
 from cloudlet.store import Tx
 
@@ -82,10 +81,10 @@ class Values(Base):
         return {"SecretValues": values, "Errors": errors, **more}
 
     async def PutSecretValue(self, call: Call, input: Input) -> Output:
+        token = token_of(call, input)
         if "SecretString" not in input and "SecretBinary" not in input:
             raise AwsError("InvalidRequestException", "You must provide either SecretString or SecretBinary.")
         _, secret = self.named(call, input["SecretId"])
-        token = input.get("ClientRequestToken") or str(uuid.uuid4())
         version = await self.encrypted(call, secret, token, input)
         assert version is not None
         stages = input.get("VersionStages", [CURRENT])

@@ -34,7 +34,9 @@ class Reading(Public):
         if found is None:
             raise no_such_parameter(name)
         _, version, selector = found
-        return {"Parameter": await self._shown(call, version, selector, decrypt)}
+        shown = await self._shown(call, version, selector, decrypt)
+        # The answer has the name as it was asked for, with the slash at its head or without.
+        return {"Parameter": shown if name.startswith("arn:") else {**shown, "Name": name.strip().partition(":")[0]}}
 
     async def GetParameters(self, call: Call, input: Input) -> Output:
         names, decrypt = list(dict.fromkeys(input["Names"])), input.get("WithDecryption", False)
@@ -160,7 +162,11 @@ class Reading(Public):
                     f"An error occurred (ParameterNotFound) when referencing Secrets Manager: Secret {name} not found.",
                 ) from None
             raise
-        source = {key: value for key, value in found.items() if isinstance(value, str | float | list)}
+        source = {
+            key if key == "ARN" else key[0].lower() + key[1:]: value
+            for key, value in found.items()
+            if isinstance(value, str | float | list)
+        }
         return {
             "Name": name,
             "Type": "SecureString",

@@ -19,12 +19,6 @@ def check_session(input: Input) -> int:
         documents.check_identity_policy(document)
     if len(arns) > _MOST_POLICIES:
         raise AwsError("ValidationError", f"The number of PolicyArns exceeds {_MOST_POLICIES}.", status=400)
-    if len({tag["Key"].lower() for tag in tags}) != len(tags):
-        raise AwsError(
-            "InvalidParameterValue",
-            "Duplicate tag keys found. Please note that Tag keys are case insensitive.",
-            status=400,
-        )
     size = len(document) + sum(len(one["arn"]) for one in arns) + sum(len(tag["Key"] + tag["Value"]) for tag in tags)
     if size > _LARGEST:
         raise AwsError(

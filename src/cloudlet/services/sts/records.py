@@ -26,6 +26,7 @@ class Session(msgspec.Struct, frozen=True, omit_defaults=True):
     expires: float
     policies: list[str] = []  # documents and ARNs that narrow the session
     tags: dict[str, str] = {}
+    transitive: list[str] = []  # the keys of those tags that the next role in the chain gets, in lower case
     source_identity: str = ""
     issuer: str = ""  # who asked for a federated user's credentials
 

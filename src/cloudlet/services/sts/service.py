@@ -10,7 +10,7 @@ from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services import api
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.iam.credentials import Credential, new_id, new_secret
-from cloudlet.services.sts import policies, saml, web_identity
+from cloudlet.services.sts import policies, saml, tags, web_identity
 from cloudlet.services.sts.records import MIGRATIONS, Session, add, find
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ class Service(api.Service):
             if "ExternalId" in input:
                 context["sts:ExternalId"] = input["ExternalId"]
             await (await self._iam()).check_trust(call, "sts:AssumeRole", role, context)
-        output = await self._assume(role, input["RoleSessionName"], input)
+        caller = await self.session(call.access_key)
+        output = await self._assume(role, input["RoleSessionName"], input, caller)
         if "SourceIdentity" in input:
             output["SourceIdentity"] = input["SourceIdentity"]
         return output
@@ -135,7 +136,7 @@ class Service(api.Service):
         # No service here encodes its refusals, so that no message can be one of ours.
         raise AwsError("InvalidAuthorizationMessageException", "Message is not valid")
 
-    async def _assume(self, role: Role, name: str, input: Input) -> Output:
+    async def _assume(self, role: Role, name: str, input: Input, caller: Session | None = None) -> Output:
         seconds = input.get("DurationSeconds", _HOUR)
         if seconds > role.members["MaxSessionDuration"]:
             raise AwsError(
@@ -146,7 +147,7 @@ class Service(api.Service):
         account = role.members["Arn"].split(":", 5)[4]
         arn = f"arn:aws:sts::{account}:assumed-role/{role.members['RoleName']}/{name}"
         user_id = f"{role.members['RoleId']}:{name}"
-        issued = await self._issue(account, arn, user_id, seconds, input)
+        issued = await self._issue(account, arn, user_id, seconds, input, caller=caller)
         return {**issued, "AssumedRoleUser": {"AssumedRoleId": user_id, "Arn": arn}}
 
     async def _role(self, arn: str) -> Role | None:
@@ -188,9 +189,17 @@ class Service(api.Service):
     # Sessions
 
     async def _issue(
-        self, account: str, principal: str, user_id: str, seconds: float, input: Input, issuer: str = ""
+        self,
+        account: str,
+        principal: str,
+        user_id: str,
+        seconds: float,
+        input: Input,
+        issuer: str = "",
+        caller: Session | None = None,
     ) -> Output:
         """New credentials, stored; as every operation that gives some answers them."""
+        own, transitive = tags.of_session(input, caller)
         packed = policies.check_session(input)
         now = self.clock.now()
         access_key = new_id("ASIA")
@@ -202,7 +211,8 @@ class Service(api.Service):
             user_id=user_id,
             expires=float(int(now + seconds)),
             policies=policies.of_session(input),
-            tags={tag["Key"]: tag["Value"] for tag in input.get("Tags", ())},
+            tags=own,
+            transitive=transitive,
             source_identity=input.get("SourceIdentity", ""),
             issuer=issuer,
         )

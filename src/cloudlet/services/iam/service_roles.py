@@ -1,0 +1,95 @@
+"""Service-linked roles: what each is called, as AWS's services name theirs."""
+
+from __future__ import annotations
+
+from cloudlet.errors import AwsError
+
+_NAMES = {
+    "accountdiscovery.ssm.amazonaws.com": "AmazonSSM_AccountDiscovery",
+    "acm.amazonaws.com": "CertificateManager",
+    "appmesh.amazonaws.com": "AppMesh",
+    "autoscaling-plans.amazonaws.com": "AutoScalingPlans_EC2AutoScaling",
+    "autoscaling.amazonaws.com": "AutoScaling",
+    "backup.amazonaws.com": "Backup",
+    "batch.amazonaws.com": "Batch",
+    "cassandra.application-autoscaling.amazonaws.com": "ApplicationAutoScaling_CassandraTable",
+    "cks.kms.amazonaws.com": "KeyManagementServiceCustomKeyStores",
+    "cloudtrail.amazonaws.com": "CloudTrail",
+    "codestar-notifications.amazonaws.com": "CodeStarNotifications",
+    "config.amazonaws.com": "Config",
+    "connect.amazonaws.com": "AmazonConnect",
+    "dms-fleet-advisor.amazonaws.com": "DMSFleetAdvisor",
+    "dms.amazonaws.com": "DMSServerless",
+    "docdb-elastic.amazonaws.com": "DocDB-Elastic",
+    "dynamodb.application-autoscaling.amazonaws.com": "ApplicationAutoScaling_DynamoDBTable",
+    "ec2-instance-connect.amazonaws.com": "Ec2InstanceConnect",
+    "ec2.application-autoscaling.amazonaws.com": "ApplicationAutoScaling_EC2SpotFleetRequest",
+    "ecr.amazonaws.com": "ECRTemplate",
+    "ecs.amazonaws.com": "ECS",
+    "ecs.application-autoscaling.amazonaws.com": "ApplicationAutoScaling_ECSService",
+    "eks-connector.amazonaws.com": "AmazonEKSConnector",
+    "eks-fargate.amazonaws.com": "AmazonEKSForFargate",
+    "eks-nodegroup.amazonaws.com": "AmazonEKSNodegroup",
+    "eks.amazonaws.com": "AmazonEKS",
+    "elasticache.amazonaws.com": "ElastiCache",
+    "elasticbeanstalk.amazonaws.com": "ElasticBeanstalk",
+    "elasticfilesystem.amazonaws.com": "AmazonElasticFileSystem",
+    "elasticloadbalancing.amazonaws.com": "ElasticLoadBalancing",
+    "email.cognito-idp.amazonaws.com": "AmazonCognitoIdpEmailService",
+    "emr-containers.amazonaws.com": "AmazonEMRContainers",
+    "emrwal.amazonaws.com": "EMRWAL",
+    "es.amazonaws.com": "AmazonElasticsearchService",
+    "fis.amazonaws.com": "FIS",
+    "grafana.amazonaws.com": "AmazonGrafana",
+    "imagebuilder.amazonaws.com": "ImageBuilder",
+    "iotmanagedintegrations.amazonaws.com": "IoTManagedIntegrations",
+    "kafka.amazonaws.com": "Kafka",
+    "kafkaconnect.amazonaws.com": "KafkaConnect",
+    "lakeformation.amazonaws.com": "LakeFormationDataAccess",
+    "lambda.application-autoscaling.amazonaws.com": "ApplicationAutoScaling_LambdaConcurrency",
+    "lex.amazonaws.com": "LexBots",
+    "lexv2.amazonaws.com": "LexV2Bots",
+    "lightsail.amazonaws.com": "Lightsail",
+    "m2.amazonaws.com": "AWSM2",
+    "memorydb.amazonaws.com": "MemoryDB",
+    "mq.amazonaws.com": "AmazonMQ",
+    "mrk.kms.amazonaws.com": "KeyManagementServiceMultiRegionKeys",
+    "notifications.amazonaws.com": "AwsUserNotifications",
+    "observability.aoss.amazonaws.com": "AmazonOpenSearchServerless",
+    "opensearchservice.amazonaws.com": "AmazonOpenSearchService",
+    "ops.apigateway.amazonaws.com": "APIGateway",
+    "ops.emr-serverless.amazonaws.com": "AmazonEMRServerless",
+    "opsdatasync.ssm.amazonaws.com": "SystemsManagerOpsDataSync",
+    "opsinsights.ssm.amazonaws.com": "AmazonSSM_OpsInsights",
+    "pullthroughcache.ecr.amazonaws.com": "ECRPullThroughCache",
+    "ram.amazonaws.com": "ResourceAccessManager",
+    "rds.amazonaws.com": "RDS",
+    "rds.application-autoscaling.amazonaws.com": "ApplicationAutoScaling_RDSCluster",
+    "redshift.amazonaws.com": "Redshift",
+    "replication.cassandra.amazonaws.com": "KeyspacesReplication",
+    "replication.ecr.amazonaws.com": "ECRReplication",
+    "repository.sync.codeconnections.amazonaws.com": "GitSync",
+    "resource-explorer-2.amazonaws.com": "ResourceExplorer",
+    "rolesanywhere.amazonaws.com": "RolesAnywhere",
+    "s3-outposts.amazonaws.com": "S3OnOutposts",
+    "ses.amazonaws.com": "AmazonSES",
+    "shield.amazonaws.com": "AWSShield",
+    "spot.amazonaws.com": "EC2Spot",
+    "ssm-incidents.amazonaws.com": "IncidentManager",
+    "ssm-quicksetup.amazonaws.com": "SSMQuickSetup",
+    "ssm.amazonaws.com": "AmazonSSM",
+    "sso.amazonaws.com": "SSO",
+    "vpcorigin.cloudfront.amazonaws.com": "CloudFrontVPCOrigin",
+    "waf.amazonaws.com": "WAFLogging",
+    "wafv2.amazonaws.com": "WAFV2Logging",
+}
+# Of the services above, those that may have several roles in an account.
+_SUFFIXED = frozenset(("autoscaling.amazonaws.com", "connect.amazonaws.com", "lexv2.amazonaws.com"))
+
+
+def name_of(service: str, suffix: str | None) -> str:
+    """The name of a service's role, of a service unknown here by its own name. Raises InvalidInput."""
+    if suffix and service in _NAMES and service not in _SUFFIXED:
+        raise AwsError("InvalidInput", f"Custom suffix is not allowed for {service}", status=400)
+    ending = _NAMES.get(service) or service.partition(".")[0].replace("-", " ").title().replace(" ", "")
+    return f"AWSServiceRoleFor{ending}{f'_{suffix}' if suffix else ''}"
