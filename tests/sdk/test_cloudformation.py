@@ -544,3 +544,24 @@ def test_templates_are_described_and_judged(stacks: Stacks) -> None:
     assert refused(client.validate_template, TemplateBody="Resources: {Q: {Type: !Nope x}}")[0] == "ValidationError"
     assert refused(client.estimate_template_cost, TemplateBody=template)[0] == "NotImplemented"
     assert refused(client.create_stack_set, StackSetName="x", TemplateBody=template)[0] == "NotImplemented"
+
+
+def test_a_change_set_that_was_executed_leaves_its_name_and_events_have_an_order_by_time(cloud: LocalCloud) -> None:
+    client = cloud.client("cloudformation")
+    template = {"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}
+    for kind, waiter in (("CREATE", "stack_create_complete"), ("UPDATE", "stack_update_complete")):
+        made = client.create_change_set(
+            StackName="again", ChangeSetName="same", ChangeSetType=kind, TemplateBody=json.dumps(template)
+        )
+        shown = client.describe_change_set(ChangeSetName=made["Id"])
+        assert not {"Parameters", "Tags"} & set(shown)
+        client.execute_change_set(ChangeSetName=made["Id"])
+        client.get_waiter(waiter).wait(StackName="again", WaiterConfig={"Delay": 1})
+        template["Resources"]["Queue"] = {"Type": "AWS::SQS::Queue"}
+    times = [event["Timestamp"] for event in client.describe_stack_events(StackName="again")["StackEvents"]]
+    assert times == sorted(set(times), reverse=True)
+
+    unchanged = client.create_change_set(StackName="again", ChangeSetName="none", UsePreviousTemplate=True)
+    with pytest.raises(ClientError) as error:
+        client.execute_change_set(ChangeSetName=unchanged["Id"])
+    assert "cannot be executed in its current status of [FAILED]" in str(error.value)

@@ -14,7 +14,7 @@ from cloudlet.services.api import Call, Cloud, Input, Output
 from cloudlet.services.cloudformation import records
 from cloudlet.services.cloudformation.changes import shown
 from cloudlet.services.cloudformation.prepare import Prepared, Preparer
-from cloudlet.services.cloudformation.reading import shown_parameters
+from cloudlet.services.cloudformation.reading import given, shown_parameters, shown_tags
 from cloudlet.services.cloudformation.records import ChangeSet, Model, Records, Resource, Stack
 from cloudlet.stacks.errors import invalid
 from cloudlet.stacks.plan import Step
@@ -67,7 +67,7 @@ class ChangeSets:
         name = input["ChangeSetName"]
         stack, is_new = await self._stack_for(call, kind, input["StackName"], name)
         there = None if is_new else await self.records.change_set_named(stack.id, name)
-        if there is not None:
+        if there is not None and there.execution != "EXECUTED":
             raise AwsError("AlreadyExistsException", f"ChangeSet {name} already exists")
         id = f"arn:aws:cloudformation:{call.region}:{call.account}:changeSet/{name}/{uuid.uuid4()}"
         change_set = ChangeSet(id, name, stack.id, kind, "CREATE_COMPLETE", "AVAILABLE", self.clock.now(), 0)
@@ -81,6 +81,8 @@ class ChangeSets:
                     raise AwsError("AlreadyExistsException", f"Stack [{stack.name}] already exists")
                 records.put_stack(tx, stack)
                 records.put_events(tx, stack.id, [records.stack_event(stack, stack.created)])
+            if there is not None:
+                records.drop_change_set(tx, there)  # executed, its name is free again
             change_set.model = records.put_model(tx, model)
             records.put_change_set(tx, change_set)
 
@@ -145,11 +147,10 @@ class ChangeSets:
             changes = [_without_values(change) for change in changes]
         found: Output = {
             **_summary(stack, change_set),
-            "Parameters": shown_parameters(model),
+            **given(Parameters=shown_parameters(model), Tags=shown_tags(model)),
             "NotificationARNs": model.notification_arns,
             "RollbackConfiguration": model.rollback_configuration,
             "Capabilities": model.capabilities,
-            "Tags": [{"Key": key, "Value": value} for key, value in model.tags.items()],
             "Changes": [{"Type": "Resource", "ResourceChange": change} for change in changes],
         }
         if change_set.on_failure:
@@ -189,10 +190,12 @@ class ChangeSets:
         if "DisableRollback" in input and change_set.on_failure not in ("", "DO_NOTHING"):
             raise invalid("You can specify either DisableRollback or OnStackFailure, but not both.")
         if change_set.execution != "AVAILABLE":
+            status = f"status of [{change_set.status}]"
+            if change_set.status != "FAILED":
+                status = f"execution status of [{execution_of(stack, change_set)}]"
             raise AwsError(
                 "InvalidChangeSetStatusException",
-                f"ChangeSet [{change_set.id}] cannot be executed in its current execution status of "
-                f"[{execution_of(stack, change_set)}]",
+                f"ChangeSet [{change_set.id}] cannot be executed in its current {status}",
             )
         if stack.status != "REVIEW_IN_PROGRESS":
             self.updatable(stack)
@@ -261,7 +264,6 @@ def _summary(stack: Stack, change_set: ChangeSet) -> dict[str, Any]:
         "CreationTime": change_set.created,
         # A nested stack is one change of its parent's set, whatever was asked for.
         "IncludeNestedStacks": False,
-        "ImportExistingResources": False,
     }
     optional = {"StatusReason": change_set.reason, "Description": change_set.description}
     return found | {name: value for name, value in optional.items() if value}

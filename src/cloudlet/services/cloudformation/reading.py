@@ -64,7 +64,7 @@ class Reading:
         if "LogicalResourceId" in input:
             rows = {name: row for name, row in rows.items() if name == input["LogicalResourceId"]}
             if not rows:
-                raise _no_resource(input["LogicalResourceId"], stack)
+                raise _no_resource(input["LogicalResourceId"], input.get("StackName", stack.name))
         return {
             "StackResources": [
                 {
@@ -82,7 +82,7 @@ class Reading:
         stack = await self.find(call, input["StackName"], "Stack '{}' does not exist")
         row = (await self.records.resources(stack.id)).get(input["LogicalResourceId"])
         if row is None:
-            raise _no_resource(input["LogicalResourceId"], stack)
+            raise _no_resource(input["LogicalResourceId"], input["StackName"])
         detail = {
             "StackName": stack.name,
             "StackId": stack.id,
@@ -123,14 +123,13 @@ class Reading:
         found: dict[str, Any] = {
             "StackId": stack.id,
             "StackName": stack.name,
-            "Parameters": shown_parameters(model),
+            **given(Parameters=shown_parameters(model), Capabilities=model.capabilities),
             "CreationTime": stack.created,
             "RollbackConfiguration": model.rollback_configuration,
             "StackStatus": stack.status,
             "DisableRollback": stack.on_failure == "DO_NOTHING",
             "NotificationARNs": model.notification_arns,
-            "Capabilities": model.capabilities,
-            "Tags": [{"Key": key, "Value": value} for key, value in model.tags.items()],
+            "Tags": shown_tags(model),
             "EnableTerminationProtection": stack.protected,
             "DriftInformation": _NOT_CHECKED,
         }
@@ -211,8 +210,18 @@ def _event(stack: Stack, event: Event) -> dict[str, Any]:
     return found | {name: value for name, value in optional.items() if value}
 
 
-def _no_resource(name: str, stack: Stack) -> Exception:
-    return invalid(f"Resource {name} does not exist for stack {stack.name}")
+def given(**lists: list[Any]) -> dict[str, list[Any]]:
+    """The lists that hold something: CloudFormation leaves the others out of its answers."""
+    return {name: items for name, items in lists.items() if items}
+
+
+def shown_tags(model: Model) -> list[dict[str, str]]:
+    """A stack's tags as they are shown."""
+    return [{"Key": key, "Value": value} for key, value in model.tags.items()]
+
+
+def _no_resource(name: str, stack: str) -> Exception:
+    return invalid(f"Resource {name} does not exist for stack {stack}")
 
 
 def _json(value: Any) -> str:
