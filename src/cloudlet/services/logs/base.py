@@ -78,7 +78,11 @@ class Base(api.Service):
     def group_of(self, call: Call, input: Input) -> Group:
         """The group that a request names by its name or its identifier, which may be an ARN."""
         name, identifier = input.get("logGroupName"), input.get("logGroupIdentifier")
-        if (name is None) == (identifier is None):
+        if name is not None and identifier is not None:
+            raise AwsError(
+                "ValidationException", "LogGroup name and LogGroup ARN are mutually exclusive parameters.", status=400
+            )
+        if name is None and identifier is None:
             raise AwsError(
                 "InvalidParameterException", "Exactly one of logGroupName or logGroupIdentifier must be specified."
             )

@@ -37,9 +37,9 @@ def _is_plain(text: str) -> bool:
 def of_header(text: str) -> Tags:
     """The tags of an ``x-amz-tagging`` header, which is written as a query string."""
     try:
-        pairs: list[Any] = parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text), max_num_fields=100)
-        if len({key for key, _ in pairs}) < len(pairs):
-            raise ValueError("a name stands twice")
+        pairs: list[Any] = parse_qsl(text, keep_blank_values=True, max_num_fields=100)
+        if len({key for key, _ in pairs}) < len(pairs) or any(one.count("=") > 1 for one in text.split("&")):
+            raise ValueError("a name stands twice, or not everything is encoded")
     except ValueError:
         raise AwsError(
             "InvalidArgument",
