@@ -14,6 +14,7 @@ import pytest
 
 from cloudlet.engines.containers import (
     archives,
+    cgroups,
     find,
     folders,
     images,
@@ -234,3 +235,25 @@ def test_users_are_found_in_the_image(tmp_path: Path) -> None:
     ]
     with pytest.raises(CannotStart, match="nobody"):
         _user("nobody", tmp_path)
+
+
+def test_controllers_of_version_2_are_given_down_to_each_group(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made = os.makedirs
+
+    def as_the_kernel_does(name: str, exist_ok: bool = False) -> None:
+        made(name, exist_ok=exist_ok)
+        for folder in [Path(name), *Path(name).parents]:
+            if folder.is_relative_to(tmp_path):
+                for file in ("cgroup.subtree_control", "cpu.max", "memory.max"):
+                    (folder / file).touch()
+
+    monkeypatch.setattr(os, "makedirs", as_the_kernel_does)
+    monkeypatch.setattr(cgroups, "mounts", lambda: cgroups.Mounts({}, str(tmp_path)))
+    groups = cgroups.Groups("cloud")
+    assert (groups.cpu, groups.memory) == (True, True)
+    (tmp_path / "cloud" / "cgroup.subtree_control").write_text("")  # as after the group of all was removed
+    assert groups.create("pod/web", 0.5, 2**20) == [f"{tmp_path}/cloud/pod/web/cgroup.procs"]
+    for folder in (tmp_path, tmp_path / "cloud", tmp_path / "cloud" / "pod"):
+        assert (folder / "cgroup.subtree_control").read_text() == "+cpu +memory"
+    assert (tmp_path / "cloud" / "pod" / "web" / "cgroup.subtree_control").read_text() == ""
+    assert (tmp_path / "cloud" / "pod" / "web" / "memory.max").read_text() == str(2**20)

@@ -51,7 +51,7 @@ class Groups:
         for controller, folder in self._folders().items():
             group = f"{folder}/{name}"
             try:
-                os.makedirs(group, exist_ok=True)
+                _make(controller, group)
                 self._limit(controller, group, cpu, memory)
                 self._share(controller, group, shares)
             except OSError:
@@ -63,9 +63,7 @@ class Groups:
         """Make the group that those of a pod's containers are in: its limits are of their sum."""
         for controller, folder in self._folders().items():
             try:
-                os.makedirs(f"{folder}/{pod}", exist_ok=True)
-                if controller == "":
-                    _write(f"{folder}/{pod}", "cgroup.subtree_control", "+cpu +memory")
+                _make(controller, f"{folder}/{pod}")
                 self._limit(controller, f"{folder}/{pod}", cpu, memory)
             except OSError:
                 continue
@@ -98,12 +96,7 @@ class Groups:
         for controller, folder in self._folders().items():
             group = f"{folder}/try"
             try:
-                os.makedirs(group, exist_ok=True)
-                if controller == "":
-                    # Controllers of version 2 must be given down from the top.
-                    for above in (mounts().new, folder):
-                        with open(f"{above}/cgroup.subtree_control", "w") as file:
-                            file.write("+cpu +memory")
+                _make(controller, group)
                 self._limit(controller, group, 1, 2**30)
                 cpu = cpu or controller in ("", "cpu")
                 memory = memory or controller in ("", "memory")
@@ -151,6 +144,18 @@ class Groups:
             for name in ("memory", "cpu", "cpuacct")
             if name in where.old
         }
+
+
+def _make(controller: str, group: str) -> None:
+    """Make a group. Controllers of version 2 must be given down from the top, each time: what was removed has none."""
+    os.makedirs(group, exist_ok=True)
+    if controller == "":
+        top = mounts().new.rstrip("/")
+        within = os.path.dirname(group).removeprefix(top).strip("/").split("/")
+        for depth in range(len(within) + 1):
+            above = "/".join([top, *within[:depth]])
+            if not {"cpu", "memory"} <= set(_read(above, "cgroup.subtree_control").split()):
+                _write(above, "cgroup.subtree_control", "+cpu +memory")
 
 
 def usage_of(pid: int) -> Usage | None:
