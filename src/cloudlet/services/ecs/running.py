@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from cloudlet.control.clock import Timer
 from cloudlet.engines.containers import api as engines
 from cloudlet.engines.containers.api import ContainerState, PodState
 from cloudlet.errors import AwsError
@@ -51,6 +52,7 @@ class Runner:
         self._restarted: dict[str, float] = {}
         self._forwarder: Forwarder | None = None
         self._is_connected = False  # to what sends it traffic, as far as is known while it is put down
+        self._patience: dict[str, Timer] = {}  # containers that others wait for: when that has been long enough
         self._begun: dict[str, float] = {}  # when each container was started, or taken up again
 
     @property
@@ -84,6 +86,8 @@ class Runner:
         finally:
             for health in self._health.values():
                 health.stop()
+            for timer in self._patience.values():
+                timer.cancel()
         await self._put_down(definition)
 
     # Up
@@ -221,7 +225,8 @@ class Runner:
         clock, end = self._keeper.clock, begun + members["startTimeout"]
         if clock.now() >= end:
             raise _Failed(f"Container '{name}' did not become {condition} within its startTimeout.")
-        clock.call_at(end, self.poke)
+        if name not in self._patience:
+            self._patience[name] = clock.call_at(end, self.poke)
 
     async def _start(self, engine: Engine, definition: dict[str, Any], members: dict[str, Any], pod: PodState) -> None:
         keeper, name = self._keeper, members["name"]
