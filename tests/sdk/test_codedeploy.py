@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import io
 import json
 import zipfile
@@ -302,6 +303,31 @@ def test_a_revision_in_s3_is_read_there(cloud: LocalCloud, fn: Fn) -> None:
     missing = {**revision, "s3Location": {**revision["s3Location"], "key": "b.json"}}  # type: ignore[dict-item]
     made = fn.deploy.create_deployment(applicationName="app", deploymentGroupName="group", revision=missing)
     assert fn.ends(made["deploymentId"], "Failed")["errorInformation"]["code"] == "REVISION_MISSING"
+
+
+def test_a_policy_may_name_a_group_and_what_is_deployed_with_it() -> None:
+    with LocalCloud("--auth", "enforce") as cloud:
+        with pytest.raises(ClientError):
+            cloud.client("sts", access_key="AKIAIOSFODNN7EXAMPLE", secret_key="x").get_caller_identity()
+        file = configparser.ConfigParser()
+        file.read(cloud.data_dir / "credentials")
+        given = file["default"]
+        root = {"access_key": given["aws_access_key_id"], "secret_key": given["aws_secret_access_key"]}
+        iam, deploy = cloud.client("iam", **root), cloud.client("codedeploy", **root)
+        deploy.create_application(applicationName="app", computePlatform="Lambda")
+        for name in ("mine", "other"):
+            deploy.create_deployment_group(applicationName="app", deploymentGroupName=name, serviceRoleArn=ROLE)
+        resource = "arn:aws:codedeploy:us-east-1:*:deploymentgroup:app/mine"
+        allow = {"Effect": "Allow", "Action": "codedeploy:GetDeploymentGroup", "Resource": resource}
+        iam.create_user(UserName="u")
+        document = json.dumps({"Version": "2012-10-17", "Statement": [allow]})
+        iam.put_user_policy(UserName="u", PolicyName="p", PolicyDocument=document)
+        key = iam.create_access_key(UserName="u")["AccessKey"]
+        user = cloud.client("codedeploy", access_key=key["AccessKeyId"], secret_key=key["SecretAccessKey"])
+        user.get_deployment_group(applicationName="app", deploymentGroupName="mine")
+        code, words = refused(user.get_deployment_group, applicationName="app", deploymentGroupName="other")
+        assert code == "AccessDeniedException"
+        assert "deploymentgroup:app/other" in words
 
 
 def template(version: int, hook: str = "good", config: str = "Canary10Percent5Minutes") -> str:

@@ -34,6 +34,20 @@ class Base(api.Service):
         self.revisions = self.db.resources(Revision)
         self.deployments = self.db.resources(Deployment)
 
+    async def resource_arn(self, call: Call, input: Input) -> str:
+        arn = f"arn:aws:codedeploy:{call.region}:{call.account}"
+        if "ResourceArn" in input:
+            return str(input["ResourceArn"])
+        record = self.deployments.get(call.scope, input.get("deploymentId", ""))
+        if record is not None:
+            return f"{arn}:deploymentgroup:{record.value.place}"
+        application = input.get("applicationName", "")
+        if group := input.get("deploymentGroupName") or input.get("currentDeploymentGroupName"):
+            return f"{arn}:deploymentgroup:{application}/{group}"
+        if config := input.get("deploymentConfigName"):
+            return f"{arn}:deploymentconfig:{config}"
+        return f"{arn}:application:{application}" if application else ""
+
     def application(self, call: Call, name: str, tx: Tx | None = None) -> Application:
         """An application. Raises ApplicationDoesNotExistException."""
         record = self.applications.get(call.scope, _given(name, "Application"), tx)
