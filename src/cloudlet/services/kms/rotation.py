@@ -40,7 +40,7 @@ class Rotation(Base):
     async def GetKeyRotationStatus(self, call: Call, input: Input) -> Output:
         key = self.identified(call, input["KeyId"])
         check_state(key, but_disabled=True)
-        status: Output = {"KeyId": key.id, "KeyRotationEnabled": bool(key.rotation_days)}
+        status: Output = {"KeyId": key.arn, "KeyRotationEnabled": bool(key.rotation_days)}
         if key.rotation_days:
             status |= {"RotationPeriodInDays": key.rotation_days, "NextRotationDate": key.rotates_at}
         return status
