@@ -14,7 +14,7 @@ from cloudlet.mesh.typed import extension, seconds
 from cloudlet.services.appmesh.matching import grpc_match, http_match, precedence, retries, timeouts
 from cloudlet.services.appmesh.records import ROUTE_TYPES
 from cloudlet.services.appmesh.security import Secrets
-from cloudlet.services.appmesh.world import HTTP2, Port, Proxy, Spec, World, ports_of, seconds_of
+from cloudlet.services.appmesh.world import HTTP2, Port, Proxy, Spec, World, ports_of, preference_of, seconds_of
 
 _FAMILIES = {
     "IPv4_ONLY": "V4_ONLY",
@@ -152,8 +152,7 @@ class Egress:
             dns = discovery["dns"]
             single = dns.get("responseType", "LOADBALANCER") == "LOADBALANCER"
             made["type"] = "LOGICAL_DNS" if single else "STRICT_DNS"
-            preference = dns.get("ipPreference") or self.world.spec.get("serviceDiscovery", {}).get("ipPreference")
-            made["dns_lookup_family"] = _FAMILIES[preference or "IPv4_PREFERRED"]
+            made["dns_lookup_family"] = _FAMILIES[preference_of(self.world, spec) or "IPv4_PREFERRED"]
             made["load_assignment"] = assignment(name, [endpoint(dns["hostname"], port.port)])
             if self.proxy.dns is not None:
                 made["typed_dns_resolver_config"] = _resolver(*self.proxy.dns)

@@ -11,19 +11,19 @@ from cloudlet.mesh.snapshot import Resource, Snapshot
 from cloudlet.mesh.typed import extension, seconds
 from cloudlet.services.appmesh.matching import timeouts
 from cloudlet.services.appmesh.security import Secrets
-from cloudlet.services.appmesh.world import HTTP2, Proxy, Spec, seconds_of
+from cloudlet.services.appmesh.world import HTTP2, Proxy, Spec, World, preference_of, seconds_of
 
 
-def ingress(
-    mesh: str, node: str, spec: Spec, proxy: Proxy, secrets: Secrets, logs: Sequence[Resource], into: Snapshot
-) -> None:
+def ingress(world: World, node: str, proxy: Proxy, secrets: Secrets, logs: Sequence[Resource], into: Snapshot) -> None:
     """Add the inbound side of a node; nothing where it has no listeners."""
+    spec = world.nodes[node]
+    local = "::1" if preference_of(world, spec).startswith("IPv6") else "127.0.0.1"
     chains: list[Resource] = []
     inspected = False
     for one in spec.get("listeners", []):
         port, protocol = one["portMapping"]["port"], one["portMapping"]["protocol"]
-        name = f"cds_ingress_{mesh}_{node}_{protocol}_{port}"
-        into.clusters[name] = _application(name, port, protocol, one.get("connectionPool", {}).get(protocol, {}))
+        name = f"cds_ingress_{world.name}_{node}_{protocol}_{port}"
+        into.clusters[name] = _application(name, local, port, one)
         filters = _filters(name, port, protocol, one.get("timeout", {}).get(protocol), proxy, logs, into)
         mode = one.get("tls", {}).get("mode", "DISABLED")
         if mode != "DISABLED":
@@ -55,13 +55,18 @@ def original_destination() -> Resource:
     return extension("envoy.filters.listener.original_dst", "extensions.filters.listener.original_dst.v3.OriginalDst")
 
 
-def _application(name: str, port: int, protocol: str, pool: Spec) -> Resource:
-    """The application beside this Envoy, with no more connections and requests than its listener says."""
+def _application(name: str, address: str, port: int, spec: Spec) -> Resource:
+    """The application beside this Envoy, with no more connections and requests than its listener says.
+
+    It is asked at one loopback address only, as App Mesh does: that of IPv6 where this is preferred or wanted alone.
+    """
+    protocol = spec["portMapping"]["protocol"]
+    pool = spec.get("connectionPool", {}).get(protocol, {})
     made: Resource = {
         "name": name,
         "type": "STATIC",
         "connect_timeout": seconds(1.0),
-        "load_assignment": assignment(name, [endpoint("127.0.0.1", port)]),
+        "load_assignment": assignment(name, [endpoint(address, port)]),
         **(http2_protocol() if protocol in HTTP2 else {}),
     }
     if pool:

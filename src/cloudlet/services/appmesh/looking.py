@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Cloud
 from cloudlet.services.appmesh.records import ROUTE_TYPES
-from cloudlet.services.appmesh.world import Found, Spec, World
+from cloudlet.services.appmesh.world import Found, Spec, World, preference_of
 
 _SELF = "appmesh.amazonaws.com"
 
@@ -60,8 +60,8 @@ def question_of(scope: str, world: World, node: str) -> Question | None:
     if found is None:
         return None
     attributes = tuple(sorted((one["key"], one["value"]) for one in found.get("attributes", [])))
-    preference = found.get("ipPreference") or world.spec.get("serviceDiscovery", {}).get("ipPreference")
-    return Question(scope, found["namespaceName"], found["serviceName"], attributes, preference or "IPv4_PREFERRED")
+    preference = preference_of(world, world.nodes[node]) or "IPv4_PREFERRED"
+    return Question(scope, found["namespaceName"], found["serviceName"], attributes, preference)
 
 
 class Looking:

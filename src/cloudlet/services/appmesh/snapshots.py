@@ -22,7 +22,7 @@ def node_snapshot(world: World, node: str, found: Found, proxy: Proxy) -> Snapsh
     spec = world.nodes[node]
     into, secrets = Snapshot(), Secrets(found, proxy)
     logs = access_logs(spec, proxy)
-    ingress(world.name, node, spec, proxy, secrets, logs, into)
+    ingress(world, node, proxy, secrets, logs, into)
     default = spec.get("backendDefaults", {}).get("clientPolicy", {})
     egress = Egress(world, proxy, secrets, into, default)
     outlets = [

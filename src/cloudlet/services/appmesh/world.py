@@ -99,6 +99,12 @@ def ports_of(spec: Spec) -> list[Port]:
     return [Port(mapping["port"], mapping["protocol"]) for mapping in mappings]
 
 
+def preference_of(world: World, spec: Spec) -> str:
+    """Which of a node's addresses is taken: its own ``ipPreference`` before that of the mesh, or nothing."""
+    discovery: Spec = next(iter(spec.get("serviceDiscovery", {}).values()), {})
+    return str(discovery.get("ipPreference") or world.spec.get("serviceDiscovery", {}).get("ipPreference", ""))
+
+
 def seconds_of(duration: dict[str, Any] | None) -> float | None:
     """A duration of the API in seconds."""
     if duration is None:

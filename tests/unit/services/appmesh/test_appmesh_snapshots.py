@@ -306,6 +306,24 @@ def test_a_mesh_that_drops_lets_nothing_else_out() -> None:
     assert [host["domains"] for host in made.routes["rds_egress_http_80"]["virtual_hosts"]] == [["colors.shop.local"]]
 
 
+@pytest.mark.parametrize(
+    ("of_node", "of_mesh", "asked"),
+    [
+        ("", "", "127.0.0.1"),
+        ("IPv4_PREFERRED", "IPv6_ONLY", "127.0.0.1"),
+        ("", "IPv6_ONLY", "::1"),
+        ("IPv6_PREFERRED", "IPv4_ONLY", "::1"),
+    ],
+)
+def test_the_application_is_asked_at_one_address_by_preference(of_node: str, of_mesh: str, asked: str) -> None:
+    discovery = dns("a.shop.local", **({"ipPreference": of_node} if of_node else {}))
+    spec = {"serviceDiscovery": {"ipPreference": of_mesh}} if of_mesh else {}
+    world = World("shop", spec, {"a": {"listeners": [listener(80)], "serviceDiscovery": discovery}})
+    made = node_snapshot(world, "a", Found(), Proxy()).clusters["cds_ingress_shop_a_http_80"]
+    [endpoint] = made["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    assert endpoint["endpoint"]["address"]["socket_address"]["address"] == asked
+
+
 def test_a_certificate_that_is_missing_is_named() -> None:
     with pytest.raises(MaterialMissing, match="certificate/g"):
         node_snapshot(shop(), "green", dataclasses.replace(FOUND, certificates={}), PROXY)
