@@ -130,8 +130,9 @@ class Engine(api.Service):
                 details["stateMachineAliasArn"] = body.alias_arn
             if body.version_arn:
                 details["stateMachineVersionArn"] = body.version_arn
-            begun = journal.emit(0, "ExecutionStarted", "", details)
-            journal.put("", Frame(machine.start, execution["Input"], event=begun))
+            journal.emit(0, "ExecutionStarted", "", details)
+            # The first state's event follows none: AWS does not chain it to the start of the execution.
+            journal.put("", Frame(machine.start, execution["Input"], event=0))
         deadline = (body.redriven or started) + machine.timeout if machine.timeout is not None else None
         if kind == "EXPRESS":
             deadline = min(deadline or started + _LONGEST_EXPRESS, started + _LONGEST_EXPRESS)
