@@ -49,7 +49,9 @@ def test_tracing_for_xray() -> None:
         environment_of({**given, "XRAY_SAMPLING_RULE_MANIFEST": "/rules"})
 
 
-@pytest.mark.parametrize("name", ["ENABLE_ENVOY_JAEGER_TRACING", "APPMESH_FIPS_ENDPOINT", "ENVOY_TRACING_CFG_FILE"])
+@pytest.mark.parametrize(
+    "name", ["ENABLE_ENVOY_JAEGER_TRACING", "APPMESH_METRIC_EXTENSION_VERSION", "ENVOY_TRACING_CFG_FILE"]
+)
 def test_what_is_refused(name: str) -> None:
     with pytest.raises(AwsError, match=name):
         environment_of({"APPMESH_RESOURCE_ARN": NODE, name: "1"})
