@@ -54,9 +54,7 @@ def definitions_of(given: list[dict[str, str]]) -> dict[str, str]:
     found: dict[str, str] = {}
     for definition in given:
         if definition["AttributeName"] in found:
-            raise bad_parameter(
-                f"Duplicate AttributeName in AttributeDefinitions: Attribute Name: {definition['AttributeName']}"
-            )
+            raise bad_parameter(f"Attribute Name is duplicated: {definition['AttributeName']}")
         found[definition["AttributeName"]] = definition["AttributeType"]
     return found
 
