@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from cloudlet.errors import AwsError
@@ -77,7 +78,7 @@ class Aliases:
         """There are no task sets."""
         return ()
 
-    async def described(self, scope: str, one: Deployment) -> dict[str, Any]:
+    def described(self, scope: str, one: Deployment, sets: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """The target's own members."""
         account, region = scope.split("/")
         target, share = one.target, max(one.carried, 0.0)

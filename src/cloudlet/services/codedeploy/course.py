@@ -51,9 +51,14 @@ def ended(one: Deployment, name: str, now: float, status: str = "Succeeded", mes
     return _with(one, name, now, end)
 
 
-def asked(one: Deployment, name: str, hook: str, now: float) -> Deployment:
-    """The deployment whose event has asked a function for its answer under an id."""
+def asks(one: Deployment, name: str, hook: str, now: float) -> Deployment:
+    """The deployment whose event asks a function for its answer under an id."""
     return _with(one, name, now, lambda event: msgspec.structs.replace(event, hook=hook))
+
+
+def asked(one: Deployment, name: str, now: float) -> Deployment:
+    """The deployment whose event has asked its function."""
+    return _with(one, name, now, lambda event: msgspec.structs.replace(event, is_asked=True))
 
 
 def cut_off(one: Deployment, now: float, message: str) -> Deployment:

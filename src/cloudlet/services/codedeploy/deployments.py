@@ -192,7 +192,7 @@ class Deployments(Running):
             "status": _target_status(one),
             "lastUpdatedAt": one.updated,
             "lifecycleEvents": [_shown_event(event) for event in one.events],
-            **await self.platform(one).described(call.scope, one),
+            **self.platform(one).described(call.scope, one, await self.sets_of(call.scope, one)),
         }
         kind = "lambdaTarget" if one.platform == "Lambda" else "ecsTarget"
         return {"deploymentTargetType": f"{one.platform}Target", kind: shown}

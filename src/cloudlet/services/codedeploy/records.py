@@ -48,7 +48,7 @@ class Revision(msgspec.Struct, frozen=True):
 
 
 class Event(msgspec.Struct, frozen=True):
-    """A lifecycle event of a deployment. ``hook`` is the id under which its function answers, once it is asked."""
+    """A lifecycle event of a deployment. ``hook`` is the id under which its function answers, which has been asked."""
 
     name: str
     status: str = "Pending"
@@ -56,6 +56,7 @@ class Event(msgspec.Struct, frozen=True):
     ended: float = 0.0
     message: str = ""
     hook: str = ""
+    is_asked: bool = False
 
 
 class Ending(msgspec.Struct, frozen=True):

@@ -47,7 +47,8 @@ class Running(Revisions):
         self._platforms: dict[str, Aliases | TaskSets] = {"Lambda": Aliases(self.cloud), "ECS": TaskSets(self.cloud)}
         self._news: dict[str, asyncio.Event] = {}
         self._awaited: dict[str, list[asyncio.Future[None]]] = {}
-        self._hears_alarms = False
+        self._listening: set[str] = set()  # deployments that hear of their alarms
+        self._deaf: Callable[[], None] = lambda: None  # ends that
         for record in self.deployments.all():
             if not record.value.is_over:
                 self.take_up(record.scope, record.name)
@@ -112,6 +113,9 @@ class Running(Revisions):
                 await self._end(scope, one, ending)
         finally:
             self._news.pop(id, None)
+            self._listening.discard(id)
+            if not self._listening:
+                self._deaf()
             for future in self._awaited.pop(id, ()):
                 if not future.done():
                     future.set_result(None)
@@ -211,15 +215,14 @@ class Running(Revisions):
         return None
 
     async def _ask_hook(self, scope: str, one: Deployment, event: Event) -> float | None:
-        """Ask a hook's function, once, and wait for what it says."""
-        if event.hook:
+        """Ask a hook's function and wait for what it says; asked again if a kill came between the two."""
+        if event.is_asked:
             if self.clock.now() >= (until := event.started + course.HOOK_LIMIT):
                 raise Failure("TIMEOUT", _NO_ANSWER)
             return until
-        sealed = json.dumps({"encryptedData": secrets.token_urlsafe(48)})
-        hook, now = urlsafe_b64encode(sealed.encode()).decode(), self.clock.now()
+        hook, now = event.hook or _new_hook(), self.clock.now()
         # Stored first: a function may answer before its invocation has returned.
-        await self._change(scope, one.id, lambda new: course.asked(new, event.name, hook, now))
+        await self._change(scope, one.id, lambda new: course.asks(new, event.name, hook, now))
         account, region = scope.split("/")
         told = json.dumps({"DeploymentId": one.id, "LifecycleEventHookExecutionId": hook}).encode()
         ask = {"FunctionName": one.hooks[event.name], "InvocationType": "Event", "Payload": told}
@@ -227,6 +230,7 @@ class Running(Revisions):
             await self.cloud.call("lambda", "Invoke", ask, account=account, region=region, principal=SELF)
         except AwsError as error:
             raise Failure("HOOK_EXECUTION_FAILURE", f"The hook could not be invoked: {error.message}") from None
+        await self._change(scope, one.id, lambda new: course.asked(new, event.name, now))
         return None
 
     async def _is_held(self, scope: str, one: Deployment) -> float | None:
@@ -269,7 +273,7 @@ class Running(Revisions):
 
     async def _finish(self, scope: str, one: Deployment) -> None:
         """A deployment has succeeded."""
-        sets, now = await self.platform(one).sets(scope, one), self.clock.now()
+        sets, now = await self.sets_of(scope, one), self.clock.now()
 
         def work(tx: Tx) -> Deployment | None:
             record = self.deployments.get(scope, one.id, tx)
@@ -287,7 +291,7 @@ class Running(Revisions):
 
     async def _end(self, scope: str, one: Deployment, ending: Ending) -> None:
         """A deployment ends before it is done; another one takes back what it did, if that is wanted."""
-        sets, now = await self.platform(one).sets(scope, one), self.clock.now()
+        sets, now = await self.sets_of(scope, one), self.clock.now()
         rolls = one.settings.get("autoRollbackConfiguration") or {}
         is_wanted = bool(rolls.get("enabled")) and ending.cause in rolls.get("events", ())
         goes_back = (is_wanted if ending.rolls_back is None else ending.rolls_back) and not one.undoes and one.started
@@ -324,11 +328,12 @@ class Running(Revisions):
 
     async def _hear_alarms(self, scope: str, one: Deployment) -> None:
         """Hear of alarms from here on; what has gone off while nobody was there to hear it counts."""
-        if one.undoes or not _alarms(one) or self._hears_alarms:
+        if one.undoes or not _alarms(one) or one.id in self._listening:
             return
-        self._hears_alarms = True
-        cloudwatch: Any = await self.cloud.service("cloudwatch")
-        cloudwatch.watch_states(self._alarm_moved)
+        if not self._listening:
+            cloudwatch: Any = await self.cloud.service("cloudwatch")
+            self._deaf = cloudwatch.watch_states(self._alarm_moved)
+        self._listening.add(one.id)
         if alarms := await self._active_alarms(scope, one):
             await self._change(scope, one.id, lambda new: replace(new, ending=new.ending or _alarmed(alarms)))
 
@@ -354,6 +359,15 @@ class Running(Revisions):
         return [alarm["AlarmName"] for alarm in (*found["MetricAlarms"], *found["CompositeAlarms"])]
 
     # Parts
+
+    async def sets_of(self, scope: str, one: Deployment) -> tuple[dict[str, Any], ...]:
+        """The task sets of a deployment, as they are or as they were in its end; none where their service is gone."""
+        if one.is_over:
+            return one.sets
+        try:
+            return await self.platform(one).sets(scope, one)
+        except (AwsError, Failure):
+            return ()
 
     def _deployment(self, scope: str, id: str) -> Deployment | None:
         record = self.deployments.get(scope, id)
@@ -382,6 +396,11 @@ class Running(Revisions):
             await news.wait()
         finally:
             timer.cancel()
+
+
+def _new_hook() -> str:
+    """An id under which a function answers; it is sealed, as AWS's are."""
+    return urlsafe_b64encode(json.dumps({"encryptedData": secrets.token_urlsafe(48)}).encode()).decode()
 
 
 def _undoing(one: Deployment, id: str, now: float) -> Deployment:

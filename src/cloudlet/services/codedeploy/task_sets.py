@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/codedeploy/latest/userguide/deployment-steps-ecs.htm
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from cloudlet.services.api import Cloud, Output
@@ -142,12 +143,11 @@ class TaskSets:
             )
         return tuple(shown)
 
-    async def described(self, scope: str, one: Deployment) -> dict[str, Any]:
+    def described(self, scope: str, one: Deployment, sets: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """The target's own members."""
         account, region = scope.split("/")
         place = _service(one)
         name = f"{place['cluster'].rpartition('/')[2]}/{place['service']}"
-        sets = one.sets if one.is_over else await self.sets(scope, one)
         return {"targetArn": f"arn:aws:ecs:{region}:{account}:service/{name}", "taskSetsInfo": list(sets)}
 
     # Parts
