@@ -276,3 +276,81 @@ def test_a_service_goes_over_to_another_task_set_or_back(cloud: LocalCloud, imag
     assert web.ecs.delete_service(cluster=web.cluster, service="web")["service"]["status"] == "DRAINING"
     stacks.delete_stack(StackName="web")
     stacks.get_waiter("stack_delete_complete").wait(StackName="web", WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+
+
+def test_a_network_load_balancer_goes_over_at_once_and_back() -> None:
+    with LocalCloud() as cloud:
+        ec2, elbv2, ecs, deploy = (cloud.client(name) for name in ("ec2", "elbv2", "ecs", "codedeploy"))
+        vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+        subnets = [ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.0.0/24")["Subnet"]["SubnetId"]]
+        balancer = elbv2.create_load_balancer(Name="n", Type="network", Subnets=subnets)["LoadBalancers"][0]
+        kind = {"Protocol": "TCP", "Port": 80, "VpcId": vpc, "TargetType": "ip"}
+        first, second = (
+            elbv2.create_target_group(Name=name, **kind)["TargetGroups"][0]["TargetGroupArn"] for name in ("g1", "g2")
+        )
+        action = {"Type": "forward", "TargetGroupArn": first}
+        arn = elbv2.create_listener(
+            LoadBalancerArn=balancer["LoadBalancerArn"], Protocol="TCP", Port=TEST_PORT, DefaultActions=[action]
+        )["Listeners"][0]["ListenerArn"]
+        for family in ("one", "two"):
+            ecs.register_task_definition(
+                family=family,
+                networkMode="awsvpc",
+                requiresCompatibilities=["FARGATE"],
+                cpu="256",
+                memory="512",
+                containerDefinitions=[{"name": "web", "image": "x", "portMappings": [{"containerPort": 80}]}],
+            )
+        ecs.create_cluster(clusterName="c")
+        ecs.create_service(
+            cluster="c",
+            serviceName="s",
+            taskDefinition="one",
+            desiredCount=0,
+            launchType="FARGATE",
+            deploymentController={"type": "CODE_DEPLOY"},
+            networkConfiguration={"awsvpcConfiguration": {"subnets": subnets}},
+            loadBalancers=[{"targetGroupArn": first, "containerName": "web", "containerPort": 80}],
+        )
+        pair = {"targetGroups": [{"name": "g1"}, {"name": "g2"}], "prodTrafficRoute": {"listenerArns": [arn]}}
+        retire = {"action": "TERMINATE", "terminationWaitTimeInMinutes": 5}
+        group = {
+            "applicationName": "a",
+            "deploymentGroupName": "g",
+            "serviceRoleArn": ROLE,
+            "ecsServices": [{"clusterName": "c", "serviceName": "s"}],
+            "blueGreenDeploymentConfiguration": {"terminateBlueInstancesOnDeploymentSuccess": retire},
+            "loadBalancerInfo": {"targetGroupPairInfoList": [pair]},
+        }
+        deploy.create_application(applicationName="a", computePlatform="ECS")
+        with pytest.raises(ClientError, match="Only ALB supports gradual traffic routing"):
+            deploy.create_deployment_group(deploymentConfigName="CodeDeployDefault.ECSCanary10Percent5Minutes", **group)
+        deploy.create_deployment_group(**group)
+        web = {"TaskDefinition": "two", "LoadBalancerInfo": {"ContainerName": "web", "ContainerPort": 80}}
+        resource = {"TargetService": {"Type": "AWS::ECS::Service", "Properties": web}}
+        content = json.dumps({"version": 0.0, "Resources": [resource]})
+        revision = {"revisionType": "AppSpecContent", "appSpecContent": {"content": content}}
+
+        def state() -> tuple[str, list[tuple[str, str]]]:
+            (one,) = elbv2.describe_listeners(ListenerArns=[arn])["Listeners"]
+            (service,) = ecs.describe_services(cluster="c", services=["s"])["services"]
+            sets = [(each["taskDefinition"].split("/")[1], each["status"]) for each in service["taskSets"]]
+            return one["DefaultActions"][0]["TargetGroupArn"], sorted(sets)
+
+        def create() -> str:
+            made = deploy.create_deployment(applicationName="a", deploymentGroupName="g", revision=revision)
+            eventually(lambda: state() == (second, [("one:1", "ACTIVE"), ("two:1", "PRIMARY")]))
+            id: str = made["deploymentId"]
+            return id
+
+        deploy.stop_deployment(deploymentId=create(), autoRollbackEnabled=True)
+        eventually(lambda: state() == (first, [("one:1", "PRIMARY")]))
+        eventually(lambda: not deploy.list_deployments(includeOnlyStatuses=["Created", "InProgress"])["deployments"])
+        id = create()
+
+        def is_waiting() -> bool:
+            return bool(deploy.get_deployment(deploymentId=id)["deploymentInfo"]["instanceTerminationWaitTimeStarted"])
+
+        eventually(is_waiting)
+        deploy.continue_deployment(deploymentId=id, deploymentWaitType="TERMINATION_WAIT")
+        eventually(lambda: state() == (second, [("two:1", "PRIMARY")]))

@@ -35,8 +35,13 @@ class Balancing(TaskSets):
             self._unsubscribe()
         await super().stop()
 
-    async def check_balancers(self, scope: str, balancers: list[dict[str, Any]], mode: str) -> None:
-        """Raises InvalidParameterException for a load balancer that tasks cannot be registered with."""
+    async def check_balancers(
+        self, scope: str, balancers: list[dict[str, Any]], mode: str, may_be_alone: bool = False
+    ) -> None:
+        """Raises InvalidParameterException for a load balancer that tasks cannot be registered with.
+
+        ``may_be_alone``: a target group may come behind its listener later.
+        """
         alternates = {one["advancedConfiguration"]["alternateTargetGroupArn"] for one in balancers if _has_choice(one)}
         for arn in [*(one["targetGroupArn"] for one in balancers), *alternates]:
             try:
@@ -53,7 +58,7 @@ class Balancing(TaskSets):
                     f"The provided target group {arn} has target type {kind}, which is incompatible with the {mode} "
                     "network mode specified in the task definition."
                 )
-            if not group.get("LoadBalancerArns") and arn not in alternates:
+            if not group.get("LoadBalancerArns") and arn not in alternates and not may_be_alone:
                 raise invalid(f"The target group with targetGroupArn {arn} does not have an associated load balancer.")
         for balancer in balancers:
             more = balancer.get("advancedConfiguration", {})

@@ -225,7 +225,9 @@ class Services(Tasks):
         """Compare a service with its tasks soon."""
         raise NotImplementedError
 
-    async def check_balancers(self, scope: str, balancers: list[dict[str, Any]], mode: str) -> None:
+    async def check_balancers(
+        self, scope: str, balancers: list[dict[str, Any]], mode: str, may_be_alone: bool = False
+    ) -> None:
         """Raises InvalidParameterException for a load balancer that tasks cannot be registered with."""
         raise NotImplementedError
 

@@ -45,7 +45,8 @@ class TaskSets(Deployments):
         for key in ("loadBalancers", "serviceRegistries"):
             settings.setdefault(key, [])
         if settings["loadBalancers"]:
-            await self.check_balancers(call.scope, settings["loadBalancers"], definition.members["networkMode"])
+            mode = definition.members["networkMode"]
+            await self.check_balancers(call.scope, settings["loadBalancers"], mode, may_be_alone=bool(owner))
         if settings["serviceRegistries"]:
             await self.check_registries(settings["serviceRegistries"])
         now = self.clock.now()
