@@ -12,12 +12,14 @@ import msgspec
 from cloudlet.engines.functions import Outcome
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.lambda_.asynchronous import check_destination
 from cloudlet.services.lambda_.base import not_found
 from cloudlet.services.lambda_.batches import Filter
 from cloudlet.services.lambda_.code import invalid
-from cloudlet.services.lambda_.invocations import Invocations, check_destination, gathered
+from cloudlet.services.lambda_.invocations import Invocations
 from cloudlet.services.lambda_.queue_source import QueueSource
 from cloudlet.services.lambda_.records import Mapping
+from cloudlet.services.lambda_.running import gathered
 from cloudlet.services.lambda_.stream_source import StreamSource
 from cloudlet.store import Record
 

@@ -1,4 +1,4 @@
-"""Lambda. Functions are in ``functions.py``, how they run in ``invocations.py``, event sources in ``mappings.py``."""
+"""Lambda. Functions are in ``functions.py``, how they run in ``running.py``, event sources in ``mappings.py``."""
 
 from __future__ import annotations
 

@@ -15,8 +15,9 @@ from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.apigatewayv2 import cors, events, signed
 from cloudlet.services.apigatewayv2.routes import Match
 from cloudlet.services.lambda_.base import not_found
-from cloudlet.services.lambda_.invocations import Invocations, gathered
+from cloudlet.services.lambda_.invocations import Invocations
 from cloudlet.services.lambda_.records import LATEST, Settings
+from cloudlet.services.lambda_.running import gathered
 
 _LARGEST = 6 * 1024 * 1024
 _WITH_PRELUDE = "application/vnd.awslambda.http-integration-response"
