@@ -234,6 +234,8 @@ class Cloud:
             task.cancel()
         if self._tasks:
             await asyncio.wait(list(self._tasks), timeout=5)
+        while self._starting:  # or nobody would put down what they have begun
+            await asyncio.wait(list(self._starting.values()))
         for service in reversed(list(self._services.values())):
             try:
                 await service.stop()

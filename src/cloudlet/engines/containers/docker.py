@@ -86,6 +86,7 @@ class Docker(DockerImages):
         self._digests: dict[str, str] = {}  # an image's id -> its digest
         self._events: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._making: set[asyncio.Task[None]] = set()
 
     # The engine
 
@@ -117,8 +118,11 @@ class Docker(DockerImages):
         return self.abilities
 
     async def stop_engine(self) -> None:
-        for task in [*self._tasks, *([self._events] if self._events else [])]:
+        ending = [*self._tasks, *([self._events] if self._events else [])]
+        for task in ending:
             task.cancel()
+        if ending:
+            await asyncio.wait(ending)
         for known in self._known.values():
             await known.tail.stop()
         self._known.clear()
@@ -126,6 +130,8 @@ class Docker(DockerImages):
             await self._service.stop()
 
     async def clear(self) -> None:
+        if self._making:
+            await asyncio.wait(list(self._making))
         known, self._known = self._known, {}
         for one in known.values():
             await one.tail.stop()
@@ -278,8 +284,7 @@ class Docker(DockerImages):
                 try:
                     if pod.network == "own":
                         await self._shared.take(pod.name)
-                    await self._daemon.call("POST", "/containers/create", {"name": title}, body)
-                    await self._daemon.call("POST", f"/containers/{title}/start")
+                    await self._make(title, body)
                 except (DaemonError, NetworkError) as error:
                     await self._delete(title)
                     await self._shared.leave(pod.name)
@@ -336,8 +341,7 @@ class Docker(DockerImages):
                 container, image, mounts, self._cloud, pod_id, hostname, self.abilities, highest
             )
             try:
-                await self._daemon.call("POST", "/containers/create", {"name": title}, body)
-                await self._daemon.call("POST", f"/containers/{title}/start")
+                await self._make(title, body)
                 document = await self._daemon.call("GET", f"/containers/{title}/json")
             except DaemonError as error:
                 await self._delete(title)
@@ -475,6 +479,23 @@ class Docker(DockerImages):
 
     def _lock(self, name: str) -> asyncio.Lock:
         return self._locks.setdefault(name, asyncio.Lock())
+
+    async def _make(self, title: str, body: Any) -> None:
+        """Create and start a container, to the end: ``clear`` would not see one whose making was called off."""
+
+        async def make() -> None:
+            await self._daemon.call("POST", "/containers/create", {"name": title}, body)
+            await self._daemon.call("POST", f"/containers/{title}/start")
+
+        making = asyncio.get_running_loop().create_task(make())
+        self._making.add(making)
+        making.add_done_callback(self._made)
+        await asyncio.shield(making)
+
+    def _made(self, making: asyncio.Task[None]) -> None:
+        self._making.discard(making)
+        if not making.cancelled() and (error := making.exception()) is not None:
+            log.debug("a container was not made: %s", error)
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

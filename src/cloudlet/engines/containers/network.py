@@ -215,7 +215,13 @@ async def command(*argv: str, given: str = "") -> str:
         )
     except OSError as error:
         raise NetworkError(f"{argv[0]}: {error.strerror}") from None
-    out, said = await process.communicate(given.encode() or None)
+    try:
+        out, said = await process.communicate(given.encode() or None)
+    except asyncio.CancelledError:
+        # Whoever cleans up after this must find what it has done.
+        process.kill()
+        await process.wait()
+        raise
     if process.returncode:
         raise NetworkError(said.decode(errors="replace").strip() or f"{argv[0]} has failed")
     return out.decode()

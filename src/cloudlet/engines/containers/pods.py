@@ -168,7 +168,16 @@ class Pods:
         for pod, state in self._pods.values():
             if state.namespace and pod.network == "own":
                 await self._shared.take(pod.name)
+        await self._forget_namespaces()
         return pods
+
+    async def _forget_namespaces(self) -> None:
+        """Remove the namespaces of this cloud whose making was broken off, so that nobody knows of them."""
+        if self._bridge is not None:
+            ours = {os.path.basename(state.namespace) for _, state in self._pods.values()}
+            for name in await asyncio.to_thread(_namespaces, f"{self._name}-"):
+                if name not in ours:
+                    await self._bridge.remove(name)
 
     def _title(self, pod: str) -> str:
         return f"{self._name}-{pod}"
@@ -178,6 +187,12 @@ class Pods:
 
     def _names(self, part: str) -> list[str]:
         return sorted(os.listdir(self._folder / part))
+
+
+def _namespaces(start: str) -> list[str]:
+    with contextlib.suppress(OSError):
+        return [name for name in os.listdir(_NETNS) if name.startswith(start)]
+    return []
 
 
 def _device(cloud: str, pod: str) -> str:

@@ -124,6 +124,7 @@ class Processes(Pods):
             await self._supervisor.stop(_process(name), grace=0)
         for name in await asyncio.to_thread(self._names, "pods"):
             await self.remove_pod(name)
+        await self._forget_namespaces()
         self._shared = Shared(self._open_network, self._close_network)
         if self._bridge is not None:
             await self._close_network()

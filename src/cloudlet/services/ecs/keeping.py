@@ -89,6 +89,8 @@ class Keeping(Joining, Rollouts):
             timer.cancel()
         await self.relay.stop()
         await self.connecting.stop()
+        if self._engine is not None:
+            await asyncio.wait([self._engine])
         if self._running is not None:
             # What ends with us is not recorded as ended: the next run finds it gone, and replaces it.
             engine = self._running
