@@ -26,6 +26,17 @@ from cloudlet.testing.local import LocalCloud
 
 _MANAGER = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _ROUTER = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
+_IDS = {
+    "random_sampling": {"value": 0},
+    "provider": {
+        "name": "envoy.tracers.xray",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.config.trace.v3.XRayConfig",
+            "segment_name": "front",
+            "daemon_endpoint": {"protocol": "UDP", "address": "127.0.0.1", "port_value": 9},
+        },
+    },
+}
 
 
 def main() -> None:
@@ -38,9 +49,12 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         cloud = stack.enter_context(LocalCloud())
         target = stack.enter_context(envoy(answering()))
-        by_hand = stack.enter_context(envoy(forwarding(target), workers=min(4, os.cpu_count() or 1)))
+        workers = min(4, os.cpu_count() or 1)
+        by_hand = stack.enter_context(envoy(forwarding(target), workers))
+        with_ids = stack.enter_context(envoy(forwarding(target), workers, with_ids=True))
         front = Front(cloud, target)
-        places = {"direct": ("127.0.0.1", target), "by hand": ("127.0.0.1", by_hand), "cloudlet ALB": front.place}
+        places = {"direct": ("127.0.0.1", target), "by hand": ("127.0.0.1", by_hand)}
+        places |= {"  with ids": ("127.0.0.1", with_ids), "cloudlet ALB": front.place}
         print(f"{'':14}{'conns':>6}{'per second':>12}{'p50 ms':>9}{'p99 ms':>9}{'of by hand':>12}{'CPU us':>9}")
         for connections in (int(number) for number in arguments.connections.split(",")):
             measure(places, connections, arguments.seconds, arguments.rounds)
@@ -155,11 +169,15 @@ def forwarding(port: int) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def envoy(route: dict[str, Any], workers: int = 1) -> Iterator[int]:
-    """An Envoy with a static configuration; its port."""
+def envoy(route: dict[str, Any], workers: int = 1, with_ids: bool = False) -> Iterator[int]:
+    """An Envoy with a static configuration; its port. ``with_ids``: it tells each request's id for traces, in the form
+    of AWS's load balancers, which few would write by hand."""
     port = free_port()
     cluster = route.pop("cluster", None)
-    told = [{"header": {"key": "x-forwarded-port", "value": str(port)}}]
+    told: list[dict[str, Any]] = [{"header": {"key": "x-forwarded-port", "value": str(port)}}]
+    if with_ids:
+        trace_id = {"key": "x-amzn-trace-id", "value": "Root=%TRACE_ID%"}
+        told.append({"header": trace_id, "append_action": "ADD_IF_ABSENT"})
     host = {"name": "all", "domains": ["*"], "routes": [route], "request_headers_to_add": told}
     manager = {
         "@type": _MANAGER,
@@ -168,6 +186,7 @@ def envoy(route: dict[str, Any], workers: int = 1) -> Iterator[int]:
         "use_remote_address": True,
         "route_config": {"virtual_hosts": [host]},
         "http_filters": [{"name": "router", "typed_config": {"@type": _ROUTER}}],
+        **({"tracing": _IDS} if with_ids else {}),
     }
     listener = {
         "name": "front",
