@@ -53,6 +53,7 @@ class Metrics:
         self._values: dict[tuple[str, str, str, Dimensions, str], dict[float, int]] = {}
         self._done: list[Report] = []
         self._gauges: list[Callable[[], Awaitable[Iterable[Gauge]]]] = []
+        self._tallies: list[Callable[[], Iterable[Report]]] = []
         self._timer: Timer | None = None
         self._collect_soon = collect_soon
         self._collecting = asyncio.Lock()
@@ -64,10 +65,18 @@ class Metrics:
         minute = int(self._clock.now()) // _MINUTE
         if minute != self._minute:
             self._turn(minute)
-        values = self._values.setdefault((scope, namespace, name, dimensions, unit), {})
-        if value not in values and len(values) >= _DISTINCT:
-            value = float(f"{value:.2g}")
-        values[value] = values.get(value, 0) + times
+        tally(self._values.setdefault((scope, namespace, name, dimensions, unit), {}), value, times)
+
+    def tallied(self, hand_over: Callable[[], Iterable[Report]]) -> None:
+        """Take what ``hand_over`` gives, once, when the running minute ends or the cloud stops before.
+
+        For what happens too often for ``add``: who counts by ``tally`` in values of its own calls this with the first
+        of them after each time that it has handed them over.
+        """
+        minute = int(self._clock.now()) // _MINUTE
+        if minute != self._minute:
+            self._turn(minute)
+        self._tallies.append(hand_over)
 
     def gauge(self, measure: Callable[[], Awaitable[Iterable[Gauge]]]) -> None:
         """Ask ``measure`` at the end of each minute in which something was counted, and on while it has an answer."""
@@ -119,7 +128,21 @@ class Metrics:
         """Begin another minute; 0 is none, until something is counted again."""
         for (scope, namespace, name, dimensions, unit), values in self._values.items():
             self._done.append(Report(scope, namespace, name, dimensions, unit, self._minute * _MINUTE, values))
+        tallies, self._tallies = self._tallies, []
+        for hand_over in tallies:
+            self._done += hand_over()
         self._values, self._minute = {}, minute
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._clock.call_at((minute + 1) * _MINUTE, self._collect_soon) if minute else None
+
+
+def tally(values: dict[float, int], value: float, times: int = 1) -> None:
+    """Count a value of one metric in one minute; where there are very many different ones it is rounded."""
+    if value in values:
+        values[value] += times
+    elif len(values) < _DISTINCT:
+        values[value] = times
+    else:
+        value = float(f"{value:.2g}")
+        values[value] = values.get(value, 0) + times

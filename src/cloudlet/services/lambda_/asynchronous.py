@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,8 +16,11 @@ from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.lambda_.base import not_found
 from cloudlet.services.lambda_.code import invalid
 from cloudlet.services.lambda_.records import LATEST, Settings, Version
+from cloudlet.services.lambda_.reporting import Level
 from cloudlet.services.lambda_.running import SELF, Running, gathered
 from cloudlet.store import Record
+
+log = logging.getLogger("cloudlet.lambda")
 
 _RETRY_PAUSES = (60.0, 120.0)  # seconds before the second and the third try
 _THROTTLED_PAUSE = 1.0  # seconds before the first further try; it doubles
@@ -49,9 +53,11 @@ class Asynchronous(Running):
     """The events that wait to be handled, and the operations on how they are."""
 
     async def accept(self, accepted: Async) -> None:
+        """Take an event; it is kept when this returns."""
         target = f"{accepted.scope}/{accepted.name}"
         payload = msgspec.msgpack.encode(accepted)
         await self.db.write(lambda tx: self.outbox.add(tx, target, payload))
+        self._count(accepted, "AsyncEventsReceived")
         self.outbox.wake()
 
     async def deliver(self, delivery: Delivery) -> None:
@@ -60,6 +66,7 @@ class Asynchronous(Running):
         try:
             record = self.version(accepted.scope, accepted.name, accepted.qualifier, choose=True)
         except AwsError:
+            self._count(accepted, "AsyncEventsDropped")
             return
         outcome = await self._run_when_there_is_room(accepted, record, delivery.added)
         if outcome.error:
@@ -72,17 +79,19 @@ class Asynchronous(Running):
         """A throttle is no try: the event waits until it is too old, as in Lambda's own queue."""
         pause = _THROTTLED_PAUSE
         while True:
+            age = self.cloud.clock.now() - added
             try:
-                return await gathered(
-                    await self.run(
-                        accepted.scope,
-                        record,
-                        accepted.event,
-                        accepted.request_id,
-                        accepted.client_context,
-                        accepted.trace,
-                    )
+                outcome = await self.run(
+                    accepted.scope,
+                    record,
+                    accepted.qualifier,
+                    accepted.event,
+                    accepted.request_id,
+                    accepted.client_context,
+                    accepted.trace,
                 )
+                self._count(accepted, "AsyncEventAge", round(age * 1e3))
+                return await gathered(outcome)
             except AwsError as error:
                 oldest = self._event_settings(accepted).get("MaximumEventAgeInSeconds", 21600)
                 if error.code != "TooManyRequestsException":
@@ -109,13 +118,22 @@ class Asynchronous(Running):
         accepted = msgspec.msgpack.decode(delivery.payload, type=Async)
         cause = error.__cause__ if isinstance(error, Undeliverable) else error
         failed = cause if isinstance(cause, Failed) else Failed(LATEST, Outcome(b"", "Unhandled"))
+        self._count(accepted, "AsyncEventsDropped")
         try:
             record = self.version(accepted.scope, accepted.name, accepted.qualifier)
         except AwsError:
             return
         if target := (record.value.members.get("DeadLetterConfig") or {}).get("TargetArn"):
-            await self._dead_letter(accepted, target, failed)
+            try:
+                await self._dead_letter(accepted, target, failed)
+            except AwsError as error:
+                log.warning("an event of %s could not be sent to %s: %s", accepted.name, target, error)
+                self._count(accepted, "DeadLetterErrors")
         await self._tell(accepted, "OnFailure", failed.version, failed.outcome, failed.condition, delivery.attempt)
+
+    def _count(self, accepted: Async, metric: str, value: float = 1.0) -> None:
+        level = self.reporting.level(accepted.scope, accepted.name, accepted.qualifier)
+        self.reporting.count(level, metric, value)
 
     def _event_settings(self, accepted: Async) -> dict[str, Any]:
         record = self.settings.get(accepted.scope, accepted.name)
@@ -165,10 +183,18 @@ class Asynchronous(Running):
             "responseContext": context,
             "responsePayload": json_of(outcome.payload),
         }
-        await self.send_record(accepted.scope, destination, record, f"Lambda Function Invocation Result - {condition}")
+        level = self.reporting.level(accepted.scope, accepted.name, accepted.qualifier)
+        await self.send_record(level, destination, record, f"Lambda Function Invocation Result - {condition}")
 
-    async def send_record(self, scope: str, destination: str, record: dict[str, Any], detail_type: str) -> None:
-        """Deliver a record to a queue, a topic, a function or an event bus."""
+    async def send_record(self, level: Level, destination: str, record: dict[str, Any], detail_type: str) -> None:
+        """Deliver a record to a queue, a topic, a function or an event bus; one that cannot be delivered is counted."""
+        try:
+            await self._send_record(level.scope, destination, record, detail_type)
+        except AwsError as error:
+            log.warning("a record could not be sent to %s: %s", destination, error)
+            self.reporting.count(level, "DestinationDeliveryFailures")
+
+    async def _send_record(self, scope: str, destination: str, record: dict[str, Any], detail_type: str) -> None:
         account, region = scope.split("/", 1)
         text = msgspec.json.encode(record).decode()
         where: dict[str, Any] = {"account": account, "region": region, "principal": SELF}

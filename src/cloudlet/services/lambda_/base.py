@@ -17,6 +17,7 @@ from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Cloud, Input
 from cloudlet.services.lambda_.code import Archive, invalid
 from cloudlet.services.lambda_.records import LATEST, Alias, Layer, Mapping, Settings, Version
+from cloudlet.services.lambda_.reporting import Reporting
 from cloudlet.store import Database, Record, Resources, Tx
 
 _NAME = re.compile(
@@ -68,6 +69,7 @@ class Base:
     engine: Engine
     outbox: Outbox
     archive: Archive
+    reporting: Reporting
 
     def load(self) -> None:
         """Open the kinds; once, when the service starts."""

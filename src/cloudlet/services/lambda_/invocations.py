@@ -41,7 +41,9 @@ class Invocations(Asynchronous):
             request_id = call.request_id or str(uuid.uuid4())
             await self.accept(Async(scope, name, qualifier, request_id, event, context, trace))
             return {"StatusCode": 202, "Payload": b""}
-        outcome = await gathered(await self.run(scope, record, event, call.request_id, context, trace, tail=tail))
+        outcome = await gathered(
+            await self.run(scope, record, qualifier, event, call.request_id, context, trace, tail=tail)
+        )
         call.headers["content-type"] = "application/json"
         answer: Output = {
             "StatusCode": 200,
@@ -66,7 +68,9 @@ class Invocations(Asynchronous):
         if input.get("InvocationType") == "DryRun":
             return {"StatusCode": 204, "EventStream": _events(Outcome(b""), False)}
         trace = traces.header_of(call)
-        outcome = await self.run(scope, record, event, call.request_id, input.get("ClientContext", ""), trace)
+        outcome = await self.run(
+            scope, record, qualifier, event, call.request_id, input.get("ClientContext", ""), trace
+        )
         return {
             "StatusCode": 200,
             "ExecutedVersion": record.value.members["Version"],

@@ -126,11 +126,15 @@ class Mappings(Invocations):
             return
         account, region = scope.split("/", 1)
         call = Call(account, region, principal="lambda.amazonaws.com")
+        _, function, qualifier = self.named(call, {"FunctionName": members["FunctionArn"]})
 
         async def run(event: bytes, links: Sequence[str] = ()) -> Outcome:
-            _, function, qualifier = self.named(call, {"FunctionName": members["FunctionArn"]})
             version = self.version(scope, function, qualifier, choose=True)
-            return await gathered(await self.run(scope, version, event, links=links))
+            return await gathered(await self.run(scope, version, qualifier, event, links=links))
+
+        async def run_aged(event: bytes, age: float) -> Outcome:
+            self.reporting.count(self.reporting.level(scope, function, qualifier), "IteratorAge", round(age * 1e3))
+            return await run(event)
 
         async def keep(shard: str, number: str) -> None:
             def work(tx: Any) -> None:
@@ -144,13 +148,14 @@ class Mappings(Invocations):
         async def tell(record: dict[str, Any]) -> None:
             target = (members.get("DestinationConfig") or {}).get("OnFailure", {}).get("Destination")
             if target:
-                await self.send_record(scope, target, record, "Lambda Function Invocation Result - Failure")
+                level = self.reporting.level(scope, function, qualifier)
+                await self.send_record(level, target, record, "Lambda Function Invocation Result - Failure")
 
         source: QueueSource | StreamSource
         if ":sqs:" in members["EventSourceArn"]:
             source = QueueSource(self.cloud, members, account, region, run)
         else:
-            source = StreamSource(self.cloud, members, mapping.positions, account, region, run, keep, tell)
+            source = StreamSource(self.cloud, members, mapping.positions, account, region, run_aged, keep, tell)
         task = self.cloud.spawn(source.follow(), f"event source {members['EventSourceArn']}")
         self._sources[scope, name] = source, task
 

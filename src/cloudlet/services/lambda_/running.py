@@ -19,6 +19,7 @@ from cloudlet.services.api import Input
 from cloudlet.services.lambda_ import tracing
 from cloudlet.services.lambda_.images import Images
 from cloudlet.services.lambda_.records import ACCOUNT_CONCURRENCY, LATEST, Version
+from cloudlet.services.lambda_.reporting import Begun
 from cloudlet.store import Record
 
 LARGEST = 6 * 1024 * 1024  # bytes of an event or a result
@@ -32,6 +33,7 @@ class Running(Images):
         self,
         scope: str,
         record: Record[Version],
+        qualifier: str,
         event: bytes,
         request_id: str = "",
         client_context: str = "",
@@ -41,7 +43,8 @@ class Running(Images):
     ) -> Outcome:
         """Run a version once. Raises TooManyRequestsException, and ServiceException when it cannot be run here.
 
-        ``trace`` is the caller's X-Ray header, ``links`` those of what the event was made from.
+        ``qualifier`` is what it was asked for by, ``trace`` the caller's X-Ray header, ``links`` those of what the
+        event was made from.
         """
         if record.value.members["State"] != "Active":
             raise AwsError(
@@ -53,11 +56,11 @@ class Running(Images):
             )
         function = self.runnable_of(scope, record)
         if not (trace or function.traced):
-            return await self._run(scope, function, event, request_id, client_context, trace, tail)
+            return await self._run(scope, function, qualifier, event, request_id, client_context, trace, tail)
         traced, trace = await tracing.begin(self.cloud, scope, function, trace, links)
         request_id = request_id or str(uuid.uuid4())
         try:
-            outcome = await self._run(scope, function, event, request_id, client_context, trace, tail)
+            outcome = await self._run(scope, function, qualifier, event, request_id, client_context, trace, tail)
         except AwsError as error:
             if traced is not None:
                 traced.refused(error)
@@ -70,6 +73,7 @@ class Running(Images):
         self,
         scope: str,
         function: Function,
+        qualifier: str,
         event: bytes,
         request_id: str,
         client_context: str,
@@ -77,25 +81,46 @@ class Running(Images):
         tail: bool,
     ) -> Outcome:
         decoded = _decoded_context(client_context)
-        pool = self._take_slot(scope, function.name)
+        begun, pool = self._begin(scope, function, qualifier)
         try:
             outcome = await self.engine.invoke(
                 function, event, request_id=request_id, client_context=decoded, trace=trace, tail=tail
             )
         except Throttled:
+            self.reporting.throttled(scope, function.name, qualifier)
             raise _throttled("ConcurrentInvocationLimitExceeded") from None
         except FunctionFailed as error:
-            body = {"errorType": "Runtime.InvalidEntrypoint", "errorMessage": str(error)}
-            return Outcome(msgspec.json.encode(body), "Unhandled")
+            outcome = _unhandled("Runtime.InvalidEntrypoint", str(error), Outcome(b""))
         finally:
             self.under_way[pool] -= 1
+            self.reporting.left(begun)
         if outcome.stream is None and len(outcome.payload) > LARGEST:
-            body = {
-                "errorType": "Function.ResponseSizeTooLarge",
-                "errorMessage": f"Response payload size exceeded maximum allowed payload size ({LARGEST} bytes).",
-            }
-            return Outcome(msgspec.json.encode(body), "Unhandled", outcome.log, outcome.seconds)
+            words = f"Response payload size exceeded maximum allowed payload size ({LARGEST} bytes)."
+            outcome = _unhandled("Function.ResponseSizeTooLarge", words, outcome)
+        self.reporting.ended(begun, outcome)
         return outcome
+
+    def _begin(self, scope: str, function: Function, qualifier: str) -> tuple[Begun, tuple[str, str]]:
+        """Take a slot, and have it counted. Raises TooManyRequestsException."""
+        name = function.name
+        try:
+            pool = self._take_slot(scope, name)
+        except AwsError:
+            self.reporting.throttled(scope, name, qualifier)
+            raise
+        is_alias = bool(qualifier) and qualifier != LATEST and not qualifier.isdigit()
+        level = self.reporting.level(scope, name, qualifier, function.version if is_alias else "")
+        allocated = self._allocated(scope, name, qualifier, function.version) if qualifier else 0
+        return self.reporting.began(level, 0 if pool[1] else self.under_way[pool], allocated), pool
+
+    def _allocated(self, scope: str, name: str, qualifier: str, version: str) -> int:
+        """The provisioned concurrency of an alias or a version; an alias has it for the version that it names first."""
+        record = self.settings.get(scope, name)
+        found = record.value.provisioned.get(qualifier) if record is not None else None
+        if found is None or self.version(scope, name, qualifier).value.members["Version"] != version:
+            return 0
+        allocated: int = found["AllocatedProvisionedConcurrentExecutions"]
+        return allocated
 
     def _take_slot(self, scope: str, name: str) -> tuple[str, str]:
         """Count an invocation against the function's own concurrency, or what the account has left for all others."""
@@ -196,6 +221,12 @@ async def gathered(outcome: Outcome) -> Outcome:
         outcome.payload = b"".join([piece async for piece in outcome.stream])
         outcome.stream = None
     return outcome
+
+
+def _unhandled(kind: str, words: str, outcome: Outcome) -> Outcome:
+    """What an invocation came to, as an error of the runtime in place of it."""
+    body = {"errorType": kind, "errorMessage": words}
+    return Outcome(msgspec.json.encode(body), "Unhandled", outcome.log, outcome.seconds)
 
 
 def _throttled(reason: str) -> AwsError:

@@ -15,6 +15,7 @@ from cloudlet.services.lambda_.logs import LogWriter
 from cloudlet.services.lambda_.mappings import Mappings
 from cloudlet.services.lambda_.records import LATEST, MIGRATIONS
 from cloudlet.services.lambda_.reloading import Folders
+from cloudlet.services.lambda_.reporting import Reporting
 from cloudlet.services.lambda_.urls import Urls
 
 
@@ -27,6 +28,7 @@ class Service(Layers, Aliases, Urls, Mappings, api.Service):
         cloud, folder = self.cloud, self.cloud.data_dir / "lambda"
         self.db = await cloud.store.database("lambda", MIGRATIONS)
         self.load()
+        self.reporting = Reporting(cloud.metrics, cloud.clock)
         self.archive = Archive(folder / "code")
         self._logs = LogWriter(cloud)
         self.containers = self.open_containers()

@@ -24,7 +24,7 @@ _LOOK = 1000  # records of one GetRecords
 _PAUSE = 1.0  # seconds before the first further try; it doubles
 _LONGEST_PAUSE = 60.0
 
-Run = Callable[[bytes], Awaitable[Outcome]]
+Run = Callable[[bytes, float], Awaitable[Outcome]]  # an event, and the seconds since its last record came
 Keep = Callable[[str, str], Awaitable[None]]  # a shard, and the sequence number that has been done
 Tell = Callable[[dict[str, Any]], Awaitable[None]]  # a record for the failure destination
 
@@ -137,8 +137,9 @@ class StreamSource:
                 continue
             numbers = [record["dynamodb"]["SequenceNumber"] for record in batch]
             outcome: Outcome | None = None
+            age = self._cloud.clock.now() - batch[-1]["dynamodb"]["ApproximateCreationDateTime"]
             try:
-                outcome = await self._run(msgspec.json.encode({"Records": batch}))
+                outcome = await self._run(msgspec.json.encode({"Records": batch}), age)
                 undone = failures(outcome, numbers, self._reports)
             except AwsError:
                 undone = numbers  # throttled: it does not count as a try

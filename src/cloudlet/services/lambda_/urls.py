@@ -11,13 +11,15 @@ from msgspec.structs import replace
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.http import Request, Response
+from cloudlet.observe.calls import stopwatch
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.apigatewayv2 import cors, events, signed
 from cloudlet.services.apigatewayv2.routes import Match
 from cloudlet.services.lambda_.base import not_found
 from cloudlet.services.lambda_.invocations import Invocations
-from cloudlet.services.lambda_.records import LATEST, Settings
+from cloudlet.services.lambda_.records import LATEST, Settings, Version
 from cloudlet.services.lambda_.running import gathered
+from cloudlet.store import Record
 
 _LARGEST = 6 * 1024 * 1024
 _WITH_PRELUDE = "application/vnd.awslambda.http-integration-response"
@@ -104,10 +106,21 @@ class Urls(Invocations):
 
     async def answer_url(self, request: Request, label: str) -> Response:
         """Answer a request to a function URL."""
+        started = stopwatch()
         found = self._find_url(label)
         if found is None:
             return _message(404, "Not Found")
-        scope, name, qualifier, members = found
+        scope, name, qualifier, _ = found
+        record = self.version(scope, name, qualifier, choose=True)
+        response = await self._answered(request, label, found, record)
+        version = record.value.members["Version"]
+        self.reporting.answered_url(scope, name, qualifier, version, response.status, stopwatch() - started)
+        return response
+
+    async def _answered(
+        self, request: Request, label: str, url: tuple[str, str, str, dict[str, Any]], record: Record[Version]
+    ) -> Response:
+        scope, name, qualifier, members = url
         configuration = members.get("Cors")
         if configuration and cors.is_preflight(request):
             return cors.preflight(request, configuration)
@@ -127,9 +140,9 @@ class Urls(Invocations):
         context = events.Context(request, body, label, account, region, stage, match, path, self.cloud.clock.now())
         context.iam = signed.identity(caller) if caller is not None else None
         event = msgspec.json.encode(events.version_2(context))
-        record = self.version(scope, name, qualifier, choose=True)
+        trace = request.headers.get("x-amzn-trace-id", "")
         try:
-            outcome = await self.run(scope, record, event, trace=request.headers.get("x-amzn-trace-id", ""))
+            outcome = await self.run(scope, record, qualifier, event, trace=trace)
         except AwsError as error:
             return _message(error.status or 500, error.message)
         if members["InvokeMode"] == "BUFFERED":
