@@ -21,6 +21,7 @@ from cloudlet.config import Config
 from cloudlet.control.clock import Clock
 from cloudlet.control.supervisor import Supervisor, new_cloud_id
 from cloudlet.errors import AwsError, not_implemented
+from cloudlet.gateway.authorize import Authorizer
 from cloudlet.gateway.faults import Faults
 from cloudlet.gateway.pipeline import Gateway
 from cloudlet.gateway.server import Server, listen
@@ -65,6 +66,7 @@ class Cloud:
         self._operations: dict[tuple[str, str], Any] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._wire = Wire(self._known)
+        self._authorizer = Authorizer(self)
         self._lock: int | None = None
         self._server: Server | None = None
 
@@ -174,11 +176,15 @@ class Cloud:
 
     async def resources(self, account: str, region: str) -> list[dict[str, str]]:
         """What a user would call resources, of every service that has state."""
-        found: list[dict[str, str]] = []
-        for name in sorted(self._known):
-            if self.has_state(name):
-                found += (await self.service(name)).resources_of(account, region)
-        return found
+        return [one for service in await self.used_services() for one in service.resources_of(account, region)]
+
+    async def used_services(self) -> list[Service]:
+        """The services that have state, started."""
+        return [await self.service(name) for name in sorted(self._known) if self.has_state(name)]
+
+    async def authorize(self, call: Call, input: Input) -> None:
+        """See that IAM lets a caller do this, where it is asked at all. Raises AccessDenied."""
+        await self._authorizer.authorize(call, input)
 
     def move_clock(self, seconds: float) -> None:
         """Move the cloud's time forward, for good: it stays moved over a restart."""

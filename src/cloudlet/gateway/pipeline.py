@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.gateway import front_doors, origins
 from cloudlet.gateway.authenticate import Authenticator
-from cloudlet.gateway.authorize import Authorizer
 from cloudlet.gateway.control_api import ControlApi, Handler
 from cloudlet.gateway.faults import Faults
 from cloudlet.http import BodyTooLarge, ClientGone, Request, Response
@@ -35,7 +34,6 @@ class Gateway:
         self._faults = faults
         self._calls = calls
         self._authenticator = Authenticator(cloud)
-        self._authorizer = Authorizer(cloud)
         self._control = ControlApi(cloud, faults, calls)
 
     async def handle(self, request: Request) -> Response:
@@ -85,7 +83,7 @@ class Gateway:
                 await request.read(LARGEST_BODY)
                 self._authenticator.check_body(request)
             input = operation.decode(request)
-            await self._authorizer.authorize(call, input)
+            await self._cloud.authorize(call, input)
             output = await self._cloud.perform(service, operation.name, call, input)
             response = operation.encode(output, request_id)
             if call.headers:

@@ -13,12 +13,15 @@ from cloudlet.control.clock import Clock
 from cloudlet.control.supervisor import Supervisor
 from cloudlet.http import Request, Response
 from cloudlet.observe.metrics import Metrics
-from cloudlet.store import Store
+from cloudlet.store import Resources, Store
 
 # An operation's members as the service's model names them. Blobs are bytes, timestamps are epoch seconds (float),
 # a streaming member is an async iterator of bytes, and a member that is not set is not there: never None.
 Input = dict[str, Any]
 Output = dict[str, Any]
+
+Tagged = tuple[str, dict[str, str]]  # a resource's ARN, and its tags
+GLOBAL_REGION = "us-east-1"  # where the tagging API has what is in no region
 
 
 @dataclass(slots=True)
@@ -88,6 +91,16 @@ class Cloud(Protocol):
         """Another service, started. For its data plane; operations go through ``call``."""
         ...
 
+    async def used_services(self) -> list[Service]:
+        """The services that have stored anything, started. One that nobody has used is not started by being asked."""
+        ...
+
+    async def authorize(self, call: Call, input: Input) -> None:
+        """See that IAM lets the caller do what is about to be done with his own rights, with ``--auth enforce``.
+
+        What services ask of each other through ``call`` is not judged. Raises AccessDenied."""
+        ...
+
     def spawn(self, work: Coroutine[Any, Any, Any], name: str = "") -> asyncio.Task[Any]:
         """Run work in the background until it ends or the cloud stops; its errors are logged."""
         ...
@@ -127,6 +140,15 @@ class Service:
     def resources_of(self, account: str, region: str) -> list[dict[str, str]]:
         """What a user would call resources here, each with ``type``, ``name``, ``arn`` and perhaps ``endpoint``."""
         return []
+
+    async def tagged(self, account: str, region: str) -> list[Tagged]:
+        """What can have tags here, each with those that it has, if any. For the tagging API; nobody else asks."""
+        return []
+
+
+def tags_in(scope: str, *kinds: Resources[Any]) -> list[Tagged]:
+    """The resources of some kinds whose records know their ``arn`` and have ``tags``."""
+    return [(record.value.arn, record.value.tags) for kind in kinds for record in kind.list(scope)]
 
 
 def arn(service: str, call: Call, resource: str) -> str:

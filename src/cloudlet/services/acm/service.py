@@ -5,6 +5,7 @@ from __future__ import annotations
 from cloudlet.http import Request, Response
 from cloudlet.services.acm.certificates import Certificates
 from cloudlet.services.acm.tags import Tags
+from cloudlet.services.api import Tagged
 
 
 class Service(Certificates, Tags):
@@ -24,3 +25,7 @@ class Service(Certificates, Tags):
             {"type": "AWS::CertificateManager::Certificate", "name": record.value.domain, "arn": record.value.arn}
             for record in self.certificates.list(f"{account}/{region}")
         ]
+
+    async def tagged(self, account: str, region: str) -> list[Tagged]:
+        certificates = [record.value for record in self.certificates.list(f"{account}/{region}")]
+        return [(one.arn, {key: value or "" for key, value in one.tags.items()}) for one in certificates]

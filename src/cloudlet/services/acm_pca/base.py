@@ -15,7 +15,7 @@ from cloudlet.errors import AwsError
 from cloudlet.services import api
 from cloudlet.services.acm_pca import records
 from cloudlet.services.acm_pca.records import CertificateAuthority
-from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.api import Call, Input, Output, Tagged, tags_in
 from cloudlet.store import Database, Resources, Tx
 
 SELF = "acm-pca.amazonaws.com"
@@ -54,6 +54,9 @@ class Base(api.Service):
             {"type": "AWS::ACMPCA::CertificateAuthority", "name": record.name, "arn": record.value.arn}
             for record in self.authorities.list(f"{account}/{region}")
         ]
+
+    async def tagged(self, account: str, region: str) -> list[Tagged]:
+        return tags_in(f"{account}/{region}", self.authorities)
 
     def authority(self, arn: str, tx: Tx | None = None) -> CertificateAuthority:
         """An authority by its ARN. Raises InvalidArnException and ResourceNotFoundException."""

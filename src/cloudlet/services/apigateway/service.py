@@ -8,7 +8,7 @@ from typing import Any
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.http import Request, Response
 from cloudlet.services import api
-from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.api import Call, Input, Output, Tagged
 from cloudlet.services.apigateway import patch, refusals
 from cloudlet.services.apigateway.data_plane import LARGEST_BODY, DataPlane
 from cloudlet.services.apigateway.definition import Definition, read_definition
@@ -27,7 +27,7 @@ from cloudlet.services.apigateway.records import (
 )
 from cloudlet.services.apigateway.stages import Stages
 from cloudlet.services.iam.evaluation import is_resource_policy
-from cloudlet.store import Tx
+from cloudlet.store import Resources, Tx
 
 _EMPTY_MODEL = (
     '{\n  "$schema": "http://json-schema.org/draft-04/schema#",\n  "title" : "Empty Schema",\n  "type" : "object"\n}'
@@ -71,6 +71,24 @@ class Service(Methods, Stages, Parts, Keys, Domains, api.Service):
                         "endpoint": f"{url}/{stage}",
                     }
                 )
+        return found
+
+    async def tagged(self, account: str, region: str) -> list[Tagged]:
+        kinds: dict[str, Resources[Any]] = {
+            "restapis": self.apis,
+            "apikeys": self.keys,
+            "usageplans": self.plans,
+            "domainnames": self.domains,
+        }
+        scope, prefix = f"{account}/{region}", f"arn:aws:apigateway:{region}::"
+        found = [
+            (f"{prefix}/{path}/{record.name}", record.value.members.get("tags", {}))
+            for path, kind in kinds.items()
+            for record in kind.list(scope)
+        ]
+        for record in self.stages.list(scope):
+            api, _, stage = record.name.partition("/")
+            found.append((f"{prefix}/restapis/{api}/stages/{stage}", record.value.members.get("tags", {})))
         return found
 
     async def CreateRestApi(self, call: Call, input: Input) -> Output:

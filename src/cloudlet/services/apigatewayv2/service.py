@@ -8,7 +8,7 @@ from typing import Any
 from cloudlet.errors import AwsError
 from cloudlet.http import Request, Response
 from cloudlet.services import api
-from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.api import Call, Input, Output, Tagged
 from cloudlet.services.apigatewayv2.data_plane import DataPlane, message
 from cloudlet.services.apigatewayv2.domains import Domains
 from cloudlet.services.apigatewayv2.openapi import read_definition, with_variables
@@ -53,6 +53,15 @@ class Service(Domains, Parts, api.Service):
         ]
 
     # APIs
+
+    async def tagged(self, account: str, region: str) -> list[Tagged]:
+        scope, prefix = f"{account}/{region}", f"arn:aws:apigateway:{region}::"
+        found = [(f"{prefix}/apis/{one.name}", one.value.members) for one in self.apis.list(scope)]
+        found += [(f"{prefix}/domainnames/{one.name}", one.value.members) for one in self.domains.list(scope)]
+        for record in self.kinds["Stage"].list(scope):
+            api, _, stage = record.name.partition("/")
+            found.append((f"{prefix}/apis/{api}/stages/{stage}", record.value.members))
+        return [(arn, members.get("Tags", {})) for arn, members in found]
 
     async def CreateApi(self, call: Call, input: Input) -> Output:
         if input["ProtocolType"] == "WEBSOCKET":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cloudlet.services.api import Tagged
 from cloudlet.services.application_autoscaling.scheduled import Scheduled
 
 
@@ -17,3 +18,7 @@ class Service(Scheduled):
             }
             for record in self.targets.list(f"{account}/{region}")
         ]
+
+    async def tagged(self, account: str, region: str) -> list[Tagged]:
+        targets = [record.value for record in self.targets.list(f"{account}/{region}")]
+        return [(one.members["ScalableTargetARN"], one.tags) for one in targets]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cloudlet.services.api import Tagged, tags_in
 from cloudlet.services.appmesh.sidecars import Sidecars
 
 
@@ -17,3 +18,6 @@ class Service(Sidecars):
             }
             for part in (record.value for record in self.parts.list(f"{account}/{region}"))
         ]
+
+    async def tagged(self, account: str, region: str) -> list[Tagged]:
+        return tags_in(f"{account}/{region}", self.parts)

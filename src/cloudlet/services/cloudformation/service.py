@@ -9,7 +9,7 @@ from typing import Any
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services import api
-from cloudlet.services.api import Call, Cloud, Input, Output
+from cloudlet.services.api import Call, Cloud, Input, Output, Tagged
 from cloudlet.services.cloudformation import dynamic, policy, records, sources
 from cloudlet.services.cloudformation.change_sets import ChangeSets, keeps_failed
 from cloudlet.services.cloudformation.deploying import Deploying
@@ -365,6 +365,13 @@ class Service(Reading, ChangeSets, Templates, Signals, Deploying, api.Service):
             for stack_id, (scope, name) in self.known.items()
             if scope == f"{account}/{region}"
         ]
+
+    async def tagged(self, account: str, region: str) -> list[Tagged]:
+        found = []
+        for stack_id, (scope, _) in list(self.known.items()):
+            if scope == f"{account}/{region}" and (stack := await self.records.stack(stack_id)) is not None:
+                found.append((stack_id, (await self.records.model(stack.model)).tags))
+        return found
 
 
 def check_name(name: str) -> None:

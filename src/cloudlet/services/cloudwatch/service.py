@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cloudlet.services.api import GLOBAL_REGION, Tagged
 from cloudlet.services.cloudwatch.alarms import Alarms
 from cloudlet.services.cloudwatch.contributors import Contributors
 from cloudlet.services.cloudwatch.dashboards import Dashboards
@@ -21,3 +22,12 @@ class Service(Alarms, Contributors, Dashboards, Detectors, Tagging):
             }
             for record in self.alarms.list(f"{account}/{region}")
         ]
+
+    async def tagged(self, account: str, region: str) -> list[Tagged]:
+        scope, prefix = f"{account}/{region}", f"arn:aws:cloudwatch:{region}:{account}"
+        found = [(f"{prefix}:alarm:{one.name}", one.value.tags) for one in self.alarms.list(scope)]
+        found += [(f"{prefix}:insight-rule/{one.name}", one.value.tags) for one in self.insight_rules.list(scope)]
+        if region == GLOBAL_REGION:
+            dashboards = self.dashboards.list(f"{account}/global")
+            found += [(f"arn:aws:cloudwatch::{account}:dashboard/{one.name}", one.value.tags) for one in dashboards]
+        return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from cloudlet.errors import AwsError
-from cloudlet.services.api import Call
+from cloudlet.services.api import Call, Tagged
 from cloudlet.services.codedeploy.deployments import Deployments
 from cloudlet.services.codedeploy.revisions import checked_location
 
@@ -43,3 +43,8 @@ class Service(Deployments):
             {"type": "AWS::CodeDeploy::DeploymentGroup", "name": one.name, "arn": f"{arn}:deploymentgroup:{one.name}"}
             for one in self.groups.list(scope)
         ]
+
+    async def tagged(self, account: str, region: str) -> list[Tagged]:
+        scope, prefix = f"{account}/{region}", f"arn:aws:codedeploy:{region}:{account}"
+        found = [(f"{prefix}:application:{one.name}", one.value.tags) for one in self.applications.list(scope)]
+        return found + [(f"{prefix}:deploymentgroup:{one.name}", one.value.tags) for one in self.groups.list(scope)]

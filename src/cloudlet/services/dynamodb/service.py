@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cloudlet.services.api import Tagged
 from cloudlet.services.dynamodb.schema import table_arn
 from cloudlet.services.dynamodb.statements import Statements
 
@@ -15,3 +16,7 @@ class Service(Statements):
             {"type": "AWS::DynamoDB::Table", "name": record.name, "arn": table_arn(scope, record.name)}
             for record in self._tables.list(scope)
         ]
+
+    async def tagged(self, account: str, region: str) -> list[Tagged]:
+        scope = f"{account}/{region}"
+        return [(table_arn(scope, record.name), record.value.tags) for record in self._tables.list(scope)]

@@ -6,6 +6,7 @@ that a transaction sees as a ``World``.
 
 from __future__ import annotations
 
+from cloudlet.services.api import Tagged
 from cloudlet.services.ec2.account import Account
 from cloudlet.services.ec2.acls import Acls
 from cloudlet.services.ec2.addresses import Addresses
@@ -21,6 +22,7 @@ from cloudlet.services.ec2.images import Images
 from cloudlet.services.ec2.instance_types import InstanceTypes
 from cloudlet.services.ec2.interfaces import Interfaces
 from cloudlet.services.ec2.key_pairs import KeyPairs
+from cloudlet.services.ec2.kinds import kind_of
 from cloudlet.services.ec2.mirroring import Mirroring
 from cloudlet.services.ec2.peering import Peering
 from cloudlet.services.ec2.placement_groups import PlacementGroups
@@ -35,6 +37,7 @@ from cloudlet.services.ec2.transit_tables import TransitTables
 from cloudlet.services.ec2.volumes import Volumes
 from cloudlet.services.ec2.vpcs import Vpcs
 from cloudlet.services.ec2.vpn import Vpns
+from cloudlet.services.ec2.world import STEP
 
 
 class Service(
@@ -80,3 +83,11 @@ class Service(
             if item.id.startswith(f"{prefix}-")
         ]
         return [*networks, *self.instances_here(account, region)]
+
+    async def tagged(self, account: str, region: str) -> list[Tagged]:
+        world = self.world(f"{account}/{region}")
+        return [
+            (world.arn(kind.resource_type, item.id), {key: item.tags[key] for key in item.tags if key != STEP})
+            for item in world.every()
+            if item.tags and "gone" not in item.hidden and (kind := kind_of(item.id)) is not None
+        ]

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from cloudlet.control.clock import Timer
 from cloudlet.errors import AwsError
 from cloudlet.services import api
-from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.api import Call, Input, Output, Tagged
 from cloudlet.services.ecr import lifecycle, records
 from cloudlet.services.ecr.blobs import Blobs
 from cloudlet.services.ecr.manifests import Manifest
@@ -99,6 +99,11 @@ class Base(api.Service):
             }
             for record in self.repositories.list(f"{account}/{region}")
         ]
+
+    async def tagged(self, account: str, region: str) -> list[Tagged]:
+        prefix = f"arn:aws:ecr:{region}:{account}:repository"
+        repositories = self.repositories.list(f"{account}/{region}")
+        return [(f"{prefix}/{record.name}", record.value.tags) for record in repositories]
 
     def host(self, account: str, region: str) -> str:
         """The host, and perhaps the first part of a path, under which clients find an account's registry."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cloudlet.http import Request, Response
+from cloudlet.services.api import Tagged, tags_in
 from cloudlet.services.elbv2.functions import Functions, failed
 from cloudlet.services.elbv2.load_balancers import LoadBalancers
 from cloudlet.services.elbv2.logins import Logins
@@ -42,3 +43,8 @@ class Service(Functions, Logins, Rules, LoadBalancers, TrustStores, Tagging):
                     made["mapped"] = ", ".join(mapped)
             found.append(made)
         return found
+
+    async def tagged(self, account: str, region: str) -> list[Tagged]:
+        return tags_in(
+            f"{account}/{region}", self.load_balancers, self.listeners, self.rules, self.groups, self.trust_stores
+        )

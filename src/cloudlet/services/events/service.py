@@ -4,6 +4,7 @@ replays in ``archives.py``, API destinations in ``connections.py``; how events r
 
 from __future__ import annotations
 
+from cloudlet.services.api import Tagged, tags_in
 from cloudlet.services.events.archives import Archives
 from cloudlet.services.events.buses import Buses
 from cloudlet.services.events.connections import Connections
@@ -24,3 +25,6 @@ class Service(Archives, Connections, Rules, Buses):
             for record in self._rules.list(scope)
         ]
         return buses + rules
+
+    async def tagged(self, account: str, region: str) -> list[Tagged]:
+        return tags_in(f"{account}/{region}", self._buses, self._rules)

@@ -25,6 +25,7 @@ _PREFIXES = {
     "efs": "elasticfilesystem",
     "elbv2": "elasticloadbalancing",
     "opensearch": "es",
+    "resourcegroupstaggingapi": "tag",
     "sesv2": "ses",
     "stepfunctions": "states",
 }
@@ -72,6 +73,13 @@ _ACTIONS = {
     "s3:DeletePublicAccessBlock": "s3:PutBucketPublicAccessBlock",
     "s3:DeleteBucketTagging": "s3:PutBucketTagging",
 }
+# API Gateway's permissions are verbs. These operations come without a request too, from the tagging API.
+_VERBS = {
+    "apigateway:TagResource": "PUT",
+    "apigateway:UntagResource": "DELETE",
+    "apigatewayv2:TagResource": "POST",
+    "apigatewayv2:UntagResource": "DELETE",
+}
 # What anybody may do who has credentials.
 FREE = frozenset(("sts:GetCallerIdentity", "sts:GetSessionToken", "sts:GetAccessKeyInfo"))
 
@@ -90,6 +98,9 @@ def needs_of(call: Call, input: Input) -> list[Need]:
     if prefix == "apigateway" and call.request is not None:
         path = unquote(call.request.path.partition("?")[0])
         return [Need(f"apigateway:{call.request.method}", (f"arn:aws:apigateway:{call.region}::{path}",))]
+    if verb := _VERBS.get(f"{call.service}:{call.operation}"):
+        path = f"/tags/{_any_arn(call, input)[0]}"
+        return [Need(f"apigateway:{verb}", (f"arn:aws:apigateway:{call.region}::{path}",))]
     if call.service == "dynamodb":
         return _dynamodb(call, input)
     if call.service == "s3":

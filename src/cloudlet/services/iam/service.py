@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+from typing import Any
 
 from cloudlet.services import api
-from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.api import GLOBAL_REGION, Call, Input, Output, Tagged
 from cloudlet.services.iam.certificates import Certificates
 from cloudlet.services.iam.credentials import new_id, new_secret
 from cloudlet.services.iam.records import KEYS, MIGRATIONS, AccessKey
+from cloudlet.store import Resources
 
 _ROOT_ACCOUNT = "000000000000"
 
@@ -32,6 +34,24 @@ class Service(Certificates, api.Service):
             {"type": f"AWS::IAM::{kind}", "name": record.name, "arn": record.value.members["Arn"]}
             for kind in ("User", "Group", "Role")
             for record in self.of_kind(kind).list(f"{account}/global")
+        ]
+
+    async def tagged(self, account: str, region: str) -> list[Tagged]:
+        """All but users and roles, which AWS's tagging API can tag and does not show."""
+        if region != GLOBAL_REGION:
+            return []
+        kinds: tuple[Resources[Any], ...] = (
+            self.policies,
+            self.profiles,
+            self.providers,
+            self.devices,
+            self.certificates,
+        )
+        return [
+            (one.value.members.get("Arn", one.name), {tag["Key"]: tag["Value"] for tag in one.value.members["Tags"]})
+            for kind in kinds
+            for one in kind.list(f"{account}/global")
+            if one.value.members.get("Tags")
         ]
 
     async def _make_root_keys(self) -> None:

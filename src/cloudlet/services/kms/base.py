@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from cloudlet.control.clock import Timer
 from cloudlet.errors import AwsError
 from cloudlet.services import api
-from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.api import Call, Input, Output, Tagged, tags_in
 from cloudlet.services.kms import ciphertext, material, policies, records, specs
 from cloudlet.services.kms.material import Vault
 from cloudlet.services.kms.records import Alias, Key, Material
@@ -53,6 +53,9 @@ class Base(api.Service):
             {"type": "AWS::KMS::Key", "name": record.name, "arn": record.value.arn}
             for record in self.keys.list(f"{account}/{region}")
         ]
+
+    async def tagged(self, account: str, region: str) -> list[Tagged]:
+        return tags_in(f"{account}/{region}", self.keys)
 
     async def resource_arn(self, call: Call, input: Input) -> str:
         key = await self._asked(call, input)

@@ -7,7 +7,7 @@ from cloudlet.engines.functions import Engine
 from cloudlet.errors import AwsError
 from cloudlet.http import Request, Response
 from cloudlet.services import api
-from cloudlet.services.api import Call, Input
+from cloudlet.services.api import Call, Input, Tagged
 from cloudlet.services.lambda_.aliases import Aliases
 from cloudlet.services.lambda_.code import ARCHIVE_LABEL, Archive
 from cloudlet.services.lambda_.layers import Layers
@@ -94,3 +94,13 @@ class Service(Layers, Aliases, Urls, Mappings, api.Service):
             for record in self.settings.list(scope)
             if self.versions.get(scope, f"{record.name}:{LATEST}") is not None
         ]
+
+    async def tagged(self, account: str, region: str) -> list[Tagged]:
+        scope = f"{account}/{region}"
+        functions = [
+            (self.arn(scope, record.name), record.value.tags)
+            for record in self.settings.list(scope)
+            if record.value.tags and self.versions.get(scope, f"{record.name}:{LATEST}") is not None
+        ]
+        prefix = f"arn:aws:lambda:{region}:{account}:event-source-mapping"
+        return functions + [(f"{prefix}:{record.name}", record.value.tags) for record in self.mappings.list(scope)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+from cloudlet.services.api import Tagged, tags_in
 from cloudlet.services.logs.exporting import Exporting
 from cloudlet.services.logs.policies import Policies
 from cloudlet.services.logs.querying import Querying
@@ -24,3 +25,6 @@ class Service(Exporting, Querying, Streams, Policies, Tailing):
             {"type": "AWS::Logs::LogGroup", "name": record.name, "arn": record.value.arn}
             for record in self.groups.list(f"{account}/{region}")
         ]
+
+    async def tagged(self, account: str, region: str) -> list[Tagged]:
+        return tags_in(f"{account}/{region}", self.groups)

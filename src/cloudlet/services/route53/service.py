@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable
 
+from cloudlet.services.api import GLOBAL_REGION, Tagged
 from cloudlet.services.route53 import names
 from cloudlet.services.route53.balancers import Balancers
 from cloudlet.services.route53.checking import Checker
@@ -137,6 +138,13 @@ class Service(HealthChecks):
             for record in self._checks.list(account)
         ]
         return zones + checks
+
+    async def tagged(self, account: str, region: str) -> list[Tagged]:
+        if region != GLOBAL_REGION:
+            return []
+        zones = [(f"arn:aws:route53:::hostedzone/{one.name}", one.value.tags) for one in self._zones.list(account)]
+        checks = self._checks.list(account)
+        return zones + [(f"arn:aws:route53:::healthcheck/{one.name}", one.value.tags) for one in checks]
 
 
 def _targets(one: RecordSet) -> set[str]:

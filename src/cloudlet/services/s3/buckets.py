@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from cloudlet.control.outbox import Delivery, Outbox
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services import api
-from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.api import Call, Input, Output, Tagged
 from cloudlet.services.s3 import contents, cors, policy, records
 from cloudlet.services.s3.contents import Contents
 from cloudlet.services.s3.records import EVERYWHERE, Bucket
@@ -300,6 +300,13 @@ class Buckets(api.Service):
                 "arn": f"arn:aws:s3:::{record.name}",
                 "endpoint": f"{self.cloud.endpoint}/{record.name}",
             }
+            for record in self.buckets.list(EVERYWHERE)
+            if record.value.account == account and record.value.region == region
+        ]
+
+    async def tagged(self, account: str, region: str) -> list[Tagged]:
+        return [
+            (f"arn:aws:s3:::{record.name}", {tag["Key"]: tag["Value"] for tag in record.value.tags})
             for record in self.buckets.list(EVERYWHERE)
             if record.value.account == account and record.value.region == region
         ]

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from cloudlet.errors import AwsError
 from cloudlet.services import api
-from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.api import Call, Input, Output, Tagged, tags_in
 from cloudlet.services.scheduler import records
 from cloudlet.services.scheduler.calling import Caller
 from cloudlet.services.scheduler.errors import invalid, no_group, no_schedule
@@ -255,6 +255,9 @@ class Service(api.Service):
             {"type": "AWS::Scheduler::Schedule", "name": record.value.name, "arn": record.value.arn}
             for record in self._schedules.list(f"{account}/{region}")
         ]
+
+    async def tagged(self, account: str, region: str) -> list[Tagged]:
+        return tags_in(f"{account}/{region}", self._groups)
 
 
 def _shown(group: Group) -> dict[str, Any]:

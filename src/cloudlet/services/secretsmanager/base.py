@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from cloudlet.control.clock import Timer
 from cloudlet.errors import AwsError
 from cloudlet.services import api
-from cloudlet.services.api import Call, Input
+from cloudlet.services.api import Call, Input, Tagged, tags_in
 from cloudlet.services.secretsmanager import records
 from cloudlet.services.secretsmanager.records import CURRENT, PREVIOUS, Secret, Version
 from cloudlet.store import Database, Resources, Tx
@@ -51,6 +51,9 @@ class Base(api.Service):
             {"type": "AWS::SecretsManager::Secret", "name": record.name, "arn": record.value.arn}
             for record in self.secrets.list(f"{account}/{region}")
         ]
+
+    async def tagged(self, account: str, region: str) -> list[Tagged]:
+        return tags_in(f"{account}/{region}", self.secrets)
 
     async def resource_policy(self, call: Call, input: Input) -> str | None:
         found = self.place(call, input.get("SecretId", ""))

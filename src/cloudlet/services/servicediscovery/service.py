@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from cloudlet.services.api import Tagged, tags_in
 from cloudlet.services.servicediscovery.instances import Instances
 from cloudlet.store.api import Compacted
 
@@ -39,3 +40,6 @@ class Service(Instances):
             name = f"{service.name}.{namespaces[service.namespace].name}"
             found.append({"type": "AWS::ServiceDiscovery::Service", "name": name, "arn": service.arn})
         return found
+
+    async def tagged(self, account: str, region: str) -> list[Tagged]:
+        return tags_in(f"{account}/{region}", self._namespaces, self._services)

@@ -9,7 +9,7 @@ import msgspec
 
 from cloudlet.errors import AwsError
 from cloudlet.http import Request, Response
-from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.api import Call, Input, Output, Tagged, tags_in
 from cloudlet.services.sns import records
 from cloudlet.services.sns.publishing import Publishing
 from cloudlet.services.sns.records import TextMessaging
@@ -105,6 +105,9 @@ class Service(Publishing, Subscriptions, Topics):
             {"type": "AWS::SNS::Topic", "name": record.name, "arn": record.value.arn}
             for record in self._topics.list(f"{account}/{region}")
         ]
+
+    async def tagged(self, account: str, region: str) -> list[Tagged]:
+        return tags_in(f"{account}/{region}", self._topics)
 
 
 def _xml(name: str, content: str, status: int = 200) -> Response:

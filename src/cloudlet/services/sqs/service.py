@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cloudlet.services.api import Tagged, tags_in
 from cloudlet.services.sqs.delivery import Delivery
 from cloudlet.services.sqs.moving import Moving
 
@@ -19,3 +20,6 @@ class Service(Moving, Delivery):
             }
             for record in self._queues.list(f"{account}/{region}")
         ]
+
+    async def tagged(self, account: str, region: str) -> list[Tagged]:
+        return tags_in(f"{account}/{region}", self._queues)

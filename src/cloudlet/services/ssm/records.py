@@ -149,6 +149,12 @@ def tags(tx: Tx, scope: str, path: str) -> dict[str, str] | None:
     return None if row is None else json.loads(row[0])
 
 
+def all_tags(tx: Tx, scope: str) -> list[tuple[str, dict[str, str]]]:
+    """Every parameter's path and tags."""
+    rows = tx.execute("SELECT path, tags FROM parameter WHERE scope = ?", (scope,))
+    return [(path, json.loads(tags)) for path, tags in rows]
+
+
 def set_tags(tx: Tx, scope: str, path: str, tags: dict[str, str]) -> None:
     """Replace a parameter's tags."""
     tx.execute("UPDATE parameter SET tags = ? WHERE scope = ? AND path = ?", (json.dumps(tags), scope, path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cloudlet.services.api import Tagged
 from cloudlet.services.stepfunctions.tags import Tags
 from cloudlet.services.stepfunctions.trying import Trying
 from cloudlet.services.stepfunctions.versions import Versions
@@ -18,3 +19,8 @@ class Service(Versions, Trying, Tags):
             {"type": f"AWS::StepFunctions::{type}", "name": name, "arn": f"{prefix}:{kind}:{name}"}
             for type, kind, name in machines + activities
         ]
+
+    async def tagged(self, account: str, region: str) -> list[Tagged]:
+        scope, prefix = f"{account}/{region}", f"arn:aws:states:{region}:{account}"
+        machines = [(f"{prefix}:stateMachine:{one.name}", one.value.tags) for one in self.machines.list(scope)]
+        return machines + [(f"{prefix}:activity:{one.name}", one.value.tags) for one in self.activities.list(scope)]

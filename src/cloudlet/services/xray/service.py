@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cloudlet.services.api import Tagged
 from cloudlet.services.xray.daemon import Daemon
 from cloudlet.services.xray.otlp import Otlp
 
@@ -29,6 +30,12 @@ class Service(Otlp):
             for record in self.groups.list(scope)
         ]
         return groups + rules
+
+    async def tagged(self, account: str, region: str) -> list[Tagged]:
+        scope, prefix = f"{account}/{region}", f"arn:aws:xray:{region}:{account}"
+        rules = [(one.value.members["RuleARN"], one.value.tags) for one in self.rules.list(scope)]
+        groups = self.groups.list(scope)
+        return rules + [(f"{prefix}:group/{one.name}/{one.value.id}", one.value.tags) for one in groups]
 
     async def daemon(self, scope: str) -> str:
         """The address to which X-Ray's SDKs send segments of an account and region, as AWS_XRAY_DAEMON_ADDRESS has it.
