@@ -64,6 +64,8 @@ def everything(cloud: LocalCloud) -> list[str]:
     rest = c("apigateway").create_rest_api(name="rest")["id"]
     http = c("apigatewayv2").create_api(Name="http", ProtocolType="HTTP")["ApiId"]
     c("apigatewayv2").create_stage(ApiId=http, StageName="live")
+    c("apigatewayv2").create_domain_name(DomainName="http.test")
+    c("apigateway").create_domain_name(domainName="rest.test")
     c("ecs").create_cluster(clusterName="tasks")
     vpc = c("ec2").create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
     c("s3").create_bucket(Bucket="of-many-things")
@@ -98,6 +100,8 @@ def everything(cloud: LocalCloud) -> list[str]:
         f"arn:aws:apigateway:us-east-1::/restapis/{rest}",
         f"arn:aws:apigateway:us-east-1::/apis/{http}",
         f"arn:aws:apigateway:us-east-1::/apis/{http}/stages/live",
+        "arn:aws:apigateway:us-east-1::/domainnames/http.test",
+        "arn:aws:apigateway:us-east-1::/domainnames/rest.test",
         f"arn:aws:ec2:us-east-1:{acct}:vpc/{vpc}",
         f"arn:aws:ecs:us-east-1:{acct}:cluster/tasks",
         f"arn:aws:logs:us-east-1:{acct}:log-group:/app/log",
@@ -179,6 +183,9 @@ def test_filters(cloud: LocalCloud, tagging: Any) -> None:
     assert tagging.get_tag_keys()["TagKeys"] == ["Team", "stage", "team"]
     assert tagging.get_tag_values(Key="team")["TagValues"] == ["blue", "red"]
     assert tagging.get_tag_values(Key="nobody's")["TagValues"] == []
+    # Who has never been used has not been started by being asked.
+    running = {name for name, state in cloud.control("health")["services"].items() if state == "running"}
+    assert running == {"ec2", "resourcegroupstaggingapi", "sns", "sqs"}
     # Every account and region is a world of its own; what is in no region is in us-east-1.
     elsewhere = cloud.client("resourcegroupstaggingapi", region="eu-west-1")
     assert found(elsewhere) == {}

@@ -127,6 +127,19 @@ async def _stack(ask: Ask, arn: Arn, change: Change) -> None:
     await ask("cloudformation", "UpdateStack", update)
 
 
+_OF_REST, _OF_HTTP = _in_small("apigateway", dict), _own("apigatewayv2", _named("ResourceArn"), form=dict)
+
+
+async def _domain_name(ask: Ask, arn: Arn, change: Change) -> None:
+    """A domain name is one for REST or one for HTTP APIs, and its ARN does not say which."""
+    try:
+        await _OF_REST(ask, arn, change)
+    except AwsError as error:
+        if error.code != "NotFoundException":
+            raise
+        await _OF_HTTP(ask, arn, change)
+
+
 _DIALECTS: dict[str, Dialect] = {
     "acm": _own("acm", _named("ResourceArn")),
     "acm-pca": _own(
@@ -137,8 +150,9 @@ _DIALECTS: dict[str, Dialect] = {
         keys="Tags",
         key_form=_as_tags,
     ),
-    "apigateway": _in_small("apigateway", dict),
-    "apigateway:apis": _own("apigatewayv2", _named("ResourceArn"), form=dict),
+    "apigateway": _OF_REST,
+    "apigateway:apis": _OF_HTTP,
+    "apigateway:domainnames": _domain_name,
     "application-autoscaling": _own("application-autoscaling", _named("ResourceARN"), form=dict),
     "appmesh": _in_small("appmesh", _SMALL_PAIRS),
     "autoscaling": _auto_scaling_group,
