@@ -225,3 +225,64 @@ def test_provisioned_concurrency_is_used_first_and_others_run_beside_it(cloud: L
     assert read("ProvisionedConcurrentExecutions", FunctionName="f", Resource="f:live") == (6, 4, 2)
     assert read("ProvisionedConcurrencyUtilization", FunctionName="f", Resource="f:live") == (3, 4, 1)
     assert read("ProvisionedConcurrencyUtilization", FunctionName="f") is None
+
+
+TEMPLATE = """
+Transform: AWS::Serverless-2016-10-31
+Resources:
+  Fn:
+    Type: AWS::Serverless::Function
+    Properties:
+      Runtime: python3.11
+      Handler: index.handler
+      InlineCode: "def handler(event, context): return ANSWER"
+      AutoPublishAlias: live
+      DeploymentPreference:
+        Type: Canary10Percent5Minutes
+        Alarms: [!Ref Failing]
+  Failing:
+    Type: AWS::CloudWatch::Alarm
+    Properties:
+      Namespace: AWS/Lambda
+      MetricName: Errors
+      Dimensions:
+        - {Name: Resource, Value: !Sub "${Fn}:live"}
+        - {Name: FunctionName, Value: !Ref Fn}
+        - {Name: ExecutedVersion, Value: !GetAtt Fn.Version.Version}
+      Statistic: Sum
+      Period: 60
+      EvaluationPeriods: 1
+      Threshold: 0
+      ComparisonOperator: GreaterThanThreshold
+Outputs:
+  Alias: {Value: !Ref Fn.Alias}
+"""
+
+
+def test_a_canary_that_fails_is_turned_back_by_an_alarm_on_its_errors(cloud: LocalCloud) -> None:
+    stacks, functions = cloud.client("cloudformation"), cloud.client("lambda")
+    more = {"StackName": "s", "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]}
+
+    def comes_to(status: str) -> dict[str, Any]:
+        def stack() -> dict[str, Any]:
+            found: dict[str, Any] = stacks.describe_stacks(StackName="s")["Stacks"][0]
+            return found
+
+        eventually(lambda: stack()["StackStatus"] == status, 30)
+        return stack()
+
+    stacks.create_stack(TemplateBody=TEMPLATE.replace("ANSWER", "1"), **more)
+    alias = comes_to("CREATE_COMPLETE")["Outputs"][0]["OutputValue"]
+    stacks.update_stack(TemplateBody=TEMPLATE.replace("ANSWER", "1 / 0"), **more)
+    name = {"FunctionName": alias.removesuffix(":live"), "Name": "live"}
+    eventually(lambda: (functions.get_alias(**name).get("RoutingConfig") or {}).get("AdditionalVersionWeights"))
+    eventually(lambda: "FunctionError" in functions.invoke(FunctionName=alias))
+    cloud.advance(60)
+    comes_to("UPDATE_ROLLBACK_COMPLETE")
+    assert functions.get_alias(**name)["FunctionVersion"] == "1"
+    assert functions.invoke(FunctionName=alias)["Payload"].read() == b"1"
+    codes = [
+        cloud.client("codedeploy").get_deployment(deploymentId=id)["deploymentInfo"].get("errorInformation", {})
+        for id in cloud.client("codedeploy").list_deployments()["deployments"]
+    ]
+    assert "ALARM_ACTIVE" in [one.get("code") for one in codes]
