@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import time
+import zipfile
 from collections.abc import Callable
 
 import pytest
@@ -241,3 +243,58 @@ def test_tables_follow_what_is_consumed(cloud: LocalCloud) -> None:
     eventually(lambda: thresholds()["AlarmHigh"] == 42.0)
     scaling.delete_scaling_policy(PolicyName="writes", **place)
     assert thresholds() == {}
+
+
+def test_provisioned_concurrency_follows_its_use(cloud: LocalCloud) -> None:
+    functions, scaling = cloud.client("lambda"), cloud.client("application-autoscaling")
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as written:
+        written.writestr("index.py", "def handler(event, context):\n    return 1\n")
+    functions.create_function(
+        FunctionName="fn",
+        Runtime="python3.11",
+        Handler="index.handler",
+        Role="arn:aws:iam::000000000000:role/any",
+        Code={"ZipFile": packed.getvalue()},
+        Publish=True,
+    )
+    functions.create_alias(FunctionName="fn", Name="live", FunctionVersion="1")
+    config = {"FunctionName": "fn", "Qualifier": "live"}
+    functions.put_provisioned_concurrency_config(**config, ProvisionedConcurrentExecutions=1)
+    place = {
+        "ServiceNamespace": "lambda",
+        "ResourceId": "function:fn:live",
+        "ScalableDimension": "lambda:function:ProvisionedConcurrency",
+    }
+    scaling.register_scalable_target(**place, MinCapacity=1, MaxCapacity=3)
+    predefined = {"PredefinedMetricType": "LambdaProvisionedConcurrencyUtilization"}
+    policy = scaling.put_scaling_policy(
+        **place,
+        PolicyName="use",
+        PolicyType="TargetTrackingScaling",
+        TargetTrackingScalingPolicyConfiguration={"TargetValue": 0.7, "PredefinedMetricSpecification": predefined},
+    )
+    names = [one["AlarmName"] for one in policy["Alarms"]]
+    assert [name[:-37] for name in names] == [
+        "TargetTracking-function:fn:live-AlarmHigh",
+        "TargetTracking-function:fn:live-AlarmLow",
+    ]
+    found = cloud.client("cloudwatch").describe_alarms(AlarmNames=names)["MetricAlarms"]
+    assert [one["Threshold"] for one in found] == [0.7, 0.63]
+
+    def kept() -> int:
+        found = functions.get_provisioned_concurrency_config(**config)
+        return int(found["RequestedProvisionedConcurrentExecutions"])
+
+    def minutes_of_use(count: int) -> None:
+        for _ in range(count):
+            functions.invoke(FunctionName="fn:live")
+            cloud.advance(60)
+
+    minutes_of_use(4)  # one of one is at work whenever somebody asks
+    eventually(lambda: kept() == 2)
+    functions.put_provisioned_concurrency_config(**config, ProvisionedConcurrentExecutions=3)
+    minutes_of_use(17)  # one of three is less than is wanted
+    eventually(lambda: kept() == 2)
+    activity = scaling.describe_scaling_activities(ServiceNamespace="lambda")["ScalingActivities"][0]
+    assert activity["Description"] == "Setting desired concurrency to 2."

@@ -102,7 +102,7 @@ class FunctionConcurrency(Scalable):
     """How many sandboxes of a function's alias or version are kept ready."""
 
     dimension = "lambda:function:ProvisionedConcurrency"
-    what = "provisioned concurrency"
+    what = "desired concurrency"
     service = "lambda"
     role = "lambda.application-autoscaling.amazonaws.com/AWSServiceRoleForApplicationAutoScaling_LambdaConcurrency"
 
@@ -130,7 +130,20 @@ class FunctionConcurrency(Scalable):
 
     async def alarms(self, ask: Ask, resource: str, configuration: dict[str, Any]) -> Alarms:
         kind = configuration["PredefinedMetricSpecification"]["PredefinedMetricType"]
-        raise not_implemented(f"scaling on the predefined metric {kind}")
+        if kind != "LambdaProvisionedConcurrencyUtilization":
+            raise validation(f"The predefined metric type {kind} is not supported for {self.dimension}.")
+        _, function, qualifier = resource.split(":")
+        metric = {
+            "Namespace": "AWS/Lambda",
+            "MetricName": "ProvisionedConcurrencyUtilization",
+            "Dimensions": [
+                {"Name": "FunctionName", "Value": function},
+                {"Name": "Resource", "Value": f"{function}:{qualifier}"},
+            ],
+            "Statistic": "Average",
+            "Period": _MINUTE,
+        }
+        return tracking.alarms(configuration, metric)
 
 
 class TableCapacity(Scalable):
