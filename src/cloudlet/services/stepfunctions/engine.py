@@ -31,6 +31,7 @@ from cloudlet.services.stepfunctions.records import (
     StateMachine,
     Version,
 )
+from cloudlet.services.stepfunctions.reporting import Reporting
 from cloudlet.services.stepfunctions.runs import Run
 from cloudlet.services.stepfunctions.tasks import Pending
 from cloudlet.services.stepfunctions.threads import Threads, iso
@@ -68,6 +69,7 @@ class Engine(api.Service):
         self._expiry: Timer | None = None
         self.workers: dict[str, deque[asyncio.Future[None]]] = {}
         self.announcer = Announcer(self.cloud, self.db)
+        self.reporting = Reporting(self.cloud.metrics, self.clock)
         await self.announcer.outbox.start()
         self.map_runs = {run.arn: run for run in await self.db.scan(records.running_map_runs)}
         for run in self.map_runs.values():
@@ -133,6 +135,8 @@ class Engine(api.Service):
             journal.emit(0, "ExecutionStarted", "", details)
             # The first state's event follows none: AWS does not chain it to the start of the execution.
             journal.put("", Frame(machine.start, execution["Input"], event=0))
+            if not body.map_run:
+                self.reporting.started(body)
         deadline = (body.redriven or started) + machine.timeout if machine.timeout is not None else None
         if kind == "EXPRESS":
             deadline = min(deadline or started + _LONGEST_EXPRESS, started + _LONGEST_EXPRESS)
@@ -160,6 +164,8 @@ class Engine(api.Service):
 
     def ended(self, run: Run) -> None:
         """A run has stored its end."""
+        assert run.stopped is not None
+        self.reporting.ended(run.journal.body, run.status, run.stopped - run.started)
         self.running.pop(run.journal.body.arn, None)
         self._expire_later(run.stopped)
 

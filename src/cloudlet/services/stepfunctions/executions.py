@@ -315,6 +315,7 @@ class Executions(Machines):
 
         row, map_runs = await self.db.write(redrive, long=True)
         self.map_runs |= {run.arn: run for run in map_runs}
+        self.reporting.redriven(row.body)
         await self.resume(row._replace(status="RUNNING", stopped=None))
         return {"redriveDate": now}
 

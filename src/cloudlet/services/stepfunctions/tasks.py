@@ -33,6 +33,8 @@ class Pending:
         self.attempt = attempt
         self.target = target
         self.account = account  # in which it is called
+        # When the work on it began; of an activity's that is only known where it was given to its worker.
+        self.began = None if target.kind == "activity" else attempt.started
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._timer: Timer | None = None
 
@@ -44,6 +46,10 @@ class Pending:
     def note(self, happened: str, details: dict[str, Any] | None = None) -> None:
         """Note an event of the task: Scheduled, Started, Succeeded and so on."""
         kind, target = self.target.kind, self.target
+        if happened == "Started":
+            self.began = self.run.clock.now()
+        if happened != "Submitted" and self.run.journal.body.revision:  # not of a state that is only tried
+            self.run.engine.reporting.task(self, happened, (self.attempt.error or ("",))[0])
         if kind == "service":
             details = {"resourceType": target.resource_type, "resource": target.resource, **(details or {})}
         self.run.note(self.path, self.frame, f"{_NAMES[kind]}{happened}", "", details)
