@@ -27,7 +27,7 @@ from cloudlet.gateway.pipeline import Gateway
 from cloudlet.gateway.server import Server, listen
 from cloudlet.observe.calls import Calls, stopwatch
 from cloudlet.observe.metrics import Metrics, Report
-from cloudlet.services.api import Call, Input, Output, Service
+from cloudlet.services.api import Call, Input, Output, Service, Tagged
 from cloudlet.store import Store
 from cloudlet.store.sqlite import SqliteStore
 from cloudlet.wire import Wire
@@ -176,11 +176,12 @@ class Cloud:
 
     async def resources(self, account: str, region: str) -> list[dict[str, str]]:
         """What a user would call resources, of every service that has state."""
-        return [one for service in await self.used_services() for one in service.resources_of(account, region)]
+        return [one for service in await self._used() for one in service.resources_of(account, region)]
 
-    async def used_services(self) -> list[Service]:
-        """The services that have state, started."""
-        return [await self.service(name) for name in sorted(self._known) if self.has_state(name)]
+    async def tagged(self, account: str, region: str) -> list[Tagged]:
+        """What has tags, of every service that has state, in the order of ARNs."""
+        every = [one for service in await self._used() for one in await service.tagged(account, region)]
+        return sorted((one for one in every if one[1]), key=lambda one: one[0])
 
     async def authorize(self, call: Call, input: Input) -> None:
         """See that IAM lets a caller do this, where it is asked at all. Raises AccessDenied."""
@@ -202,6 +203,9 @@ class Cloud:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("background work %s failed", task.get_name(), exc_info=error)
+
+    async def _used(self) -> list[Service]:
+        return [await self.service(name) for name in sorted(self._known) if self.has_state(name)]
 
     async def _operation(self, service: str, operation: str) -> Any:
         running = await self.service(service)

@@ -91,8 +91,8 @@ class Cloud(Protocol):
         """Another service, started. For its data plane; operations go through ``call``."""
         ...
 
-    async def used_services(self) -> list[Service]:
-        """The services that have stored anything, started. One that nobody has used is not started by being asked."""
+    async def tagged(self, account: str, region: str) -> list[Tagged]:
+        """What has tags, of every service, in the order of ARNs. One that was never used is not started by it."""
         ...
 
     async def authorize(self, call: Call, input: Input) -> None:

@@ -19,6 +19,7 @@ _FOLDERS = {
     "ElasticLoadBalancingV2": "elbv2",
     "KinesisFirehose": "firehose",
     "Lambda": "lambda_",
+    "ResourceGroups": "resource_groups",
 }
 _CUSTOM = "AWS::CloudFormation::CustomResource"
 

@@ -183,6 +183,7 @@ _DIALECTS: dict[str, Dialect] = {
     "kms": _own("kms", _named("KeyId"), form=_listed("TagKey", "TagValue")),
     "lambda": _own("lambda", _named("Resource"), form=dict),
     "logs": _in_small("logs", dict),
+    "resource-groups": _own("resource-groups", _named("Arn"), "Tag", "Untag", keys="Keys", form=dict),
     "route53": _own(
         "route53",
         lambda arn: {"ResourceType": arn.kind, "ResourceId": arn.name},

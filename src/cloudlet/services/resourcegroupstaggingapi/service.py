@@ -30,8 +30,13 @@ class Service(api.Service):
         _check(input)
         if input.get("IncludeComplianceDetails"):
             raise not_implemented("GetResources with IncludeComplianceDetails, as there are no tag policies")
-        start, now, is_wanted = pages.after(call, input, self.clock.now()), self.clock.now(), _filter(input)
-        found = [(arn, tags) for arn, tags in await self._tagged(call) if arn > start and is_wanted(arn, tags)]
+        now, is_wanted = self.clock.now(), _filter(input)
+        start = pages.after(call, input, now)
+        found = [
+            (arn, tags)
+            for arn, tags in await self.cloud.tagged(call.account, call.region)
+            if arn > start and is_wanted(arn, tags)
+        ]
         page = found if "ResourceARNList" in input else found[: _room(found, input)]
         shown = [
             {"ResourceARN": arn, "Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
@@ -41,11 +46,13 @@ class Service(api.Service):
         return {"ResourceTagMappingList": shown, "PaginationToken": next_token}
 
     async def GetTagKeys(self, call: Call, input: Input) -> Output:
-        keys = {key for _, tags in await self._tagged(call) for key in tags}
+        keys = {key for _, tags in await self.cloud.tagged(call.account, call.region) for key in tags}
         return self._words("TagKeys", keys, call, input)
 
     async def GetTagValues(self, call: Call, input: Input) -> Output:
-        values = {tags[input["Key"]] for _, tags in await self._tagged(call) if input["Key"] in tags}
+        values = {
+            tags[input["Key"]] for _, tags in await self.cloud.tagged(call.account, call.region) if input["Key"] in tags
+        }
         return self._words("TagValues", values, call, input)
 
     async def TagResources(self, call: Call, input: Input) -> Output:
@@ -57,15 +64,6 @@ class Service(api.Service):
         if any(key.lower().startswith("aws:") for key in input["TagKeys"]):
             raise invalid("aws: prefixed tag key names are not allowed for external use.")
         return await self._change(call, input["ResourceARNList"], Change(gone=input["TagKeys"]))
-
-    async def _tagged(self, call: Call) -> list[tuple[str, dict[str, str]]]:
-        """What has tags in the caller's account and region, in the order of ARNs."""
-        found = [
-            one
-            for service in await self.cloud.used_services()
-            for one in await service.tagged(call.account, call.region)
-        ]
-        return sorted((one for one in found if one[1]), key=lambda one: one[0])
 
     async def _change(self, call: Call, texts: list[str], change: Change) -> Output:
         """Change each resource's tags; what its service refuses is told of it alone."""

@@ -1,0 +1,1 @@
+"""Resource Groups: what belongs together, by its tags or its stack."""
