@@ -269,6 +269,8 @@ def test_stacks_roles_and_groups(cloud: LocalCloud, tagging: Any) -> None:
     attributes = cloud.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["DelaySeconds"])["Attributes"]
     assert attributes == {"DelaySeconds": "7"}
 
+    assert tagging.untag_resources(ResourceARNList=[stack], TagKeys=["never"])["FailedResourcesMap"] == {}
+
     role = iam.create_role(RoleName="worker", Path="/team/", AssumeRolePolicyDocument=TRUST)["Role"]["Arn"]
     assert tagging.tag_resources(ResourceARNList=[role], Tags={"cost": "7"})["FailedResourcesMap"] == {}
     assert iam.list_role_tags(RoleName="worker")["Tags"] == [{"Key": "cost", "Value": "7"}]

@@ -253,6 +253,22 @@ def get_model(tx: Tx, model: int) -> Model | None:
     return _decode(Model, row[0]) if row else None
 
 
+class _Tags(msgspec.Struct):
+    """Of a model, which may be big, only the tags."""
+
+    tags: dict[str, str] = {}
+
+
+def _tags(tx: Tx, scope: str) -> list[tuple[str, dict[str, str]]]:
+    rows = tx.execute("SELECT value FROM stack WHERE scope = ? AND live = 1", (scope,)).fetchall()
+    found = []
+    for (value,) in rows:
+        stack = _decode(Stack, value)
+        row = tx.execute("SELECT value FROM model WHERE id = ?", (stack.model,)).fetchone()
+        found.append((stack.id, _decode(_Tags, row[0]).tags if row else {}))
+    return found
+
+
 class Records:
     """Queries on committed state; writes are made of the functions above."""
 
@@ -290,6 +306,10 @@ class Records:
             ).fetchone()
         )
         return _decode(Event, row[0]).reason if row else ""
+
+    async def tags(self, scope: str) -> list[tuple[str, dict[str, str]]]:
+        """The ids of a scope's live stacks, each with its tags."""
+        return await self.db.scan(lambda tx: _tags(tx, scope))
 
     async def model(self, model: int) -> Model:
         found = await self.db.read(lambda tx: get_model(tx, model))

@@ -367,11 +367,7 @@ class Service(Reading, ChangeSets, Templates, Signals, Deploying, api.Service):
         ]
 
     async def tagged(self, account: str, region: str) -> list[Tagged]:
-        found = []
-        for stack_id, (scope, _) in list(self.known.items()):
-            if scope == f"{account}/{region}" and (stack := await self.records.stack(stack_id)) is not None:
-                found.append((stack_id, (await self.records.model(stack.model)).tags))
-        return found
+        return await self.records.tags(f"{account}/{region}")
 
 
 def check_name(name: str) -> None:

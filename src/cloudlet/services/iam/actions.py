@@ -263,6 +263,9 @@ _RESOURCES: dict[str, Callable[[Call, Input], tuple[str, ...]]] = {
     "kms": _named("kms", ("KeyId", "key/{}")),
     "cloudformation": _named("cloudformation", ("StackName", "stack/{}/*")),
     "cloudwatch": _named("cloudwatch", ("AlarmName", "alarm:{}"), ("AlarmNames", "alarm:{}")),
+    "resource-groups": _named(
+        "resource-groups", ("Group", "group/{}"), ("GroupName", "group/{}"), ("Name", "group/{}")
+    ),
     "scheduler": _named("scheduler", ("Name", "schedule/default/{}")),
     "rds": _named("rds", ("DBInstanceIdentifier", "db:{}"), ("DBClusterIdentifier", "cluster:{}")),
     "servicediscovery": _named("servicediscovery", ("ServiceId", "service/{}"), ("Id", "service/{}")),

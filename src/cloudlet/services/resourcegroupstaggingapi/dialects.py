@@ -115,14 +115,16 @@ async def _bucket(ask: Ask, arn: Arn, change: Change) -> None:
 async def _stack(ask: Ask, arn: Arn, change: Change) -> None:
     """A stack's tags change with an update of it that changes nothing else."""
     stack = (await ask("cloudformation", "DescribeStacks", {"StackName": arn.text}))["Stacks"][0]
-    tags = change.of({tag["Key"]: tag["Value"] for tag in stack.get("Tags", [])})
+    now = {tag["Key"]: tag["Value"] for tag in stack.get("Tags", [])}
+    if change.of(now) == now:
+        return
     given = [one["ParameterKey"] for one in stack.get("Parameters", [])]
     update = {
         "StackName": arn.text,
         "UsePreviousTemplate": True,
         "Parameters": [{"ParameterKey": key, "UsePreviousValue": True} for key in given],
         "Capabilities": stack.get("Capabilities", []),
-        "Tags": _PAIRS(tags),
+        "Tags": _PAIRS(change.of(now)),
     }
     await ask("cloudformation", "UpdateStack", update)
 
