@@ -293,7 +293,8 @@ def test_a_caller_needs_both_permissions() -> None:
         api = f"arn:aws:apigateway:us-east-1::/restapis/{api}"
         iam.create_user(UserName="tagger")
         allowed = [
-            {"Effect": "Allow", "Action": ["tag:*", "sqs:TagQueue"], "Resource": "*"},
+            {"Effect": "Allow", "Action": ["tag:*Resources", "sqs:TagQueue"], "Resource": "*"},
+            {"Effect": "Allow", "Action": "resource-groups:SearchResources", "Resource": "*"},
             {"Effect": "Allow", "Action": "apigateway:PUT", "Resource": "arn:aws:apigateway:us-east-1::/tags/*"},
         ]
         policy = json.dumps({"Version": "2012-10-17", "Statement": allowed})
@@ -308,3 +309,12 @@ def test_a_caller_needs_both_permissions() -> None:
         failed = tagging.untag_resources(ResourceARNList=[jobs], TagKeys=["a"])["FailedResourcesMap"]
         assert "sqs:UntagQueue" in failed[jobs]["ErrorMessage"]
         assert jobs in found(tagging)
+        # Resource Groups finds what has tags only for those who may ask for tags.
+        groups = cloud.client("resource-groups", **mine)
+        asked = {"ResourceTypeFilters": ["AWS::AllSupported"], "TagFilters": [{"Key": "a"}]}
+        query = {"Type": "TAG_FILTERS_1_0", "Query": json.dumps(asked)}
+        assert len(groups.search_resources(ResourceQuery=query)["ResourceIdentifiers"]) == 2
+        denied = {"Effect": "Deny", "Action": "tag:GetResources", "Resource": "*"}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [*allowed, denied]})
+        iam.put_user_policy(UserName="tagger", PolicyName="p", PolicyDocument=policy)
+        assert "tag:GetResources" in refused(groups.search_resources, ResourceQuery=query)[1]

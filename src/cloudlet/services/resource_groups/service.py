@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Any
 
@@ -121,6 +122,9 @@ class Service(api.Service):
 
     async def _found(self, call: Call, query: Query, input: Input) -> dict[str, Any]:
         """A page of what a query finds, and what is wrong with it by now."""
+        # As on AWS, who asks must be allowed to ask for tags too.
+        asks = dataclasses.replace(call, service="resourcegroupstaggingapi", operation="GetResources", request=None)
+        await self.cloud.authorize(asks, {})
         wanted = [type for one in input.get("Filters", ()) for type in one["Values"]]
         found = {}
         for resource in await self.cloud.tagged(call.account, call.region):
