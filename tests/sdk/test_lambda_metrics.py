@@ -184,6 +184,61 @@ def test_the_age_of_a_streams_records(cloud: LocalCloud, read: Read) -> None:
     assert age[2] >= 99_000
 
 
+def test_what_a_mapping_did_with_its_events_where_it_is_asked_for(cloud: LocalCloud, read: Read) -> None:
+    functions, sqs, dynamodb = make(cloud, "f"), cloud.client("sqs"), cloud.client("dynamodb")
+    source = """
+def handler(event, context):
+    records = event["Records"]
+    return {"batchItemFailures": [{"itemIdentifier": r["messageId"]} for r in records if '"bad"' in r["body"]]}
+"""
+    make(cloud, "partly", source)
+    url = sqs.create_queue(QueueName="q", Attributes={"VisibilityTimeout": "43200"})["QueueUrl"]
+    for kind in ("good", "bad", "other"):
+        sqs.send_message(QueueUrl=url, MessageBody=json.dumps({"kind": kind}))
+    metrics = {"MetricsConfig": {"Metrics": ["EventCount"]}}
+    arn = "arn:aws:sqs:us-east-1:000000000000:q"
+    pattern = json.dumps({"body": {"kind": ["good", "bad"]}})
+    mapping = functions.create_event_source_mapping(
+        FunctionName="partly",
+        EventSourceArn=arn,
+        FunctionResponseTypes=["ReportBatchItemFailures"],
+        FilterCriteria={"Filters": [{"Pattern": pattern}]},
+        **metrics,
+    )
+    assert mapping["MetricsConfig"] == metrics["MetricsConfig"]
+    stream = dynamodb.create_table(
+        TableName="orders",
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        BillingMode="PAY_PER_REQUEST",
+        StreamSpecification={"StreamEnabled": True, "StreamViewType": "KEYS_ONLY"},
+    )["TableDescription"]["LatestStreamArn"]
+    more = {"EventSourceArn": stream, "StartingPosition": "TRIM_HORIZON", "MaximumRetryAttempts": 0, **metrics}
+    fails = "def handler(event, context): 1 / 0"
+    destinations = {"lost": "arn:aws:sqs:us-east-1:000000000000:nowhere", "told": arn.replace(":q", ":told")}
+    sqs.create_queue(QueueName="told")
+    uuids = {"queue": mapping["UUID"]}
+    for name, target in destinations.items():
+        make(cloud, name, fails)
+        config = {"OnFailure": {"Destination": target}}
+        made = functions.create_event_source_mapping(FunctionName=name, DestinationConfig=config, **more)
+        uuids[name] = made["UUID"]
+    dynamodb.put_item(TableName="orders", Item={"id": {"S": "a"}})
+
+    def of(name: str, *names: str) -> list[float | None]:
+        return counts(read, " ".join(f"{one}EventCount" for one in names), EventSourceMappingUUID=uuids[name])
+
+    sent = ("Dropped", "OnFailureDestinationDelivered")
+    eventually(lambda: cloud.advance(61) or of("lost", *sent) == [1, None])
+    eventually(lambda: cloud.advance(61) or of("told", *sent) == [None, 1])
+    assert of("lost", "Polled", "Invoked", "FailedInvoke") == [1, 1, 1]
+    assert counts(read, "DestinationDeliveryFailures", FunctionName="lost") == [1]
+    names = ("Polled", "FilteredOut", "Invoked", "FailedInvoke", "Deleted")
+    eventually(lambda: cloud.advance(61) or of("queue", *names) == [3, 1, 2, 1, 2])
+    functions.update_event_source_mapping(UUID=mapping["UUID"], MetricsConfig={"Metrics": []})
+    assert "MetricsConfig" not in functions.get_event_source_mapping(UUID=mapping["UUID"])
+
+
 def test_function_urls_are_counted_but_not_of_all_functions(cloud: LocalCloud, read: Read) -> None:
     functions = make(cloud, "f", Publish=True)
     functions.create_alias(FunctionName="f", Name="live", FunctionVersion="1")

@@ -186,13 +186,15 @@ class Asynchronous(Running):
         level = self.reporting.level(accepted.scope, accepted.name, accepted.qualifier)
         await self.send_record(level, destination, record, f"Lambda Function Invocation Result - {condition}")
 
-    async def send_record(self, level: Level, destination: str, record: dict[str, Any], detail_type: str) -> None:
-        """Deliver a record to a queue, a topic, a function or an event bus; one that cannot be delivered is counted."""
+    async def send_record(self, level: Level, destination: str, record: dict[str, Any], detail_type: str) -> bool:
+        """Deliver a record to a queue, a topic, a function or an event bus, and tell whether it could be."""
         try:
             await self._send_record(level.scope, destination, record, detail_type)
         except AwsError as error:
             log.warning("a record could not be sent to %s: %s", destination, error)
             self.reporting.count(level, "DestinationDeliveryFailures")
+            return False
+        return True
 
     async def _send_record(self, scope: str, destination: str, record: dict[str, Any], detail_type: str) -> None:
         account, region = scope.split("/", 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -9,6 +10,9 @@ import msgspec
 from cloudlet.engines.functions import Outcome
 from cloudlet.services.lambda_.code import invalid
 from cloudlet.services.patterns import Pattern, PatternError, compile_pattern
+
+# Tells of what was done with so many events, by the name of the metric: only where the mapping is to have metrics.
+Count = Callable[[str, int], None]
 
 
 class Filter:

@@ -24,7 +24,10 @@ from cloudlet.services.lambda_.stream_source import StreamSource
 from cloudlet.store import Record
 
 _LAST_CHANCE = 2.0  # seconds for batches under way when the cloud stops
-_COMMON = ("BatchSize", "FilterCriteria", "MaximumBatchingWindowInSeconds", "FunctionResponseTypes", "KMSKeyArn")
+_COMMON = (
+    *("BatchSize", "FilterCriteria", "MaximumBatchingWindowInSeconds", "FunctionResponseTypes", "KMSKeyArn"),
+    "MetricsConfig",
+)
 _OF_QUEUES = (*_COMMON, "ScalingConfig")
 _OF_STREAMS = (
     *(*_COMMON, "StartingPosition", "ParallelizationFactor", "DestinationConfig", "MaximumRecordAgeInSeconds"),
@@ -145,17 +148,22 @@ class Mappings(Invocations):
 
             await self.db.write(work)
 
-        async def tell(record: dict[str, Any]) -> None:
+        async def tell(record: dict[str, Any]) -> bool:
             target = (members.get("DestinationConfig") or {}).get("OnFailure", {}).get("Destination")
-            if target:
-                level = self.reporting.level(scope, function, qualifier)
-                await self.send_record(level, target, record, "Lambda Function Invocation Result - Failure")
+            if not target:
+                return False
+            level = self.reporting.level(scope, function, qualifier)
+            return await self.send_record(level, target, record, "Lambda Function Invocation Result - Failure")
+
+        def count(metric: str, value: int) -> None:
+            if "EventCount" in members.get("MetricsConfig", {}).get("Metrics", ()):
+                self.reporting.of_mapping(scope, name, metric, value)
 
         source: QueueSource | StreamSource
         if ":sqs:" in members["EventSourceArn"]:
-            source = QueueSource(self.cloud, members, account, region, run)
+            source = QueueSource(self.cloud, members, account, region, run, count)
         else:
-            source = StreamSource(self.cloud, members, mapping.positions, account, region, run_aged, keep, tell)
+            source = StreamSource(self.cloud, members, mapping.positions, account, region, run_aged, keep, tell, count)
         task = self.cloud.spawn(source.follow(), f"event source {members['EventSourceArn']}")
         self._sources[scope, name] = source, task
 
@@ -211,6 +219,8 @@ class Mappings(Invocations):
         members |= {key: input[key] for key in allowed if key in input}
         if not members.get("ScalingConfig", True):
             del members["ScalingConfig"]
+        if not members.get("MetricsConfig", {}).get("Metrics"):
+            members.pop("MetricsConfig", None)
         if not (members.get("FilterCriteria") or {}).get("Filters"):
             members.pop("FilterCriteria", None)
         members["LastModified"] = self.cloud.clock.now()

@@ -13,7 +13,7 @@ import msgspec
 from cloudlet.engines.functions import Outcome
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Cloud
-from cloudlet.services.lambda_.batches import Filter, failures
+from cloudlet.services.lambda_.batches import Count, Filter, failures
 
 log = logging.getLogger("cloudlet.lambda")
 
@@ -29,7 +29,9 @@ Run = Callable[[bytes, list[str]], Awaitable[Outcome]]  # an event, and the trac
 class QueueSource:
     """Reads one queue for one mapping."""
 
-    def __init__(self, cloud: Cloud, members: dict[str, Any], account: str, region: str, run: Run) -> None:
+    def __init__(
+        self, cloud: Cloud, members: dict[str, Any], account: str, region: str, run: Run, count: Count
+    ) -> None:
         self._cloud = cloud
         self._arn: str = members["EventSourceArn"]
         self._region = self._arn.split(":")[3]
@@ -41,6 +43,7 @@ class QueueSource:
         at_once = (members.get("ScalingConfig") or {}).get("MaximumConcurrency", _AT_ONCE)
         self._free = asyncio.Semaphore(at_once)
         self._run = run
+        self._count = count
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def follow(self) -> None:
@@ -94,6 +97,7 @@ class QueueSource:
         }
         answer = await self._cloud.call("sqs", "ReceiveMessage", request, **self._where)
         messages: list[dict[str, Any]] = answer.get("Messages", [])
+        self._count("PolledEventCount", len(messages))
         return messages
 
     async def _work(self, messages: list[dict[str, Any]]) -> None:
@@ -101,8 +105,11 @@ class QueueSource:
         try:
             records = [self._record(message) for message in messages]
             passed = [record for record in records if self._filter.passes(record)]
+            if self._filter:
+                self._count("FilteredOutEventCount", len(records) - len(passed))
             undone: set[str] = set()
             if passed:
+                self._count("InvokedEventCount", len(passed))
                 try:
                     links = [header for one in passed if (header := one["attributes"].get("AWSTraceHeader"))]
                     outcome = await self._run(msgspec.json.encode({"Records": passed}), links)
@@ -112,6 +119,7 @@ class QueueSource:
                     await self._cloud.clock.sleep(_PAUSE)
                 else:
                     undone = set(failures(outcome, [record["messageId"] for record in passed], self._reports))
+                self._count("FailedInvokeEventCount", len(undone))
             done = [message for message in messages if message["MessageId"] not in undone]
             for start in range(0, len(done), _RECEIVE):
                 entries = [
@@ -119,7 +127,8 @@ class QueueSource:
                     for place, message in enumerate(done[start : start + _RECEIVE])
                 ]
                 request = {"QueueUrl": self._arn, "Entries": entries}
-                await self._cloud.call("sqs", "DeleteMessageBatch", request, **self._where)
+                answer = await self._cloud.call("sqs", "DeleteMessageBatch", request, **self._where)
+                self._count("DeletedEventCount", len(answer["Successful"]))
         except AwsError as error:
             log.warning("a batch of %s failed: %s", self._arn, error)
         finally:

@@ -164,6 +164,10 @@ class Reporting:
         self.count(level, "Url5xxCount", float(status >= 500))
         self.count(level, "UrlRequestLatency", round(seconds * 1e3, 2))
 
+    def of_mapping(self, scope: str, uuid: str, metric: str, value: int) -> None:
+        """An event source mapping has done something with so many events."""
+        self._metrics.add(scope, _NAMESPACE, metric, (("EventSourceMappingUUID", uuid),), value, "Count")
+
     # The minute
 
     def _count(self, level: Level, minute: int, metric: str, value: float) -> None:

@@ -255,6 +255,7 @@ class EventSourceMapping(ResourceType):
 
     async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
         removed: Properties = {"FilterCriteria": {}, "FunctionResponseTypes": [], "ScalingConfig": {}, "Enabled": True}
+        removed["MetricsConfig"] = {"Metrics": []}
         given = {key: value for key, value in removed.items() if key in old and key not in new}
         given |= {key: value for key, value in new.items() if key != "Tags" and key not in self.replaces}
         await do.call("lambda", "UpdateEventSourceMapping", {**given, "UUID": physical.id})

@@ -16,7 +16,7 @@ import msgspec
 from cloudlet.engines.functions import Outcome
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Cloud
-from cloudlet.services.lambda_.batches import Filter, failures
+from cloudlet.services.lambda_.batches import Count, Filter, failures
 
 log = logging.getLogger("cloudlet.lambda")
 
@@ -26,7 +26,7 @@ _LONGEST_PAUSE = 60.0
 
 Run = Callable[[bytes, float], Awaitable[Outcome]]  # an event, and the seconds since its last record came
 Keep = Callable[[str, str], Awaitable[None]]  # a shard, and the sequence number that has been done
-Tell = Callable[[dict[str, Any]], Awaitable[None]]  # a record for the failure destination
+Tell = Callable[[dict[str, Any]], Awaitable[bool]]  # a record for the failure destination; whether it is there now
 
 
 class StreamSource:
@@ -42,6 +42,7 @@ class StreamSource:
         run: Run,
         keep: Keep,
         tell: Tell,
+        count: Count,
     ) -> None:
         self._cloud = cloud
         self._arn: str = members["EventSourceArn"]
@@ -60,6 +61,7 @@ class StreamSource:
         self._run = run
         self._keep = keep
         self._tell = tell
+        self._count = count
 
     async def follow(self) -> None:
         """Read until cancelled."""
@@ -106,6 +108,9 @@ class StreamSource:
             shown = [_shown(record, self._arn) for record in records]
             progress = _Progress(shard, shown)
             passed = [record for record in shown if self._filter.passes(record)]
+            self._count("PolledEventCount", len(shown))
+            if self._filter:
+                self._count("FilteredOutEventCount", len(shown) - len(passed))
             lanes: list[list[dict[str, Any]]] = [[] for _ in range(self._lanes)]
             for record in passed:
                 lanes[_lane(record, self._lanes)].append(record)
@@ -138,11 +143,13 @@ class StreamSource:
             numbers = [record["dynamodb"]["SequenceNumber"] for record in batch]
             outcome: Outcome | None = None
             age = self._cloud.clock.now() - batch[-1]["dynamodb"]["ApproximateCreationDateTime"]
+            self._count("InvokedEventCount", len(batch))
             try:
                 outcome = await self._run(msgspec.json.encode({"Records": batch}), age)
                 undone = failures(outcome, numbers, self._reports)
+                self._count("FailedInvokeEventCount", len(undone))
             except AwsError:
-                undone = numbers  # throttled: it does not count as a try
+                self._count("FailedInvokeEventCount", len(batch))  # throttled: it does not count as a try
                 await self._cloud.clock.sleep(pause)
                 continue
             if not undone:
@@ -202,7 +209,8 @@ class StreamSource:
                 "executedVersion": "$LATEST",
                 "functionError": outcome.error,
             }
-        await self._tell(record)
+        is_told = await self._tell(record)
+        self._count("OnFailureDestinationDeliveredEventCount" if is_told else "DroppedEventCount", len(batch))
         await self._done(progress, batch)
 
 
