@@ -49,6 +49,37 @@ def test_operators(pattern: list[Any], yes: Any, no: Any) -> None:
     assert not matches({"a": no})
 
 
+@pytest.mark.parametrize(
+    ("pattern", "event", "matched"),
+    [
+        ({"a.b": [1]}, {"a": {"b": 1}}, True),
+        ({"a": {"b": [1]}}, {"a.b": 1}, True),
+        ({"a.b": {"c": [1]}}, {"a": {"b.c": 1}}, True),
+        ({"a.b": [1]}, {"a": {"b": {"b": 1}}}, False),
+        ({"a.b": [{"exists": False}]}, {"a": {"b": 1}}, False),
+        ({"a.b": [{"exists": False}]}, {"a": {"c": 1}}, True),
+    ],
+)
+def test_a_dot_is_nesting(pattern: Any, event: Any, matched: bool) -> None:
+    assert compile_pattern(pattern).matches(event) is matched
+
+
+@pytest.mark.parametrize(
+    ("operator", "reason"),
+    [
+        ({"cidr": "bad"}, "Malformed CIDR, one '/' required"),
+        ({"cidr": "10.0.0.0/x"}, "Malformed CIDR, mask bits must be an integer"),
+        ({"cidr": "10.0.x/8"}, "Nonstandard IP address: 10.0.x"),
+        ({"cidr": "10.0.0.1/32"}, "IPv4 mask bits must be < 32"),
+        ({"wildcard": "abc**def"}, "Consecutive wildcard characters at pos 4"),
+        ({"anything-but": {"suffix": [1]}}, "prefix/suffix match pattern must be a string"),
+    ],
+)
+def test_what_is_wrong_with_an_operator(operator: Any, reason: str) -> None:
+    with pytest.raises(PatternError, match=re.escape(reason)):
+        compile_pattern({"a": [operator]})
+
+
 def test_or_joins_alternatives() -> None:
     pattern = compile_pattern({"s": ["x"], "$or": [{"a": [1]}, {"b": {"c": [2]}}]})
     assert pattern.matches({"s": "x", "b": {"c": 2}})

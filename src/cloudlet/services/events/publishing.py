@@ -151,11 +151,9 @@ class Publishing(Base):
             event = _decode(input["Event"])
         except (msgspec.DecodeError, UnicodeError):
             event = None
-        if not isinstance(event, dict):
+        needed = ("id", "account", "source", "time", "region", "detail-type")
+        if not isinstance(event, dict) or not all(name in event for name in needed):
             raise invalid("Parameter Event is not valid.")
-        for name in ("id", "account", "source", "time", "region", "detail-type"):
-            if name not in event:
-                raise invalid(f"Parameter Event is not valid. Reason: {name} is a required field.")
         return {"Result": pattern.matches(event)}
 
 

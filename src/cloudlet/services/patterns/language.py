@@ -47,17 +47,34 @@ def _object(pattern: dict[str, Any]) -> _Match:
     """All fields of an object, and one of each ``$or``."""
     if not pattern:
         raise PatternError("Empty objects are not allowed")
-    fields = [(key, _field(key, value)) for key, value in pattern.items() if not _is_or(key, value)]
+    fields = [_named(key, _field(key, value)) for key, value in pattern.items() if not _is_or(key, value)]
     choices = [[_object(choice) for choice in value] for key, value in pattern.items() if _is_or(key, value)]
     if len(fields) == 1 and not choices:
-        ((name, only),) = fields
-        return lambda event: only(event.get(name, _ABSENT))
+        return fields[0]
 
     def matches(event: dict[str, Any]) -> bool:
-        for key, match in fields:
-            if not match(event.get(key, _ABSENT)):
+        for match in fields:
+            if not match(event):
                 return False
         return all(any(match(event) for match in choice) for choice in choices)
+
+    return matches
+
+
+def _named(key: str, match: _Match) -> _Match:
+    """A field of an object. A dot in a name is the same as nesting, in patterns as in events."""
+    head, dot, rest = key.partition(".")
+    inner = _nested(_named(rest, match)) if dot else match
+    prefix = head + "."
+
+    def matches(event: dict[str, Any]) -> bool:
+        value = event.get(key, _ABSENT)
+        if value is not _ABSENT:
+            return match(value)
+        if dot and head in event:
+            return inner(event[head])
+        joined = {name[len(prefix) :]: each for name, each in event.items() if name.startswith(prefix)}
+        return inner(joined or _ABSENT)
 
     return matches
 

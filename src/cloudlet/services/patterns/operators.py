@@ -55,17 +55,18 @@ def _equals_ignore_case(value: Any) -> Test:
 
 
 def _wildcard(value: Any) -> Test:
+    # Positions in errors count the quotation mark before the text.
     text, parts, at, star = _text(value, "wildcard"), [], 0, False
     while at < len(text):
         char = text[at]
         if char == "\\":
             at += 1
             if text[at : at + 1] not in ("*", "\\"):
-                raise PatternError(f"Invalid escape character at pos {at - 1}")
+                raise PatternError(f"Invalid escape character at pos {at}")
             parts.append(re.escape(text[at]))
         elif char == "*":
             if star:
-                raise PatternError(f"Consecutive wildcard characters at pos {at - 1}")
+                raise PatternError(f"Consecutive wildcard characters at pos {at}")
             parts.append(".*")
         else:
             parts.append(re.escape(char))
@@ -76,13 +77,21 @@ def _wildcard(value: Any) -> Test:
 
 
 def _cidr(value: Any) -> Test:
-    text = _text(value, "cidr")
-    try:
-        network = ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        raise PatternError(f"Malformed CIDR, one '/' required: {text}") from None
-    if "/" not in text:
+    text = _text(value, "prefix")  # AWS's own word here
+    address, slash, bits = text.partition("/")
+    if not slash or "/" in bits:
         raise PatternError("Malformed CIDR, one '/' required")
+    if not re.fullmatch(r"[+-]?\d+", bits):
+        raise PatternError("Malformed CIDR, mask bits must be an integer")
+    if int(bits) < 0:
+        raise PatternError("Malformed CIDR, mask bits must not be negative")
+    try:
+        most = ipaddress.ip_address(address).max_prefixlen
+    except ValueError:
+        raise PatternError(f"Nonstandard IP address: {address}") from None
+    if int(bits) >= most:
+        raise PatternError(f"IPv{4 if most == 32 else 6} mask bits must be < {most}")
+    network = ipaddress.ip_network((address, int(bits)), strict=False)
 
     def inside(leaf: Any) -> bool:
         if not isinstance(leaf, str):
@@ -148,9 +157,15 @@ def _anything_but(value: Any) -> Test:
         ((name, of),) = value.items()
         if name not in _DENIABLE:
             raise PatternError(f"Unsupported anything-but pattern: {name}")
+        if isinstance(of, dict):
+            raise PatternError("Value of anything-but must be an array or single string/number value.")
         texts = of if isinstance(of, list) else [of]
         if not texts or not all(isinstance(text, str) for text in texts):
-            raise PatternError(f"Inside anything-but/{name} list, number|start|null|boolean is not supported.")
+            if name == "equals-ignore-case":
+                raise PatternError(f"Inside anything-but/{name} list, number|start|null|boolean is not supported.")
+            raise PatternError(
+                f"{'wildcard' if name == 'wildcard' else 'prefix/suffix'} match pattern must be a string"
+            )
         if name in ("prefix", "suffix") and "" in texts:
             raise PatternError("Null prefix/suffix not allowed")
         denied = [operator(name, text) for text in texts]

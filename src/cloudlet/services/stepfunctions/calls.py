@@ -126,7 +126,7 @@ def _raised(text: bytes) -> StateFailed:
     if not kind:
         words = "The cause could not be determined because Lambda did not return an error type."
         return StateFailed("Lambda.Unknown", f"{words} Returned payload: {said}")
-    return StateFailed(str(kind), said)
+    return StateFailed(str(kind), text_of(document))
 
 
 def _json(text: bytes) -> Any:

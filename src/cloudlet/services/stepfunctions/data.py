@@ -53,10 +53,18 @@ class Visit:
         self.now = now
         self._seen = seen
 
-    def failed(self, said: str, error: str = RUNTIME) -> StateFailed:
+    def failed(self, said: str, error: str = RUNTIME, location: str = "") -> StateFailed:
         """An error while the state was executed, as Step Functions words it."""
         where = f"(entered at the event id #{self.event})"
-        return StateFailed(error, f"An error occurred while executing the state '{self.state.name}' {where}. {said}")
+        return StateFailed(
+            error, f"An error occurred while executing the state '{self.state.name}' {where}. {said}", location
+        )
+
+    def unexpected(self, text: str, field: str, wanted: str, value: Any) -> StateFailed:
+        """An expression whose value is of another type than the field wants."""
+        words = f"The JSONata expression '{text[2:-2].strip()}' specified for the field '{field}' returned an"
+        said = f"unexpected result type. Expected '{wanted}', but was '{_kind(value)}' for value: {text_of(value)}"
+        return self.failed(f"{words} {said}", "States.QueryEvaluationError", field)
 
     # In
 
@@ -88,9 +96,12 @@ class Visit:
             items = self.query("Items") if "Items" in self.state.fields else self.input
         else:
             items = self.resolve(self.state.fields.get("ItemsPath", "$"), self.effective(), "ItemsPath")
-        if not isinstance(items, list):
-            raise self.failed("The items of a Map state must be an array.")
-        return items
+        if isinstance(items, list):
+            return items
+        text = self.state.fields.get("Items", "")
+        if self.state.jsonata and queries.is_query(text):
+            raise self.unexpected(text, "Items", "array", items)
+        raise self.failed(f"Map state input must be an array but was: {text_of(items)}")
 
     def value(self, field: str) -> Any:
         """A field's own value, or by its ``...Path``, or by its expression; None where it has none."""
@@ -111,7 +122,7 @@ class Visit:
         try:
             return queries.evaluate(template, seen, self.variables, field, self.now)
         except queries.QueryFailed as failed:
-            raise self.failed(str(failed), "States.QueryEvaluationError") from failed
+            raise self.failed(str(failed), "States.QueryEvaluationError", failed.field) from failed
 
     def template(self, template: Any, data: Any, context: dict[str, Any] | None = None) -> Any:
         """A payload template with its paths and functions replaced by their values."""
@@ -212,3 +223,11 @@ def check_size(name: str, value: Any) -> str:
         words = "returned a result with a size exceeding the maximum number of bytes service limit."
         raise StateFailed("States.DataLimitExceeded", f"The state/task '{name}' {words}")
     return text
+
+
+def _kind(value: Any) -> str:
+    """JSON's name for the type of a value."""
+    if value is None:
+        return "null"
+    names = {bool: "boolean", str: "string", dict: "object", list: "array"}
+    return names.get(type(value), "number")

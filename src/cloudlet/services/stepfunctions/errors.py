@@ -12,10 +12,12 @@ _NEVER_ALL = frozenset((RUNTIME, "States.DataLimitExceeded"))
 class StateFailed(Exception):
     """A state came to an error, which Retry and Catch may handle."""
 
-    def __init__(self, error: str, cause: str = "") -> None:
+    def __init__(self, error: str, cause: str = "", location: str = "") -> None:
+        """``location`` is the field whose evaluation has failed."""
         super().__init__(f"{error}: {cause}")
         self.error = error
         self.cause = cause
+        self.location = location
 
 
 def matches(error: str, names: list[str]) -> bool:

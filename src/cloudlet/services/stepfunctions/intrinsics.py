@@ -139,6 +139,13 @@ def _shown(value: Any) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
+def _formatted(value: Any) -> str:
+    """A value in a text: objects are written as Java writes its maps."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}={_formatted(item)}" for key, item in value.items()) + "}"
+    return _shown(value)
+
+
 def _text(value: Any) -> str:
     value = _plain(value)
     if not isinstance(value, str):
@@ -163,13 +170,18 @@ def _format(template: Any, *arguments: Any) -> str:
 
     def fill(match: re.Match[str]) -> str:
         if match[0] == "{}":
-            return _shown(_plain(left.pop(0)))
+            return _formatted(_plain(left.pop(0)))
         return match[1]
 
     filled = re.sub(r"\\(.)|\{\}", fill, template if isinstance(template, str) else _text(template))
     if left:
         raise ValueError("more arguments than placeholders")
     return filled
+
+
+def _parsed(text: Any) -> Any:
+    written = _text(text)
+    return msgspec.json.decode(written) if written.strip() else None
 
 
 def _partition(items: Any, size: Any) -> list[Any]:
@@ -243,7 +255,7 @@ def _split(text: Any, separators: Any) -> list[str]:
 
 _FUNCTIONS: dict[str, tuple[Callable[..., Any], int, int]] = {
     "Format": (_format, 1, 1000),
-    "StringToJson": (lambda text: msgspec.json.decode(_text(text)), 1, 1),
+    "StringToJson": (_parsed, 1, 1),
     "JsonToString": (lambda value: msgspec.json.encode(_plain(value)).decode(), 1, 1),
     "Array": (lambda *items: [_plain(item) for item in items], 0, 1000),
     "ArrayPartition": (_partition, 2, 2),

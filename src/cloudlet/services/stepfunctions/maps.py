@@ -30,8 +30,10 @@ class Maps(Distributed):
             self.note(path, frame, "MapStateStarted", "", {"length": len(frame.items)})
         items, limit = frame.items or [], visit.value("MaxConcurrency") or _SIDE_BY_SIDE
 
+        lanes: list[int] = []  # the last events of iterations that have made room for another
+
         def iterates(index: int) -> Callable[[], Coroutine[Any, Any, Any]]:
-            return lambda: self.iteration(path, frame, visit, index)
+            return lambda: self.iteration(path, frame, visit, index, lanes)
 
         try:
             outputs = await together([iterates(index) for index in range(len(items))], int(limit))
@@ -40,17 +42,19 @@ class Maps(Distributed):
             raise
         if items:
             frame.event = self.journal.last
-        self.note(path, frame, "MapStateSucceeded")
+        # What comes next follows what this follows.
+        self.journal.emit(frame.event, "MapStateSucceeded")
         return self.visit(frame, state).finish(outputs)
 
-    async def iteration(self, path: str, frame: Frame, visit: Visit, index: int) -> Any:
-        """One item's thread."""
+    async def iteration(self, path: str, frame: Frame, visit: Visit, index: int, lanes: list[int]) -> Any:
+        """One item's thread; its first event follows one of ``lanes``, its last is added to them."""
         processor, items = visit.state.inner[0], frame.items or []
         place, details = f"{path}/{index}", {"name": visit.state.name, "index": index}
         thread = self.journal.frames.get(place)
         if thread is None:
             input = selected(visit, index, items[index])
-            started = self.journal.emit(frame.event, "MapIterationStarted", "", details)
+            previous = lanes.pop() if lanes else frame.event
+            started = self.journal.emit(previous, "MapIterationStarted", "", details)
             thread = Frame(processor.start, input, frame.variables, started, item=(index, items[index]))
             self.journal.put(place, thread)
         if thread.done:
@@ -66,7 +70,8 @@ class Maps(Distributed):
             # Another one has failed or the execution was ended; when the cloud stops, nothing of this is stored.
             self.note(place, thread, "MapIterationAborted", "", details)
             raise
-        self.note(place, thread, "MapIterationSucceeded", "", details)
+        self.journal.emit(thread.event, "MapIterationSucceeded", "", details)
+        lanes.append(thread.event)
         return output
 
 

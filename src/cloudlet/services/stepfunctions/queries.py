@@ -8,7 +8,7 @@ import math
 import random
 import uuid
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -25,7 +25,11 @@ class BadQuery(ValueError):
 
 
 class QueryFailed(Exception):
-    """An expression that came to no value; the message is what Step Functions says of it."""
+    """An expression that came to no value; the message is what Step Functions says of it, ``field`` where it stands."""
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 def is_query(value: Any) -> bool:
@@ -41,7 +45,7 @@ def compile_query(text: str) -> Jsonata:
     from jsonata.jexception import JException
 
     try:
-        compiled = Jsonata(text[2:-2].strip(), timeout=_PATIENCE, stack=_DEEPEST)
+        compiled = Jsonata(text[2:-2].strip())
     except (JException, RecursionError) as error:
         raise BadQuery(str(error)) from None
     compiled.set_output_convert_nulls(False)
@@ -64,15 +68,18 @@ def _value(text: str, states: dict[str, Any], variables: dict[str, Any], field: 
     bindings = {name: _with_nulls(value, Utils.NULL_VALUE) for name, value in {**variables, "states": states}.items()}
     said = f"The JSONata expression '{text[2:-2].strip()}' specified for the field '{field}'"
     try:
-        result = compile_query(text).evaluate(None, {**bindings, **_functions(now)})
+        query = compile_query(text)
+        # Patience is counted from here: an expression is compiled once, and evaluated as often as its state is entered.
+        query.environment.set_runtime_bounds(_PATIENCE, _DEEPEST)
+        result = query.evaluate(None, {**bindings, **_functions(now)})
     except (JException, ArithmeticError, ValueError, TypeError, LookupError, RecursionError, AttributeError) as error:
-        raise QueryFailed(f"{said} threw an error during evaluation. {type(error).__name__}: {error}") from error
+        raise QueryFailed(f"{said} threw an error during evaluation. {type(error).__name__}: {error}", field) from error
     if result is None:
-        raise QueryFailed(f"{said} returned nothing (undefined).")
+        raise QueryFailed(f"{said} returned nothing (undefined).", field)
     try:
         return _plain(result, Utils.NULL_VALUE)
     except TypeError:
-        raise QueryFailed(f"{said} returned an unsupported result type.") from None
+        raise QueryFailed(f"{said} returned an unsupported result type.", field) from None
 
 
 def _with_nulls(value: Any, null: Any) -> Any:
@@ -127,7 +134,11 @@ def _partition(items: list[Any], size: float) -> list[list[Any]]:
 
 
 def _range(first: float, last: float, step: float) -> list[int]:
-    return list(range(int(first), int(last) + (1 if step > 0 else -1), int(step)))
+    from jsonata.utils import Utils
+
+    numbers = Utils.create_sequence()  # of which JSONata makes its element where it has but one
+    numbers.extend(range(int(first), int(last) + (1 if step > 0 else -1), int(step)))
+    return cast(list[int], numbers)
 
 
 def _hash(content: str, algorithm: str = "SHA-1") -> str:

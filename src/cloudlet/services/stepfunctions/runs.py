@@ -63,7 +63,7 @@ class Run(Tasks, Maps):
             body.output = text_of(await self.walk("", self.machine))
             details = shown("output", body.output)
         except StateFailed as failure:
-            status, body.error, body.cause = "FAILED", failure.error, failure.cause
+            status, body.error, body.cause = "FAILED", failure.error or None, failure.cause or None
         except asyncio.CancelledError:
             if self._verdict is None:
                 raise
@@ -79,7 +79,7 @@ class Run(Tasks, Maps):
         if status != "SUCCEEDED":
             details = {key: value for key, value in (("error", body.error), ("cause", body.cause)) if value is not None}
         kind = {"SUCCEEDED": "Succeeded", "FAILED": "Failed", "ABORTED": "Aborted", "TIMED_OUT": "TimedOut"}[status]
-        journal.emit(journal.last, f"Execution{kind}", "", details)
+        journal.emit(0 if status == "ABORTED" else journal.last, f"Execution{kind}", "", details)
         self.stopped = self.clock.now()
         if journal.announcer is not None:
             facts = self.facts["Execution"]
@@ -101,7 +101,7 @@ class Run(Tasks, Maps):
         frame = self.journal.frames.get("")
         if frame is not None and frame.entered and not frame.done:
             kind = self.machine.states[frame.state].type
-            if kind in ("Task", "Wait", "Parallel", "Map"):
+            if kind in ("Task", "Parallel", "Map"):
                 self.journal.emit(frame.event, f"{kind}StateAborted")
 
     @property
@@ -127,6 +127,8 @@ class Run(Tasks, Maps):
                 step = await self.act(path, frame, visit)
                 self._leave(path, frame, state, step)
             except StateFailed as failure:
+                if failure.location:
+                    self._note_evaluation(path, frame, failure)
                 if not self._recover(path, frame, visit, failure):
                     if self.tracer is not None:
                         self.tracer.state(path, frame, state.name, failure)
@@ -147,9 +149,18 @@ class Run(Tasks, Maps):
             frame,
             f"{state.type}StateEntered",
             "stateEntered",
-            {"name": state.name, **shown("input", frame.input)},
+            {"name": state.name, **shown("input", text_of(frame.input))},
         )
         frame.entered = frame.event
+
+    def _note_evaluation(self, path: str, frame: Frame, failure: StateFailed) -> None:
+        details = {
+            "error": failure.error,
+            "cause": failure.cause,
+            "location": failure.location,
+            "state": frame.state,
+        }
+        self.note(path, frame, "EvaluationFailed", "", details)
 
     def _leave(self, path: str, frame: Frame, state: State, step: Step, failure: StateFailed | None = None) -> None:
         """Go on from a state, with what it has come to, or with what has been made of its ``failure``."""
@@ -253,7 +264,8 @@ class Run(Tasks, Maps):
             self.note(path, frame, "ParallelStateFailed")
             raise
         frame.event = self.journal.last
-        self.note(path, frame, "ParallelStateSucceeded")
+        # What comes next follows what this follows.
+        self.journal.emit(frame.event, "ParallelStateSucceeded")
         return visit.finish(outputs)
 
 

@@ -51,13 +51,15 @@ class Threads:
 
     def visit(self, frame: Frame, state: State, token: str = "") -> Visit:
         """What the fields of the state see in which a thread stands."""
-        context = self.context(frame, token)
+        context = self.context(frame, token, is_retried="Retry" in state.fields)
         return Visit(state, frame.input, frame.variables, context, frame.entered, self.clock.now(), self.seen)
 
-    def context(self, frame: Frame, token: str = "") -> dict[str, Any]:
-        """The context object of a thread."""
-        entered = iso(frame.entered_at)
-        context = {**self.facts, "State": {"EnteredTime": entered, "Name": frame.state, "RetryCount": frame.tries}}
+    def context(self, frame: Frame, token: str = "", *, is_retried: bool = False) -> dict[str, Any]:
+        """The context object of a thread; only a state that can be retried has a count of that."""
+        state: dict[str, Any] = {"EnteredTime": iso(frame.entered_at), "Name": frame.state}
+        if is_retried:
+            state["RetryCount"] = frame.tries
+        context = {**self.facts, "State": state}
         if frame.item is not None:
             context["Map"] = {"Item": {"Index": frame.item[0], "Value": frame.item[1]}}
         if token:

@@ -66,7 +66,9 @@ def test_paths_that_are_none() -> None:
     ("call", "value"),
     [
         (r"States.Format('{} \{\} it\'s {}', $.store.book[0].title, States.Array(1, null))", "a {} it's [1,null]"),
+        ("States.Format('{}', $.store.book[0])", "{title=a, price=8}"),
         ("States.StringToJson('{\"a\": 1}')", {"a": 1}),
+        ("States.StringToJson(' ')", None),
         ("States.JsonToString($.store.book[0])", '{"title":"a","price":8}'),
         ("States.ArrayPartition(States.ArrayRange(1, 5, 1), 2)", [[1, 2], [3, 4], [5]]),
         ("States.ArrayContains($.store.book[*].price, 12)", True),
@@ -134,3 +136,16 @@ def test_expressions() -> None:
             value(text)
     with pytest.raises(QueryFailed):
         value("{% ($f := function($n){ 1 + $f($n) }; $f(1)) %}")
+
+
+def test_expressions_do_not_age(monkeypatch: pytest.MonkeyPatch) -> None:
+    from jsonata.timebox import Timebox
+
+    def value(text: str) -> Any:
+        return evaluate(text, {"input": {"a": 1}}, {}, "Output", 0.0)
+
+    assert value("{% $states.input.a + 6 %}") == 7
+    now = Timebox.current_milli_time() + 3_600_000
+    monkeypatch.setattr(Timebox, "current_milli_time", lambda: now)
+    assert value("{% $states.input.a + 6 %}") == 7
+    assert value("{% $range(1, 9, 9) %}") == 1
