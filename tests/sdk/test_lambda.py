@@ -306,6 +306,28 @@ def test_provisioned_sandboxes_are_ready_and_stay(cloud: LocalCloud) -> None:
     eventually(lambda: later() == 0)
 
 
+def test_a_provisioned_sandbox_that_dies_is_replaced(cloud: LocalCloud) -> None:
+    functions = cloud.client("lambda")
+    source = """
+import os, time
+def handler(event, context):
+    time.sleep(event.get("sleep", 0))
+    return os.environ["AWS_LAMBDA_INITIALIZATION_TYPE"]
+"""
+    make(cloud, "ready", source, Timeout=1, Publish=True)
+    functions.put_provisioned_concurrency_config(FunctionName="ready", Qualifier="1", ProvisionedConcurrentExecutions=1)
+
+    def sandboxes() -> set[int]:
+        children = psutil.Process(cloud.pid).children()
+        return {child.pid for child in children if "bootstrap.py" in " ".join(child.cmdline())}
+
+    (first,) = sandboxes()
+    assert "timed out" in invoke(cloud, "ready:1", {"sleep": 5})["errorMessage"]
+    eventually(lambda: len(sandboxes()) == 1 and first not in sandboxes())
+    assert invoke(cloud, "ready:1") == "provisioned-concurrency"
+    assert len(sandboxes()) == 1
+
+
 def test_a_burst_is_served_by_what_becomes_free(cloud: LocalCloud) -> None:
     """More at once than sandboxes start at once: whoever waits takes the first free one, new or used."""
     from concurrent.futures import ThreadPoolExecutor

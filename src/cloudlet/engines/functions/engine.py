@@ -123,6 +123,8 @@ class Engine:
         if client_context:
             headers += f"Lambda-Runtime-Client-Context: {client_context}\r\n"
         outcome = await sandbox.invoke(request_id, event, headers.encode("latin-1", "replace"), tail)
+        if sandbox.dead:
+            self._replace(pool)
         outcome.init = init
         if outcome.stream is not None:
             outcome.stream = self._streaming(outcome.stream, sandbox, request_id, init)
@@ -203,16 +205,26 @@ class Engine:
                     pool.hopeless_later = True
                     asyncio.get_running_loop().call_later(_WAIT_FOR_ROOM, self._give_up, pool)
                 return
-            pool.starting += 1
-            self._count += 1
-            task = asyncio.ensure_future(self._add(pool))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._begin(pool)
 
-    async def _add(self, pool: _Pool) -> None:
+    def _replace(self, pool: _Pool) -> None:
+        """A sandbox has died under its invocation: where it was one of those that stay, another takes its place."""
+        alive = sum(not sandbox.dead for sandbox in pool.all)
+        is_current = self._pools.get(pool.function.key) is pool
+        if is_current and alive + pool.starting < pool.kept and self._has_room():
+            self._begin(pool, provisioned=True)
+
+    def _begin(self, pool: _Pool, provisioned: bool = False) -> None:
+        pool.starting += 1
+        self._count += 1
+        task = asyncio.ensure_future(self._add(pool, provisioned))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _add(self, pool: _Pool, provisioned: bool) -> None:
         """Start one sandbox for whoever waits first; he also hears why it cannot be started."""
         try:
-            sandbox = await self._start(pool.function, pool)
+            sandbox = await self._start(pool.function, pool, provisioned)
         except Exception as error:
             pool.starting -= 1
             if (waiter := pool.first_waiter()) is not None:
