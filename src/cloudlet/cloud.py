@@ -149,6 +149,10 @@ class Cloud:
         """An operation's output as JSON, with the names of its members in capitals. Raises AwsError."""
         return self._wire.model(service).present(operation, output)
 
+    def knows_error(self, service: str, code: str) -> bool:
+        """Whether a service's model has an error of this name or code."""
+        return self._wire.model(service).knows_error(code)
+
     async def service(self, name: str) -> Any:
         """A service, started. Raises AwsError NotImplemented when there is none of that name."""
         if (running := self._services.get(name)) is not None:

@@ -87,6 +87,10 @@ class Cloud(Protocol):
         """An operation's output as JSON, with the names of its members in capitals, as state machines see it."""
         ...
 
+    def knows_error(self, service: str, code: str) -> bool:
+        """Whether a service's model has an error of this name or code."""
+        ...
+
     async def service(self, name: str) -> Service:
         """Another service, started. For its data plane; operations go through ``call``."""
         ...

@@ -137,6 +137,10 @@ class ServiceModel:
             raise _unknown(self.protocol, operation)
         return conform(self.model, self._checks, self.model.operations[operation], input)
 
+    def knows_error(self, code: str) -> bool:
+        """Whether the model has an error of this name or code."""
+        return code in self.model.errors
+
     def present(self, operation: str, output: dict[str, Any]) -> dict[str, Any]:
         """An operation's output as JSON with capital names. Raises AwsError."""
         from cloudlet.wire.present import present

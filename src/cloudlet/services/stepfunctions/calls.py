@@ -47,7 +47,7 @@ async def _operation(run: Threads, pending: Pending, arguments: dict[str, Any]) 
                 output[name] = await _whole(value)
         return run.engine.cloud.present(target.service, target.operation, output) | ({} if target.sdk else _METADATA)
     except AwsError as error:
-        raise _failure(target, error) from error
+        raise _failure(run, target, error) from error
 
 
 async def _ask(
@@ -76,10 +76,11 @@ def _written(target: Target, arguments: dict[str, Any]) -> dict[str, Any]:
     return written
 
 
-def _failure(target: Target, error: AwsError) -> StateFailed:
+def _failure(run: Threads, target: Target, error: AwsError) -> StateFailed:
     if error.code == "ValidationException" and error.message.startswith("#"):
         return StateFailed("States.Runtime", f"The parameters of {target.arn} are not valid: {error.message}")
-    return StateFailed(integrations.error_name(target, error), integrations.cause(target, error))
+    is_modelled = run.engine.cloud.knows_error(target.service, error.code)
+    return StateFailed(integrations.error_name(target, error, is_modelled), integrations.cause(target, error))
 
 
 # Lambda
@@ -100,7 +101,7 @@ async def _function(run: Threads, pending: Pending) -> Any:
     try:
         answer = await _ask(run, pending, "lambda", "Invoke", given)
     except AwsError as error:
-        raise _failure(target, error) from error
+        raise _failure(run, target, error) from error
     text = await _whole(answer.get("Payload", b""))
     if answer.get("FunctionError"):
         raise _raised(text)
@@ -145,11 +146,12 @@ async def _execution(run: Threads, pending: Pending) -> Any:
     """Start an execution; its end, where it is awaited, is told by the engine."""
     target = pending.target
     given = {name[0].lower() + name[1:]: value for name, value in pending.attempt.arguments.items()}
-    given.setdefault("input", {})
+    if given.get("input") is None:
+        given["input"] = {}
     # By the token's own part, so that a try that is made again after a crash starts nothing twice.
     given.setdefault("name", pending.attempt.token[-36:])
     try:
         output = await _ask(run, pending, "stepfunctions", "StartExecution", _written(target, given))
     except AwsError as error:
-        raise _failure(target, error) from error
+        raise _failure(run, target, error) from error
     return {"ExecutionArn": output["executionArn"], "StartDate": output["startDate"], **_METADATA}

@@ -51,6 +51,8 @@ _ONLY_JSONPATH = frozenset(
 _PATHS = ("InputPath", "OutputPath", "SecondsPath", "TimestampPath", "ItemsPath", "TimeoutSecondsPath")
 _TEMPLATES = ("Parameters", "ResultSelector", "ItemSelector", "Assign")
 _VARIABLE = re.compile(r"[A-Za-z_]\w{0,79}")
+# A distributed Map's part of its children's ARNs.
+_LABEL = re.compile(r"""[^\s?*<>{}\[\]:;,\\|^~$#%&`"\x00-\x1f\x7f-\x9f]{1,40}""")
 
 
 class Checker:
@@ -193,6 +195,8 @@ class Checker:
                 self.wrong(at, "Distributed Map state is not supported in Express workflows")
             if config.get("ExecutionType") not in ("STANDARD", "EXPRESS"):
                 self.required("ExecutionType", f"{at}/ItemProcessor/ProcessorConfig")
+            if "Label" in fields and not _LABEL.fullmatch(str(fields["Label"])):
+                self.wrong(f"{at}/Label", "Expected 1 to 40 characters without white space, wildcards and brackets")
         else:
             for key in ("ItemReader", "ItemBatcher", "ResultWriter", "Label"):
                 if key in fields:

@@ -181,7 +181,7 @@ class Visit:
 
     def caught(self, catcher: dict[str, Any], failure: StateFailed) -> Step:
         """The step that a Catch takes."""
-        error = {"Error": failure.error, "Cause": failure.cause}
+        error = {"Error": failure.error or None, "Cause": failure.cause if failure.error else failure.cause or None}
         next = catcher["Next"]
         if self.state.jsonata:
             output = (

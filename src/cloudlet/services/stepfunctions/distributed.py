@@ -59,7 +59,7 @@ class Distributed(Threads):
         state, fields = visit.state, visit.state.fields
         items = await readers.read(visit, self._s3) if "ItemReader" in fields else visit.items()
         selected = [select(visit, index, item) for index, item in enumerate(items)]
-        label = fields.get("Label") or uuid.uuid5(uuid.NAMESPACE_OID, state.name).hex[:10]
+        label = fields.get("Label") or str(uuid.uuid5(uuid.NAMESPACE_OID, state.name))
         machine = self.journal.body.machine_arn
         arn = f"{machine.replace(':stateMachine:', ':mapRun:')}/{label}:{uuid.uuid4()}"
         frame.items, frame.map_run, frame.begun = readers.batched(visit, selected), arn, True

@@ -230,6 +230,10 @@ class Engine(api.Service):
         else:
             pending.failed("States.TaskFailed", text_of(shown))
 
+    def has_activity(self, arn: str) -> bool:
+        """Whether an activity of this ARN exists."""
+        return self.activities.get(scope_of(arn), arn.rpartition(":")[2]) is not None
+
     def offer(self, pending: Pending) -> None:
         """Put an activity's task where its workers find it."""
         arn = pending.target.arn

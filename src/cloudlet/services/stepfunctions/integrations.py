@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import re
 import uuid
@@ -159,10 +160,13 @@ def refusal(resource: str, kind: str) -> str | None:
     return None
 
 
-def error_name(target: Target, error: AwsError) -> str:
-    """The name by which Retry and Catch know a service's error."""
+def error_name(target: Target, error: AwsError, is_modelled: bool) -> str:
+    """The name by which Retry and Catch know a service's error: what its model does not have has the client's name."""
     if error.code == "NotImplemented":
         return "States.TaskFailed"
+    if not is_modelled:
+        client = target.prefix if target.sdk else _CLIENTS.get(target.resource_type, target.prefix).removesuffix("v2")
+        return f"{target.prefix}.{client}Exception"
     code = error.code.rpartition(".")[2]
     if not code.endswith("Exception"):
         code += "Exception"
@@ -173,7 +177,8 @@ def cause(target: Target, error: AwsError) -> str:
     """An error's message as Step Functions gives it on."""
     status, request = error.status or 400, uuid.uuid4()
     if target.sdk or target.resource_type not in _CLIENTS:
-        return f"{error.message} (Service: {target.prefix}, Status Code: {status}, Request ID: {request})"
+        more = f", Extended Request ID: {base64.b64encode(uuid.uuid4().bytes * 4).decode()}" * (target.service == "s3")
+        return f"{error.message} (Service: {target.prefix}, Status Code: {status}, Request ID: {request}{more})"
     said = f"Service: {_CLIENTS[target.resource_type]}; Status Code: {status}; Error Code: {error.code}"
     return f"{error.message} ({said}; Request ID: {request}; Proxy: null)"
 

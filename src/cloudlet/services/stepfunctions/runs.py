@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cloudlet.services.stepfunctions.engine import Engine
 
 log = logging.getLogger("cloudlet.stepfunctions")
+_LONGEST_WAIT = 99_999_999  # seconds
 _UNFLUSHED = 50  # states that are passed through before what happened is stored
 
 
@@ -302,13 +303,25 @@ def _choice(visit: Visit) -> Step:
 
 def _until(visit: Visit, entered: float) -> float:
     seconds, moment = visit.value("Seconds"), visit.value("Timestamp")
+    fields = visit.state.fields
     if moment is not None:
-        if (until := integrations.epoch(moment)) is None:
-            raise visit.failed(f"The Timestamp parameter cannot be parsed as a valid RFC3339 date-time: {moment}")
-        return until
-    if not is_number(seconds) or not 0 <= seconds <= 99_999_999 or int(seconds) != seconds:
-        raise visit.failed(f"The SecondsPath parameter does not reference a valid number of seconds: {seconds}")
-    return entered + float(seconds)
+        if (until := integrations.epoch(moment)) is not None:
+            return until
+        form = "ISO-8601 extended offset date-time format string"
+        if path := fields.get("TimestampPath"):
+            raise visit.failed(f"The TimestampPath parameter does not reference a valid {form}: {path} == {moment}")
+        raise visit.failed(
+            f"The Timestamp field cannot be parsed as an {form}: {moment}", "States.QueryEvaluationError", "Timestamp"
+        )
+    if is_number(seconds) and 0 <= seconds <= _LONGEST_WAIT and int(seconds) == seconds:
+        return entered + float(seconds)
+    path = fields.get("SecondsPath")
+    name, shown = ("SecondsPath parameter", f"{path} == ") if path else ("Seconds field", "")
+    if not is_number(seconds) or int(seconds) != seconds:
+        raise visit.failed(f"The {name} cannot be parsed as a long value: {shown}{text_of(seconds)}")
+    if seconds < 0:
+        raise visit.failed(f"The {name} references a negative value: {shown}{text_of(seconds)}")
+    raise visit.failed("Wait state delay is too long.")
 
 
 def _delay(retrier: dict[str, Any], before: int) -> float:

@@ -98,7 +98,7 @@ class Pending:
         if not self.open:
             return
         self.attempt.error = (error, cause)
-        self.note(happened, {"error": error, "cause": cause} if cause else {"error": error})
+        self.note(happened, {key: said for key, said in (("error", error), ("cause", cause)) if said})
         self._settled()
 
     def _settled(self) -> None:
@@ -119,6 +119,8 @@ class Tasks(Threads):
         target = integrations.resolve(visit.state.fields["Resource"])
         account = _account(visit, self.account)
         fresh = frame.attempt is None
+        if fresh and target.kind == "activity" and not self.engine.has_activity(target.arn):
+            raise visit.failed(f"The activity {target.arn} does not exist.")
         attempt = frame.attempt or self._attempt(path, frame, visit)
         pending = Pending(self, path, frame, attempt, target, account)
         if fresh:
