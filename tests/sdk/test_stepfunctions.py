@@ -728,3 +728,28 @@ def test_status_changes_reach_eventbridge(cloud: LocalCloud, states: Any) -> Non
     assert (event["detail-type"], event["resources"]) == ("Step Functions Execution Status Change", [execution])
     detail = event["detail"]
     assert (detail["status"], detail["error"], detail["input"], detail["output"]) == ("FAILED", "E", '{"a": 1}', None)
+
+
+def test_what_an_expression_and_a_client_fail_with(cloud: LocalCloud, states: Any) -> None:
+    """The history names the field of a failed expression, and an error outside of the model has its client's name."""
+    assign = {"Type": "Pass", "QueryLanguage": "JSONata", "Output": {"a": "{% $nothing %}"}, "End": True}
+    execution = start(states, make(states, "assign", {"Assign": assign}))
+    ended(states, execution)
+    events = states.get_execution_history(executionArn=execution)["events"]
+    assert [event["type"] for event in events][2:] == ["EvaluationFailed", "ExecutionFailed"]
+    told = events[2]["evaluationFailedEventDetails"]
+    assert (told["location"], told["state"]) == ("Output/a", "Assign")
+    cloud.client("dynamodb").create_table(
+        TableName="things",
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    get: dict[str, Any] = {
+        "Type": "Task",
+        "Parameters": {"TableName": "things", "Key": {"no": {"S": "x"}}},
+        "End": True,
+    }
+    optimized, sdk = "arn:aws:states:::dynamodb:getItem", "arn:aws:states:::aws-sdk:dynamodb:getItem"
+    assert failed(states, {"Get": {**get, "Resource": optimized}})[0] == "DynamoDB.AmazonDynamoDBException"
+    assert failed(states, {"Get": {**get, "Resource": sdk}})[0] == "DynamoDb.DynamoDbException"

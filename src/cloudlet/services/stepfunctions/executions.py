@@ -324,7 +324,7 @@ class Executions(Machines):
         match = _EXECUTION_ARN.fullmatch(its_arn)
         if match is None:
             if _EXPRESS_ARN.fullmatch(its_arn):
-                raise invalid_arn(its_arn, "Resource type not valid in this context")
+                raise invalid_arn("express", "Resource type not valid in this context")
             raise invalid_arn(its_arn, "Invalid ARN prefix")
         name, _, label = match[3].partition("/")
         machine = self.machines.get(scope_of(its_arn), name)

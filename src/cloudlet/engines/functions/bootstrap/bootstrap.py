@@ -220,6 +220,8 @@ def default(value):
 
     if isinstance(value, decimal.Decimal):
         return float(value)
+    if isinstance(value, bytes):  # as the JSON encoder of Lambda's own runtime does
+        return value.decode()
     raise TypeError("Object of type %s is not JSON serializable" % type(value).__name__)
 
 
