@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -15,7 +16,7 @@ from cloudlet.services import api
 from cloudlet.services.api import Call, Input
 from cloudlet.services.events import records
 from cloudlet.services.events.delivery import Courier
-from cloudlet.services.events.errors import no_bus, no_rule
+from cloudlet.services.events.errors import invalid, no_bus, no_rule
 from cloudlet.services.events.records import DEFAULT, ApiDestination, Archive, Bus, Connection, Replay, Rule
 from cloudlet.services.events.reporting import Reporting
 from cloudlet.services.events.ticking import Ticking
@@ -218,10 +219,20 @@ def pattern_of(text: str) -> Pattern:
 
 def page(names: list[str], input: dict[str, Any]) -> tuple[int, int, dict[str, str]]:
     """Where a page of sorted names begins and ends, and the token of the next one: the last name of this."""
-    token = input.get("NextToken")
-    start = bisect_right(names, token) if token else 0
+    start = bisect_right(names, _name_of(input["NextToken"])) if "NextToken" in input else 0
     end = start + input.get("Limit", _PAGE)
-    return start, end, {"NextToken": names[end - 1]} if end < len(names) else {}
+    return start, end, {"NextToken": _token_of(names[end - 1])} if end < len(names) else {}
+
+
+def _token_of(name: str) -> str:
+    return base64.b64encode(name.encode()).decode()
+
+
+def _name_of(token: str) -> str:
+    try:
+        return base64.b64decode(token, validate=True).decode()
+    except ValueError:
+        raise invalid("Parameter NextToken is not valid.") from None
 
 
 def tags_of(tags: list[dict[str, str]]) -> dict[str, str]:

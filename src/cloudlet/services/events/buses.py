@@ -179,7 +179,7 @@ class Buses(Base):
             if record is None and bus.name != DEFAULT:
                 raise no_bus(bus.name)
             current = record.value if record is not None else bus
-            changed = replace(current, modified=now, **change(current))
+            changed = replace(current, created=current.created or now, modified=now, **change(current))
             self._buses.put(tx, bus.scope, bus.name, changed)
             return changed
 

@@ -39,6 +39,7 @@ class Connections(Base):
             input["AuthParameters"],
             input.get("Description", ""),
             kms_key=input.get("KmsKeyIdentifier", ""),
+            authorized=now,
         )
         _check(connection, input)
         taken = AwsError("ResourceAlreadyExistsException", f"Connection {name} already exists.")
@@ -56,7 +57,7 @@ class Connections(Base):
         except AwsError:
             await secret.delete(self.cloud, call, connection.secret)
             raise
-        return _made(connection)
+        return _made(replace(connection, authorized=0.0))
 
     async def UpdateConnection(self, call: Call, input: Input) -> Output:
         self._connection(call, input["Name"])
@@ -71,6 +72,7 @@ class Connections(Base):
                 description=input.get("Description", old.description),
                 state="AUTHORIZED" if "AuthParameters" in input else old.state,
                 kms_key=input.get("KmsKeyIdentifier", old.kms_key),
+                authorized=self.clock.now() if "AuthParameters" in input else old.authorized,
             )
             _check(changed, input)
             self._connections.put(tx, call.scope, old.name, changed)
@@ -230,6 +232,7 @@ def _made(connection: Connection) -> Output:
         "ConnectionState": connection.state,
         "CreationTime": connection.created,
         "LastModifiedTime": connection.modified,
+        **({"LastAuthorizedTime": connection.authorized} if connection.authorized else {}),
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from cloudlet.errors import AwsError
 from cloudlet.services.events.errors import invalid
 
 _STEP = re.compile(r"\.([A-Za-z0-9_\-]+)|\.?\[\s*(?:'([^']*)'|\"([^\"]*)\"|(\d+|\*))\s*\]")
@@ -77,16 +78,32 @@ def payload(target: dict[str, Any], event: bytes, rule: str, ingested: str) -> s
     def value(name: str) -> Any:
         if name in paths:
             return find(parsed, paths[name])
-        if name in ("aws.events.event", "aws.events.event.json"):
+        if name == "aws.events.event.json":
             return parsed
+        if name == "aws.events.event":
+            return _without_detail(parsed)
         return known.get(name, _ABSENT)
 
-    return fill(transformer["InputTemplate"], value)
+    filled = fill(transformer["InputTemplate"], value)
+    if not _is_json(filled) and not all(_is_json(line) for line in filled.splitlines() if line.strip()):
+        raise AwsError("InvalidInput", "The input transformer has made something that is not valid JSON.")
+    return filled
+
+
+def _without_detail(event: dict[str, Any]) -> dict[str, Any]:
+    """The event as ``<aws.events.event>`` shows it."""
+    shown = {"detailType" if name == "detail-type" else name: value for name, value in event.items()}
+    return {name: value for name, value in shown.items() if name != "detail"}
 
 
 def fill(template: str, value: Values) -> str:
-    """A template's text. A placeholder in quotes becomes text, another one JSON; nothing becomes an empty text."""
+    """A template's text. A placeholder in quotes becomes text, another one JSON; nothing becomes an empty text.
+
+    An object or a list in a text that is the whole template or line loses its quotes; in the text of an object it
+    keeps them, and what comes out is no JSON: AWS does not deliver it.
+    """
     parts: list[str] = []
+    is_text = template.lstrip().startswith('"')
     at, quoted = 0, False
     for match in _PLACEHOLDER.finditer(template):
         between = template[at : match.start()]
@@ -98,6 +115,9 @@ def fill(template: str, value: Values) -> str:
             parts.append("" if quoted else '""')
         elif not quoted:
             parts.append(_encode(found).decode())
+        elif isinstance(found, dict | list):
+            text = _encode(found).decode()
+            parts.append(text.replace('"', "") if is_text else text)
         else:
             text = found if isinstance(found, str) else _encode(found).decode()
             parts.append(_encode(text).decode()[1:-1])

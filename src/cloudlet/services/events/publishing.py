@@ -143,6 +143,8 @@ class Publishing(Base):
         """Give an event of one bus to another. Raises ResourceNotFoundException."""
         _, _, _, region, account, resource = bus.split(":", 5)
         self._bus(Call(account, region), resource.removeprefix("event-bus/") or DEFAULT)
+        if (event["account"], event["region"]) != (account, region):
+            event = {**event, "id": str(uuid.uuid4())}  # in another account or region it is another event
         await self._accept([(bus, event)])
 
     async def TestEventPattern(self, call: Call, input: Input) -> Output:

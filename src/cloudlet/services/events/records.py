@@ -162,6 +162,7 @@ class Connection(msgspec.Struct, frozen=True, omit_defaults=True):
     state: str = "AUTHORIZED"
     secret: str = ""  # the ARN of what Secrets Manager keeps of it
     kms_key: str = ""
+    authorized: float = 0.0  # when it last was
 
     @property
     def arn(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from typing import Any
 
 from cloudlet.errors import AwsError
@@ -18,7 +19,7 @@ _TAGS = [{"Key": "aws:secretsmanager:owningService", "Value": "events"}]
 async def create(cloud: Cloud, call: Call, connection: Connection) -> str:
     """Make a connection's secret; returns its ARN."""
     input = {
-        "Name": f"events!connection/{connection.name}/{connection.identity}",
+        "Name": f"events!connection/{connection.name}/{uuid.uuid4()}",
         "SecretString": value(connection.auth),
         "Tags": _TAGS,
         **({"KmsKeyId": connection.kms_key} if connection.kms_key else {}),
