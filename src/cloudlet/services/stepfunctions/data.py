@@ -8,9 +8,17 @@ import msgspec
 
 from cloudlet.services.stepfunctions import queries
 from cloudlet.services.stepfunctions.definition import State
-from cloudlet.services.stepfunctions.errors import RUNTIME, StateFailed
+from cloudlet.services.stepfunctions.errors import EVALUATION, RUNTIME, StateFailed
 from cloudlet.services.stepfunctions.intrinsics import IntrinsicFailed, compile_intrinsic
-from cloudlet.services.stepfunctions.paths import BadPath, NotFound, Scope, compile_path, compile_reference, put
+from cloudlet.services.stepfunctions.paths import (
+    BadPath,
+    NotFound,
+    Scope,
+    compile_path,
+    compile_reference,
+    is_number,
+    put,
+)
 
 LARGEST = 256 * 1024  # bytes of a state's input, output or variables
 
@@ -64,7 +72,7 @@ class Visit:
         """An expression whose value is of another type than the field wants."""
         words = f"The JSONata expression '{text[2:-2].strip()}' specified for the field '{field}' returned an"
         said = f"unexpected result type. Expected '{wanted}', but was '{_kind(value)}' for value: {text_of(value)}"
-        return self.failed(f"{words} {said}", "States.QueryEvaluationError", field)
+        return self.failed(f"{words} {said}", EVALUATION, field)
 
     # In
 
@@ -101,7 +109,8 @@ class Visit:
         text = self.state.fields.get("Items", "")
         if self.state.jsonata and queries.is_query(text):
             raise self.unexpected(text, "Items", "array", items)
-        raise self.failed(f"Map state input must be an array but was: {text_of(items)}")
+        error = EVALUATION if self.state.jsonata else RUNTIME
+        raise self.failed(f"Map state input must be an array but was: {text_of(items)}", error)
 
     def value(self, field: str) -> Any:
         """A field's own value, or by its ``...Path``, or by its expression; None where it has none."""
@@ -111,6 +120,16 @@ class Visit:
         if field in fields and self.state.jsonata:
             return self.query(field)
         return fields.get(field)
+
+    def number(self, field: str, kind: type[int] | type[float] = int) -> int | float | None:
+        """A field's own number, or by its ``...Path``; None where it has none. Raises StateFailed."""
+        value = self.value(field)
+        if value is None or (is_number(value) and kind(value) == value):
+            return None if value is None else kind(value)
+        what = "integer" if kind is int else "float"
+        said = f'refers to value "{value if isinstance(value, str) else text_of(value)}" which is not a valid {what}'
+        path = self.state.fields.get(f"{field}Path")
+        raise self.failed(f"The {field}Path field {said}: {path}" if path else f"The {field} field {said}")
 
     def query(self, field: str, **states: Any) -> Any:
         """A field with its JSONata evaluated."""
@@ -122,7 +141,7 @@ class Visit:
         try:
             return queries.evaluate(template, seen, self.variables, field, self.now)
         except queries.QueryFailed as failed:
-            raise self.failed(str(failed), "States.QueryEvaluationError", failed.field) from failed
+            raise self.failed(str(failed), EVALUATION, failed.field) from failed
 
     def template(self, template: Any, data: Any, context: dict[str, Any] | None = None) -> Any:
         """A payload template with its paths and functions replaced by their values."""

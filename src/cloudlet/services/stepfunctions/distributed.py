@@ -51,12 +51,18 @@ class Distributed(Threads):
             raise
         await self.engine.end_map_run(map_run, "SUCCEEDED")
         self.note(path, frame, "MapRunSucceeded")
-        self.note(path, frame, "MapStateSucceeded")
+        self.journal.emit(frame.event, "MapStateSucceeded")
         return self.visit(frame, visit.state).finish(result)
 
     async def _plan(self, path: str, frame: Frame, visit: Visit, select: Callable[..., Any]) -> None:
         """Read the items and note what is to be done."""
         state, fields = visit.state, visit.state.fields
+        count = visit.number("ToleratedFailureCount") or 0
+        percentage = visit.number("ToleratedFailurePercentage", float) or 0.0
+        if count < 0:
+            raise visit.failed("ToleratedFailureCount cannot be negative.")
+        if not 0 <= percentage <= 100:
+            raise visit.failed("ToleratedFailurePercentage must be between 0 and 100.")
         items = await readers.read(visit, self._s3) if "ItemReader" in fields else visit.items()
         selected = [select(visit, index, item) for index, item in enumerate(items)]
         label = fields.get("Label") or str(uuid.uuid5(uuid.NAMESPACE_OID, state.name))
@@ -70,9 +76,9 @@ class Distributed(Threads):
             label,
             items=len(items),
             children=len(frame.items),
-            max_concurrency=int(visit.value("MaxConcurrency") or 0),
-            tolerated_count=int(visit.value("ToleratedFailureCount") or 0),
-            tolerated_percentage=float(visit.value("ToleratedFailurePercentage") or 0.0),
+            max_concurrency=int(visit.number("MaxConcurrency") or 0),
+            tolerated_count=int(count),
+            tolerated_percentage=float(percentage),
         )
         await self.engine.begin_map_run(self.journal.number, map_run)
         self.note(path, frame, "MapStateStarted", "", {"length": len(items)})

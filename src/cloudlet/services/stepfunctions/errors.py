@@ -5,8 +5,9 @@ from __future__ import annotations
 from cloudlet.errors import AwsError
 
 RUNTIME = "States.Runtime"
+EVALUATION = "States.QueryEvaluationError"
 # Nothing can catch these by States.ALL.
-_NEVER_ALL = frozenset((RUNTIME, "States.DataLimitExceeded"))
+_NEVER_ALL = frozenset(("States.DataLimitExceeded",))
 
 
 class StateFailed(Exception):
@@ -18,10 +19,13 @@ class StateFailed(Exception):
         self.error = error
         self.cause = cause
         self.location = location
+        self.noted = False  # in the history, as what an evaluation has failed with
 
 
 def matches(error: str, names: list[str]) -> bool:
-    """Whether an error is one of ErrorEquals."""
+    """Whether an error is one of ErrorEquals. States.Runtime is what nothing takes: it always ends the execution."""
+    if error == RUNTIME:
+        return False
     for name in names:
         if name == error:
             return True

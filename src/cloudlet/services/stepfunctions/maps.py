@@ -25,10 +25,15 @@ class Maps(Distributed):
         if is_distributed(state.fields):
             return await self.distribute(path, frame, visit, selected)
         if not frame.begun:
-            frame.items = visit.items()
+            try:
+                frame.items = visit.items()
+            except StateFailed as failure:
+                self.note_evaluation(path, frame, failure)
+                self.note(path, frame, "MapStateFailed")
+                raise
             frame.begun = True
             self.note(path, frame, "MapStateStarted", "", {"length": len(frame.items)})
-        items, limit = frame.items or [], visit.value("MaxConcurrency") or _SIDE_BY_SIDE
+        items, limit = frame.items or [], visit.number("MaxConcurrency") or _SIDE_BY_SIDE
 
         lanes: list[int] = []  # the last events of iterations that have made room for another
 
@@ -38,6 +43,7 @@ class Maps(Distributed):
         try:
             outputs = await together([iterates(index) for index in range(len(items))], int(limit))
         except StateFailed:
+            frame.event = self.failed_at(path)
             self.note(path, frame, "MapStateFailed")
             raise
         if items:
@@ -64,7 +70,7 @@ class Maps(Distributed):
         try:
             output = await self.walk(place, processor)
         except StateFailed:
-            self.note(place, thread, "MapIterationFailed", "", details)
+            self.journal.emit(thread.event, "MapIterationFailed", "", details)
             raise
         except asyncio.CancelledError:
             # Another one has failed or the execution was ended; when the cloud stops, nothing of this is stored.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cloudlet.services.stepfunctions import choices, integrations
 from cloudlet.services.stepfunctions.data import Step, Visit, check_size, text_of
 from cloudlet.services.stepfunctions.definition import Machine, State
-from cloudlet.services.stepfunctions.errors import RUNTIME, StateFailed, matches
+from cloudlet.services.stepfunctions.errors import EVALUATION, RUNTIME, StateFailed, matches
 from cloudlet.services.stepfunctions.journal import MOST_EVENTS, Journal, shown
 from cloudlet.services.stepfunctions.maps import Maps
 from cloudlet.services.stepfunctions.paths import NotFound, Scope, is_number
@@ -128,8 +128,7 @@ class Run(Tasks, Maps):
                 step = await self.act(path, frame, visit)
                 self._leave(path, frame, state, step)
             except StateFailed as failure:
-                if failure.location:
-                    self._note_evaluation(path, frame, failure)
+                self.note_evaluation(path, frame, failure)
                 if not self._recover(path, frame, visit, failure):
                     if self.tracer is not None:
                         self.tracer.state(path, frame, state.name, failure)
@@ -153,15 +152,6 @@ class Run(Tasks, Maps):
             {"name": state.name, **shown("input", text_of(frame.input))},
         )
         frame.entered = frame.event
-
-    def _note_evaluation(self, path: str, frame: Frame, failure: StateFailed) -> None:
-        details = {
-            "error": failure.error,
-            "cause": failure.cause,
-            "location": failure.location,
-            "state": frame.state,
-        }
-        self.note(path, frame, "EvaluationFailed", "", details)
 
     def _leave(self, path: str, frame: Frame, state: State, step: Step, failure: StateFailed | None = None) -> None:
         """Go on from a state, with what it has come to, or with what has been made of its ``failure``."""
@@ -262,6 +252,7 @@ class Run(Tasks, Maps):
         try:
             outputs = await together([walks(index, branch) for index, branch in enumerate(branches)], len(branches))
         except StateFailed:
+            frame.event = self.failed_at(path)
             self.note(path, frame, "ParallelStateFailed")
             raise
         frame.event = self.journal.last
@@ -285,7 +276,7 @@ def _choice(visit: Visit) -> Step:
             holds = visit.evaluate(rule["Condition"], f"Choices[{index}]/Condition")
             if not isinstance(holds, bool):
                 words = f"The JSONata expression for the field 'Choices[{index}]/Condition' returned a non-boolean."
-                raise visit.failed(words, "States.QueryEvaluationError")
+                raise visit.failed(words, EVALUATION)
         else:
             try:
                 holds = choices.holds(rule, scope)
@@ -310,9 +301,7 @@ def _until(visit: Visit, entered: float) -> float:
         form = "ISO-8601 extended offset date-time format string"
         if path := fields.get("TimestampPath"):
             raise visit.failed(f"The TimestampPath parameter does not reference a valid {form}: {path} == {moment}")
-        raise visit.failed(
-            f"The Timestamp field cannot be parsed as an {form}: {moment}", "States.QueryEvaluationError", "Timestamp"
-        )
+        raise visit.failed(f"The Timestamp field cannot be parsed as an {form}: {moment}", EVALUATION, "Timestamp")
     if is_number(seconds) and 0 <= seconds <= _LONGEST_WAIT and int(seconds) == seconds:
         return entered + float(seconds)
     path = fields.get("SecondsPath")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloudlet.services.stepfunctions.data import Visit
 from cloudlet.services.stepfunctions.definition import Machine, State
+from cloudlet.services.stepfunctions.errors import EVALUATION, StateFailed
 from cloudlet.services.stepfunctions.journal import Journal
 from cloudlet.services.stepfunctions.records import Frame
 
@@ -70,6 +71,21 @@ class Threads:
         """Note an event of a thread."""
         frame.event = self.journal.emit(frame.event, type, key, details)
         self.journal.touch(path)
+
+    def note_evaluation(self, path: str, frame: Frame, failure: StateFailed) -> None:
+        """Note, once, that an expression is what has failed."""
+        if failure.error == EVALUATION and not failure.noted:
+            failure.noted = True
+            details = {"error": failure.error, "cause": failure.cause, "state": frame.state}
+            if failure.location:
+                details["location"] = failure.location
+            self.note(path, frame, "EvaluationFailed", "", details)
+
+    def failed_at(self, path: str) -> int:
+        """The last event of the thread below a path that has failed."""
+        frames = self.journal.frames.items()
+        below = [frame for place, frame in frames if place.rpartition("/")[0] == path and "/" in place]
+        return max((frame.event for frame in below if frame.failure is not None), default=self.journal.last)
 
 
 async def together(work: list[Callable[[], Coroutine[Any, Any, Any]]], limit: int) -> list[Any]:
