@@ -174,7 +174,8 @@ def test_names_outlive_the_control_plane(cloud: LocalCloud, zone: Zone) -> None:
 def test_a_kill_while_instances_come_and_go(cloud: LocalCloud) -> None:
     settings = Config(inject_host_prefix=False, retries={"max_attempts": 0}, max_pool_connections=8)
     discovery = cloud.client("servicediscovery", config=settings)
-    operation = discovery.create_private_dns_namespace(Name="shop.local", Vpc="vpc-1")["OperationId"]
+    vpc = cloud.client("ec2").describe_vpcs()["Vpcs"][0]["VpcId"]
+    operation = discovery.create_private_dns_namespace(Name="shop.local", Vpc=vpc)["OperationId"]
     space = discovery.get_operation(OperationId=operation)["Operation"]["Targets"]["NAMESPACE"]
     records = {"RoutingPolicy": "WEIGHTED", "DnsRecords": [{"Type": "A", "TTL": 5}]}
     service = discovery.create_service(Name="orders", NamespaceId=space, DnsConfig=records)["Service"]["Id"]

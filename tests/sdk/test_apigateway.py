@@ -584,3 +584,65 @@ def test_a_usage_plan_has_rates_of_methods(cloud: LocalCloud) -> None:
     trust = {"truststoreUri": "s3://bucket/trust.pem"}
     with pytest.raises(ClientError, match="mutualTlsAuthentication"):
         api.create_domain_name(domainName="api.example.com", mutualTlsAuthentication=trust)
+
+
+def test_what_an_api_cannot_have_is_refused(cloud: LocalCloud) -> None:
+    apis = cloud.client("apigateway")
+
+    def refused(call: Any, **parameters: Any) -> tuple[str, str]:
+        with pytest.raises(ClientError) as caught:
+            call(**parameters)
+        error = caught.value.response["Error"]
+        return error["Code"], error["Message"]
+
+    api = apis.create_rest_api(name="shop", endpointConfiguration={"types": ["PRIVATE"]})
+    assert api["endpointConfiguration"] == {"types": ["PRIVATE"], "ipAddressType": "dualstack"}
+    assert "tags" not in api
+    several = {"types": ["EDGE", "REGIONAL"]}
+    assert refused(apis.create_rest_api, name="two", endpointConfiguration=several) == (
+        "BadRequestException",
+        "Cannot create an api with multiple Endpoint Types.",
+    )
+    place: dict[str, str] = {"restApiId": api["id"]}
+    root = api["rootResourceId"]
+    orders = apis.create_resource(**place, parentId=root, pathPart="{order}")["id"]
+    assert refused(apis.create_resource, **place, parentId=root, pathPart="{proxy+}") == (
+        "BadRequestException",
+        "A sibling ({order}) of this resource already has a variable path part -- only one is allowed",
+    )
+    below = apis.create_resource(**place, parentId=orders, pathPart="lines")["id"]
+    move = [{"op": "replace", "path": "/parentId", "value": below}]
+    assert refused(apis.update_resource, **place, resourceId=orders, patchOperations=move) == (
+        "BadRequestException",
+        "Resources cannot be cyclical.",
+    )
+    method: dict[str, Any] = {**place, "resourceId": below, "httpMethod": "GET"}
+    assert refused(apis.put_method, **method, authorizationType="CUSTOM", authorizerId="none")[0] == (
+        "BadRequestException"
+    )
+    apis.put_method(**method, authorizationType="NONE", requestModels={"application/json": "Error"})
+    assert refused(apis.delete_model, **place, modelName="Error") == (
+        "ConflictException",
+        "Cannot delete model 'Error', is referenced in method request: /{order}/lines/GET",
+    )
+    wrong = refused(apis.put_method_response, **method, statusCode="wrong")
+    assert wrong[0] == "ValidationException"
+
+
+def test_gateway_responses_have_defaults(cloud: LocalCloud) -> None:
+    apis = cloud.client("apigateway")
+    place = {"restApiId": apis.create_rest_api(name="shop")["id"]}
+    listed = {one["responseType"]: one for one in apis.get_gateway_responses(**place)["items"]}
+    assert len(listed) == 21
+    assert listed["THROTTLED"]["statusCode"] == "429"
+    assert listed["THROTTLED"]["responseTemplates"] == {"application/json": '{"message":$context.error.messageString}'}
+    changed = apis.update_gateway_response(
+        **place,
+        responseType="THROTTLED",
+        patchOperations=[{"op": "replace", "path": "/statusCode", "value": "503"}],
+    )
+    assert (changed["statusCode"], changed["defaultResponse"]) == ("503", False)
+    apis.delete_gateway_response(**place, responseType="THROTTLED")
+    assert apis.get_gateway_response(**place, responseType="THROTTLED")["statusCode"] == "429"
+    with pytest.raises(ClientError, match="Gateway response type not defined on api"):
+        apis.delete_gateway_response(**place, responseType="THROTTLED")

@@ -130,7 +130,7 @@ def test_tasks_are_joined(cloud: LocalCloud, root: str) -> None:
         GroupId=group, IpPermissions=[{"IpProtocol": "tcp", "FromPort": 8080, "ToPort": 8080, "IpRanges": everyone}]
     )
     network = {"awsvpcConfiguration": {"subnets": [subnet["SubnetId"]], "securityGroups": [group]}}
-    discovery.create_private_dns_namespace(Name="shop.local", Vpc="vpc-1")
+    discovery.create_private_dns_namespace(Name="shop.local", Vpc=subnet["VpcId"])
     (space,) = eventually(lambda: discovery.list_namespaces()["Namespaces"])
     config = {"DnsRecords": [{"Type": "A", "TTL": 1}]}
     registry = discovery.create_service(Name="blue", NamespaceId=space["Id"], DnsConfig=config)["Service"]["Arn"]

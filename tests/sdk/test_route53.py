@@ -90,13 +90,24 @@ def test_life_of_a_zone(cloud: LocalCloud, route53: Any) -> None:
     assert cloud.client("route53", account="111111111111").list_hosted_zones()["HostedZones"] == []
 
 
-def test_private_zones(route53: Any) -> None:
-    vpc, other = ({"VPCRegion": "us-east-1", "VPCId": f"vpc-{number}"} for number in (1, 2))
+def new_vpc(cloud: LocalCloud, **account: str) -> dict[str, str]:
+    vpc = cloud.client("ec2", **account).create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    return {"VPCRegion": "us-east-1", "VPCId": vpc}
+
+
+def test_a_private_zone_needs_a_vpc_that_is_there(route53: Any) -> None:
+    gone = {"VPCRegion": "us-east-1", "VPCId": "vpc-0123456789abcdef0"}
+    assert refused(zone, route53=route53, VPC=gone) == ("InvalidVPCId", "The VPC ID is invalid.")
+    assert route53.list_hosted_zones()["HostedZones"] == []
+
+
+def test_private_zones(cloud: LocalCloud, route53: Any) -> None:
+    vpc, other = new_vpc(cloud), new_vpc(cloud)
     id = zone(route53, VPC=vpc)
     assert route53.get_hosted_zone(Id=id)["VPCs"] == [vpc]
     assert refused(zone, route53=route53, reference="again", VPC=vpc)[0] == "ConflictingDomainExists"
     route53.associate_vpc_with_hosted_zone(HostedZoneId=id, VPC=other)
-    summaries = route53.list_hosted_zones_by_vpc(VPCId="vpc-2", VPCRegion="us-east-1")["HostedZoneSummaries"]
+    summaries = route53.list_hosted_zones_by_vpc(**other)["HostedZoneSummaries"]
     assert [one["Name"] for one in summaries] == ["shop.example."]
     route53.disassociate_vpc_from_hosted_zone(HostedZoneId=id, VPC=vpc)
     last = {"HostedZoneId": id, "VPC": other}
@@ -318,7 +329,7 @@ def test_tags_and_delegation_sets(route53: Any) -> None:
 
 def test_another_accounts_vpc(cloud: LocalCloud, route53: Any) -> None:
     theirs = cloud.client("route53", account="111111111111")
-    vpc, other = ({"VPCRegion": "us-east-1", "VPCId": f"vpc-{number}"} for number in (1, 2))
+    vpc, other = new_vpc(cloud), new_vpc(cloud, account="111111111111")
     place = {"HostedZoneId": zone(route53, VPC=vpc).rpartition("/")[2], "VPC": other}
     assert refused(theirs.associate_vpc_with_hosted_zone, **place)[0] == "NotAuthorizedException"
     route53.create_vpc_association_authorization(**place)

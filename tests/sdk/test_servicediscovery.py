@@ -36,6 +36,10 @@ def ask(cloud: LocalCloud, name: str, kind: str) -> list[str]:
     return sorted(record.to_text() for rrset in answer.answer for record in rrset)
 
 
+def default_vpc(cloud: LocalCloud) -> str:
+    return str(cloud.client("ec2").describe_vpcs()["Vpcs"][0]["VpcId"])
+
+
 def namespace(discovery: Any, kind: str, name: str, **more: Any) -> str:
     operation = getattr(discovery, f"create_{kind}_namespace")(Name=name, **more)["OperationId"]
     found = discovery.get_operation(OperationId=operation)["Operation"]
@@ -58,7 +62,7 @@ def register(discovery: Any, service: str, id: str, **attributes: str) -> None:
 
 
 def test_instances_are_in_dns_at_once(cloud: LocalCloud, discovery: Any) -> None:
-    shop = namespace(discovery, "private_dns", "shop.local", Vpc="vpc-1")
+    shop = namespace(discovery, "private_dns", "shop.local", Vpc=default_vpc(cloud))
     orders = service(discovery, shop, "orders", "A", "SRV", HealthCheckCustomConfig={})
     for number in range(3):
         register(discovery, orders, f"i-{number}", ip=f"10.0.0.{number}", port="8080")
@@ -160,7 +164,7 @@ def test_discovery_by_the_api(discovery: Any) -> None:
 
 
 def test_bad_input_changes_nothing(cloud: LocalCloud, discovery: Any) -> None:
-    shop = namespace(discovery, "private_dns", "shop.local", Vpc="vpc-1")
+    shop = namespace(discovery, "private_dns", "shop.local", Vpc=default_vpc(cloud))
     http = namespace(discovery, "http", "api")
     assert discovery.get_namespace(Id=http)["Namespace"]["Properties"]["DnsProperties"] == {}
     assert refused(service, discovery=discovery, namespace=http, name="two words")[0] == "InvalidInput"
@@ -188,7 +192,7 @@ def test_a_stack_of_cloud_map(cloud: LocalCloud, discovery: Any) -> None:
         "Resources": {
             "Space": {
                 "Type": "AWS::ServiceDiscovery::PrivateDnsNamespace",
-                "Properties": {"Name": "shop.local", "Vpc": "vpc-1"},
+                "Properties": {"Name": "shop.local", "Vpc": default_vpc(cloud)},
             },
             "Orders": {
                 "Type": "AWS::ServiceDiscovery::Service",

@@ -275,6 +275,7 @@ AMENDMENTS["ec2"] = Amendment(
 )
 AMENDMENTS["logs"] = Amendment(hidden=("LogGroupIdentifier",))
 AMENDMENTS["acm"] = Amendment(refusal="ValidationException")  # also where an operation declares only others
+AMENDMENTS["apigateway"] = Amendment(refusal="ValidationException")
 # The service judges it: it takes "http" as well.
 AMENDMENTS["ecs"] = Amendment(additions={"operations": {}, "shapes": {"TransportProtocol": {"type": "string"}}})
 NONE = Amendment()

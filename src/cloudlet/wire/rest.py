@@ -41,7 +41,8 @@ class RestProtocol:
         raise NotImplementedError
 
     def _refuse(self, operation: OperationSpec, problems: list[Any]) -> AwsError:
-        return refusal(self._model, operation, problems, self._model.metadata.protocol)
+        protocol = self._model.metadata.protocol
+        return refusal(self._model, operation, problems, protocol, code=self._amendment.refusal)
 
     def _missing_payload(self) -> AwsError | None:
         return None

@@ -100,7 +100,7 @@ def accepted(wire: Wire, service: str, operation: str, body: Any) -> Any:
             "MissingParameter",
             "The request must contain the parameter resourceIdSet",
         ),
-        ("apigateway", "CreateRestApi", {}, "BadRequestException", "Value null at 'name' failed"),
+        ("apigateway", "CreateRestApi", {}, "ValidationException", "Value null at 'name' failed"),
         ("sqs", "SendMessage", b"{", "SerializationException", ""),
         ("sqs", "SendMessage", b"[]", "SerializationException", ""),
         ("sns", "Publish", b"Action=Publish", "InvalidParameter", "Message Reason: no value for required parameter"),

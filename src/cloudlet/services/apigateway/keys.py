@@ -33,7 +33,6 @@ class Keys(Shared):
         kept = {key: item for key, item in input.items() if key not in ("generateDistinctId", "stageKeys")}
         members = {
             "enabled": False,
-            "tags": {},
             "stageKeys": [],
             **kept,
             "id": new_id(),
@@ -78,7 +77,7 @@ class Keys(Shared):
     async def CreateUsagePlan(self, call: Call, input: Input) -> Output:
         for stage in input.get("apiStages") or []:
             self.found(self.stages, call, stage["apiId"], stage["stage"], "Stage")
-        members = {"apiStages": [], "tags": {}, **input, "id": new_id(6)}
+        members = {"apiStages": [], **input, "id": new_id(6)}
         await self.db.write(lambda tx: self.plans.put(tx, call.scope, members["id"], UsagePlan(members)))
         return members
 

@@ -18,6 +18,7 @@ from cloudlet.store import Conflict, Tx
 
 _TYPES = ("AWS", "AWS_PROXY", "HTTP", "HTTP_PROXY", "MOCK")
 _Operation = Callable[["Methods", Call, Input], Awaitable[Output]]
+_VERBS = ("GET", "PUT", "POST", "DELETE", "PATCH", "OPTIONS", "HEAD", "ANY")
 _OWN = ("restApiId", "resourceId", "httpMethod", "statusCode")
 
 
@@ -56,14 +57,10 @@ class Methods(Shared):
         if parent["path"].endswith("+}"):
             raise AwsError(
                 "BadRequestException",
-                f"Cannot create a child of a resource with a greedy path variable: {parent['path']}",
+                f"Cannot create a child of a resource with a greedy path variable: {parent['pathPart']}",
             )
         path = f"{parent['path'].rstrip('/')}/{part}"
-        for record in self.tree.list(call.scope, f"{api_id}/"):
-            if record.value.members["path"] == path:
-                raise AwsError(
-                    "ConflictException", f"Another resource with the same parent already has this name: {part}"
-                )
+        self._check_siblings(call, api_id, parent["id"], part)
         members = {"id": new_id(6), "parentId": parent["id"], "pathPart": part, "path": path}
         await self.db.write(lambda tx: self.tree.put(tx, call.scope, f"{api_id}/{members['id']}", Resource(members)))
         return members
@@ -78,11 +75,18 @@ class Methods(Shared):
 
     async def UpdateResource(self, call: Call, input: Input) -> Output:
         current = self._resource(call, input["restApiId"], input["resourceId"])
-        members = patch.apply(current, input.get("patchOperations"))
+        operations = input.get("patchOperations") or []
+        patch.check_replaced(operations, "/parentId", "/pathPart")
+        if current["path"] == "/" and operations:
+            raise AwsError("BadRequestException", f"Root resource cannot update its {operations[0]['path'][1:]}.")
+        members = patch.apply(current, operations)
         listed = [record.value.members for record in self.tree.list(call.scope, f"{input['restApiId']}/")]
         parent = next((resource for resource in listed if resource["id"] == members.get("parentId")), None)
         if parent is None:
             raise AwsError("NotFoundException", "Invalid Resource identifier specified")
+        if f"{parent['path']}/".startswith(f"{current['path']}/"):
+            raise AwsError("BadRequestException", "Resources cannot be cyclical.")
+        self._check_siblings(call, input["restApiId"], parent["id"], members["pathPart"], members["id"])
         members["path"] = f"{parent['path'].rstrip('/')}/{members['pathPart']}"
         old, new = current["path"] + "/", members["path"] + "/"
 
@@ -116,6 +120,9 @@ class Methods(Shared):
     async def PutMethod(self, call: Call, input: Input) -> Output:
         resource = self._draft(call, input)
         verb = input["httpMethod"].upper()
+        if verb not in _VERBS:
+            options = ",".join(_VERBS)
+            raise AwsError("BadRequestException", f"Invalid HttpMethod specified. Valid options are {options}")
         if verb in (resource.get("resourceMethods") or {}):
             raise AwsError("ConflictException", "Method already exists for this resource")
         self._check_method(call, input["restApiId"], input)
@@ -234,9 +241,23 @@ class Methods(Shared):
         return {}
 
     def _check_method(self, call: Call, api_id: str, method: dict[str, Any]) -> None:
-        """Raises NotFoundException and NotImplemented."""
+        """Raises BadRequestException and NotImplemented."""
+        names = [name.split(".", 3)[-1] for name in method.get("requestParameters") or {}]
+        if len(names) != len(set(names)):
+            raise AwsError("BadRequestException", "Parameter names must be unique across querystring, header and path")
+        validator = method.get("requestValidatorId")
+        if validator and self.validators.get(call.scope, f"{api_id}/{validator}") is None:
+            raise AwsError("BadRequestException", "Invalid Request Validator identifier specified")
+        for model in (method.get("requestModels") or {}).values():
+            if self.models.get(call.scope, f"{api_id}/{model}") is None:
+                raise AwsError("BadRequestException", f"Invalid model identifier specified: {model}")
         if method["authorizationType"] == "CUSTOM":
-            self.found(self.authorizers, call, api_id, method.get("authorizerId", ""), "Authorizer")
+            if self.authorizers.get(call.scope, f"{api_id}/{method.get('authorizerId', '')}") is None:
+                raise AwsError(
+                    "BadRequestException",
+                    "Invalid authorizer ID specified. Setting the authorization type to CUSTOM or COGNITO_USER_POOLS "
+                    "requires a valid authorizer.",
+                )
         elif method["authorizationType"] == "COGNITO_USER_POOLS":
             raise not_implemented("REST API methods with authorizationType COGNITO_USER_POOLS")
 
@@ -290,6 +311,23 @@ class Methods(Shared):
         """Store a resource; a draft only if nobody else has changed it since it was taken. Raises Conflict."""
         revision = resource.revision if isinstance(resource, _Draft) else None
         self.tree.put(tx, call.scope, f"{api_id}/{resource['id']}", Resource(dict(resource)), revision)
+
+    def _check_siblings(self, call: Call, api_id: str, parent: str, part: str, own_id: str = "") -> None:
+        """Refuse a path part beside which it cannot stand. Raises BadRequestException and ConflictException."""
+        for record in self.tree.list(call.scope, f"{api_id}/"):
+            sibling = record.value.members
+            if sibling.get("parentId") != parent or sibling["id"] == own_id:
+                continue
+            if sibling["pathPart"] == part:
+                raise AwsError(
+                    "ConflictException", f"Another resource with the same parent already has this name: {part}"
+                )
+            if part.startswith("{") and sibling["pathPart"].startswith("{"):
+                raise AwsError(
+                    "BadRequestException",
+                    f"A sibling ({sibling['pathPart']}) of this resource already has a variable path part -- only one "
+                    "is allowed",
+                )
 
     def _draft(self, call: Call, input: Input) -> _Draft:
         self._resource(call, input["restApiId"], input["resourceId"])

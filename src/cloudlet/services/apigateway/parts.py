@@ -1,4 +1,4 @@
-"""The parts of a REST API besides its tree: authorizers, models, validators, gateway responses; and what all share."""
+"""The parts of a REST API besides its tree: authorizers, models, validators; and what all share."""
 
 from __future__ import annotations
 
@@ -77,8 +77,7 @@ class Shared:
         return record.value.members
 
     def found(self, resources: Any, call: Call, api_id: str, name: str, what: str) -> dict[str, Any]:
-        """A part's members. Raises NotFoundException."""
-        self.api(call, api_id)
+        """A part's members; AWS names the part also when the API is not there. Raises NotFoundException."""
         record = resources.get(call.scope, f"{api_id}/{name}")
         if record is None:
             raise AwsError("NotFoundException", f"Invalid {what} identifier specified")
@@ -125,10 +124,14 @@ class Shared:
 
 
 class Parts(Shared):
-    """Authorizers, models, request validators, gateway responses."""
+    """Authorizers, models, request validators, and the account's settings."""
 
     async def CreateAuthorizer(self, call: Call, input: Input) -> Output:
-        self.api(call, input["restApiId"])
+        if self.apis.get(call.scope, input["restApiId"]) is None:
+            raise AwsError(
+                "ConflictException",
+                "Unable to complete operation due to concurrent modification. Please try again later.",
+            )
         _check_authorizer(input)
         kept = {key: value for key, value in input.items() if key != "restApiId"}
         members = {"authType": "custom", **kept, "id": new_id(6)}
@@ -159,6 +162,9 @@ class Parts(Shared):
 
     async def CreateModel(self, call: Call, input: Input) -> Output:
         self.api(call, input["restApiId"])
+        if not input["name"]:
+            raise AwsError("BadRequestException", "Model name must be non-empty")
+        _check_schema(input.get("schema"))
         name = f"{input['restApiId']}/{input['name']}"
         if self.models.get(call.scope, name) is not None:
             raise AwsError("ConflictException", "Model name already exists for this REST API")
@@ -167,7 +173,6 @@ class Parts(Shared):
         return members
 
     async def GetModel(self, call: Call, input: Input) -> Output:
-        self.api(call, input["restApiId"])
         record = self.models.get(call.scope, f"{input['restApiId']}/{input['modelName']}")
         if record is None:
             raise AwsError("NotFoundException", f"Invalid model name specified: {input['modelName']}")
@@ -179,19 +184,31 @@ class Parts(Shared):
         return self.page([record.value.members for record in listed], input)
 
     async def UpdateModel(self, call: Call, input: Input) -> Output:
-        members = patch.apply(await self.GetModel(call, input), input.get("patchOperations"))
+        current = await self.GetModel(call, input)
+        patch.check_replaced(input.get("patchOperations"), "/description", "/schema")
+        members = patch.apply(current, input.get("patchOperations"))
+        _check_schema(members.get("schema"))
         name = f"{input['restApiId']}/{input['modelName']}"
         await self.db.write(lambda tx: self.models.put(tx, call.scope, name, Model(members)))
         return members
 
     async def DeleteModel(self, call: Call, input: Input) -> Output:
         await self.GetModel(call, input)
+        for record in self.tree.list(call.scope, f"{input['restApiId']}/"):
+            for verb, method in (record.value.members.get("resourceMethods") or {}).items():
+                if input["modelName"] in (method.get("requestModels") or {}).values():
+                    raise AwsError(
+                        "ConflictException",
+                        f"Cannot delete model '{input['modelName']}', is referenced in method request: "
+                        f"{record.value.members['path']}/{verb}",
+                    )
         name = f"{input['restApiId']}/{input['modelName']}"
         await self.db.write(lambda tx: self.models.delete(tx, call.scope, name))
         return {}
 
     async def CreateRequestValidator(self, call: Call, input: Input) -> Output:
-        self.api(call, input["restApiId"])
+        if self.apis.get(call.scope, input["restApiId"]) is None:
+            raise AwsError("BadRequestException", "Invalid REST API identifier specified")
         kept = {key: value for key, value in input.items() if key != "restApiId"}
         members = {"validateRequestBody": False, "validateRequestParameters": False, **kept, "id": new_id(6)}
         name = f"{input['restApiId']}/{members['id']}"
@@ -208,7 +225,13 @@ class Parts(Shared):
         return self.page([record.value.members for record in listed], input)
 
     async def UpdateRequestValidator(self, call: Call, input: Input) -> Output:
-        members = patch.apply(await self.GetRequestValidator(call, input), input.get("patchOperations"))
+        current = await self.GetRequestValidator(call, input)
+        patch.check_replaced(
+            input.get("patchOperations"), "/name", "/validateRequestParameters", "/validateRequestBody"
+        )
+        members = patch.apply(current, input.get("patchOperations"))
+        if members.get("name") == "":
+            raise AwsError("BadRequestException", "Request Validator name cannot be blank")
         name = f"{input['restApiId']}/{input['requestValidatorId']}"
         await self.db.write(lambda tx: self.validators.put(tx, call.scope, name, RequestValidator(members)))
         return members
@@ -217,31 +240,6 @@ class Parts(Shared):
         await self.GetRequestValidator(call, input)
         name = f"{input['restApiId']}/{input['requestValidatorId']}"
         await self.db.write(lambda tx: self.validators.delete(tx, call.scope, name))
-        return {}
-
-    async def PutGatewayResponse(self, call: Call, input: Input) -> Output:
-        self.api(call, input["restApiId"])
-        members = {key: value for key, value in input.items() if key != "restApiId"}
-        name = f"{input['restApiId']}/{input['responseType']}"
-        await self.db.write(lambda tx: self.responses.put(tx, call.scope, name, GatewayResponse(members)))
-        return {**members, "defaultResponse": False}
-
-    async def GetGatewayResponse(self, call: Call, input: Input) -> Output:
-        self.api(call, input["restApiId"])
-        record = self.responses.get(call.scope, f"{input['restApiId']}/{input['responseType']}")
-        if record is None:
-            return {"responseType": input["responseType"], "defaultResponse": True}
-        return {**record.value.members, "defaultResponse": False}
-
-    async def GetGatewayResponses(self, call: Call, input: Input) -> Output:
-        self.api(call, input["restApiId"])
-        listed = self.responses.list(call.scope, f"{input['restApiId']}/")
-        return self.page([{**record.value.members, "defaultResponse": False} for record in listed], input)
-
-    async def DeleteGatewayResponse(self, call: Call, input: Input) -> Output:
-        self.found(self.responses, call, input["restApiId"], input["responseType"], "Gateway response type")
-        name = f"{input['restApiId']}/{input['responseType']}"
-        await self.db.write(lambda tx: self.responses.delete(tx, call.scope, name))
         return {}
 
     async def GetAccount(self, call: Call, input: Input) -> Output:
@@ -256,6 +254,12 @@ class Parts(Shared):
         members = patch.apply(await self.GetAccount(call, {}), input.get("patchOperations"))
         await self.db.write(lambda tx: self.accounts.put(tx, call.scope, "account", Account(members)))
         return members
+
+
+def _check_schema(schema: str | None) -> None:
+    """Raises BadRequestException."""
+    if schema is not None and not schema.strip():
+        raise AwsError("BadRequestException", "Model schema must have at least 1 property or array items defined")
 
 
 def _check_authorizer(members: dict[str, Any]) -> None:

@@ -16,9 +16,24 @@ _NUMBERS = frozenset(
 )
 _NUMBERS_IN_SETTINGS = frozenset(("throttlingBurstLimit", "cacheTtlInSeconds"))
 _FLOATS = frozenset(("throttlingRateLimit", "rateLimit", "percentTraffic"))
+# AWS does not keep these maps once they are empty.
+_MAPS = frozenset(("requestModels", "requestParameters", "responseModels", "responseParameters"))
 _LISTS = frozenset(
     ("binaryMediaTypes", "authorizationScopes", "cacheKeyParameters", "types", "vpcEndpointIds", "features")
 )
+
+
+def check_replaced(operations: list[dict[str, Any]] | None, *paths: str) -> None:
+    """Judge patches of what can only be replaced, at these paths. Raises BadRequestException."""
+    for operation in operations or []:
+        path, op = operation.get("path"), operation.get("op")
+        if op != "replace":
+            told = "Please choose supported operations"
+        elif path not in paths:
+            told = f"Must be one of: [{', '.join(paths)}]"
+        else:
+            continue
+        raise AwsError("BadRequestException", f"Invalid patch path  '{path}' specified for op '{op}'. {told}")
 
 
 def apply(
@@ -34,9 +49,9 @@ def apply(
     for operation in operations or []:
         path = [part.replace("~1", "/").replace("~0", "~") for part in operation.get("path", "").split("/")[1:]]
         if not path or not path[0]:
-            raise AwsError("BadRequestException", f"Invalid patch path {operation.get('path', '')}")
+            raise AwsError("BadRequestException", f"Invalid patch path {operation.get('path', 'null')}")
         _one(changed, operation.get("op", ""), rename(path), operation.get("value"))
-    return changed
+    return {key: value for key, value in changed.items() if value or key not in _MAPS}
 
 
 def _one(target: dict[str, Any], op: str, path: list[str], value: Any) -> None:

@@ -13,6 +13,7 @@ from cloudlet.services.apigateway import patch, refusals
 from cloudlet.services.apigateway.data_plane import LARGEST_BODY, DataPlane
 from cloudlet.services.apigateway.definition import Definition, read_definition
 from cloudlet.services.apigateway.domains import Domains
+from cloudlet.services.apigateway.gateway_responses import GatewayResponses
 from cloudlet.services.apigateway.keys import Keys
 from cloudlet.services.apigateway.limits import MIGRATIONS
 from cloudlet.services.apigateway.methods import Methods
@@ -38,7 +39,7 @@ _ERROR_MODEL = (
 )
 
 
-class Service(Methods, Stages, Parts, Keys, Domains, api.Service):
+class Service(Methods, Stages, Parts, GatewayResponses, Keys, Domains, api.Service):
     """REST APIs, their parts, deployments and stages, API keys and usage plans, and domain names."""
 
     name = "apigateway"
@@ -92,6 +93,8 @@ class Service(Methods, Stages, Parts, Keys, Domains, api.Service):
         return found
 
     async def CreateRestApi(self, call: Call, input: Input) -> Output:
+        if input.get("description") == "":
+            raise AwsError("BadRequestException", "Description cannot be an empty string")
         if "cloneFrom" in input:
             raise not_implemented("CreateRestApi with cloneFrom")
         members = self._new_api(input)
@@ -140,6 +143,7 @@ class Service(Methods, Stages, Parts, Keys, Domains, api.Service):
         current = self.api(call, api_id)
         definition = read_definition(await _whole(input["body"]), call.account, call.region)
         members = {**current, **definition.api}
+        members["endpointConfiguration"] = _endpoints(members.get("endpointConfiguration"))
         _check(members)
         overwrite = input.get("mode", "merge") == "overwrite"
 
@@ -196,10 +200,9 @@ class Service(Methods, Stages, Parts, Keys, Domains, api.Service):
     def _new_api(self, input: Input) -> dict[str, Any]:
         members = {
             "apiKeySource": "HEADER",
-            "endpointConfiguration": {"types": ["EDGE"], "ipAddressType": "ipv4"},
             "disableExecuteApiEndpoint": False,
-            "tags": {},
             **input,
+            "endpointConfiguration": _endpoints(input.get("endpointConfiguration")),
             "id": new_id(),
             "rootResourceId": new_id(),
             "createdDate": self.clock.now(),
@@ -211,7 +214,9 @@ class Service(Methods, Stages, Parts, Keys, Domains, api.Service):
         self.apis.put(tx, call.scope, members["id"], RestApi(members))
         self._put_root(tx, call, members)
         for name, schema in (("Empty", _EMPTY_MODEL), ("Error", _ERROR_MODEL)):
-            model = {"id": new_id(6), "name": name, "contentType": "application/json", "schema": schema}
+            described = f"This is a default {name.lower()} schema model"
+            model = {"id": new_id(6), "name": name, "description": described, "schema": schema}
+            model["contentType"] = "application/json"
             self.models.put(tx, call.scope, f"{members['id']}/{name}", Model(model))
 
     def _put_root(self, tx: Tx, call: Call, members: dict[str, Any]) -> None:
@@ -260,6 +265,7 @@ def _check(members: dict[str, Any]) -> None:
             "BadRequestException",
             f"Invalid minimum compression size, must be between 0 and {LARGEST_BODY}",
         )
+    _check_endpoints(members["endpointConfiguration"])
     if (text := members.get("policy")) and not is_resource_policy(text):
         raise AwsError(
             "BadRequestException",
@@ -267,11 +273,35 @@ def _check(members: dict[str, Any]) -> None:
         )
 
 
+def _check_endpoints(configuration: dict[str, Any]) -> None:
+    """Raises BadRequestException."""
+    types, addresses = configuration.get("types"), configuration.get("ipAddressType")
+    if not types:
+        raise AwsError("BadRequestException", "REGIONAL Configuration and EDGE Configuration cannot be both DISABLED.")
+    if not set(types) <= {"REGIONAL", "EDGE", "PRIVATE"}:
+        raise AwsError(
+            "BadRequestException", "Invalid EndpointTypes specified. Valid options are REGIONAL,EDGE,PRIVATE"
+        )
+    if len(types) > 1:
+        raise AwsError("BadRequestException", "Cannot create an api with multiple Endpoint Types.")
+    if addresses not in (None, "ipv4", "dualstack"):
+        raise AwsError("BadRequestException", "ipAddressType must be either ipv4 or dualstack.")
+    if types == ["PRIVATE"] and addresses == "ipv4":
+        raise AwsError("BadRequestException", "Only dualstack ipAddressType is supported for Private APIs.")
+
+
 def _shown(members: dict[str, Any]) -> dict[str, Any]:
     """An API as it is answered: its policy is JSON within JSON, with its quotes and slashes escaped."""
-    if not members.get("policy"):
-        return {key: value for key, value in members.items() if key != "policy"}
-    return {**members, "policy": json.dumps(members["policy"])[1:-1].replace("/", "\\/")}
+    shown = {key: value for key, value in members.items() if value or key not in ("policy", "binaryMediaTypes")}
+    if "policy" in shown:
+        shown["policy"] = json.dumps(shown["policy"])[1:-1].replace("/", "\\/")
+    return shown
+
+
+def _endpoints(given: dict[str, Any] | None) -> dict[str, Any]:
+    """An endpoint configuration with its defaults."""
+    types = (given or {}).get("types", ["EDGE"])
+    return {"types": types, "ipAddressType": "dualstack" if types == ["PRIVATE"] else "ipv4", **(given or {})}
 
 
 async def _whole(body: Any) -> bytes:

@@ -27,6 +27,7 @@ _SETTINGS = {
 }
 _VERBS = ("*", "GET", "PUT", "POST", "DELETE", "PATCH", "HEAD", "OPTIONS", "ANY")
 _MEMBERS = ("variables", "canarySettings", "accessLogSettings", "tags")
+_CANARY = {"percentTraffic": 0.0, "useStageCache": False}
 _LONGEST_TTL = 3600  # seconds
 _STRATEGIES = ("FAIL_WITH_403", "SUCCEED_WITH_RESPONSE_HEADER", "SUCCEED_WITHOUT_RESPONSE_HEADER")
 
@@ -78,7 +79,7 @@ class Stages(Shared):
                 changed = _checked({**stage, **changes, "lastUpdatedDate": self.cloud.clock.now()})
                 if canary := input.get("canarySettings"):
                     # A canary's deployment leaves the stage's own as it is.
-                    changed["canarySettings"] = {**canary, "deploymentId": members["id"]}
+                    changed["canarySettings"] = {**_CANARY, **canary, "deploymentId": members["id"]}
                     changed.setdefault("deploymentId", members["id"])
                 else:
                     changed["deploymentId"] = members["id"]
@@ -171,7 +172,6 @@ class Stages(Shared):
             "cacheClusterStatus": "NOT_AVAILABLE",
             "methodSettings": {},
             "tracingEnabled": False,
-            "tags": {},
             "createdDate": now,
             "lastUpdatedDate": now,
         }
@@ -184,6 +184,8 @@ def _checked(stage: dict[str, Any]) -> dict[str, Any]:
     destination = (stage.get("accessLogSettings") or {}).get("destinationArn", "")
     if ":firehose:" in destination:
         raise not_implemented("access logs of REST APIs to Firehose")
+    if canary := stage.get("canarySettings"):
+        stage["canarySettings"] = {**_CANARY, "deploymentId": stage["deploymentId"], **canary}
     is_cached = bool(stage["cacheClusterEnabled"])
     stage["cacheClusterStatus"] = "AVAILABLE" if is_cached else "NOT_AVAILABLE"
     if is_cached and stage.setdefault("cacheClusterSize", "0.5") not in SIZES:

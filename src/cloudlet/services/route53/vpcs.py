@@ -22,7 +22,7 @@ class Vpcs(Zones):
 
     async def AssociateVPCWithHostedZone(self, call: Call, input: Input) -> Output:
         vpc = input["VPC"]
-        check_vpc(vpc)
+        await self._check_vpc(call, vpc)
         owner = self._owner(call, input["HostedZoneId"])
 
         def associate(zone: Zone) -> dict[str, Any]:

@@ -38,7 +38,8 @@ class Zones(Base):
                 "When you're creating a private hosted zone (when you specify true for PrivateZone), you must also "
                 "specify values for VPCId and VPCRegion."
             )
-        check_vpc(vpc)
+        if vpc is not None:
+            await self._check_vpc(call, vpc)
         now, id = self.clock.now(), new_id("Z")
         owner = call.principal if call.request is None and call.principal in MANAGERS else ""
 
@@ -228,6 +229,17 @@ class Zones(Base):
                     f"zone {other.id} with the same domain name.",
                 )
 
+    async def _check_vpc(self, call: Call, vpc: dict[str, str]) -> None:
+        """Refuse a VPC that the caller's account has not. Raises InvalidInput and InvalidVPCId."""
+        check_vpc(vpc)
+        wanted = {"VpcIds": [vpc["VPCId"]]}
+        try:
+            await self.cloud.call("ec2", "DescribeVpcs", wanted, account=call.account, region=vpc["VPCRegion"])
+        except AwsError as error:
+            if not error.code.startswith("InvalidVpcID"):
+                raise
+            raise AwsError("InvalidVPCId", "The VPC ID is invalid.") from None
+
     def _shown(self, zone: Zone) -> Output:
         index = self.index.zones.get(zone.id)
         config: Output = {"PrivateZone": zone.private}
@@ -292,7 +304,7 @@ def _zone_name(text: str) -> str:
     return name
 
 
-def check_vpc(vpc: dict[str, str] | None) -> None:
+def check_vpc(vpc: dict[str, str]) -> None:
     """Judge the members of a VPC. Raises InvalidInput."""
-    if vpc is not None and not (vpc.get("VPCId") and vpc.get("VPCRegion")):
+    if not (vpc.get("VPCId") and vpc.get("VPCRegion")):
         raise errors.invalid("Both a VPC ID and a VPC region are required.")
