@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import signal
+import socket
+import ssl
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from typing import Any
 import psutil
 import pytest
 from botocore.exceptions import ClientError
+from cryptography import x509
+from test_acm_pca import root
 from test_ecs import network, register
 
 from cloudlet.engines.proxies.api import ProxyMissing
@@ -165,7 +169,7 @@ def test_what_service_connect_refuses(engine_cloud: LocalCloud, busybox: str) ->
     with pytest.raises(ClientError, match="does not refer to any named PortMapping"):
         _service(engine_cloud, "web", web, services=[{"portName": "other"}])
     tls = {"issuerCertificateAuthority": {"awsPcaAuthorityArn": "arn"}}
-    with pytest.raises(ClientError, match=r"services\.tls"):
+    with pytest.raises(ClientError, match="must be the ARN of a private certificate authority"):
         _service(engine_cloud, "web", web, services=[{"portName": "web", "tls": tls}])
 
 
@@ -324,3 +328,121 @@ def test_endpoints_are_told_within_a_tenth_of_a_second_and_bad_ones_are_left_out
     print(f"left out after {len(errors)} errors, {errors[-1][0] - begun:.2f} s")
     assert {answer for _, answer in errors} == {f"500 {bad}"}
     assert len(errors) < 200  # of some hundred requests a second
+
+
+_GRPC_SERVER = """
+const http2 = require("http2"), name = require("os").hostname();
+http2.createServer().on("stream", (stream, headers) => {
+  stream.on("error", () => {});
+  if (headers[":path"] === "/shop.Shop/Slow") return;
+  stream.respond({ ":status": 200, "content-type": "application/grpc" }, { waitForTrailers: true });
+  stream.on("wantTrailers", () => stream.sendTrailers({ "grpc-status": "0", "x-server": name }));
+  stream.on("data", (part) => stream.write(part));
+  stream.on("end", () => stream.end());
+}).listen(8080);
+"""
+_GRPC_CLIENT = """
+const http2 = require("http2"), fs = require("fs");
+function call(method, done) {
+  const session = http2.connect("http://web:80");
+  session.on("error", (error) => done("error " + error.code));
+  const stream = session.request({
+    ":method": "POST", ":path": "/shop.Shop/" + method, "content-type": "application/grpc", te: "trailers",
+  });
+  let status = "", body = "", answer = "";
+  stream.on("error", (error) => { answer = "reset " + error.code; });
+  stream.on("response", (headers) => { status = headers[":status"]; answer = headers["grpc-status"] || ""; });
+  stream.on("trailers", (trailers) => { answer = trailers["grpc-status"]; });
+  stream.on("data", (part) => { body += part; });
+  stream.on("close", () => { session.close(); done(`${status} ${answer} ${body}`.trim()); });
+  stream.write("first,");
+  setTimeout(() => stream.end("last"), 20);
+}
+function again() {
+  call("Echo", (echo) => call("Slow", (slow) => {
+    fs.appendFileSync("/app/said", `${echo} | ${slow}\\n`);
+    setTimeout(again, 100);
+  }));
+}
+again();
+"""
+
+
+def _shown(address: str, port: int, trusted: str) -> x509.Certificate:
+    """The certificate that an Envoy shows to who trusts an authority and asks for the endpoint's name."""
+    context = ssl.create_default_context(cadata=trusted)
+    with (
+        socket.create_connection((address, port), timeout=5) as plain,
+        context.wrap_socket(plain, server_hostname="web.shop") as secure,
+    ):
+        assert secure.version() == "TLSv1.3"
+        return x509.load_der_x509_certificate(secure.getpeercert(True) or b"")
+
+
+def test_grpc_and_then_tls_of_a_private_authority(engine_cloud: LocalCloud, tmp_path: Path) -> None:
+    node = shutil.which("node", path="/usr/bin")
+    if node is None:
+        pytest.skip("needs the system's node")
+    cloud, ecs = engine_cloud, engine_cloud.client("ecs")
+    pca, secrets = cloud.client("acm-pca"), cloud.client("secretsmanager")
+    ecs.create_cluster(clusterName="c", serviceConnectDefaults={"namespace": "shop"})
+    folder = tmp_path / "application"
+    folder.mkdir()
+    (folder / "server.js").write_text(_GRPC_SERVER)
+    (folder / "client.js").write_text(_GRPC_CLIENT)
+    port = [{"containerPort": 8080, "name": "web", "appProtocol": "grpc"}]
+    web = register(ecs, str(folder), node, "server.js", family="web", container={"portMappings": port})
+    client = register(ecs, str(folder), node, "client.js", family="client")
+    offered = {
+        "portName": "web",
+        "clientAliases": [{"port": 80, "dnsName": "web"}],
+        "timeout": {"perRequestTimeoutSeconds": 1},
+    }
+    _service(cloud, "web", web, services=[offered])
+    _steady(ecs, "web")
+    _service(cloud, "client", client)
+
+    def said() -> list[str]:
+        return (folder / "said").read_text().splitlines() if (folder / "said").exists() else []
+
+    # Streams and trailers come through, and a call that takes too long ends as unavailable.
+    assert eventually(said, 40)[0] == "200 0 first,last | 200 14"
+
+    # The service changes to TLS: the client, which has been there before, is told with the new tasks.
+    authority = root(pca, curve=True)
+    trusted = pca.get_certificate_authority_certificate(CertificateAuthorityArn=authority)["Certificate"]
+    tls = {"issuerCertificateAuthority": {"awsPcaAuthorityArn": authority}}
+    connect = {"enabled": True, "services": [{**offered, "tls": tls}]}
+    ecs.update_service(cluster="c", service="web", serviceConnectConfiguration=connect)
+    _steady(ecs, "web")
+    (arn,) = ecs.list_tasks(cluster="c", serviceName="web")["taskArns"]
+    (task,) = ecs.describe_tasks(cluster="c", tasks=[arn])["tasks"]
+    details = {one["name"]: one["value"] for one in task["attachments"][0]["details"]}
+    place = (details["privateIPv4Address"], 15100)
+    first = _shown(*place, trusted)
+    assert 6 < (first.not_valid_after_utc - first.not_valid_before_utc).days <= 8
+    with socket.create_connection(place, timeout=5) as plain:
+        plain.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        assert plain.recv(100)[:1] == b"\x15"  # an alert of TLS
+    before = len(said())
+    eventually(lambda: len(said()) > before + 1)
+    assert said()[-1] == "200 0 first,last | 200 14"
+    assert {line for line in said() if "error" in line or "reset" in line} == set()
+    (secret,) = secrets.list_secrets(Filters=[{"Key": "name", "Values": ["ecs-sc!"]}])["SecretList"]
+    assert {"Key": "AmazonECSManaged", "Value": "true"} in secret["Tags"]
+
+    # It is the same after a kill, and another one after five days.
+    cloud.kill()
+    cloud.start()
+    ecs = cloud.client("ecs")
+    assert ecs.describe_services(cluster="c", services=["web"])["services"]
+    assert _shown(*place, trusted).serial_number == first.serial_number
+    cloud.advance(5 * 86_400 + 60)
+    eventually(lambda: _shown(*place, trusted).serial_number != first.serial_number)
+    before = len(said())
+    eventually(lambda: len(said()) > before + 1)
+    assert said()[-1] == "200 0 first,last | 200 14"
+    for name in ("client", "web"):
+        ecs.delete_service(cluster="c", service=name, force=True)
+    secrets = cloud.client("secretsmanager")
+    eventually(lambda: not secrets.list_secrets()["SecretList"])

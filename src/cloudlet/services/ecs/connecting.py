@@ -14,9 +14,12 @@ from cloudlet.control.reconcile import Reconciler, Step
 from cloudlet.engines.containers.api import CannotStart
 from cloudlet.engines.proxies.apart import UID, owned, within
 from cloudlet.engines.proxies.api import ProxyMissing
+from cloudlet.errors import AwsError
 from cloudlet.observe.metrics import Dimensions, Gauge
 from cloudlet.services.ecs import service_connect
-from cloudlet.services.ecs.service_connect import Place
+from cloudlet.services.ecs.certifying import Certifying
+from cloudlet.services.ecs.execution import CannotPrepare
+from cloudlet.services.ecs.service_connect import Place, Secrets
 
 if TYPE_CHECKING:
     from cloudlet.engines.proxies.envoy import Envoy
@@ -56,6 +59,7 @@ class Connecting:
     def __init__(self, cloud: Cloud, shipping: Shipping) -> None:
         self._cloud = cloud
         self._shipping = shipping
+        self.certifying = Certifying(cloud, self._renewed)
         self._proxies: dict[str, Proxy] = {}
         # Account and namespace -> discovery name -> task -> where its Envoy lets in.
         self._members: dict[tuple[str, str], dict[str, dict[str, Place]]] = {}
@@ -71,7 +75,9 @@ class Connecting:
         for one in task.connect["ingress"]:
             places = names.setdefault(one["discovery"], {})
             before = places.get(task.id)
-            now = (task.address, one["port"]) if is_there else None
+            tls = one.get("tls", {})
+            place = Place(task.address, one["port"], tls.get("name", ""), tls.get("authority", ""))
+            now = place if is_there else None
             if now is not None:
                 places[task.id] = now
             else:
@@ -94,7 +100,7 @@ class Connecting:
         proxy = self._proxies[task.id] = Proxy(scope, task, namespace)
         try:
             await self._carry(proxy)
-        except (ProxyMissing, OSError, RuntimeError) as error:
+        except (ProxyMissing, OSError, RuntimeError, AwsError, CannotPrepare) as error:
             await self.close(task)
             raise CannotStart(f"Service Connect: {error}") from None
 
@@ -107,6 +113,10 @@ class Connecting:
             if proxy.envoy is not None:
                 await proxy.envoy.stop()
             proxy.unfollow()
+        still = {one["service"] for other in self._proxies.values() for one in other.task.connect["ingress"]}
+        for one in task.connect["ingress"]:
+            if one["service"] not in still:
+                self.certifying.forget(one["service"])
         await asyncio.to_thread(shutil.rmtree, self._folder(task), True)
 
     async def told(self) -> None:
@@ -119,6 +129,7 @@ class Connecting:
         if self._reconciler is not None:
             await self._reconciler.stop()
         await asyncio.gather(*(self.close(proxy.task) for proxy in list(self._proxies.values())))
+        self.certifying.stop()
         if self._lines is not None:
             self._lines.stop()
 
@@ -148,8 +159,26 @@ class Connecting:
             wanted = self._wanted(proxy)
             if proxy.carries != wanted and proxy.envoy is not None:
                 lines = str(self._folder(proxy.task) / "lines")
-                await proxy.envoy.publish(service_connect.snapshot(proxy.task.connect, wanted, lines))
+                secrets = await self._secrets(proxy, wanted)
+                await proxy.envoy.publish(service_connect.snapshot(proxy.task.connect, wanted, lines, secrets))
                 proxy.carries = wanted
+
+    async def _secrets(self, proxy: Proxy, wanted: dict[str, list[Place]]) -> Secrets:
+        """What an Envoy needs for TLS. Raises AwsError and CannotPrepare."""
+        own = [one for one in proxy.task.connect["ingress"] if "tls" in one]
+        authorities = {place.authority for places in wanted.values() for place in places if place.authority}
+        return Secrets(
+            {one["discovery"]: await self.certifying.certificate(proxy.scope, one) for one in own},
+            {authority: await self.certifying.trust(authority) for authority in sorted(authorities)},
+        )
+
+    def _renewed(self, service: str) -> None:
+        """An endpoint has another certificate: the Envoys of its tasks are told."""
+        for proxy in self._proxies.values():
+            if any(one["service"] == service for one in proxy.task.connect["ingress"]):
+                proxy.carries = None
+        if self._reconciler is not None:
+            self._reconciler.trigger()
 
     async def _start(self, proxy: Proxy) -> None:
         from cloudlet.engines.proxies.envoy import Envoy

@@ -17,15 +17,13 @@ class CannotPrepare(Exception):
     """The task cannot be started; the message is its stopped reason."""
 
 
-class ExecutionRole:
-    """Asks other services for what a task needs before it runs. Without a role it is ECS itself that asks."""
+class Role:
+    """Asks other services in the name of a role, by its ARN. Without one it is ECS itself that asks."""
 
-    def __init__(self, cloud: Cloud, scope: str, task: Task, definition: dict[str, Any]) -> None:
+    def __init__(self, cloud: Cloud, scope: str, role: str, session: str) -> None:
         self.cloud = cloud
         self.account, self.region = scope.split("/")
-        self._session = task.id
-        overrides = task.members.get("overrides", {})
-        self._role: str = overrides.get("executionRoleArn") or definition.get("executionRoleArn") or ""
+        self._role, self._session = role, session
 
     async def call(self, service: str, operation: str, input: Input, *, account: str = "", region: str = "") -> Output:
         """Do an operation if the role may, in an account and region that need not be the task's. Raises AwsError.
@@ -53,3 +51,12 @@ class ExecutionRole:
         asked, iam = await self.cloud.service(service), cast("Iam", await self.cloud.service("iam"))
         arn, policy = await asked.resource_arn(call, input), await asked.resource_policy(call, input)
         await iam.authorize(call, input, arn, policy, asked.is_policy_needed)
+
+
+class ExecutionRole(Role):
+    """Asks other services for what a task needs before it runs."""
+
+    def __init__(self, cloud: Cloud, scope: str, task: Task, definition: dict[str, Any]) -> None:
+        overrides = task.members.get("overrides", {})
+        role = overrides.get("executionRoleArn") or definition.get("executionRoleArn") or ""
+        super().__init__(cloud, scope, role, task.id)

@@ -76,16 +76,22 @@ class Joining(Balancing):
             for one in services
         ]
         made = {**configuration, "namespace": namespace["Arn"], **({"services": services} if services else {})}
-        return {"serviceConnectConfiguration": made, "serviceConnectResources": resources}
+        return {
+            "serviceConnectConfiguration": made,
+            "serviceConnectResources": resources,
+            "serviceConnectNamespace": namespace["Name"],
+        }
 
-    def connect_of(self, scope: str, settings: dict[str, Any], definition: dict[str, Any]) -> dict[str, Any]:
+    def connect_of(self, scope: str, name: str, settings: dict[str, Any], definition: dict[str, Any]) -> dict[str, Any]:
         """What Service Connect gives to a new task of a deployment; nothing where it is not wanted."""
         configuration = settings.get("serviceConnectConfiguration") or {}
         if not configuration.get("enabled"):
             return {}
         offered = [one for _, every in self._offered(scope, configuration["namespace"]) for one in every]
         arns = {one["discoveryName"]: one["discoveryArn"] for one in settings["serviceConnectResources"]}
-        made = service_connect.of_task(configuration, definition, offered)
+        of = self.arn(scope, "service", name)
+        namespace = settings.get("serviceConnectNamespace", "")
+        made = service_connect.of_task(configuration, definition, offered, namespace, of)
         made["ingress"] = [{**one, "service": last(arns[one["discovery"]])} for one in made["ingress"]]
         return made
 
@@ -117,6 +123,12 @@ class Joining(Balancing):
         for one in service.members.get("serviceConnectResources") or ():
             ask = {"Id": last(one["discoveryArn"])}
             await self._gone(self._ask(scope, "servicediscovery", "DeleteService", ask))
+        configuration = service.members.get("serviceConnectConfiguration") or {}
+        for one in configuration.get("services") or ():
+            if "tls" in one:
+                made, role = service.members["serviceConnectResources"], one["tls"].get("roleArn", "")
+                arn = next(each["discoveryArn"] for each in made if each["discoveryName"] == one["discoveryName"])
+                await self._gone(self.connecting.certifying.delete(scope, last(arn), role))
 
     def _offered(self, scope: str, namespace: str) -> list[tuple[str, list[dict[str, Any]]]]:
         """The endpoints of a namespace, by the names of the services that they are of."""

@@ -431,7 +431,7 @@ class Keeping(Joining, Rollouts):
             balancers=_chosen_groups(deployment),
             registries=settings.get("serviceRegistries", []),
             grace=float(members.get("healthCheckGracePeriodSeconds", 0)),
-            connect=self.connect_of(scope, settings, definition.members),
+            connect=self.connect_of(scope, f"{cluster}/{name}", settings, definition.members),
         )
 
     def _wake_later(self, scope: str, name: str, when: float | None) -> None:

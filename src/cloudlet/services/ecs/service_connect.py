@@ -7,8 +7,9 @@ https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-connect.html
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from cloudlet.errors import not_implemented
 from cloudlet.mesh import Snapshot
@@ -16,6 +17,7 @@ from cloudlet.mesh.clusters import assignment, cluster, endpoint, outlier_detect
 from cloudlet.mesh.listeners import filter_chain, http_manager, listener, tcp_proxy
 from cloudlet.mesh.routes import destination, retry_policy, route_configuration, virtual_host
 from cloudlet.mesh.snapshot import Resource
+from cloudlet.mesh.tls import certificate_secret, client_tls, server_tls, trust_secret
 from cloudlet.mesh.typed import extension, seconds, typed
 from cloudlet.services.ecs.base import invalid
 
@@ -46,14 +48,35 @@ _FIELDS = {
     "upstream_host": "%UPSTREAM_HOST%",
 }
 
-Place = tuple[str, int]  # address and port of a task's Envoy
+_AUTHORITY = re.compile(r"arn:[\w-]+:acm-pca:[\w-]+:\d{12}:certificate-authority/[\w-]+")
+_TLS13 = ("TLSv1_3", "TLSv1_3")  # AWS speaks no other version
+
+
+class Place(NamedTuple):
+    """Where a task's Envoy lets in; with TLS the name in its certificate, and the authority's ARN."""
+
+    address: str
+    port: int
+    name: str = ""
+    authority: str = ""
+
+
+class Secrets(NamedTuple):
+    """What an Envoy needs for TLS, in PEM."""
+
+    certificates: Mapping[str, tuple[str, str]] = {}  # discovery name of its own endpoint -> chain and key
+    trusted: Mapping[str, str] = {}  # an authority's ARN -> its certificate
+
+
+_NO_SECRETS = Secrets()
 
 
 def check(operation: str, configuration: dict[str, Any], definition: dict[str, Any]) -> None:
     """Raises InvalidParameterException for what AWS refuses, NotImplemented for what is not here."""
     for one in configuration.get("services") or ():
-        if "tls" in one:
-            raise not_implemented(f"{operation} with serviceConnectConfiguration.services.tls")
+        authority = one.get("tls", {}).get("issuerCertificateAuthority", {}).get("awsPcaAuthorityArn", "")
+        if "tls" in one and not _AUTHORITY.fullmatch(authority):
+            raise invalid(f"awsPcaAuthorityArn({authority}) must be the ARN of a private certificate authority.")
         if any("testTrafficRules" in alias for alias in one.get("clientAliases") or ()):
             raise not_implemented(
                 f"{operation} with serviceConnectConfiguration.services.clientAliases.testTrafficRules"
@@ -117,9 +140,16 @@ def endpoints_of(configuration: dict[str, Any], definition: dict[str, Any]) -> l
 
 
 def of_task(
-    configuration: dict[str, Any], definition: dict[str, Any], offered: Sequence[dict[str, Any]]
+    configuration: dict[str, Any],
+    definition: dict[str, Any],
+    offered: Sequence[dict[str, Any]],
+    namespace: str = "",
+    of: str = "",
 ) -> dict[str, Any]:
-    """What a task's Envoy shall do: let in what its service offers, and lead to what its namespace has now."""
+    """What a task's Envoy shall do: let in what its service offers, and lead to what its namespace has now.
+
+    ``namespace`` is the name of its namespace, ``of`` the ARN of its service; certificates are for them.
+    """
     taken = {port["containerPort"] for one in definition["containerDefinitions"] for port in one["portMappings"]}
     taken |= {one["ingressPortOverride"] for one in configuration.get("services") or () if "ingressPortOverride" in one}
     free = (port for port in range(_FIRST_PORT, 65536) if port not in taken)
@@ -131,6 +161,7 @@ def of_task(
             "container": named[one["portName"]][0],
             "protocol": named[one["portName"]][1],
             "timeout": one.get("timeout", {}),
+            **({"tls": _tls(one, namespace, of)} if "tls" in one else {}),
         }
         for one in configuration.get("services") or ()
     ]
@@ -146,6 +177,18 @@ def of_task(
         "egress": egress,
         "log": configuration.get("logConfiguration"),
         "access": configuration.get("accessLogConfiguration"),
+    }
+
+
+def _tls(service: dict[str, Any], namespace: str, of: str) -> dict[str, str]:
+    """What an endpoint's certificate is asked for with, and for which service of ECS."""
+    tls = service["tls"]
+    return {
+        "name": f"{discovery_name(service)}.{namespace}",
+        "authority": tls["issuerCertificateAuthority"]["awsPcaAuthorityArn"],
+        "role": tls.get("roleArn", ""),
+        "key": tls.get("kmsKey", ""),
+        "of": of,
     }
 
 
@@ -176,14 +219,20 @@ def redirects(connect: dict[str, Any]) -> str:
     )
 
 
-def snapshot(connect: dict[str, Any], members: Mapping[str, Sequence[Place]], log: str) -> Snapshot:
+def snapshot(
+    connect: dict[str, Any], members: Mapping[str, Sequence[Place]], log: str, secrets: Secrets = _NO_SECRETS
+) -> Snapshot:
     """All that a task's Envoy carries; ``members`` are the Envoys behind each discovery name, ``log`` is a file."""
     made = Snapshot()
     logs = [_access_log(connect["access"], log)] if connect.get("access") and log else []
     for one in connect["ingress"]:
         name = f"ingress_{one['discovery']}"
         made.clusters[name] = {**static_cluster(name, "127.0.0.1", one["container"]), **_upstream(one["protocol"])}
-        made.listeners[name] = _listener(name, "0.0.0.0", one["port"], name, one, logs, "INBOUND")
+        tls = None
+        if "tls" in one:
+            made.secrets[name] = certificate_secret(name, *secrets.certificates[one["discovery"]])
+            tls = server_tls([name], alpn=("h2", "http/1.1") if one["protocol"] in _HTTP else (), versions=_TLS13)
+        made.listeners[name] = _listener(name, "0.0.0.0", one["port"], name, one, logs, "INBOUND", tls)
         if one["protocol"] in _HTTP:
             made.routes[name] = _routes(name, name, 0, retries=0)
     for one in connect["egress"]:
@@ -194,7 +243,13 @@ def snapshot(connect: dict[str, Any], members: Mapping[str, Sequence[Place]], lo
             outlier_detection=outlier_detection(errors=_ERRORS, interval=_WINDOW, ejection=_EJECTED, percent=100),
         )
         places = sorted(members.get(one["discovery"], ()))
-        made.endpoints[name] = assignment(name, [endpoint(*place) for place in places])
+        made.endpoints[name] = assignment(name, [_endpoint(place) for place in places])
+        ways = sorted({(place.name, place.authority) for place in places if place.authority})
+        for of, authority in ways:
+            trust = _trust(of, authority)
+            made.secrets[trust] = trust_secret(trust, secrets.trusted[authority], [of])
+        if ways:
+            made.clusters[name]["transport_socket_matches"] = [_match(*way, one["protocol"]) for way in ways]
         made.listeners[way] = _listener(way, one["address"], _listens(one), name, one, logs, "OUTBOUND")
         if one["protocol"] in _HTTP:
             limit = one["timeout"].get("perRequestTimeoutSeconds", _PER_REQUEST)
@@ -207,7 +262,14 @@ def _listens(one: dict[str, Any]) -> int:
 
 
 def _listener(
-    name: str, address: str, port: int, to: str, one: dict[str, Any], logs: list[Resource], direction: str
+    name: str,
+    address: str,
+    port: int,
+    to: str,
+    one: dict[str, Any],
+    logs: list[Resource],
+    direction: str,
+    tls: Resource | None = None,
 ) -> Resource:
     side = "ingress" if direction == "INBOUND" else "egress"
     prefix = f"{side}_{one['discovery']}"
@@ -223,7 +285,28 @@ def _listener(
     else:
         idle = one["timeout"].get("idleTimeoutSeconds", _IDLE_TCP)
         pipe = tcp_proxy(prefix, {to: 1}, idle_timeout=seconds(idle), access_logs=logs)
-    return listener(name, address, port, [filter_chain([pipe])], traffic_direction=direction)
+    return listener(name, address, port, [filter_chain([pipe], tls=tls)], traffic_direction=direction)
+
+
+def _endpoint(place: Place) -> Resource:
+    """A task that others lead to. While a service is changed to TLS some of its tasks speak it, and some do not."""
+    made = endpoint(place.address, place.port)
+    if place.authority:
+        way = {"tls": _trust(place.name, place.authority)}
+        made["metadata"] = {"filter_metadata": {"envoy.transport_socket_match": way}}
+    return made
+
+
+def _match(name: str, authority: str, protocol: str) -> Resource:
+    """How the tasks of a certificate's name and authority are spoken to."""
+    trust = _trust(name, authority)
+    alpn = ("h2",) if protocol in ("http2", "grpc") else ()
+    socket = client_tls(sni=name, alpn=alpn, versions=_TLS13, trust=trust)
+    return {"name": trust, "match": {"tls": trust}, "transport_socket": socket}
+
+
+def _trust(name: str, authority: str) -> str:
+    return f"trust:{authority}:{name}"
 
 
 def _routes(name: str, to: str, limit: float, *, retries: int) -> Resource:

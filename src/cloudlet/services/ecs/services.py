@@ -32,6 +32,7 @@ SETTINGS = (
     "serviceRegistries",
     "serviceConnectConfiguration",
     "serviceConnectResources",
+    "serviceConnectNamespace",  # its name, which certificates are for; never shown
 )
 _SHOWN = (
     "launchType",

@@ -12,6 +12,7 @@ import pytest
 
 from cloudlet.errors import AwsError
 from cloudlet.services.ecs import service_connect
+from cloudlet.services.ecs.service_connect import Place
 
 _GOLDEN = Path(__file__).parents[3] / "golden" / "service_connect.json"
 
@@ -42,7 +43,7 @@ def test_a_tasks_envoy() -> None:
         "ledger.shop": "127.255.0.2",
         "orders": "127.255.0.3",
     }
-    members = {"orders": [("10.0.0.3", 15100), ("10.0.0.2", 15100)], "db": [("10.0.0.4", 5433)]}
+    members = {"orders": [Place("10.0.0.3", 15100), Place("10.0.0.2", 15100)], "db": [Place("10.0.0.4", 5433)]}
     made = service_connect.snapshot(connect, members, "/log")
     made.check()
     text = json.dumps(dataclasses.asdict(made), indent=1, sort_keys=True) + "\n"
@@ -61,7 +62,7 @@ def test_ports_of_envoy_are_nobody_elses() -> None:
 @pytest.mark.parametrize(
     ("more", "definition", "code"),
     [
-        ({"tls": {}}, _definition(("web", 80, "http")), "NotImplemented"),
+        ({"tls": {"issuerCertificateAuthority": {}}}, _definition(("web", 80, "http")), "InvalidParameterException"),
         ({"portName": "other"}, _definition(("web", 80, "http")), "InvalidParameterException"),
         ({}, _definition(("web", 80, "http"), mode="host"), "InvalidParameterException"),
         ({"timeout": {"perRequestTimeoutSeconds": 1}}, _definition(("web", 80, "tcp")), "InvalidParameterException"),
