@@ -424,7 +424,9 @@ def test_configurations(s3: Any) -> None:
             "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": "key"}}]
         },
     )
-    assert s3.put_object(**this, Key="k")["SSEKMSKeyId"] == "key"
+    assert s3.put_object(**this, Key="k")["SSEKMSKeyId"] == "arn:aws:kms:us-east-1:000000000000:key/key"
+    wrong = {"ExpectedBucketOwner": "somebody"}
+    assert code(s3.get_bucket_policy, **this, **wrong) == "InvalidBucketOwnerAWSAccountID"
     assert s3.head_object(**this, Key="k")["ServerSideEncryption"] == "aws:kms"
     assert code(s3.put_bucket_acl, **this, ACL="public-read") == "AccessControlListNotSupported"
     s3.put_bucket_ownership_controls(**this, OwnershipControls={"Rules": [{"ObjectOwnership": "ObjectWriter"}]})

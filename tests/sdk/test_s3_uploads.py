@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import random
 import tempfile
 import threading
 import time
+import zlib
 from typing import Any
 
 import pytest
@@ -138,6 +140,8 @@ def test_parts(cloud: LocalCloud, s3: Any) -> None:
     assert (head["ChecksumType"], head["ChecksumCRC32"].endswith("-3")) == ("COMPOSITE", True)
     second = s3.get_object(**this, PartNumber=2)
     assert (second["Body"].read(), second["PartsCount"]) == (pieces[1], 3)
+    own = base64.b64encode(zlib.crc32(pieces[1]).to_bytes(4, "big")).decode()
+    assert s3.head_object(**this, PartNumber=2, ChecksumMode="ENABLED")["ChecksumCRC32"] == own
     assert (
         s3.get_object(**this, Range=f"bytes={5 * MB - 2}-{5 * MB + 1}")["Body"].read() == data[5 * MB - 2 : 5 * MB + 2]
     )

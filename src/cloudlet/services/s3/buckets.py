@@ -84,6 +84,11 @@ class Buckets(api.Service):
             if bucket.account != call.account and not _is_paid(bucket, input):
                 raise access_denied()
         if (owner := input.get("ExpectedBucketOwner")) is not None and owner != bucket.account:
+            if re.fullmatch(r"[0-9]{12}", owner) is None:
+                raise AwsError(
+                    "InvalidBucketOwnerAWSAccountID",
+                    f"The value of the expected bucket owner parameter must be an AWS Account ID... [{owner}]",
+                )
             raise access_denied()
         return bucket
 

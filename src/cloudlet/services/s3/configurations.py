@@ -168,7 +168,7 @@ class Configurations(Buckets):
             if target.value.region != self.find(call, input).region:
                 raise AwsError(
                     "CrossLocationLoggingProhibitted",
-                    "Cross S3 location logging not allowed.",
+                    "Cross S3 location logging not allowed. ",
                     status=403,
                     TargetBucketLocation=target.value.region,
                 )

@@ -12,6 +12,8 @@ from cloudlet.services.api import Input
 from cloudlet.services.s3.records import Bucket
 
 # What answers repeat of an object's encryption.
+_HEADER = "x-amz-server-side-encryption"
+_OWN_KEYS = "Requests specifying Server Side Encryption with Customer provided keys must provide"
 MEMBERS = ("ServerSideEncryption", "SSEKMSKeyId", "BucketKeyEnabled", "SSECustomerAlgorithm", "SSECustomerKeyMD5")
 _ALGORITHMS = ("AES256", "aws:kms", "aws:kms:dsse")
 
@@ -20,10 +22,10 @@ def describe(bucket: Bucket, input: Input, info: dict[str, Any]) -> None:
     """Complete what ``info`` says of a new object's encryption. Raises InvalidArgument and its like."""
     if "SSECustomerAlgorithm" in input or "SSECustomerKey" in input:
         if "ServerSideEncryption" in input:
-            raise AwsError(
-                "InvalidArgument",
+            raise _invalid(
                 "Server Side Encryption with Customer provided key is incompatible with the encryption method "
                 "specified",
+                ArgumentValue=input["ServerSideEncryption"],
             )
         info["SSECustomerKeyMD5"] = customer_key(input)
         return
@@ -31,13 +33,15 @@ def describe(bucket: Bucket, input: Input, info: dict[str, Any]) -> None:
     if asked is None:
         _by_default(bucket, info)
     elif asked not in _ALGORITHMS:
-        raise AwsError("InvalidArgument", "The encryption method specified is not supported", ArgumentValue=asked)
+        raise _invalid("The encryption method specified is not supported", ArgumentValue=asked)
     elif asked == "AES256" and "SSEKMSKeyId" in info:
         raise AwsError(
             "InvalidArgument",
             "Server Side Encryption with AWS KMS managed key requires HTTP header x-amz-server-side-encryption : "
             "aws:kms",
         )
+    elif "SSEKMSKeyId" in info:
+        info["SSEKMSKeyId"] = _key_arn(bucket, info["SSEKMSKeyId"])
 
 
 def _by_default(bucket: Bucket, info: dict[str, Any]) -> None:
@@ -50,30 +54,44 @@ def _by_default(bucket: Bucket, info: dict[str, Any]) -> None:
     info["ServerSideEncryption"] = default.get("SSEAlgorithm", "AES256")
     if info["ServerSideEncryption"] != "AES256":
         if "KMSMasterKeyID" in default:
-            info["SSEKMSKeyId"] = default["KMSMasterKeyID"]
+            info["SSEKMSKeyId"] = _key_arn(bucket, default["KMSMasterKeyID"])
         if rule.get("BucketKeyEnabled"):
             info["BucketKeyEnabled"] = True
 
 
+def _key_arn(bucket: Bucket, key: str) -> str:
+    """The ARN of a KMS key; S3 tells a key's id as its ARN. An alias stays as it is."""
+    is_id = not key.startswith(("arn:", "alias/"))
+    return f"arn:aws:kms:{bucket.region}:{bucket.account}:key/{key}" if is_id else key
+
+
+def _invalid(words: str, **members: Any) -> AwsError:
+    return AwsError("InvalidArgument", words, ArgumentName=_HEADER, **members)
+
+
 def customer_key(input: Input) -> str:
     """The MD5 of a client's own encryption key, after a look at the key. Raises InvalidArgument and its like."""
-    if input.get("SSECustomerAlgorithm") != "AES256":
+    algorithm, given = input.get("SSECustomerAlgorithm"), input.get("SSECustomerKey")
+    if algorithm is None:
+        raise _invalid(f"{_OWN_KEYS} a valid encryption algorithm.")
+    if algorithm != "AES256":
         raise AwsError(
             "InvalidEncryptionAlgorithmError",
             "The Encryption request you specified is not valid. Supported value: AES256.",
+            ArgumentName=_HEADER,
+            ArgumentValue=algorithm,
         )
-    given = input.get("SSECustomerKey", "")
+    if given is None:
+        raise _invalid(f"{_OWN_KEYS} an appropriate secret key.")
     try:
         key = base64.b64decode(given, validate=True)
     except (binascii.Error, ValueError):
         key = b""
     if len(key) != 32:
-        raise AwsError("InvalidArgument", "The secret key was invalid for the specified algorithm.")
+        raise _invalid("The secret key was invalid for the specified algorithm.")
     md5 = base64.b64encode(hashlib.md5(key, usedforsecurity=False).digest()).decode()
     if input.get("SSECustomerKeyMD5", md5) != md5:
-        raise AwsError(
-            "InvalidArgument", "The calculated MD5 hash of the key did not match the hash that was provided."
-        )
+        raise _invalid("The calculated MD5 hash of the key did not match the hash that was provided.")
     return md5
 
 
@@ -89,4 +107,4 @@ def check_customer_key(info: dict[str, Any], input: Input) -> None:
     if "SSECustomerKeyMD5" not in info:
         raise AwsError("InvalidRequest", "The encryption parameters are not applicable to this object.")
     if md5 != info["SSECustomerKeyMD5"]:
-        raise AwsError("AccessDenied", "Access Denied", status=403)
+        raise AwsError("AccessDenied", f"{_OWN_KEYS} the correct secret key.", status=403)

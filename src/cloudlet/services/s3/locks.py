@@ -29,7 +29,9 @@ def of_new(bucket: Bucket, input: Input, now: float) -> bytes | None:
         raise missing_configuration()
     if (mode is None) != (until is None):
         raise AwsError(
-            "InvalidArgument", "x-amz-object-lock-retain-until-date and x-amz-object-lock-mode must both be supplied"
+            "InvalidArgument",
+            "x-amz-object-lock-retain-until-date and x-amz-object-lock-mode must both be supplied",
+            ArgumentName="x-amz-object-lock-mode" if mode is None else "x-amz-object-lock-retain-until-date",
         )
     if hold not in (None, "ON", "OFF"):
         raise AwsError("InvalidArgument", "Legal Hold must be either of 'ON' or 'OFF'", ArgumentValue=hold)
@@ -38,7 +40,7 @@ def of_new(bucket: Bucket, input: Input, now: float) -> bytes | None:
         lock = Lock(mode, until)
     else:
         lock = _default(bucket, now)
-    lock = replace(lock, hold=hold == "ON")
+    lock = replace(lock, hold=None if hold is None else hold == "ON")
     return msgspec.json.encode(lock) if lock != Lock() else None
 
 
@@ -86,5 +88,6 @@ def members(lock: bytes) -> dict[str, Any]:
     if known.mode:
         found["ObjectLockMode"] = known.mode
         found["ObjectLockRetainUntilDate"] = known.until
-    found["ObjectLockLegalHoldStatus"] = "ON" if known.hold else "OFF"
+    if known.hold is not None:
+        found["ObjectLockLegalHoldStatus"] = "ON" if known.hold else "OFF"
     return found

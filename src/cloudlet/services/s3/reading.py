@@ -119,8 +119,8 @@ class Reading(Buckets):
         if span is not None:
             output["ContentRange"] = span.header(size)
             size = span.length
-        if size == stored.size and "PartNumber" not in input and input.get("ChecksumMode") == "ENABLED":
-            output.update(checksums.members(stored.checksum))
+        if input.get("ChecksumMode") == "ENABLED":
+            output.update(_checksum(stored, input.get("PartNumber"), size))
         output["ContentLength"] = size
         if bucket.versioning:
             output["VersionId"] = stored.version
@@ -177,7 +177,22 @@ def _part_span(stored: Stored, number: int, output: Output) -> Span:
         if count == number:
             return Span(start, size)
         start += size
-    raise AwsError("InvalidPartNumber", "The requested partnumber is not satisfiable", status=416)
+    raise AwsError(
+        "InvalidPartNumber",
+        "The requested partnumber is not satisfiable",
+        status=416,
+        ActualPartCount=str(len(parts)),
+        PartNumberRequested=str(number),
+    )
+
+
+def _checksum(stored: Stored, number: int | None, size: int) -> dict[str, str]:
+    """What an answer of so many bytes says of checksums: a part's own where they are kept, else only the whole's."""
+    whole = checksums.members(stored.checksum)
+    if number is not None and stored.parts is not None and whole.get("ChecksumType") == "COMPOSITE":
+        part = _decode(stored.parts, type=Description).parts[number - 1]
+        return {**_part_checksum(part[2]), "ChecksumType": "COMPOSITE"}
+    return whole if size == stored.size else {}
 
 
 def check_restored(info: dict[str, Any], stored: Stored, now: float, refusal: str = "") -> None:

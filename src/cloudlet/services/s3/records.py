@@ -100,11 +100,11 @@ class Lock(msgspec.Struct, frozen=True, omit_defaults=True):
 
     mode: str = ""
     until: float = 0.0
-    hold: bool = False
+    hold: bool | None = None  # None: nobody has ever said
 
     def forbids(self, now: float, bypass: bool) -> bool:
         """Whether a deletion must be refused."""
-        return self.hold or (self.until > now and not (self.mode == "GOVERNANCE" and bypass))
+        return bool(self.hold) or (self.until > now and not (self.mode == "GOVERNANCE" and bypass))
 
 
 _PLACES = f"({', '.join('?' * len(Stored._fields))})"
