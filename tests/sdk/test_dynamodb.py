@@ -349,6 +349,11 @@ def test_batches(dynamodb: Any) -> None:
             "two": [{"PutRequest": {"Item": {"id": {"S": "x"}}}}],
         }
     )
+    keyless = {"two": [{"PutRequest": {"Item": {"other": {"S": "x"}}}}]}
+    assert refused(dynamodb.batch_write_item, RequestItems=keyless) == (
+        "ValidationException",
+        "The provided key element does not match the schema",
+    )
     dynamodb.batch_write_item(RequestItems={"one": [{"DeleteRequest": {"Key": row("a", 2)}}]})
     got = dynamodb.batch_get_item(
         RequestItems={"one": {"Keys": [row("a", 1), row("a", 2)]}, "two": {"Keys": [{"id": {"S": "x"}}]}}

@@ -111,12 +111,13 @@ def test_batches_and_transactions(dynamodb: Any) -> None:
     assert answer[3]["Item"] == {"Song": {"S": "One"}}
 
     one = "WHERE Artist = 'Ann' AND Song = 'One'"
-    dynamodb.execute_transaction(
+    written = dynamodb.execute_transaction(
         TransactStatements=[
             {"Statement": f"UPDATE Music SET Plays = 1 {one}"},
             {"Statement": insert, "Parameters": [{"S": "Two"}]},
         ]
     )
+    assert written["Responses"] == []
     with pytest.raises(ClientError) as caught:
         dynamodb.execute_transaction(
             TransactStatements=[

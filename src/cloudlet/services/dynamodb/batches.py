@@ -7,7 +7,7 @@ from typing import Any
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.dynamodb import records, writing
 from cloudlet.services.dynamodb.capacity import Usage
-from cloudlet.services.dynamodb.errors import invalid
+from cloudlet.services.dynamodb.errors import invalid, wrong_key
 from cloudlet.services.dynamodb.expressions import Projection
 from cloudlet.services.dynamodb.items import read_projection
 from cloudlet.services.dynamodb.reading import Reading
@@ -131,5 +131,8 @@ def _check_form(request: dict[str, Any]) -> None:
 
 def _write_of(plan: Plan, request: dict[str, Any]) -> Write:
     if "PutRequest" in request:
-        return writing.put_of(plan, request["PutRequest"]["Item"])
+        item = request["PutRequest"]["Item"]
+        if any(name not in item for name in plan.keys.names):
+            raise wrong_key()  # PutItem names the key; a batch does not
+        return writing.put_of(plan, item)
     return writing.delete_of(plan, request["DeleteRequest"]["Key"])

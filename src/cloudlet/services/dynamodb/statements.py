@@ -91,11 +91,9 @@ class Statements(Transactions):
             write.shows_old = request.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
         digest = msgspec.json.encode(input["TransactStatements"])
         outcomes, usages = await self._write_together(call, input, writes, digest)
-        responses = (
-            [{} for _ in writes]
-            if outcomes is None
-            else [_first(_returned(s, o)) for s, o in zip(statements, outcomes, strict=True)]
-        )
+        # As in AWS, a statement that asks for nothing to be returned has no response; nor has what was done already.
+        done = zip(statements, outcomes or (), strict=outcomes is not None)
+        responses = [_first(_returned(statement, outcome)) for statement, outcome in done if statement.returning]
         return with_capacity({"Responses": responses}, input, usages, "Write")
 
     async def _read_together(self, call: Call, input: Input, statements: list[Statement]) -> Output:
