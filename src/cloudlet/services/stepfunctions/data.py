@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgspec
@@ -124,8 +125,11 @@ class Visit:
     def number(self, field: str, kind: type[int] | type[float] = int) -> int | float | None:
         """A field's own number, or by its ``...Path``; None where it has none. Raises StateFailed."""
         value = self.value(field)
-        if value is None or (is_number(value) and kind(value) == value):
-            return None if value is None else kind(value)
+        if value is None:
+            return None
+        if isinstance(value, str) or (is_number(value) and kind(value) == value):
+            with suppress(ValueError):
+                return kind(value)  # a number in a text will do
         what = "integer" if kind is int else "float"
         said = f'refers to value "{value if isinstance(value, str) else text_of(value)}" which is not a valid {what}'
         path = self.state.fields.get(f"{field}Path")

@@ -81,7 +81,8 @@ class Distributed(Threads):
             tolerated_percentage=float(percentage),
         )
         await self.engine.begin_map_run(self.journal.number, map_run)
-        self.note(path, frame, "MapStateStarted", "", {"length": len(items)})
+        # What an ItemReader will have read, AWS does not know at the start.
+        self.note(path, frame, "MapStateStarted", "", {"length": 0 if "ItemReader" in fields else len(items)})
         self.note(path, frame, "MapRunStarted", "", {"mapRunArn": arn})
 
     async def _child(self, path: str, frame: Frame, visit: Visit, map_run: MapRun, index: int) -> dict[str, Any]:

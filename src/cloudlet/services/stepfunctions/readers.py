@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 from collections.abc import Awaitable, Callable
+from itertools import zip_longest
 from typing import Any
 
 import msgspec
@@ -39,7 +40,7 @@ async def read(visit: Visit, ask: Ask) -> list[Any]:
     """The items that a state's ItemReader names. Raises StateFailed."""
     reader = visit.state.fields["ItemReader"]
     where, config = part(visit, reader, "ItemReader"), reader.get("ReaderConfig") or {}
-    most = _number(visit, config, "MaxItems")
+    most = _number(visit, config, "MaxItems") or None  # 0 is no limit
     try:
         if reader["Resource"] == _LIST:
             items = await _listed(where, ask, most)
@@ -88,7 +89,7 @@ def _parsed(text: str, config: dict[str, Any]) -> list[Any]:
             return [msgspec.json.decode(line) for line in text.splitlines() if line.strip()]
     rows = csv.reader(io.StringIO(text), delimiter=_DELIMITERS[config.get("CSVDelimiter", "COMMA")])
     headers = config["CSVHeaders"] if config.get("CSVHeaderLocation") == "GIVEN" else next(rows, [])
-    return [dict(zip(headers, row, strict=False)) for row in rows if row]
+    return [dict(zip_longest(headers, row[: len(headers)], fillvalue="")) for row in rows]
 
 
 def batched(visit: Visit, items: list[Any]) -> list[Any]:

@@ -85,7 +85,7 @@ class Pending:
         if not self.open:
             return
         try:
-            text = check_size(self.frame.state, output)
+            text = check_size(self.target.resource_type if self.target.kind == "service" else self.target.arn, output)
         except StateFailed as failure:
             self.failed(failure.error, failure.cause)
             return

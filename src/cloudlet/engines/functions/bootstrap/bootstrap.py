@@ -220,8 +220,6 @@ def default(value):
 
     if isinstance(value, decimal.Decimal):
         return float(value)
-    if isinstance(value, bytes):  # as the JSON encoder of Lambda's own runtime does
-        return value.decode()
     raise TypeError("Object of type %s is not JSON serializable" % type(value).__name__)
 
 
@@ -267,8 +265,10 @@ def main():
         if trace:
             os.environ["_X_AMZN_TRACE_ID"] = trace
         try:
-            result = json.dumps(handler(json.loads(event), Context(headers)), default=default, ensure_ascii=False)
-            body, path, extra = result.encode("utf-8", "surrogatepass"), "response", ""
+            result = handler(json.loads(event), Context(headers))
+            if not isinstance(result, bytes):  # which Lambda gives on as they are
+                result = json.dumps(result, default=default, ensure_ascii=False).encode("utf-8", "surrogatepass")
+            body, path, extra = result, "response", ""
         except MemoryError:
             # There is no more memory than the function was given, and Lambda kills what wants more.
             os.kill(os.getpid(), signal.SIGKILL)
