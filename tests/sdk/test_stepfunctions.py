@@ -753,11 +753,8 @@ def test_what_an_expression_and_a_client_fail_with(cloud: LocalCloud, states: An
     optimized, sdk = "arn:aws:states:::dynamodb:getItem", "arn:aws:states:::aws-sdk:dynamodb:getItem"
     assert failed(states, {"Get": {**get, "Resource": optimized}})[0] == "DynamoDB.AmazonDynamoDBException"
     assert failed(states, {"Get": {**get, "Resource": sdk}})[0] == "DynamoDb.DynamoDbException"
-    lost = {"Type": "Pass", "OutputPath": "$.nothing", "Next": "No"}
-    taken = [{"ErrorEquals": ["States.Runtime", "States.ALL"], "Next": "No"}]
-    inner = {"StartAt": "Lost", "States": {"Lost": {**lost, "Next": "No"}, "No": {"Type": "Succeed"}}}
-    all_states = {
-        "All": {"Type": "Parallel", "Branches": [inner], "Catch": taken, "End": True},
-        "No": {"Type": "Succeed"},
-    }
-    assert failed(states, all_states)[0] == "States.Runtime"
+    lost = {"Type": "Pass", "OutputPath": "$.nothing", "End": True}
+    taken = [{"ErrorEquals": [name], "Next": "No"} for name in ("States.Runtime", "States.ALL")]
+    branch = {"StartAt": "Lost", "States": {"Lost": lost}}
+    both = {"Type": "Parallel", "Branches": [branch], "Catch": taken, "End": True}
+    assert failed(states, {"All": both, "No": {"Type": "Succeed"}})[0] == "States.Runtime"
