@@ -646,3 +646,28 @@ def test_gateway_responses_have_defaults(cloud: LocalCloud) -> None:
     assert apis.get_gateway_response(**place, responseType="THROTTLED")["statusCode"] == "429"
     with pytest.raises(ClientError, match="Gateway response type not defined on api"):
         apis.delete_gateway_response(**place, responseType="THROTTLED")
+
+
+def test_a_canary_is_promoted(cloud: LocalCloud) -> None:
+    apis = cloud.client("apigateway")
+    api = apis.create_rest_api(name="shop")
+    place = {"restApiId": api["id"]}
+    method = {**place, "resourceId": api["rootResourceId"], "httpMethod": "GET"}
+    apis.put_method(**method, authorizationType="NONE")
+    apis.put_integration(**method, type="MOCK")
+    canary: dict[str, Any] = {"percentTraffic": 50, "stageVariableOverrides": {"color": "blue"}}
+    with pytest.raises(ClientError, match="Stage live must already be created"):
+        apis.create_deployment(**place, stageName="live", canarySettings=canary)
+    apis.create_deployment(**place, stageName="live", variables={"color": "red", "size": "1"})
+    promotion = [
+        {"op": "copy", "from": "/canarySettings/deploymentId", "path": "/deploymentId"},
+        {"op": "copy", "from": "/canarySettings/stageVariableOverrides", "path": "/variables"},
+        {"op": "remove", "path": "/canarySettings"},
+    ]
+    with pytest.raises(ClientError, match="Promotion not available"):
+        apis.update_stage(**place, stageName="live", patchOperations=promotion)
+    new = apis.create_deployment(**place, stageName="live", canarySettings=canary)["id"]
+    promoted = apis.update_stage(**place, stageName="live", patchOperations=promotion)
+    assert promoted["deploymentId"] == new
+    assert promoted["variables"] == {"color": "blue", "size": "1"}
+    assert "canarySettings" not in promoted

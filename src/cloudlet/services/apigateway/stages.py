@@ -27,6 +27,10 @@ _SETTINGS = {
 }
 _VERBS = ("*", "GET", "PUT", "POST", "DELETE", "PATCH", "HEAD", "OPTIONS", "ANY")
 _MEMBERS = ("variables", "canarySettings", "accessLogSettings", "tags")
+_PROMOTIONS = {  # what of a stage is copied from where in its canary
+    "/deploymentId": "/canarySettings/deploymentId",
+    "/variables": "/canarySettings/stageVariableOverrides",
+}
 _CANARY = {"percentTraffic": 0.0, "useStageCache": False}
 _LONGEST_TTL = 3600  # seconds
 _STRATEGIES = ("FAIL_WITH_403", "SUCCEED_WITH_RESPONSE_HEADER", "SUCCEED_WITHOUT_RESPONSE_HEADER")
@@ -47,6 +51,8 @@ class Stages(Shared):
         members: dict[str, Any] = {"id": new_id(6), "createdDate": self.cloud.clock.now()}
         if "description" in input:
             members["description"] = input["description"]
+        if "canarySettings" in input:
+            self._check_canary(call, api_id, input.get("stageName"))
         snapshot = {
             "resources": resources,
             **{
@@ -137,7 +143,11 @@ class Stages(Shared):
         return {"item": [stage for stage in listed if wanted in (None, stage["deploymentId"])]}
 
     async def UpdateStage(self, call: Call, input: Input) -> Output:
-        members = _checked(patch.apply(await self.GetStage(call, input), input.get("patchOperations"), _where))
+        operations = input.get("patchOperations") or []
+        copies = [operation for operation in operations if operation.get("op") == "copy"]
+        others = [operation for operation in operations if operation.get("op") != "copy"]
+        stage = _promoted(await self.GetStage(call, input), copies)
+        members = _checked(patch.apply(stage, others, _where))
         self.found(self.deployments, call, input["restApiId"], members["deploymentId"], "Deployment")
         members["lastUpdatedDate"] = self.cloud.clock.now()
         name = f"{input['restApiId']}/{input['stageName']}"
@@ -163,6 +173,22 @@ class Stages(Shared):
         await self.GetStage(call, input)
         self.data_plane.decisions.clear()
         return {}
+
+    def _check_canary(self, call: Call, api_id: str, stage: str | None) -> None:
+        """A canary goes beside a stage that is there. Raises BadRequestException."""
+        invalid = "Invalid deployment content specified."
+        if not stage:
+            shown = "null" if stage is None else stage
+            raise AwsError(
+                "BadRequestException",
+                f"{invalid}Non null and non empty stageName must be provided for canary deployment. Provided value is "
+                f"{shown}",
+            )
+        if self.stages.get(call.scope, f"{api_id}/{stage}") is None:
+            raise AwsError(
+                "BadRequestException",
+                f"{invalid}Stage {stage} must already be created before making a canary release deployment",
+            )
 
     def _new_stage(self, name: str) -> dict[str, Any]:
         now = self.cloud.clock.now()
@@ -199,6 +225,27 @@ def _checked(stage: dict[str, Any]) -> dict[str, Any]:
                 f"Invalid unauthorizedCacheControlHeaderStrategy. Must be one of: {', '.join(_STRATEGIES)}",
             )
     return stage
+
+
+def _promoted(stage: dict[str, Any], copies: list[dict[str, Any]]) -> dict[str, Any]:
+    """A stage that takes over what its canary has. Raises BadRequestException."""
+    promoted = dict(stage)
+    for copy in copies:
+        path, source = copy.get("path", ""), copy.get("from", "")
+        if _PROMOTIONS.get(path) != source:
+            raise AwsError(
+                "BadRequestException",
+                f"Invalid copy operation with path: {path} and from {source}. Valid copy:path are "
+                f"[{', '.join(_PROMOTIONS)}] and valid copy:from are [{', '.join(_PROMOTIONS.values())}]",
+            )
+        canary = stage.get("canarySettings")
+        if not canary:
+            raise AwsError("BadRequestException", "Promotion not available. Canary does not exist.")
+        if path == "/deploymentId":
+            promoted["deploymentId"] = canary["deploymentId"]
+        else:
+            promoted["variables"] = {**stage.get("variables", {}), **canary.get("stageVariableOverrides", {})}
+    return promoted
 
 
 def _where(path: list[str]) -> list[str]:
