@@ -6,13 +6,17 @@ import base64
 import hashlib
 import http.client
 import json
+import os
+import shutil
 import time
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from botocore.exceptions import ClientError
 
+from cloudlet.testing import eventually
 from cloudlet.testing.local import LocalCloud
 
 DAY = 86_400
@@ -503,3 +507,104 @@ def test_stacks(cloud: LocalCloud, ecr: Any) -> None:
     stacks.delete_stack(StackName="s")
     stacks.get_waiter("stack_delete_complete").wait(StackName="s", WaiterConfig={"Delay": 1})
     assert ecr.describe_repositories()["repositories"] == []
+
+
+_TRIVY = """#!/bin/sh
+# Stands in for trivy: it finds in the image what the image's own layer says.
+while [ "$1" != --input ]; do shift; done
+cd "$2"
+digest=$(sed -n 's/.*sha256:\\([0-9a-f]*\\).*/\\1/p' index.json)
+layer=$(sed -n 's/.*"layers".*sha256:\\([0-9a-f]*\\).*/\\1/p' blobs/sha256/$digest)
+[ -e oci-layout ] && cat blobs/sha256/$layer
+"""
+
+
+def _status(ecr: Any, image: str) -> tuple[str, str]:
+    found = ecr.describe_image_scan_findings(repositoryName="app", imageId={"imageDigest": image})["imageScanStatus"]
+    return found["status"], found.get("description", "")
+
+
+def test_images_are_scanned_by_trivy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trivy = tmp_path / "trivy"
+    trivy.write_text(_TRIVY)
+    trivy.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    def vulnerable(name: str, severity: str) -> dict[str, Any]:
+        score = {"nvd": {"V2Vector": "AV:N/AC:L", "V2Score": 7.5}}
+        return {
+            "VulnerabilityID": name,
+            "PkgName": "musl",
+            "InstalledVersion": "1.1.18-r3",
+            "Severity": severity,
+            "Description": "bad",
+            "PrimaryURL": f"https://example.com/{name}",
+            "CVSS": score,
+        }
+
+    system = {"Class": "os-pkgs", "Vulnerabilities": [vulnerable("CVE-1", "HIGH"), vulnerable("CVE-2", "UNKNOWN")]}
+    library = {"Class": "lang-pkgs", "Vulnerabilities": [vulnerable("CVE-3", "LOW")]}
+    report = json.dumps({"Metadata": {"OS": {"Family": "alpine"}}, "Results": [system, library]}).encode()
+    with LocalCloud() as cloud:
+        ecr, registry = cloud.client("ecr"), Registry(cloud)
+        ecr.create_repository(repositoryName="app", imageScanningConfiguration={"scanOnPush": True})
+        image = registry.push_image("app", "one", report)
+        eventually(lambda: _status(ecr, image)[0] == "COMPLETE")
+        pages = ecr.get_paginator("describe_image_scan_findings").paginate(
+            repositoryName="app", imageId={"imageTag": "one"}, PaginationConfig={"PageSize": 1}
+        )
+        found = [one for page in pages for one in page["imageScanFindings"]["findings"]]
+        assert [(one["name"], one["severity"]) for one in found] == [("CVE-1", "HIGH"), ("CVE-2", "UNDEFINED")]
+        assert {one["key"]: one["value"] for one in found[0]["attributes"]} == {
+            "package_name": "musl",
+            "package_version": "1.1.18-r3",
+            "CVSS2_VECTOR": "AV:N/AC:L",
+            "CVSS2_SCORE": "7.5",
+        }
+        (detail,) = ecr.describe_images(repositoryName="app")["imageDetails"]
+        assert detail["imageScanFindingsSummary"]["findingSeverityCounts"] == {"HIGH": 1, "UNDEFINED": 1}
+        assert refused(ecr.start_image_scan, repositoryName="app", imageId={"imageTag": "one"}) == (
+            "LimitExceededException",
+            "The scan quota per image has been exceeded. Wait and try again.",
+        )
+        cloud.kill()
+        cloud.start()
+        ecr = cloud.client("ecr")
+        assert _status(ecr, image) == ("COMPLETE", "The scan was completed successfully.")
+        cloud.advance(DAY)
+        started = ecr.start_image_scan(repositoryName="app", imageId={"imageTag": "one"})
+        assert started["imageScanStatus"] == {"status": "IN_PROGRESS"}
+
+        # Images of what no system is known in, and what trivy says when it fails.
+        empty = registry.push_image("app", "two", b'{"Metadata": {}}')
+        eventually(lambda: _status(ecr, empty)[1].startswith("UnsupportedImageError"))
+        trivy.write_text("#!/bin/sh\necho no database >&2; exit 1\n")
+        failed = registry.push_image("app", "three", b"{}")
+        eventually(lambda: _status(ecr, failed) == ("FAILED", "trivy has failed: no database"))
+
+
+def test_without_a_scanner_scans_fail_and_say_so(cloud: LocalCloud, ecr: Any) -> None:
+    if shutil.which("trivy"):
+        pytest.skip("trivy is installed")
+    ecr.create_repository(repositoryName="app")
+    rules = [{"scanFrequency": "SCAN_ON_PUSH", "repositoryFilters": [{"filter": "prod*", "filterType": "WILDCARD"}]}]
+    ecr.put_registry_scanning_configuration(scanType="BASIC", rules=rules)
+    assert ecr.get_registry_scanning_configuration()["scanningConfiguration"] == {"scanType": "BASIC", "rules": rules}
+    image = Registry(cloud).push_image("app", "one", b"layer")
+    assert (
+        refused(ecr.describe_image_scan_findings, repositoryName="app", imageId={"imageDigest": image})[0]
+        == "ScanNotFoundException"
+    )
+    ecr.start_image_scan(repositoryName="app", imageId={"imageTag": "one"})
+    eventually(lambda: _status(ecr, image)[0] == "FAILED")
+    assert "trivy is not installed" in _status(ecr, image)[1]
+    ecr.create_repository(repositoryName="prod/app")
+    Registry(cloud).push_image("prod/app", "one", b"layer")
+
+    def tried() -> bool:
+        (detail,) = ecr.describe_images(repositoryName="prod/app")["imageDetails"]
+        return bool(detail["imageScanStatus"]["status"] == "FAILED")
+
+    eventually(tried)
+    (shown,) = ecr.batch_get_repository_scanning_configuration(repositoryNames=["prod/app"])["scanningConfigurations"]
+    assert (shown["scanFrequency"], shown["appliedScanFilters"]) == ("SCAN_ON_PUSH", rules[0]["repositoryFilters"])

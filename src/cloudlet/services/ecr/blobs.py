@@ -85,6 +85,11 @@ class Blobs:
         except FileExistsError:
             pass
 
+    def give(self, number: int, digest: str, folder: Path) -> None:
+        """Link a layer's file into a folder, under its SHA-256."""
+        path = self._path(number, digest)
+        os.link(path, folder / path.name)
+
     def delete(self, number: int, digest: str) -> None:
         """Delete a layer's file."""
         self._path(number, digest).unlink(missing_ok=True)

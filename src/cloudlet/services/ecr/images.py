@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
+
+import msgspec
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ecr import manifests, records
 from cloudlet.services.ecr.base import Base, invalid, scope_of
-from cloudlet.services.ecr.records import Image, Repository
+from cloudlet.services.ecr.records import Image, Repository, Scan
 from cloudlet.services.ecr.repositories import read_token, token_of
 from cloudlet.store import Tx
 
@@ -75,7 +78,12 @@ class Images(Base):
         repository, scope = self.named(call, input), scope_of(call, input)
 
         def described(tx: Tx, repository: Repository, image: Image) -> list[Output]:
-            return [_described(scope, repository, image, records.tags_of(tx, repository.number, image.digest))]
+            shown = _described(scope, repository, image, records.tags_of(tx, repository.number, image.digest))
+            if (scan := records.scan(tx, repository.number, image.digest)) is not None:
+                shown["imageScanStatus"] = status_of(scan)
+                if scan.status == "COMPLETE":
+                    shown["imageScanFindingsSummary"] = summary_of(scan)
+            return [shown]
 
         if "imageIds" not in input:
             return await self._page(call, input, "imageDetails", described)
@@ -213,3 +221,14 @@ def no_such_image(scope: str, repository: Repository, id: Input) -> AwsError:
         f"The image with imageId {{imageDigest:{digest}, imageTag:{tag}}} does not exist within the repository with "
         f"name '{repository.name}' in the registry with id '{scope.split('/')[0]}'",
     )
+
+
+def status_of(scan: Scan) -> Output:
+    """An image's ``imageScanStatus``."""
+    return {"status": scan.status} | ({"description": scan.description} if scan.description else {})
+
+
+def summary_of(scan: Scan) -> Output:
+    """An image's ``imageScanFindingsSummary``."""
+    counts = Counter(one["severity"] for one in msgspec.json.decode(scan.findings))
+    return {"imageScanCompletedAt": scan.completed, "findingSeverityCounts": dict(counts)}

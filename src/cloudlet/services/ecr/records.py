@@ -34,6 +34,13 @@ MIGRATIONS = [
     CREATE TABLE secret (key BLOB NOT NULL);
     """,
     Outbox.MIGRATION,
+    """
+    CREATE TABLE scan (
+        repository INTEGER NOT NULL, digest TEXT NOT NULL, asked REAL NOT NULL, status TEXT NOT NULL,
+        description TEXT NOT NULL, completed REAL NOT NULL, findings BLOB NOT NULL,
+        PRIMARY KEY (repository, digest)) WITHOUT ROWID;
+    CREATE INDEX scan_ordered ON scan (asked) WHERE status = 'IN_PROGRESS';
+    """,
 ]
 
 
@@ -60,6 +67,7 @@ class Registry(msgspec.Struct, frozen=True, omit_defaults=True):
 
     policy: str = ""
     replication: list[dict[str, Any]] = []  # its rules, as the API has them
+    scanning: list[dict[str, Any]] = []  # likewise
 
 
 class Image(NamedTuple):
@@ -71,6 +79,17 @@ class Image(NamedTuple):
     subject: str  # the digest of what it is attached to
     size: int
     pushed: float
+
+
+class Scan(NamedTuple):
+    """The last scan of an image."""
+
+    digest: str
+    asked: float
+    status: str = "IN_PROGRESS"
+    description: str = ""
+    completed: float = 0.0
+    findings: bytes = b"[]"  # JSON, ``engines.scanners.Finding``
 
 
 class Seen(NamedTuple):
@@ -88,7 +107,7 @@ def new_number(tx: Tx) -> int:
 
 def forget(tx: Tx, number: int) -> None:
     """Delete what a repository has left behind."""
-    for table in ("layer", "image", "part", "tag"):
+    for table in ("layer", "image", "part", "tag", "scan"):
         tx.execute(f"DELETE FROM {table} WHERE repository = ?", (number,))
     tx.execute("DELETE FROM repository WHERE number = ?", (number,))
 
@@ -177,6 +196,7 @@ def drop_image(tx: Tx, number: int, digest: str) -> list[str]:
     ]
     tx.execute("DELETE FROM image WHERE repository = ? AND digest = ?", (number, digest))
     tx.execute("DELETE FROM tag WHERE repository = ? AND digest = ?", (number, digest))
+    tx.execute("DELETE FROM scan WHERE repository = ? AND digest = ?", (number, digest))
     tx.execute("DELETE FROM part WHERE repository = ? AND image = ?", (number, digest))
     gone = [part for part in parts if not parents(tx, number, part)]
     return [part for part in gone if drop_layer(tx, number, part)]
@@ -230,3 +250,33 @@ def seen(tx: Tx, number: int) -> list[Seen]:
         for image in images(tx, number, "", 2**31)
         if not parents(tx, number, image.digest)
     ]
+
+
+_SCAN = "SELECT digest, asked, status, description, completed, findings FROM scan"
+
+
+def scan(tx: Tx, number: int, digest: str) -> Scan | None:
+    """The last scan of an image, or None."""
+    row = tx.execute(f"{_SCAN} WHERE repository = ? AND digest = ?", (number, digest)).fetchone()
+    return None if row is None else Scan(*row)
+
+
+def next_scan(tx: Tx) -> tuple[int, Scan] | None:
+    """The number of a repository and the scan that is to be made next, or None."""
+    row = tx.execute(
+        "SELECT repository, digest, asked FROM scan WHERE status = 'IN_PROGRESS' ORDER BY asked LIMIT 1"
+    ).fetchone()
+    return None if row is None else (row[0], Scan(row[1], row[2]))
+
+
+def put_scan(tx: Tx, number: int, new: Scan) -> None:
+    """Order a scan of an image, in the place of its last one."""
+    tx.execute("INSERT OR REPLACE INTO scan VALUES (?, ?, ?, ?, ?, ?, ?)", (number, *new))
+
+
+def end_scan(tx: Tx, number: int, done: Scan) -> None:
+    """Keep what a scan has found, unless the image has gone meanwhile."""
+    tx.execute(
+        "UPDATE scan SET status = ?, description = ?, completed = ?, findings = ? WHERE repository = ? AND digest = ?",
+        (done.status, done.description, done.completed, done.findings, number, done.digest),
+    )

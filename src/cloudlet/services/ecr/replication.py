@@ -91,6 +91,7 @@ class Replication(Repositories):
         return pushed
 
     def pushed(self) -> None:
+        super().pushed()
         self.copies.wake()
 
     async def _has(self, scope: str, name: str, digest: str) -> bool:
