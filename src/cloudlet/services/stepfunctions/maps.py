@@ -24,6 +24,7 @@ class Maps(Distributed):
         state = visit.state
         if is_distributed(state.fields):
             return await self.distribute(path, frame, visit, selected)
+        limit = visit.number("MaxConcurrency") or _SIDE_BY_SIDE
         if not frame.begun:
             try:
                 frame.items = visit.items()
@@ -33,7 +34,7 @@ class Maps(Distributed):
                 raise
             frame.begun = True
             self.note(path, frame, "MapStateStarted", "", {"length": len(frame.items)})
-        items, limit = frame.items or [], visit.number("MaxConcurrency") or _SIDE_BY_SIDE
+        items = frame.items or []
 
         lanes: list[int] = []  # the last events of iterations that have made room for another
 
