@@ -59,7 +59,8 @@ class Keys(Shared):
         members = patch.apply(self._key(call, input["apiKey"]), input.get("patchOperations"))
         members["lastUpdatedDate"] = self.cloud.clock.now()
         await self.db.write(lambda tx: self.keys.put(tx, call.scope, input["apiKey"], ApiKey(members)))
-        return members
+        shown = {key: item for key, item in members.items() if key != "value"}
+        return {"tags": {}, **shown}  # an update answers tags also where there are none
 
     async def DeleteApiKey(self, call: Call, input: Input) -> Output:
         self._key(call, input["apiKey"])

@@ -88,7 +88,7 @@ def _in_list(target: dict[str, Any], name: str, op: str, old: str, value: Any) -
     if op == "add":
         items.append(old if value is None or value == "" else value)
     elif op == "replace":
-        items = [] if old == value and name == "types" else items
+        items = [] if name == "types" else items  # an API has one
         items.append(value)
     target[name] = items
 

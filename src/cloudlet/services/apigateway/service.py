@@ -113,7 +113,7 @@ class Service(Methods, Stages, Parts, GatewayResponses, Keys, Domains, api.Servi
             raise AwsError("BadRequestException", "API name cannot be blank.")
         _check(members)
         await self.db.write(lambda tx: self.apis.put(tx, call.scope, input["restApiId"], RestApi(members)))
-        return _shown(members)
+        return {"tags": {}, **_shown(members)}  # an update answers tags also where there are none
 
     async def DeleteRestApi(self, call: Call, input: Input) -> Output:
         self.api(call, input["restApiId"])
