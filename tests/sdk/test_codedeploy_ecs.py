@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from test_elbv2 import free_port
 
 from cloudlet.engines.proxies import envoy
 from cloudlet.engines.proxies.api import ProxyMissing
@@ -20,7 +21,7 @@ except ProxyMissing as absent:
     pytest.skip(str(absent), allow_module_level=True)
 
 ROLE = "arn:aws:iam::000000000000:role/any"
-PORT, TEST_PORT = 8098, 8099
+PORT, TEST_PORT = free_port(), free_port()
 
 
 @pytest.fixture

@@ -317,7 +317,9 @@ def test_tasks_find_a_service_by_its_name(cloud: LocalCloud, root: str, request:
         pytest.skip("processes share this machine's network and its names")
     ecs, discovery, logs = (cloud.client(name) for name in ("ecs", "servicediscovery", "logs"))
     ecs.create_cluster(clusterName="c")
-    discovery.create_private_dns_namespace(Name="shop.test", Vpc="vpc-1")
+    discovery.create_private_dns_namespace(
+        Name="shop.test", Vpc=cloud.client("ec2").describe_vpcs()["Vpcs"][0]["VpcId"]
+    )
     namespace = eventually(lambda: discovery.list_namespaces()["Namespaces"])[0]["Id"]
     records = {"DnsRecords": [{"Type": "A", "TTL": 5}]}
     found = discovery.create_service(Name="web", NamespaceId=namespace, DnsConfig=records)["Service"]

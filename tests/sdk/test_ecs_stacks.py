@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from test_elbv2 import free_port
 
 from cloudlet.engines.proxies import envoy
 from cloudlet.engines.proxies.api import ProxyMissing
@@ -21,6 +22,7 @@ except ProxyMissing as absent:
     pytest.skip(str(absent), allow_module_level=True)
 
 ROLE = "arn:aws:iam::000000000000:role/task"
+PORT = free_port()  # on this machine's own address, which every cloud wants
 
 
 @pytest.fixture
@@ -74,7 +76,7 @@ def template(image: str, version: str, count: int = 2) -> dict[str, Any]:
                 "Type": "AWS::ElasticLoadBalancingV2::Listener",
                 "Properties": {
                     "LoadBalancerArn": {"Ref": "Balancer"},
-                    "Port": 8099,
+                    "Port": PORT,
                     "Protocol": "HTTP",
                     "DefaultActions": [{"Type": "forward", "TargetGroupArn": {"Ref": "Group"}}],
                 },
@@ -119,8 +121,8 @@ def template(image: str, version: str, count: int = 2) -> dict[str, Any]:
             "Scaling": {
                 "Type": "AWS::ApplicationAutoScaling::ScalableTarget",
                 "Properties": {
-                    "MinCapacity": 1,
-                    "MaxCapacity": 4,
+                    "MinCapacity": 2,  # how busy this machine is shall not scale it
+                    "MaxCapacity": 2,
                     "ServiceNamespace": "ecs",
                     "ScalableDimension": "ecs:service:DesiredCount",
                     "ResourceId": {"Fn::Sub": "service/${Cluster}/${Service.Name}"},
@@ -178,7 +180,7 @@ def test_a_new_version_takes_over_behind_a_load_balancer_and_no_request_fails(cl
 
     def fetch() -> str:
         # As a client whose system resolves *.localhost.
-        ask = urllib.request.Request("http://127.0.0.1:8099/", headers={"Host": outputs["Name"]})
+        ask = urllib.request.Request(f"http://127.0.0.1:{PORT}/", headers={"Host": outputs["Name"]})
         with urllib.request.urlopen(ask, timeout=5) as answer:
             return str(answer.read().decode())
 
