@@ -28,6 +28,7 @@ from cloudlet.gateway.server import Server, listen
 from cloudlet.observe.calls import Calls, stopwatch
 from cloudlet.observe.metrics import Metrics, Report
 from cloudlet.services.api import Call, Input, Output, Service, Tagged
+from cloudlet.services.refusing import refusing
 from cloudlet.store import Store
 from cloudlet.store.sqlite import SqliteStore
 from cloudlet.wire import Wire
@@ -216,6 +217,8 @@ class Cloud:
         method = getattr(running, operation, None) if operation[:1].isupper() else None
         if method is None:
             raise not_implemented(f"{service} {operation}")
+        if members := running.refused.get(operation):
+            method = refusing(method, operation, members)
         self._operations[service, operation] = method
         return method
 

@@ -118,6 +118,7 @@ class Service:
 
     name: ClassVar[str]
     is_policy_needed: ClassVar[bool] = False  # whether nobody gets in whom a resource's policy does not mention
+    refused: ClassVar[dict[str, str]] = {}  # operation -> what of its input has no effect here (``refusing.py``)
 
     def __init__(self, cloud: Cloud) -> None:
         self.cloud = cloud

@@ -43,6 +43,25 @@ class Service(Methods, Stages, Parts, GatewayResponses, Keys, Domains, api.Servi
     """REST APIs, their parts, deployments and stages, API keys and usage plans, and domain names."""
 
     name = "apigateway"
+    refused = {
+        "CreateAuthorizer": "jwtConfiguration",
+        "CreateBasePathMapping": "domainNameId",
+        "CreateDomainName": "endpointAccessMode!=BASIC routingMode!=BASE_PATH_MAPPING_ONLY",
+        "CreateRestApi": "endpointAccessMode!=BASIC",
+        "CreateStage": "documentationVersion",
+        "CreateUsagePlanKey": "keyType!=API_KEY",
+        "DeleteBasePathMapping": "domainNameId",
+        "DeleteDomainName": "domainNameId",
+        "GetApiKeys": "customerId",
+        "GetBasePathMapping": "domainNameId",
+        "GetBasePathMappings": "domainNameId",
+        "GetDomainName": "domainNameId",
+        "GetDomainNames": "resourceOwner!=SELF",
+        "GetModel": "flatten",
+        "PutIntegration": "integrationTarget",
+        "UpdateBasePathMapping": "domainNameId",
+        "UpdateDomainName": "domainNameId",
+    }
 
     async def start(self) -> None:
         self.db = await self.cloud.store.database(self.name, MIGRATIONS)

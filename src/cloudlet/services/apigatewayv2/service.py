@@ -22,6 +22,12 @@ class Service(Domains, Parts, api.Service):
     """HTTP APIs. The front door for every ``execute-api`` name is here too and hands REST APIs on to ``apigateway``."""
 
     name = "apigatewayv2"
+    refused = {
+        "CreateIntegration": "PassthroughBehavior RequestTemplates TemplateSelectionExpression",
+        "ImportApi": "Basepath!=ignore",
+        "ReimportApi": "Basepath!=ignore",
+        "UpdateIntegration": "PassthroughBehavior RequestTemplates TemplateSelectionExpression",
+    }
 
     async def start(self) -> None:
         self.db = await self.cloud.store.database(self.name)

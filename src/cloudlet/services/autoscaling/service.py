@@ -9,6 +9,12 @@ from cloudlet.services.autoscaling.measuring import Measuring
 class Service(Measuring):
     """Groups of instances that are kept at their size."""
 
+    refused = {
+        "CancelInstanceRefresh": "WaitForTransitioningInstances!=True",
+        "CreateAutoScalingGroup": "Operator",
+        "StartInstanceRefresh": "Strategy!=Rolling",
+    }
+
     def resources_of(self, account: str, region: str) -> list[dict[str, str]]:
         scope = f"{account}/{region}"
         return [

@@ -36,6 +36,10 @@ class Service(Reading, ChangeSets, Templates, Signals, Deploying, api.Service):
     """AWS CloudFormation."""
 
     name = "cloudformation"
+    refused = {
+        "ContinueUpdateRollback": "ForceRollback",
+        "GetTemplateSummary": "CallAs!=SELF TemplateSummaryConfig",
+    }
 
     def __init__(self, cloud: Cloud) -> None:
         api.Service.__init__(self, cloud)

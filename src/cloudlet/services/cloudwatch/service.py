@@ -13,6 +13,11 @@ from cloudlet.services.cloudwatch.tagging import Tagging
 class Service(Alarms, Contributors, Dashboards, Detectors, Tagging):
     """Series of numbers, alarms on them, and who contributes to logs; services report through ``cloud.metrics``."""
 
+    refused = {
+        "PutCompositeAlarm": "ActionsSuppressorWaitPeriod ActionsSuppressorExtensionPeriod",
+        "PutMetricData": "StrictEntityValidation",
+    }
+
     def resources_of(self, account: str, region: str) -> list[dict[str, str]]:
         return [
             {

@@ -13,6 +13,10 @@ from cloudlet.services.codedeploy.revisions import checked_location
 class Service(Deployments):
     """Applications, groups and deployments that shift the traffic of aliases and of ECS services."""
 
+    refused = {
+        "CreateDeployment": "deploymentMode!=STANDARD",
+    }
+
     async def lead_alias(
         self, account: str, region: str, place: dict[str, str], target: dict[str, str], hooks: dict[str, str]
     ) -> None:

@@ -27,6 +27,7 @@ from cloudlet.services.ec2.mirroring import Mirroring
 from cloudlet.services.ec2.peering import Peering
 from cloudlet.services.ec2.placement_groups import PlacementGroups
 from cloudlet.services.ec2.prefix_lists import PrefixLists
+from cloudlet.services.ec2.refused import REFUSED
 from cloudlet.services.ec2.routes import Routes
 from cloudlet.services.ec2.snapshots import Snapshots
 from cloudlet.services.ec2.spot import Spot
@@ -72,6 +73,8 @@ class Service(
     FlowLogs,
 ):
     """The networks that templates describe, tasks take their addresses from, and load balancers are put into."""
+
+    refused = REFUSED
 
     def resources_of(self, account: str, region: str) -> list[dict[str, str]]:
         world = self.world(f"{account}/{region}")

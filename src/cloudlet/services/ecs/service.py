@@ -17,6 +17,10 @@ from cloudlet.store import Resources
 class Service(Retiring, Exec, Reporting, Clusters, Definitions, Settings):
     """Clusters, tasks and services on this machine."""
 
+    refused = {
+        "RegisterContainerInstance": "platformDevices",
+    }
+
     def resources_of(self, account: str, region: str) -> list[dict[str, str]]:
         scope = f"{account}/{region}"
         clusters = [

@@ -21,6 +21,10 @@ class Service(Functions, Logins, Rules, LoadBalancers, TrustStores, Tagging):
     are (ADR 8).
     """
 
+    refused = {
+        "DescribeTargetHealth": "Include",
+    }
+
     async def serve(self, request: Request, label: str) -> Response:
         """The front doors ``elb-lambda``, by a target group's id, and ``elb-auth``, by what a login is for."""
         if (carried := self.carried_function(label)) is not None:

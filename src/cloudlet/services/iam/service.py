@@ -22,6 +22,17 @@ class Service(Certificates, api.Service):
     by the rules of ``evaluation.py``."""
 
     name = "iam"
+    refused = {
+        "CreateLoginProfile": "MaxSigninSessionDuration",
+        "CreateOpenIDConnectProvider": "ContextProvider IdentityCenterInstanceArn",
+        "CreateRole": "MaxSigninSessionDuration",
+        "CreateSAMLProvider": "ContextProvider IdentityCenterInstanceArn",
+        "ListServiceSpecificCredentials": "AllUsers",
+        "UpdateLoginProfile": "MaxSigninSessionDuration ResetMaxSigninSessionDuration",
+        "UpdateRole": "MaxSigninSessionDuration ResetMaxSigninSessionDuration",
+        "UpdateSAMLProvider": "ContextProvider IdentityCenterInstanceArn RemoveContextProvider "
+        "RemoveIdentityCenterInstance",
+    }
 
     async def start(self) -> None:
         self.db = await self.cloud.store.database(self.name, MIGRATIONS)

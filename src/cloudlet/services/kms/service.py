@@ -11,3 +11,7 @@ from cloudlet.services.kms.signing import Signing
 
 class Service(Keys, Rotation, Grants, Encrypting, Signing):
     """Keys whose material is made here, wrapped on disk, and does real cryptography."""
+
+    refused = {
+        "ListKeys": "ResourceOwners!=SELF",
+    }

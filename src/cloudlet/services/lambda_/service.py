@@ -23,6 +23,17 @@ class Service(Layers, Aliases, Urls, Mappings, api.Service):
     """Functions in sandboxes of this machine, run by callers, by their URLs and by event sources."""
 
     name = "lambda"
+    refused = {
+        "CreateEventSourceMapping": "AmazonManagedKafkaEventSourceConfig DocumentDBEventSourceConfig Queues "
+        "SelfManagedKafkaEventSourceConfig SourceAccessConfigurations StartingPositionTimestamp Topics",
+        "CreateFunction": "Code.S3ObjectStorageMode!=COPY Code.SourceKMSKeyArn",
+        "Invoke": "DurableExecutionName TenantId",
+        "InvokeWithResponseStream": "TenantId",
+        "ListFunctions": "MasterRegion",
+        "UpdateEventSourceMapping": "AmazonManagedKafkaEventSourceConfig DocumentDBEventSourceConfig "
+        "SelfManagedKafkaEventSourceConfig SourceAccessConfigurations",
+        "UpdateFunctionCode": "S3ObjectStorageMode!=COPY SourceKMSKeyArn",
+    }
 
     async def start(self) -> None:
         cloud, folder = self.cloud, self.cloud.data_dir / "lambda"

@@ -28,6 +28,10 @@ _SCOPE = "dns"  # of the address: there is one server, whatever the account
 class Service(HealthChecks):
     """Zones, records and health checks, and a DNS server that answers from them."""
 
+    refused = {
+        "TestDNSAnswer": "EDNS0ClientSubnetMask",
+    }
+
     async def start(self) -> None:
         await self._open()
         lines = QueryLines(self.cloud, self.logged, self.index.zone_of)

@@ -21,6 +21,16 @@ class Service(
 ):
     """Buckets and objects: small ones lie in the database, large ones in files beside it."""
 
+    refused = {
+        "AbortMultipartUpload": "IfMatchInitiatedTime",
+        "CopyObject": "AnnotationDirective SSEKMSEncryptionContext",
+        "CreateMultipartUpload": "SSEKMSEncryptionContext",
+        "ListObjectVersions": "OptionalObjectAttributes",
+        "ListObjects": "OptionalObjectAttributes",
+        "ListObjectsV2": "OptionalObjectAttributes",
+        "PutObject": "SSEKMSEncryptionContext",
+    }
+
     async def start(self) -> None:
         await super().start()
         await self.start_lifecycle()

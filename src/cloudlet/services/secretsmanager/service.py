@@ -9,3 +9,9 @@ from cloudlet.services.secretsmanager.values import Values
 
 class Service(Rotation, Secrets, Values):
     """Secrets whose values are ciphertexts of KMS, with versions, staging labels and real rotation."""
+
+    refused = {
+        "DeleteResourcePolicy": "PolicyName",
+        "GetResourcePolicy": "PolicyName",
+        "PutResourcePolicy": "PolicyName",
+    }
