@@ -39,9 +39,9 @@ ASKED: tuple[tuple[str, str, dict[str, Any], str], ...] = (
     ("apigatewayv2", "import_api", {"Body": "{}", "Basepath": "prepend"}, "ImportApi with Basepath"),
     (
         "s3",
-        "list_objects_v2",
-        {"Bucket": "b-1", "OptionalObjectAttributes": ["RestoreStatus"]},
-        "OptionalObjectAttributes",
+        "put_object",
+        {"Bucket": "b-1", "Key": "k", "SSEKMSEncryptionContext": "e30="},
+        "SSEKMSEncryptionContext",
     ),
     (
         "ec2",

@@ -23,10 +23,10 @@ class Service(Domains, Parts, api.Service):
 
     name = "apigatewayv2"
     refused = {
-        "CreateIntegration": "PassthroughBehavior RequestTemplates TemplateSelectionExpression",
+        "CreateIntegration": "PassthroughBehavior!=WHEN_NO_MATCH RequestTemplates TemplateSelectionExpression",
         "ImportApi": "Basepath!=ignore",
         "ReimportApi": "Basepath!=ignore",
-        "UpdateIntegration": "PassthroughBehavior RequestTemplates TemplateSelectionExpression",
+        "UpdateIntegration": "PassthroughBehavior!=WHEN_NO_MATCH RequestTemplates TemplateSelectionExpression",
     }
 
     async def start(self) -> None:

@@ -16,10 +16,6 @@ from cloudlet.services.logs.tailing import Tailing
 class Service(Exporting, Querying, Streams, Policies, Tailing):
     """Log groups, streams and events; functions write here, and the control API follows it."""
 
-    refused = {
-        "PutLogEvents": "entity",
-    }
-
     def follow(self, account: str, region: str, prefix: str) -> AsyncIterator[dict[str, Any]]:
         """New events of groups whose names start with ``prefix``, from this call on, as they are stored."""
         return self.followers.add(f"{account}/{region}", lambda group, stream: group.startswith(prefix))

@@ -25,9 +25,6 @@ class Service(
         "AbortMultipartUpload": "IfMatchInitiatedTime",
         "CopyObject": "AnnotationDirective SSEKMSEncryptionContext",
         "CreateMultipartUpload": "SSEKMSEncryptionContext",
-        "ListObjectVersions": "OptionalObjectAttributes",
-        "ListObjects": "OptionalObjectAttributes",
-        "ListObjectsV2": "OptionalObjectAttributes",
         "PutObject": "SSEKMSEncryptionContext",
     }
 
