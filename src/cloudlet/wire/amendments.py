@@ -270,6 +270,9 @@ AMENDMENTS["ecr"] = Amendment(
 AMENDMENTS["dynamodb"] = Amendment(
     enums={"Select": ["SPECIFIC_ATTRIBUTES", "COUNT", "ALL_ATTRIBUTES", "ALL_PROJECTED_ATTRIBUTES"]}
 )
+AMENDMENTS["application-autoscaling"] = Amendment(
+    enums={"PolicyType": ["PredictiveScaling", "StepScaling", "TargetTrackingScaling"]}
+)
 AMENDMENTS["ec2"] = Amendment(
     missing={"CreateTags.Resources": "resourceIdSet", "DeleteTags.Resources": "resourceIdSet"}
 )
