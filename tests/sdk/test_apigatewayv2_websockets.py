@@ -248,3 +248,32 @@ def test_what_would_not_be_checked_is_refused(cloud: LocalCloud) -> None:
     with pytest.raises(ClientError, match="RequestModels"):
         api.create_route(ApiId=made["ApiId"], RouteKey="send", RequestModels={"send": "model"})
     assert api.get_routes(ApiId=made["ApiId"])["Items"] == []
+
+
+def test_routes_hold_their_rates(cloud: LocalCloud) -> None:
+    """Who connects or speaks too often hears so, and his connection stays."""
+    api = cloud.client("apigatewayv2")
+    made = api.create_api(Name="slow", ProtocolType="WEBSOCKET", RouteSelectionExpression="$request.body.action")
+    integration = api.create_integration(ApiId=made["ApiId"], IntegrationType="MOCK")["IntegrationId"]
+    for key in ("$connect", "$default"):
+        api.create_route(ApiId=made["ApiId"], RouteKey=key, Target=f"integrations/{integration}")
+    deployment = api.create_deployment(ApiId=made["ApiId"])["DeploymentId"]
+    once = {"ThrottlingRateLimit": 0.001, "ThrottlingBurstLimit": 1}
+    api.create_stage(
+        ApiId=made["ApiId"],
+        StageName="prod",
+        DeploymentId=deployment,
+        RouteSettings={"$connect": once, "$default": once},
+    )
+
+    async def talk() -> None:
+        door = f"{cloud.endpoint}/_cloudlet/execute-api/{made['ApiId']}/prod"
+        async with aiohttp.ClientSession() as session, session.ws_connect(door) as socket:
+            await socket.send_str("one")
+            await socket.send_str("two")
+            assert (await socket.receive_json(timeout=10))["message"] == "Too Many Requests"
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                await session.ws_connect(door)
+            assert refused.value.status == 429
+
+    asyncio.run(talk())

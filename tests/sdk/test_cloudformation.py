@@ -565,3 +565,14 @@ def test_a_change_set_that_was_executed_leaves_its_name_and_events_have_an_order
     with pytest.raises(ClientError) as error:
         client.execute_change_set(ChangeSetName=unchanged["Id"])
     assert "cannot be executed in its current status of [FAILED]" in str(error.value)
+
+
+def test_a_change_set_asked_for_again_is_the_same(cloud: LocalCloud) -> None:
+    """A client's token makes a repeated request harmless; without it, or with another, the name is taken."""
+    cloudformation = cloud.client("cloudformation")
+    template = json.dumps({"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}})
+    asked = {"StackName": "s", "ChangeSetName": "c", "ChangeSetType": "CREATE", "TemplateBody": template}
+    first = cloudformation.create_change_set(**asked, ClientToken="once")
+    assert cloudformation.create_change_set(**asked, ClientToken="once")["Id"] == first["Id"]
+    with pytest.raises(ClientError, match="ChangeSet c already exists"):
+        cloudformation.create_change_set(**asked, ClientToken="twice")

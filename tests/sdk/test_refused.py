@@ -68,6 +68,33 @@ ASKED: tuple[tuple[str, str, dict[str, Any], str], ...] = (
         {"TargetGroupArn": "arn:aws:elasticloadbalancing:::", "Include": ["AnomalyDetection"]},
         "DescribeTargetHealth with Include",
     ),
+    (
+        "ec2",
+        "create_fleet",
+        {
+            "LaunchTemplateConfigs": [{"LaunchTemplateSpecification": {"LaunchTemplateName": "one", "Version": "1"}}],
+            "TargetCapacitySpecification": {"TotalTargetCapacity": 1},
+            "SpotOptions": {"MaxTotalPrice": "1"},
+        },
+        "CreateFleet with SpotOptions.MaxTotalPrice",
+    ),
+    (
+        "elbv2",
+        "create_load_balancer",
+        {"Name": "n", "SubnetMappings": [{"SubnetId": "s-1"}, {"SubnetId": "s-2", "PrivateIPv4Address": "10.0.0.9"}]},
+        "CreateLoadBalancer with SubnetMappings.PrivateIPv4Address",
+    ),
+    (
+        "kms",
+        "create_grant",
+        {
+            "KeyId": "k",
+            "GranteePrincipal": "arn:aws:iam::000000000000:role/r",
+            "Operations": ["Encrypt"],
+            "Constraints": {"SourceArn": "arn:aws:sns:us-east-1:000000000000:t"},
+        },
+        "CreateGrant with Constraints.SourceArn",
+    ),
     ("iam", "update_role", {"RoleName": "r", "ResetMaxSigninSessionDuration": True}, "ResetMaxSigninSessionDuration"),
 )
 

@@ -58,7 +58,7 @@ class Service(Methods, Stages, Parts, GatewayResponses, Keys, Domains, api.Servi
         "GetDomainName": "domainNameId",
         "GetDomainNames": "resourceOwner!=SELF",
         "GetModel": "flatten",
-        "PutIntegration": "integrationTarget",
+        "PutIntegration": "integrationTarget tlsConfig.insecureSkipVerification",
         "UpdateBasePathMapping": "domainNameId",
         "UpdateDomainName": "domainNameId",
     }

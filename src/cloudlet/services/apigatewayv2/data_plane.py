@@ -97,11 +97,7 @@ class DataPlane:
         integration = published.integrations.get(route.get("Target", "").removeprefix("integrations/"))
         if integration is None:
             return message(500, "Internal Server Error")
-        limits = reporting.settings_of(context.stage, route["RouteKey"])
-        known = {"rateLimit": limits.get("ThrottlingRateLimit"), "burstLimit": limits.get("ThrottlingBurstLimit")}
-        try:
-            self._limits.throttle((context.api_id, context.stage_name, route["RouteKey"]), known)
-        except Refused:
+        if self.is_too_fast(context.api_id, context.stage, route["RouteKey"]):
             return message(429, "Too Many Requests")
         authorized, refusal = await self.authorize(context, published)
         if refusal is not None:
@@ -111,6 +107,16 @@ class DataPlane:
         response = await self._integrate(context, integration)
         context.integrated = stopwatch() - started
         return integrations.mapped(context, integration, response)
+
+    def is_too_fast(self, api_id: str, stage: dict[str, Any], route_key: str) -> bool:
+        """Whether a route's rate is used up; else one more request is counted."""
+        limits = reporting.settings_of(stage, route_key)
+        known = {"rateLimit": limits.get("ThrottlingRateLimit"), "burstLimit": limits.get("ThrottlingBurstLimit")}
+        try:
+            self._limits.throttle((api_id, stage["StageName"], route_key), known)
+        except Refused:
+            return True
+        return False
 
     async def authorize(
         self, context: events.Context, published: Published

@@ -72,6 +72,7 @@ async def forward(context: Context, integration: dict[str, Any]) -> Response:
                 headers=headers,
                 data=context.body or None,
                 allow_redirects=False,
+                server_hostname=(integration.get("TlsConfig") or {}).get("ServerNameToVerify"),
             ) as answer,
         ):
             kept = {name.lower(): value for name, value in answer.headers.items()}

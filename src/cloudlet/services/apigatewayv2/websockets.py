@@ -74,6 +74,8 @@ class WebSockets:
         context = events.Context(
             request, b"", record.name, account, region, published.stage, Match(route, {}), request.path, now
         )
+        if self._plane.is_too_fast(record.name, published.stage, route["RouteKey"]):
+            return _message(429, "Too Many Requests")
         id = base64.urlsafe_b64encode(secrets.token_bytes(11)).decode()
         connection = Connection(id, record, stage, context, self._domain(request, record.name), now, now)
         context.connecting = self._event(connection, "$connect", None, None)
@@ -118,6 +120,9 @@ class WebSockets:
         route = self._route_of(connection, published, text) if published is not None else None
         if published is None or route is None:
             self._sorry(connection, "Forbidden")
+            return
+        if self._plane.is_too_fast(connection.record.name, published.stage, route["RouteKey"]):
+            self._sorry(connection, "Too Many Requests")
             return
         answer = await self._run(connection, published, route, message)
         if answer.status >= 500:

@@ -67,10 +67,14 @@ class ChangeSets:
         name = input["ChangeSetName"]
         stack, is_new = await self._stack_for(call, kind, input["StackName"], name)
         there = None if is_new else await self.records.change_set_named(stack.id, name)
+        token = input.get("ClientToken", "")
+        if there is not None and token and there.token == token:
+            return {"Id": there.id, "StackId": stack.id}
         if there is not None and there.execution != "EXECUTED":
             raise AwsError("AlreadyExistsException", f"ChangeSet {name} already exists")
         id = f"arn:aws:cloudformation:{call.region}:{call.account}:changeSet/{name}/{uuid.uuid4()}"
         change_set = ChangeSet(id, name, stack.id, kind, "CREATE_COMPLETE", "AVAILABLE", self.clock.now(), 0)
+        change_set.token = token
         change_set.description = input.get("Description", "")
         change_set.on_failure = input.get("OnStackFailure") or ("DO_NOTHING" if keeps_failed(input) else "")
         model = await self._plan(call, input, stack, change_set)

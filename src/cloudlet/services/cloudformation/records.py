@@ -161,6 +161,7 @@ class ChangeSet(msgspec.Struct, omit_defaults=True):
     nested: bool = False
     import_existing: bool = False
     declared: list[str] = []
+    token: str = ""
 
 
 _encode = msgspec.json.Encoder().encode

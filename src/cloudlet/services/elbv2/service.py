@@ -22,7 +22,12 @@ class Service(Functions, Logins, Rules, LoadBalancers, TrustStores, Tagging):
     """
 
     refused = {
+        "CreateListener": "MutualAuthentication.AdvertiseTrustStoreCaNames!=off",
+        "CreateLoadBalancer": "SubnetMappings.PrivateIPv4Address",
         "DescribeTargetHealth": "Include",
+        "ModifyListener": "MutualAuthentication.AdvertiseTrustStoreCaNames!=off",
+        "RegisterTargets": "Targets.QuicServerId",
+        "SetSubnets": "SubnetMappings.PrivateIPv4Address",
     }
 
     async def serve(self, request: Request, label: str) -> Response:

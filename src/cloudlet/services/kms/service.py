@@ -13,5 +13,6 @@ class Service(Keys, Rotation, Grants, Encrypting, Signing):
     """Keys whose material is made here, wrapped on disk, and does real cryptography."""
 
     refused = {
+        "CreateGrant": "Constraints.SourceArn",
         "ListKeys": "ResourceOwners!=SELF",
     }

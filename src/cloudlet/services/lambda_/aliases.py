@@ -303,6 +303,9 @@ def _statement(input: Input, resource: str) -> dict[str, Any]:
         conditions.setdefault("StringEquals", {})["lambda:EventSourceToken"] = input["EventSourceToken"]
     if "FunctionUrlAuthType" in input:
         conditions.setdefault("StringEquals", {})["lambda:FunctionUrlAuthType"] = input["FunctionUrlAuthType"]
+    if "InvokedViaFunctionUrl" in input:
+        by_url = "true" if input["InvokedViaFunctionUrl"] else "false"
+        conditions.setdefault("Bool", {})["lambda:InvokedViaFunctionUrl"] = by_url
     if "SourceArn" in input:
         conditions.setdefault("ArnLike", {})["AWS:SourceArn"] = input["SourceArn"]
     return {

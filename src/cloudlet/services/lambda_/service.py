@@ -26,13 +26,14 @@ class Service(Layers, Aliases, Urls, Mappings, api.Service):
     refused = {
         "CreateEventSourceMapping": "AmazonManagedKafkaEventSourceConfig DocumentDBEventSourceConfig Queues "
         "SelfManagedKafkaEventSourceConfig SourceAccessConfigurations StartingPositionTimestamp Topics",
-        "CreateFunction": "Code.S3ObjectStorageMode!=COPY Code.SourceKMSKeyArn",
+        "CreateFunction": "Code.S3ObjectStorageMode!=COPY Code.SourceKMSKeyArn VpcConfig.Ipv6AllowedForDualStack",
         "Invoke": "DurableExecutionName TenantId",
         "InvokeWithResponseStream": "TenantId",
         "ListFunctions": "MasterRegion",
         "UpdateEventSourceMapping": "AmazonManagedKafkaEventSourceConfig DocumentDBEventSourceConfig "
         "SelfManagedKafkaEventSourceConfig SourceAccessConfigurations",
         "UpdateFunctionCode": "S3ObjectStorageMode!=COPY SourceKMSKeyArn",
+        "UpdateFunctionConfiguration": "VpcConfig.Ipv6AllowedForDualStack",
     }
 
     async def start(self) -> None:

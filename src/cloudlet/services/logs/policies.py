@@ -60,7 +60,8 @@ class Policies(Base):
     async def PutQueryDefinition(self, call: Call, input: Input) -> Output:
         if input.get("queryLanguage", "CWLI") != "CWLI" or input.get("parameters"):
             raise not_implemented("PutQueryDefinition with queryLanguage or parameters")
-        id = input.get("queryDefinitionId") or str(uuid.uuid4())
+        token = input.get("clientToken")  # a client that asks again makes nothing new
+        id = input.get("queryDefinitionId") or str(uuid.uuid5(uuid.NAMESPACE_OID, token) if token else uuid.uuid4())
         members = {
             "queryDefinitionId": id,
             "name": input["name"],

@@ -24,8 +24,12 @@ class Service(
     refused = {
         "AbortMultipartUpload": "IfMatchInitiatedTime",
         "CopyObject": "AnnotationDirective SSEKMSEncryptionContext",
+        "CreateBucket": "CreateBucketConfiguration.Bucket CreateBucketConfiguration.Location",
         "CreateMultipartUpload": "SSEKMSEncryptionContext",
+        "PutBucketEncryption": "ServerSideEncryptionConfiguration.Rules.BlockedEncryptionTypes",
         "PutObject": "SSEKMSEncryptionContext",
+        "PutObjectLockConfiguration": "ObjectLockConfiguration.Rule.DefaultRetention.DefaultEventHold",
+        "PutObjectRetention": "Retention.EventHold Retention.EventHoldDuration",
     }
 
     async def start(self) -> None:
