@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from tests.sdk.test_ec2_guarding import PORT, Network, image, soon
+from test_ec2_guarding import PORT, Network, image, soon
 
 from cloudlet.engines.containers.network import HostReach
 from cloudlet.testing import LocalCloud
