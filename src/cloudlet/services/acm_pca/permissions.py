@@ -8,7 +8,7 @@ from cloudlet.errors import AwsError
 from cloudlet.services.acm_pca.base import Base, page
 from cloudlet.services.acm_pca.records import CertificateAuthority, Permission
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.iam.evaluation import is_resource_policy
+from cloudlet.services.policies import is_resource_policy
 
 _PRINCIPAL = "acm.amazonaws.com"  # the only one that AWS takes
 

@@ -27,7 +27,7 @@ from cloudlet.services.apigateway.records import (
     RestApi,
 )
 from cloudlet.services.apigateway.stages import Stages
-from cloudlet.services.iam.evaluation import is_resource_policy
+from cloudlet.services.policies import is_resource_policy
 from cloudlet.store import Resources, Tx
 
 _EMPTY_MODEL = (

@@ -8,7 +8,7 @@ from typing import Any
 
 from cloudlet.errors import AwsError
 from cloudlet.services.dynamodb.errors import bad_parameter
-from cloudlet.services.iam.evaluation import is_resource_policy
+from cloudlet.services.policies import is_resource_policy
 
 NONE = "NO_POLICY"
 _LONGEST = 20 * 1024

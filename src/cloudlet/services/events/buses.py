@@ -13,7 +13,7 @@ from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.events.base import Base, page, tags_of
 from cloudlet.services.events.errors import invalid, no_bus, not_found
 from cloudlet.services.events.records import DEFAULT, Bus
-from cloudlet.services.iam.evaluation import is_resource_policy
+from cloudlet.services.policies import is_resource_policy
 from cloudlet.store import Tx
 
 _SETTINGS = ("Description", "KmsKeyIdentifier", "DeadLetterConfig", "LogConfig")

@@ -10,8 +10,9 @@ from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input
 from cloudlet.services.iam import actions, managed
 from cloudlet.services.iam.account import Accounts
-from cloudlet.services.iam.conditions import Lookup
-from cloudlet.services.iam.evaluation import (
+from cloudlet.services.iam.records import Entity
+from cloudlet.services.policies.conditions import Lookup
+from cloudlet.services.policies.evaluation import (
     Decision,
     Grip,
     Layers,
@@ -23,7 +24,6 @@ from cloudlet.services.iam.evaluation import (
     grip_of,
     is_foreign,
 )
-from cloudlet.services.iam.records import Entity
 
 if TYPE_CHECKING:
     from cloudlet.services.sts.service import Service as Sts

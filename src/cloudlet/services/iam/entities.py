@@ -12,7 +12,7 @@ import msgspec
 
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Cloud, Input, Output
-from cloudlet.services.iam import documents, managed
+from cloudlet.services.iam import managed
 from cloudlet.services.iam.records import (
     AccessKey,
     Account,
@@ -27,6 +27,7 @@ from cloudlet.services.iam.records import (
     ServerCertificate,
     User,
 )
+from cloudlet.services.policies import documents
 from cloudlet.store import Database, Resources, Tx
 
 E = TypeVar("E", bound=Entity)

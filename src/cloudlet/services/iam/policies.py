@@ -8,7 +8,7 @@ import msgspec
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.iam import documents, managed
+from cloudlet.services.iam import managed
 from cloudlet.services.iam.credentials import new_id
 from cloudlet.services.iam.entities import (
     attached_policies,
@@ -25,6 +25,7 @@ from cloudlet.services.iam.entities import (
 )
 from cloudlet.services.iam.records import Entity, Policy
 from cloudlet.services.iam.roles import Roles
+from cloudlet.services.policies import documents
 from cloudlet.store import Tx
 
 _MOST_VERSIONS = 5

@@ -10,7 +10,7 @@ import msgspec
 
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.iam import documents, service_roles
+from cloudlet.services.iam import service_roles
 from cloudlet.services.iam.entities import (
     checked_tags,
     conflict,
@@ -24,6 +24,7 @@ from cloudlet.services.iam.entities import (
 )
 from cloudlet.services.iam.records import DeletionTask, InstanceProfile, Role
 from cloudlet.services.iam.users import Users
+from cloudlet.services.policies import documents
 from cloudlet.store import Tx
 
 _SERVICE_PATH = "/aws-service-role/"

@@ -6,11 +6,11 @@ from typing import Any
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.iam import documents
 from cloudlet.services.iam.authorization import Authorization
-from cloudlet.services.iam.conditions import Lookup
 from cloudlet.services.iam.entities import page, scope_of
-from cloudlet.services.iam.evaluation import (
+from cloudlet.services.policies import documents
+from cloudlet.services.policies.conditions import Lookup
+from cloudlet.services.policies.evaluation import (
     Decision,
     Layers,
     Policy,

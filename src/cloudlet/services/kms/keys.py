@@ -10,10 +10,10 @@ from msgspec.structs import replace
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.iam.evaluation import is_resource_policy
 from cloudlet.services.kms import policies, specs
 from cloudlet.services.kms.base import DAY, Base, check_state, page
 from cloudlet.services.kms.records import Alias, Key
+from cloudlet.services.policies import is_resource_policy
 from cloudlet.store import Tx
 
 _TAGS_AT_MOST = 50

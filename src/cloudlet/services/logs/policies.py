@@ -6,10 +6,10 @@ import uuid
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.iam.evaluation import is_resource_policy
 from cloudlet.services.logs.base import Base
 from cloudlet.services.logs.groups import page_of
 from cloudlet.services.logs.records import QueryDefinition, ResourcePolicy
+from cloudlet.services.policies import is_resource_policy
 from cloudlet.store import Tx
 
 _POLICIES_AT_MOST = 10

@@ -9,8 +9,8 @@ from typing import Any
 
 from cloudlet.errors import AwsError
 from cloudlet.http import Request
-from cloudlet.services.iam import evaluation
-from cloudlet.services.iam.evaluation import Grip, Who
+from cloudlet.services.policies import evaluation
+from cloudlet.services.policies.evaluation import Grip, Who
 from cloudlet.services.s3.records import Bucket
 
 _ANYBODY = Who(frozenset(), "")

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services import api
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.iam.evaluation import is_resource_policy
+from cloudlet.services.policies import is_resource_policy
 from cloudlet.services.secretsmanager import filters, passwords, records
 from cloudlet.services.secretsmanager.base import (
     DAY,

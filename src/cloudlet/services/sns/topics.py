@@ -9,7 +9,7 @@ from typing import Any
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.iam.evaluation import is_resource_policy
+from cloudlet.services.policies import is_resource_policy
 from cloudlet.services.sns import policies
 from cloudlet.services.sns.base import Base, page, place
 from cloudlet.services.sns.errors import invalid, no_topic

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from cloudlet.errors import AwsError
-from cloudlet.services.iam.evaluation import is_resource_policy
+from cloudlet.services.policies import is_resource_policy
 from cloudlet.services.sqs.records import Counts, Queue
 
 # Attribute -> field, least and greatest value.

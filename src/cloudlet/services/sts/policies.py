@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Input
-from cloudlet.services.iam import documents
+from cloudlet.services.policies import documents
 
 _MOST_POLICIES = 10
 _LARGEST = 2048  # characters of policies and tags together, as they are before AWS packs them

@@ -9,7 +9,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from cloudlet.services.iam.conditions import Lookup, compile_conditions, pattern, substitute
+from cloudlet.services.policies.conditions import Lookup, compile_conditions, pattern, substitute
 
 
 class Who(NamedTuple):
