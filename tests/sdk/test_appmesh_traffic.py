@@ -40,8 +40,8 @@ MESH = {"meshName": "traffic"}
 
 # A program as anybody would write it: it answers its name, fails when it is told to, and knows no mesh.
 SERVER = """
-import sys, http.server
-name, state = sys.argv[1], {"fail": "", "seen": {}}
+import sys, http.server, socket
+name, address, state = sys.argv[1], sys.argv[2], {"fail": "", "seen": {}}
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
@@ -61,8 +61,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
     def log_message(self, *_): pass
-server = http.server.ThreadingHTTPServer(("0.0.0.0", 8080), Handler)
-server.daemon_threads = True
+class Server(http.server.ThreadingHTTPServer):
+    address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    daemon_threads = True
+server = Server((address, 8080), Handler)
 server.serve_forever()
 """
 
@@ -116,9 +118,17 @@ class Network:
         self._ip("-n", namespace, "route", "add", "default", "via", self.gateway)
         return f"/run/netns/{namespace}", address
 
-    def serve(self, namespace: str, name: str) -> None:
+    def add_ipv6(self, name: str) -> str:
+        """An address of IPv6 for a namespace that is there."""
+        namespace = f"cm{self._id}-{name}"
+        number = self._names.index(namespace) + 10
+        address = f"fd00:c10d:{os.getpid() % 0xFFFF:x}::{number:x}"
+        self._ip("-n", namespace, "addr", "add", f"{address}/64", "dev", f"cm{self._id}p{number}", "nodad")
+        return address
+
+    def serve(self, namespace: str, name: str, address: str = "0.0.0.0") -> None:
         """Run the server in a namespace."""
-        command = ["nsenter", f"--net={namespace}", sys.executable, "-c", SERVER, name]
+        command = ["nsenter", f"--net={namespace}", sys.executable, "-c", SERVER, name, address]
         self._processes.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
 
     async def call(
@@ -393,6 +403,45 @@ async def test_a_gateway_and_what_is_not_in_the_mesh(cloud: Cloud, network: Netw
     await asyncio.sleep(0.1)
     assert await network.call(front, blue) == {"200 blue2": 1}
     assert set(await network.call(front, "colors.map.test")) == {"200 green"}
+
+
+async def test_ipv6(cloud: Cloud, network: Network, tmp_path: Path) -> None:
+    if not Path("/proc/net/if_inet6").exists():
+        pytest.skip("this machine has no IPv6")
+    made = await colors(cloud, network, tmp_path)
+    places, appmesh = made["places"], made["appmesh"]
+    front = places["front"][0]
+    namespace, _ = network.add("six")
+    network.add_ipv6("front")
+    address = network.add_ipv6("six")
+    network.serve(namespace, "six", "::1")
+    found = {"awsCloudMap": {"namespaceName": "map.test", "serviceName": "six"}}
+    spec = {"listeners": listener(), "serviceDiscovery": found}
+    await aws(cloud, "CreateVirtualNode", **MESH, virtualNodeName="six", spec=spec)
+    await appmesh.join(
+        SCOPE, "six", Environment("mesh/traffic/virtualNode/six"), namespace, Redirect(app_ports=(8080,))
+    )
+    (space,) = (await aws(cloud, "ListNamespaces", service="servicediscovery"))["Namespaces"]
+    six = await aws(cloud, "CreateService", service="servicediscovery", Name="six", NamespaceId=space["Id"])
+    await aws(
+        *(cloud, "RegisterInstance"),
+        service="servicediscovery",
+        ServiceId=six["Service"]["Id"],
+        InstanceId="six",
+        Attributes={"AWS_INSTANCE_IPV6": address},
+    )
+    await route(cloud, "Update", to(six=1))
+    # Without a preference the Envoy of the application listens on IPv4 alone, and asks it there.
+    deadline = time.perf_counter() + 10
+    while not next(iter(said := await network.call(front, "colors.map.test"))).startswith("503"):
+        assert time.perf_counter() < deadline, said
+    for preference in ("IPv6_ONLY", "IPv6_PREFERRED"):
+        await aws(cloud, "UpdateMesh", **MESH, spec={"serviceDiscovery": {"ipPreference": preference}})
+        assert await answered(network, front, "200 six") < 10
+    ingress = await appmesh.running[SCOPE, "six"].envoy.stats("^http.ingress.downstream_rq_total$")
+    assert ingress["http.ingress.downstream_rq_total"] > 0
+    # What leaves over IPv6 passes the mesh too, whose filter is DROP_ALL.
+    assert await network.call(front, address) == {"404 ": 1}
 
 
 def tables_of(namespace: str) -> str:

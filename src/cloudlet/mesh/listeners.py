@@ -13,10 +13,17 @@ _FILTERS = "extensions.filters."
 
 
 def listener(name: str, address: str, port: int, chains: Sequence[Resource], **more: Any) -> Resource:
-    """A TCP listener. It never shares its port with another process, which would be given half of its connections."""
+    """A TCP listener; one on ``::`` takes what comes over IPv4 too.
+
+    It never shares its port with another process, which would be given half of its connections, unless
+    ``enable_reuse_port`` says so.
+    """
+    where = socket_address(address, port)
+    if address == "::":
+        where["socket_address"]["ipv4_compat"] = True
     return {
         "name": name,
-        "address": socket_address(address, port),
+        "address": where,
         "filter_chains": list(chains),
         "enable_reuse_port": False,
         **more,

@@ -11,12 +11,14 @@ from cloudlet.mesh.health_checks import grpc_check, health_check, http_check
 from cloudlet.mesh.routes import destination
 from cloudlet.mesh.snapshot import Resource, Snapshot
 from cloudlet.mesh.typed import extension, seconds
+from cloudlet.services.appmesh.ingress import pool_limits
 from cloudlet.services.appmesh.matching import grpc_match, http_match, precedence, retries, timeouts
 from cloudlet.services.appmesh.records import ROUTE_TYPES
 from cloudlet.services.appmesh.security import Secrets
 from cloudlet.services.appmesh.world import HTTP2, Port, Proxy, Spec, World, ports_of, preference_of, seconds_of
 
 _FAMILIES = {
+    "": "AUTO",
     "IPv4_ONLY": "V4_ONLY",
     "IPv6_ONLY": "V6_ONLY",
     "IPv4_PREFERRED": "V4_PREFERRED",
@@ -128,11 +130,12 @@ class Egress:
         """TLS towards a node: as the client's policy says for its port, else wherever the node offers it."""
         port = listener["portMapping"]["port"]
         http2 = listener["portMapping"]["protocol"] in HTTP2
-        offered = listener.get("tls", {}).get("mode", "DISABLED") != "DISABLED"
+        offer = listener.get("tls", {"mode": "DISABLED"})
+        offered = offer["mode"] != "DISABLED"
         tls = policy.get("tls")
         if tls is not None and port in (tls.get("ports") or [port]):
             return self.secrets.client(tls, _name_of(spec), http2) if offered or tls.get("enforce", True) else None
-        return self.secrets.client(None, _name_of(spec), http2) if offered else None
+        return self.secrets.offered(offer["certificate"], _name_of(spec), http2) if offered else None
 
     def _discovered(
         self, name: str, node: str, spec: Spec, listener: Spec, port: Port, tls: Resource | None
@@ -147,12 +150,13 @@ class Egress:
             tls=tls,
             health_checks=[_health_check(listener["healthCheck"])] if "healthCheck" in listener else (),
             outlier_detection=_outliers(ejected) if ejected else None,
+            circuit_breakers=pool_limits({}),
         )
         if "dns" in discovery:
             dns = discovery["dns"]
             single = dns.get("responseType", "LOADBALANCER") == "LOADBALANCER"
             made["type"] = "LOGICAL_DNS" if single else "STRICT_DNS"
-            made["dns_lookup_family"] = _FAMILIES[preference_of(self.world, spec) or "IPv4_PREFERRED"]
+            made["dns_lookup_family"] = _FAMILIES[preference_of(self.world, spec)]
             made["load_assignment"] = assignment(name, [endpoint(dns["hostname"], port.port)])
             if self.proxy.dns is not None:
                 made["typed_dns_resolver_config"] = _resolver(*self.proxy.dns)

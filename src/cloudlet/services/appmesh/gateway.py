@@ -17,7 +17,7 @@ from cloudlet.services.appmesh.egress import Egress, Outlet
 from cloudlet.services.appmesh.ingress import pool_limits
 from cloudlet.services.appmesh.matching import grpc_match, http_match, precedence
 from cloudlet.services.appmesh.records import ROUTE_TYPES
-from cloudlet.services.appmesh.world import HTTP2, Port, Spec, World, ports_of
+from cloudlet.services.appmesh.world import HTTP2, MAY_MOVE, NORMALIZED, Port, Spec, World, listens_on, ports_of
 
 _SERVICE = "x-app-mesh-virtual-service"
 _INNER = "lds_egress_gateway"
@@ -73,7 +73,7 @@ def _listen(
         made += _route(name, kind, route[kind], inner, outlets)
     name = f"rds_ingress_{port.protocol}_{port.port}"
     into.routes[name] = route_configuration(name, [virtual_host("self_redirect", ["*"], made)])
-    filters = [http_manager("ingress", routes=name, access_logs=logs, **egress.proxy.traced)]
+    filters = [http_manager("ingress", routes=name, access_logs=logs, **NORMALIZED, **egress.proxy.traced)]
     mode = spec.get("tls", {}).get("mode", "DISABLED")
     chains = []
     if mode != "DISABLED":
@@ -83,8 +83,9 @@ def _listen(
         chains.append(chain)
     if mode != "STRICT":
         chains.append(filter_chain(filters))
-    listens = f"lds_ingress_0.0.0.0_{port.port}"
-    made_listener = listener(listens, "0.0.0.0", port.port, chains, traffic_direction="INBOUND")
+    address = listens_on(world, {}, egress.proxy)
+    listens = f"lds_ingress_{address}_{port.port}"
+    made_listener = listener(listens, address, port.port, chains, traffic_direction="INBOUND", **MAY_MOVE)
     if mode == "PERMISSIVE":
         made_listener["listener_filters"] = [tls_inspector()]
     into.listeners[listens] = made_listener
@@ -124,10 +125,11 @@ def _route(name: str, kind: str, body: Spec, inner: str, outlets: Sequence[Outle
 
 def _inner_cluster(name: str, protocol: str, pool: Spec) -> Resource:
     address = {"address": {"envoy_internal_address": {"server_listener_name": _INNER}}}
-    made: Resource = {
+    return {
         "name": name,
         "type": "STATIC",
         "connect_timeout": seconds(1.0),
+        "circuit_breakers": pool_limits(pool),
         "load_assignment": {
             "cluster_name": name,
             "endpoints": [{"lb_endpoints": [{"endpoint": address}]}],
@@ -142,9 +144,6 @@ def _inner_cluster(name: str, protocol: str, pool: Spec) -> Resource:
         ),
         **(http2_protocol() if protocol in HTTP2 else {}),
     }
-    if pool:
-        made["circuit_breakers"] = pool_limits(pool)
-    return made
 
 
 def _host(outlet: Outlet) -> str:

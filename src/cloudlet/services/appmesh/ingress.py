@@ -11,7 +11,9 @@ from cloudlet.mesh.snapshot import Resource, Snapshot
 from cloudlet.mesh.typed import extension, seconds
 from cloudlet.services.appmesh.matching import timeouts
 from cloudlet.services.appmesh.security import Secrets
-from cloudlet.services.appmesh.world import HTTP2, Proxy, Spec, World, preference_of, seconds_of
+from cloudlet.services.appmesh.world import HTTP2, MAY_MOVE, Proxy, Spec, World, listens_on, preference_of, seconds_of
+
+_UNLIMITED = 2_147_483_647
 
 
 def ingress(world: World, node: str, proxy: Proxy, secrets: Secrets, logs: Sequence[Resource], into: Snapshot) -> None:
@@ -38,12 +40,14 @@ def ingress(world: World, node: str, proxy: Proxy, secrets: Secrets, logs: Seque
             chains.append({**filter_chain(filters), "filter_chain_match": {"destination_port": port}})
     if not chains:
         return
-    name = f"lds_ingress_0.0.0.0_{proxy.ingress_port}"
+    address = listens_on(world, spec, proxy)
+    name = f"lds_ingress_{address}_{proxy.ingress_port}"
     into.listeners[name] = listener(
         name,
-        "0.0.0.0",
+        address,
         proxy.ingress_port,
         chains,
+        **MAY_MOVE,
         traffic_direction="INBOUND",
         listener_filters=[original_destination(), *([tls_inspector()] if inspected else [])],
         **({"continue_on_listener_filters_timeout": True} if inspected else {}),
@@ -62,24 +66,23 @@ def _application(name: str, address: str, port: int, spec: Spec) -> Resource:
     """
     protocol = spec["portMapping"]["protocol"]
     pool = spec.get("connectionPool", {}).get(protocol, {})
-    made: Resource = {
+    return {
         "name": name,
         "type": "STATIC",
         "connect_timeout": seconds(1.0),
         "load_assignment": assignment(name, [endpoint(address, port)]),
+        "circuit_breakers": pool_limits(pool),
         **(http2_protocol() if protocol in HTTP2 else {}),
     }
-    if pool:
-        made["circuit_breakers"] = pool_limits(pool)
-    return made
 
 
 def pool_limits(pool: Spec) -> Resource:
-    """A connection pool as Envoy's thresholds."""
+    """A connection pool as Envoy's thresholds. What it does not limit has no limit, against Envoy's own defaults."""
     return circuit_breakers(
-        connections=pool.get("maxConnections", 0),
-        pending=pool.get("maxPendingRequests", 0),
-        requests=pool.get("maxRequests", 0),
+        connections=pool.get("maxConnections", _UNLIMITED),
+        pending=pool.get("maxPendingRequests", _UNLIMITED),
+        requests=pool.get("maxRequests", _UNLIMITED),
+        retries=_UNLIMITED,
     )
 
 
@@ -98,8 +101,6 @@ def _filters(
             tcp_proxy("ingress", {cluster: 1}, idle_timeout="" if idle is None else seconds(idle), access_logs=logs)
         ]
     name = f"rds_ingress_{protocol}_{port}"
-    # A listener without a timeout leaves it to the caller, whose route has one.
-    waits = timeouts(timeout) if timeout else {"timeout": "0s"}
-    everything = {"match": {"prefix": "/"}, "route": {"cluster": cluster, **waits}}
+    everything = {"match": {"prefix": "/"}, "route": {"cluster": cluster, **timeouts(timeout)}}
     into.routes[name] = route_configuration(name, [virtual_host("application", ["*"], [everything])])
     return [http_manager("ingress", routes=name, access_logs=logs, **proxy.traced)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +13,7 @@ from cloudlet.services.appmesh.records import ROUTE_TYPES
 from cloudlet.services.appmesh.world import Found, Spec, World, preference_of
 
 _SELF = "appmesh.amazonaws.com"
+_CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", re.DOTALL)
 
 _IPV4, _IPV6 = "AWS_INSTANCE_IPV4", "AWS_INSTANCE_IPV6"
 # Which of an instance's addresses is taken, the first that it has.
@@ -83,9 +86,14 @@ class Looking:
         """All that the snapshot of a node or gateway needs. Raises AwsError where a certificate is not there."""
         spec = (world.gateways if gateway else world.nodes)[name]
         endpoints: dict[str, list[str]] = {}
+        roots: dict[str, str] = {}
         for node in sorted(reachable(world, name, gateway=gateway)):
             if (question := question_of(scope, world, node)) is not None:
                 endpoints[node] = await self._instances(question)
+            for arn in _offered(world.nodes[node]):
+                # Where it cannot be had its own node says so.
+                with contextlib.suppress(AwsError):
+                    roots[arn] = await self._root(arn)
         certificates: dict[str, tuple[str, str]] = {}
         for certificate in _certificates(spec):
             if "acm" in certificate:
@@ -102,7 +110,14 @@ class Looking:
                 authority = await acm.authority_pem()
             for arn in trust.get("acm", {}).get("certificateAuthorityArns", ()):
                 authorities[arn] = await self._authority(arn)
-        return Found(endpoints, certificates, authority, authorities)
+        return Found(endpoints, certificates, authority, authorities, roots)
+
+    async def _root(self, arn: str) -> str:
+        """The authority that an ACM certificate comes from. Raises AwsError where it is not there."""
+        acm: Any = await self._cloud.service("acm")
+        chain, _ = await acm.material(arn)
+        *_, last = _CERTIFICATE.findall(chain)
+        return str(last)
 
     async def _authority(self, arn: str) -> str:
         """The certificate of a private authority. Raises AwsError where it has none."""
@@ -158,6 +173,13 @@ class Looking:
 
 def _address(attributes: dict[str, str], families: Sequence[str]) -> str:
     return next((attributes[family] for family in families if family in attributes), "")
+
+
+def _offered(spec: Spec) -> Iterator[str]:
+    """The ACM certificates that a node's listeners show."""
+    for listener in spec.get("listeners", []):
+        if "acm" in listener.get("tls", {}).get("certificate", {}):
+            yield listener["tls"]["certificate"]["acm"]["certificateArn"]
 
 
 def _certificates(spec: Any) -> Iterator[Spec]:

@@ -1,6 +1,6 @@
 """The rules of a task's network namespace that lead its traffic through Envoy, as App Mesh's proxyConfiguration says.
 
-They are one table of nftables, which is put there and taken away as a whole.
+They are one table of nftables for IPv4 and IPv6, which is put there and taken away as a whole.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import msgspec
 
 _TABLE = "cloudlet_appmesh"
-_METADATA = ("169.254.170.2", "169.254.169.254")  # never the mesh's business
+_METADATA = ("169.254.170.2", "169.254.169.254", "fd00:ec2::254")  # never the mesh's business
 
 
 class CannotRedirect(RuntimeError):
@@ -52,7 +52,9 @@ def rules(redirect: Redirect, envoy: int | None = None) -> str:
     outgoing = [f"meta skuid {uid} return" for uid in users]
     if redirect.gid is not None:
         outgoing.append(f"meta skgid {redirect.gid} return")
-    outgoing.append(f"ip daddr {{ {', '.join((*_METADATA, *redirect.egress_ignored_ips))} }} return")
+    for family, mark in (("ip", False), ("ip6", True)):
+        ignored = [one for one in (*_METADATA, *redirect.egress_ignored_ips) if (":" in one) is mark]
+        outgoing.append(f"{family} daddr {{ {', '.join(ignored)} }} return")
     if redirect.egress_ignored_ports:
         outgoing.append(f"tcp dport {{ {_joined(redirect.egress_ignored_ports)} }} return")
     outgoing += ["fib daddr type local return", f"meta l4proto tcp redirect to :{redirect.egress_port}"]
@@ -61,7 +63,7 @@ def rules(redirect: Redirect, envoy: int | None = None) -> str:
         ports = _joined(redirect.app_ports)
         incoming.append(f"fib saddr type != local tcp dport {{ {ports} }} redirect to :{redirect.ingress_port}")
     return (
-        f"table ip {_TABLE}\ndelete table ip {_TABLE}\ntable ip {_TABLE} {{\n"
+        f"table inet {_TABLE}\ndelete table inet {_TABLE}\ntable inet {_TABLE} {{\n"
         f" chain egress {{ type nat hook output priority -100; {'; '.join(outgoing)}; }}\n"
         f" chain ingress {{ type nat hook prerouting priority -100; {'; '.join(incoming)}{';' if incoming else ''} }}\n"
         "}\n"
@@ -76,7 +78,7 @@ async def install(namespace: str, redirect: Redirect, envoy: int | None = None) 
 async def remove(namespace: str) -> None:
     """Take the rules away; neither they nor the namespace have to be there."""
     try:
-        await apply(namespace, f"table ip {_TABLE}\ndelete table ip {_TABLE}\n")
+        await apply(namespace, f"table inet {_TABLE}\ndelete table inet {_TABLE}\n")
     except CannotRedirect:
         pass  # gone with its namespace
 

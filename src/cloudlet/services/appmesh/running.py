@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,6 +66,7 @@ class Sidecar(msgspec.Struct, frozen=True):
             stdout="" if self.inside else LINES,
             admin_port=self.environment.admin_port if self.namespace else 0,
             admin_log=self.environment.admin_log,
+            ipv6=os.path.exists("/proc/net/if_inet6"),
             xray=self.environment.xray,
             files={} if self.inside else self.files,
         )

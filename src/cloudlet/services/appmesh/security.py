@@ -34,11 +34,16 @@ class Secrets:
             require_client=bool(trust),
         )
 
-    def client(self, tls: Spec | None, sni: str, http2: bool) -> Resource:
-        """How a cluster speaks TLS. Without a policy it does not ask who it speaks to; with one, and no names in it,
-        the certificate must be that of ``sni``, the name that the node is discovered by."""
-        if tls is None:
-            return client_tls(sni=sni, alpn=("h2",) if http2 else ())
+    def offered(self, certificate: Spec, sni: str, http2: bool) -> Resource:
+        """How a cluster speaks TLS without a policy: it asks who it speaks to only where ACM says who that must be."""
+        arn = certificate.get("acm", {}).get("certificateArn", "")
+        root = self.found.roots.get(arn)
+        trust = self._validation(f"trust:offered:{arn}", {"inline_string": root}, [sni] if sni else []) if root else ""
+        return client_tls(sni=sni, alpn=("h2",) if http2 else (), trust=trust)
+
+    def client(self, tls: Spec, sni: str, http2: bool) -> Resource:
+        """How a cluster speaks TLS with a policy. Without names in it the certificate must be that of ``sni``, the name
+        that the node is discovered by."""
         certificates = [self._certificate(tls["certificate"])] if "certificate" in tls else []
         trust = self._trust(tls["validation"], [sni] if sni else [])
         return client_tls(sni=sni, certificates=certificates, alpn=("h2",) if http2 else (), trust=trust)
@@ -73,14 +78,16 @@ class Secrets:
             source = {"inline_string": self.found.authority}
         else:
             raise MaterialMissing("the local certificate authority is not there")
-        context: Resource = {"trusted_ca": source}
+        where = next(iter(trust))
+        what = ",".join(trust["acm"]["certificateAuthorityArns"]) if where == "acm" else source.get("filename", "")
+        return self._validation(f"trust:{where}:{what}:{','.join(names)}", source, names)
+
+    def _validation(self, name: str, authorities: Resource, names: Sequence[str]) -> str:
+        context: Resource = {"trusted_ca": authorities}
         if names:
             context["match_typed_subject_alt_names"] = [
                 {"san_type": kind, "matcher": {"exact": name}} for name in names for kind in ("DNS", "URI")
             ]
-        where = next(iter(trust))
-        what = ",".join(trust["acm"]["certificateAuthorityArns"]) if where == "acm" else source.get("filename", "")
-        name = f"trust:{where}:{what}:{','.join(names)}"
         self.made[name] = {"name": name, "validation_context": context}
         return name
 

@@ -12,9 +12,13 @@ from cloudlet.mesh.snapshot import Resource, Snapshot
 from cloudlet.mesh.typed import seconds
 from cloudlet.services.appmesh.egress import Egress, Outlet, backend_policies
 from cloudlet.services.appmesh.gateway import gateway_side
-from cloudlet.services.appmesh.ingress import ingress, original_destination
+from cloudlet.services.appmesh.ingress import ingress, original_destination, pool_limits
 from cloudlet.services.appmesh.security import Secrets
-from cloudlet.services.appmesh.world import Found, Proxy, Spec, World
+from cloudlet.services.appmesh.world import MAY_MOVE, NORMALIZED, Found, Proxy, Spec, World, listens_on
+
+# Where a mesh that drops everything else lets traffic go: to the APIs of AWS.
+_AWS = ["*.amazonaws.com"]
+_HTTPS = 443
 
 
 def node_snapshot(world: World, node: str, found: Found, proxy: Proxy) -> Snapshot:
@@ -28,7 +32,7 @@ def node_snapshot(world: World, node: str, found: Found, proxy: Proxy) -> Snapsh
     outlets = [
         outlet for service, policy in backend_policies(spec).items() for outlet in egress.outlets(service, policy)
     ]
-    _outbound(world, outlets, proxy, logs, into)
+    _outbound(world, listens_on(world, spec, proxy), outlets, proxy, logs, into)
     _admin(proxy, into)
     into.secrets.update(secrets.made)
     return into
@@ -72,21 +76,23 @@ def _log(path: str, proxy: Proxy, format: str | dict[str, str] = "") -> Resource
     return file_log(proxy.stdout, format) if proxy.stdout else stdout_log(format)
 
 
-def _outbound(world: World, outlets: Sequence[Outlet], proxy: Proxy, logs: Sequence[Resource], into: Snapshot) -> None:
+def _outbound(
+    world: World, address: str, outlets: Sequence[Outlet], proxy: Proxy, logs: Sequence[Resource], into: Snapshot
+) -> None:
     """The outbound listener: a chain for each port of a backend, and the mesh's filter for all other traffic.
 
     HTTP on a port is told apart by its Host, so that services may share it; TCP is told apart by the port alone, and
     where both want one port HTTP has it.
     """
     allowed = world.spec.get("egressFilter", {}).get("type", "DROP_ALL") == "ALLOW_ALL"
-    passthrough = f"cds_egress_{world.name}_mesh-allow-all"
-    if allowed:
-        into.clusters[passthrough] = {
-            "name": passthrough,
-            "type": "ORIGINAL_DST",
-            "lb_policy": "CLUSTER_PROVIDED",
-            "connect_timeout": seconds(5.0),
-        }
+    passthrough = f"cds_egress_{world.name}_{'mesh-allow-all' if allowed else 'amazonaws'}"
+    into.clusters[passthrough] = {
+        "name": passthrough,
+        "type": "ORIGINAL_DST",
+        "lb_policy": "CLUSTER_PROVIDED",
+        "connect_timeout": seconds(5.0),
+        "circuit_breakers": pool_limits({}),
+    }
     http_ports = sorted({outlet.port.port for outlet in outlets if outlet.routes})
     chains: list[Resource] = []
     for port in http_ports:
@@ -96,11 +102,10 @@ def _outbound(world: World, outlets: Sequence[Outlet], proxy: Proxy, logs: Seque
             for outlet in outlets
             if outlet.port.port == port and outlet.routes
         ]
-        if allowed:
-            through = {"match": {"prefix": "/"}, "route": {"cluster": passthrough, "timeout": "0s"}}
-            hosts.append(virtual_host("passthrough", ["*"], [through]))
+        through = {"match": {"prefix": "/"}, "route": {"cluster": passthrough, "timeout": "0s"}}
+        hosts.append(virtual_host("passthrough", ["*"] if allowed else _AWS, [through]))
         into.routes[name] = route_configuration(name, hosts, ignore_port_in_host_matching=True)
-        chain = filter_chain([http_manager("egress", routes=name, access_logs=logs, **proxy.traced)])
+        chain = filter_chain([http_manager("egress", routes=name, access_logs=logs, **NORMALIZED, **proxy.traced)])
         # What is encrypted already is none of the mesh's: it is filtered like any other TCP.
         chain["filter_chain_match"] = {"destination_port": port, "transport_protocol": "raw_buffer"}
         chains.append(chain)
@@ -112,18 +117,16 @@ def _outbound(world: World, outlets: Sequence[Outlet], proxy: Proxy, logs: Seque
             chain = filter_chain([proxied])
             chain["filter_chain_match"] = {"destination_port": outlet.port.port}
             chains.append(chain)
-    more: Resource = {"traffic_direction": "OUTBOUND", "listener_filters": [original_destination()]}
-    if http_ports:
-        more["listener_filters"].append(_inspector_of(http_ports))
-        more["continue_on_listener_filters_timeout"] = True
+    more: Resource = {"traffic_direction": "OUTBOUND", "continue_on_listener_filters_timeout": True}
+    inspected = http_ports if allowed or _HTTPS in taken else [*http_ports, _HTTPS]
+    more["listener_filters"] = [original_destination(), *([_inspector_of(inspected)] if inspected else [])]
+    rest = filter_chain([tcp_proxy("egress", {passthrough: 1}, access_logs=logs)])
     if allowed:
-        more["default_filter_chain"] = filter_chain([tcp_proxy("egress", {passthrough: 1}, access_logs=logs)])
-    elif not chains:
-        # Envoy wants a chain; without one of its cluster's endpoints a connection is closed.
-        into.clusters[f"cds_egress_{world.name}_drop"] = _nowhere(f"cds_egress_{world.name}_drop")
-        chains.append(filter_chain([tcp_proxy("egress", {f"cds_egress_{world.name}_drop": 1})]))
-    name = f"lds_egress_0.0.0.0_{proxy.egress_port}"
-    into.listeners[name] = listener(name, "0.0.0.0", proxy.egress_port, chains, **more)
+        more["default_filter_chain"] = rest
+    elif _HTTPS not in taken:
+        chains.append({**rest, "filter_chain_match": {"destination_port": _HTTPS, "server_names": _AWS}})
+    name = f"lds_egress_{address}_{proxy.egress_port}"
+    into.listeners[name] = listener(name, address, proxy.egress_port, chains, **more, **MAY_MOVE)
 
 
 def _admin(proxy: Proxy, into: Snapshot) -> None:

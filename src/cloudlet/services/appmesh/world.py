@@ -12,6 +12,8 @@ from cloudlet.services.appmesh.tracing import Xray
 Spec = dict[str, Any]
 
 HTTP2 = ("http2", "grpc")  # the protocols that are carried by HTTP/2
+# Of an HTTP connection manager whose routes look at paths: no two ways of writing one path.
+NORMALIZED: dict[str, Any] = {"normalize_path": True, "merge_slashes": True}
 
 
 class Port(NamedTuple):
@@ -40,14 +42,16 @@ class Found:
     """What was looked up for one Envoy.
 
     ``endpoints`` are the addresses of Cloud Map's healthy instances by virtual node. ``certificates`` are chain and key
-    in PEM by ACM ARN or by the name of an SDS secret; ``authority`` is what is trusted where SDS says so, and
-    ``authorities`` are the certificates of private authorities by their ARNs.
+    in PEM by ACM ARN or by the name of an SDS secret; ``authority`` is what is trusted where SDS says so,
+    ``authorities`` are the certificates of private authorities by their ARNs, and ``roots`` those that the ACM
+    certificates of other nodes come from, by the ARNs of these.
     """
 
     endpoints: Mapping[str, Sequence[str]] = field(default_factory=dict)
     certificates: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     authority: str = ""
     authorities: Mapping[str, str] = field(default_factory=dict)
+    roots: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,7 @@ class Proxy:
     stdout: str = ""  # the file where lines for /dev/stdout go; none: Envoy's own standard output
     admin_port: int = 0  # a port of the task that answers as Envoy's admin socket does; 0: none
     admin_log: str = ""  # the access log of that port
+    ipv6: bool = True  # whether this machine has it
     xray: Xray | None = None  # how HTTP is traced
     # Folders of the Envoy container -> folders of this machine.
     files: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -103,6 +108,15 @@ def preference_of(world: World, spec: Spec) -> str:
     """Which of a node's addresses is taken: its own ``ipPreference`` before that of the mesh, or nothing."""
     discovery: Spec = next(iter(spec.get("serviceDiscovery", {}).values()), {})
     return str(discovery.get("ipPreference") or world.spec.get("serviceDiscovery", {}).get("ipPreference", ""))
+
+
+# Of a listener in a task's own network, where nobody else is Envoy's user: it may move from IPv4 to all addresses.
+MAY_MOVE: dict[str, Any] = {"enable_reuse_port": True}
+
+
+def listens_on(world: World, spec: Spec, proxy: Proxy) -> str:
+    """Where Envoy listens: at every address of IPv4, and of IPv6 too where there is any preference."""
+    return "::" if preference_of(world, spec) and proxy.ipv6 else "0.0.0.0"
 
 
 def seconds_of(duration: dict[str, Any] | None) -> float | None:

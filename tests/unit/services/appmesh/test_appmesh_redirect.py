@@ -15,16 +15,17 @@ def test_a_proxy_configuration() -> None:
         "ProxyIngressPort": "16000",
         "ProxyEgressPort": "16001",
         "AppPorts": "8080, 9090",
-        "EgressIgnoredIPs": "10.0.0.0/8,192.0.2.7",
+        "EgressIgnoredIPs": "10.0.0.0/8,192.0.2.7,2001:db8::/32",
         "EgressIgnoredPorts": "22",
         "IgnoredGID": "",
     }
     made = redirect_of({"name": name, "value": value} for name, value in given.items())
-    assert made == Redirect(1400, None, 16000, 16001, (8080, 9090), ("10.0.0.0/8", "192.0.2.7"), (22,))
+    assert made == Redirect(1400, None, 16000, 16001, (8080, 9090), ("10.0.0.0/8", "192.0.2.7", "2001:db8::/32"), (22,))
     script = rules(made)
     for rule in (
         "meta skuid 1400 return",
         "ip daddr { 169.254.170.2, 169.254.169.254, 10.0.0.0/8, 192.0.2.7 } return",
+        "ip6 daddr { fd00:ec2::254, 2001:db8::/32 } return",
         "tcp dport { 22 } return",
         "meta l4proto tcp redirect to :16001",
         "tcp dport { 8080, 9090 } redirect to :16000",

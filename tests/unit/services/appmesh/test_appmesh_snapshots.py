@@ -303,7 +303,47 @@ def test_a_mesh_that_drops_lets_nothing_else_out() -> None:
     (egress,) = (one for name, one in made.listeners.items() if "egress" in name)
     assert "default_filter_chain" not in egress
     assert not any("passthrough" in name for name in made.clusters)
-    assert [host["domains"] for host in made.routes["rds_egress_http_80"]["virtual_hosts"]] == [["colors.shop.local"]]
+    assert [host["domains"] for host in made.routes["rds_egress_http_80"]["virtual_hosts"]] == [
+        ["colors.shop.local"],
+        ["*.amazonaws.com"],
+    ]
+    (aws,) = (one for one in egress["filter_chains"] if "server_names" in one["filter_chain_match"])
+    assert aws["filter_chain_match"] == {"destination_port": 443, "server_names": ["*.amazonaws.com"]}
+
+
+def test_what_acm_gives_a_node_is_verified_without_a_policy_too() -> None:
+    arn = "arn:aws:acm:x:1:certificate/g"
+    tls = {"mode": "STRICT", "certificate": {"acm": {"certificateArn": arn}}}
+    nodes = {
+        "a": {"listeners": [listener(80, tls=tls)], "serviceDiscovery": dns("a.local")},
+        "b": {"backends": backends("a.local")},
+    }
+    services = {"a.local": {"provider": {"virtualNode": {"virtualNodeName": "a"}}}}
+    made = node_snapshot(World("shop", {}, nodes, services), "b", Found(roots={arn: _PEM[0]}), Proxy())
+    validated = made.secrets[f"trust:offered:{arn}"]["validation_context"]
+    assert validated["trusted_ca"] == {"inline_string": _PEM[0]}
+    assert validated["match_typed_subject_alt_names"][0] == {"san_type": "DNS", "matcher": {"exact": "a.local"}}
+    context = made.clusters["cds_egress_shop_a_http_80"]["transport_socket"]["typed_config"]["common_tls_context"]
+    assert context["validation_context_sds_secret_config"]["name"] == f"trust:offered:{arn}"
+
+
+@pytest.mark.parametrize(("of_mesh", "address"), [("", "0.0.0.0"), ("IPv4_ONLY", "::")])
+def test_where_envoy_listens(of_mesh: str, address: str) -> None:
+    spec = {"serviceDiscovery": {"ipPreference": of_mesh}} if of_mesh else {}
+    nodes = {"a": {"listeners": [listener(80)], "serviceDiscovery": dns("a.local")}}
+    world = World("shop", spec, nodes, gateways={"in": {"listeners": [listener(88)]}})
+    made = node_snapshot(world, "a", Found(), Proxy()).listeners
+    made |= gateway_snapshot(world, "in", Found(), Proxy()).listeners
+    assert made.keys() == {
+        f"lds_{name}"
+        for name in (f"ingress_{address}_15000", f"egress_{address}_15001", f"ingress_{address}_88", "egress_gateway")
+    }
+    assert all(
+        one["address"]["socket_address"].get("ipv4_compat", False) is (address == "::")
+        for one in made.values()
+        if "address" in one
+    )
+    node_snapshot(world, "a", Found(), Proxy(ipv6=False)).listeners["lds_ingress_0.0.0.0_15000"]
 
 
 @pytest.mark.parametrize(
