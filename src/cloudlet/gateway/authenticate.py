@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cloudlet.errors import AwsError
-from cloudlet.gateway import signature
 from cloudlet.http import Request
 from cloudlet.services.api import Call
+from cloudlet.wire import signature
 
 if TYPE_CHECKING:
     from cloudlet.cloud import Cloud

@@ -1,22 +1,9 @@
-"""What a signature is verified with: given by IAM (long-term keys) and STS (sessions), taken by the gateway."""
+"""Ids and secrets as IAM and STS make them."""
 
 from __future__ import annotations
 
 import base64
 import secrets
-
-import msgspec
-
-
-class Credential(msgspec.Struct, frozen=True):
-    """An access key with its secret. ``expires`` is epoch seconds, 0 for never."""
-
-    access_key: str
-    secret: str
-    account: str
-    principal: str  # an ARN
-    session_token: str = ""
-    expires: float = 0.0
 
 
 def new_id(prefix: str) -> str:

@@ -11,7 +11,7 @@ import msgspec
 from cloudlet.control.clock import Clock
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.iam.credentials import Credential, new_id, new_secret
+from cloudlet.services.iam.credentials import new_id, new_secret
 from cloudlet.services.iam.entities import (
     Entities,
     checked_tags,
@@ -24,6 +24,7 @@ from cloudlet.services.iam.entities import (
 )
 from cloudlet.services.iam.records import KEYS, AccessKey, Group, User
 from cloudlet.store import Tx
+from cloudlet.wire.signature import Credential
 
 _MOST_KEYS = 2
 

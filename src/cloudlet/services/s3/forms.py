@@ -15,6 +15,7 @@ from cloudlet.services.s3.contents import Content
 from cloudlet.services.s3.keys import check_key
 from cloudlet.services.s3.records import Bucket, Stored
 from cloudlet.services.s3.writing import Writing
+from cloudlet.wire import signature
 
 _LARGEST_FIELDS = 64 * 1024
 _MEMBERS = {
@@ -69,9 +70,10 @@ class Forms(Writing):
     async def _check_form(
         self, call: Call, bucket: Bucket, name: str, fields: dict[str, str], content: Content
     ) -> None:
-        """Hold a form against its policy and, where signatures are verified, against its signature."""
-        from cloudlet.gateway import signature  # a form's signature is in its body, which the gateway does not read
+        """Hold a form against its policy and, where signatures are verified, its signature.
 
+        Both are in its body, which the gateway does not read.
+        """
         signed = signature.read_form(fields)
         enforce = self.cloud.config.auth == "enforce"
         if signed is None:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services import api
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.iam.credentials import Credential, new_id, new_secret
+from cloudlet.services.iam.credentials import new_id, new_secret
 from cloudlet.services.sts import policies, saml, tags, web_identity
 from cloudlet.services.sts.records import MIGRATIONS, Session, add, find
+from cloudlet.wire.signature import Credential
 
 if TYPE_CHECKING:
     from cloudlet.services.iam.records import Role

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 
 from cloudlet.errors import AwsError, not_implemented
-from cloudlet.gateway.signature.read import Signed
-from cloudlet.gateway.signature.refusals import refuse
-from cloudlet.gateway.signature.verify import scope_of, sign, signing_key, timestamp_of
-from cloudlet.gateway.signature.version2 import equal
 from cloudlet.http import Request, Stream
-from cloudlet.services.iam.credentials import Credential
+from cloudlet.wire.signature.credential import Credential
+from cloudlet.wire.signature.read import Signed
+from cloudlet.wire.signature.refusals import refuse
+from cloudlet.wire.signature.verify import scope_of, sign, signing_key, timestamp_of
+from cloudlet.wire.signature.version2 import equal
 
 _LONGEST_LINE = 16 * 1024
 _MOST_TRAILERS = 32

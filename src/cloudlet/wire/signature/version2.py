@@ -6,11 +6,11 @@ import base64
 import hmac
 from urllib.parse import parse_qsl
 
-from cloudlet.gateway.signature.read import Signed
-from cloudlet.gateway.signature.refusals import refuse
 from cloudlet.http import Request
-from cloudlet.services.iam.credentials import Credential
 from cloudlet.wire.hosts import bucket_of
+from cloudlet.wire.signature.credential import Credential
+from cloudlet.wire.signature.read import Signed
+from cloudlet.wire.signature.refusals import refuse
 
 # The parameters that name what is asked for, and so are signed.
 _SIGNED = frozenset(

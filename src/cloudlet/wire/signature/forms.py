@@ -10,11 +10,11 @@ from datetime import datetime
 from typing import Any
 
 from cloudlet.errors import AwsError
-from cloudlet.gateway.signature import version2
-from cloudlet.gateway.signature.read import ALGORITHM, Signed, read_scope
-from cloudlet.gateway.signature.refusals import refuse
-from cloudlet.gateway.signature.verify import check_token, sign, signing_key
-from cloudlet.services.iam.credentials import Credential
+from cloudlet.wire.signature import version2
+from cloudlet.wire.signature.credential import Credential
+from cloudlet.wire.signature.read import ALGORITHM, Signed, read_scope
+from cloudlet.wire.signature.refusals import refuse
+from cloudlet.wire.signature.verify import check_token, sign, signing_key
 
 # Fields that a policy need not name.
 _FREE = frozenset(("x-amz-signature", "signature", "awsaccesskeyid", "policy", "file", "bucket"))

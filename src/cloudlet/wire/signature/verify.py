@@ -12,13 +12,13 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import quote, quote_from_bytes, unquote_to_bytes
 
 from cloudlet.errors import AwsError
-from cloudlet.gateway.signature import version2
-from cloudlet.gateway.signature.read import ALGORITHM, Signed
-from cloudlet.gateway.signature.refusals import S3_NAMES, refuse
-from cloudlet.gateway.signature.version2 import equal
 from cloudlet.http import Request, Stream
-from cloudlet.services.iam.credentials import Credential
 from cloudlet.wire.hosts import bucket_of
+from cloudlet.wire.signature import version2
+from cloudlet.wire.signature.credential import Credential
+from cloudlet.wire.signature.read import ALGORITHM, Signed
+from cloudlet.wire.signature.refusals import S3_NAMES, refuse
+from cloudlet.wire.signature.version2 import equal
 
 _SKEW = 15 * 60
 _LARGEST_BODY = 128 * 1024 * 1024

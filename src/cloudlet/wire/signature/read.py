@@ -8,8 +8,8 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from cloudlet.errors import AwsError, not_implemented
-from cloudlet.gateway.signature.refusals import S3_NAMES, refuse
 from cloudlet.http import Request
+from cloudlet.wire.signature.refusals import S3_NAMES, refuse
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 _HEADER = re.compile(

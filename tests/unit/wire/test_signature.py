@@ -15,9 +15,9 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 
 from cloudlet.errors import AwsError
-from cloudlet.gateway import signature
-from cloudlet.gateway.signature.verify import canonical_request
 from cloudlet.http import Request
+from cloudlet.wire import signature
+from cloudlet.wire.signature.verify import canonical_request
 
 VECTORS = Path(__file__).parents[4] / "shared" / "vectors" / "sigv4"
 KEY = signature.Credential("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "1" * 12, "arn:aws:iam::1:user/u")
