@@ -62,6 +62,9 @@ def test_a_service_follows_its_load(cloud: LocalCloud, service: Callable[[], int
     )
     assert [one["AlarmName"].split("-")[2] for one in made["Alarms"]] == ["AlarmHigh", "AlarmLow"]
     measure(cloud, 100.0)
+    measure(cloud, 100.0)
+    assert service() == 2  # its alarm wants three minutes of it
+    measure(cloud, 100.0)
     cloud.advance(60)
     eventually(lambda: service() == 4)
     activities = scaling.describe_scaling_activities(ServiceNamespace="ecs")["ScalingActivities"]

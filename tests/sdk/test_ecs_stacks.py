@@ -121,8 +121,8 @@ def template(image: str, version: str, count: int = 2) -> dict[str, Any]:
             "Scaling": {
                 "Type": "AWS::ApplicationAutoScaling::ScalableTarget",
                 "Properties": {
-                    "MinCapacity": 2,  # how busy this machine is shall not scale it
-                    "MaxCapacity": 2,
+                    "MinCapacity": 1,
+                    "MaxCapacity": 4,
                     "ServiceNamespace": "ecs",
                     "ScalableDimension": "ecs:service:DesiredCount",
                     "ResourceId": {"Fn::Sub": "service/${Cluster}/${Service.Name}"},

@@ -25,7 +25,10 @@ def judge(
     """The verdict over the latest stretches of time, oldest first, each with its value or None.
 
     There are ``EXTRA`` more of them than are evaluated: the latest values that are there count, and only what is then
-    still lacking is treated as the alarm says.
+    still lacking is treated as the alarm says. Too few values that all breach wait, where what is missing stays missing,
+    until the first of them is as old as the alarm needs values.
+
+    https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarms-and-missing-data.html
     """
     number = alarm["EvaluationPeriods"]
     needed = alarm.get("DatapointsToAlarm", number)
@@ -46,13 +49,14 @@ def judge(
             f"{_many(number, 'missing datapoint')} {'was' if number == 1 else 'were'} treated as [{treated}]."
         )
         return Verdict("ALARM" if treat == "breaching" else "OK", reason, data)
+    all_breach = len(breaching) == len(there)
     if treat == "missing":
-        alarming = len(breaching) >= min(needed, len(there))
+        alarming = len(breaching) >= needed or (all_breach and there[0][0] <= values[-needed][0])
     elif treat == "breaching":
         alarming = len(breaching) + lacking >= needed
     else:
         alarming = len(breaching) >= needed
-    if not alarming and treat == "ignore" and lacking and len(breaching) == len(there):
+    if not alarming and all_breach and treat in ("missing", "ignore"):
         return Verdict("", "", data)
     if alarming:
         shown = breaching or there
