@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from cloudlet.testing import LocalCloud, eventually
@@ -394,3 +395,40 @@ def test_eventbridge_hears_of_tasks_and_deployments(cloud: LocalCloud, root: str
     assert {"PENDING", "RUNNING", "DEACTIVATING"} < set(states)
     assert tasks[0]["group"] == "service:s"
     assert tasks[-1]["stoppedAt"].endswith("Z")
+
+
+def test_a_task_is_found_once_its_health_check_is_good(cloud: LocalCloud, root: str) -> None:
+    ecs, discovery = cloud.client("ecs"), cloud.client("servicediscovery", config=Config(inject_host_prefix=False))
+    ecs.create_cluster(clusterName="c")
+    discovery.create_http_namespace(Name="shop")
+    namespace = eventually(lambda: discovery.list_namespaces()["Namespaces"])[0]["Id"]
+    web = discovery.create_service(Name="web", NamespaceId=namespace, HealthCheckCustomConfig={"FailureThreshold": 1})[
+        "Service"
+    ]
+    check = {"command": ["CMD-SHELL", "test -e /tmp/ready"], "interval": 5}
+    definition = register(
+        ecs, root, "sh", "-c", "sleep 2; touch /tmp/ready; sleep 600", container={"healthCheck": check}
+    )
+    ecs.create_service(
+        cluster="c",
+        serviceName="web",
+        taskDefinition=definition,
+        desiredCount=1,
+        launchType="FARGATE",
+        networkConfiguration=network(cloud),
+        serviceRegistries=[{"registryArn": web["Arn"]}],
+    )
+    (instance,) = eventually(lambda: discovery.list_instances(ServiceId=web["Id"])["Instances"])
+    assert instance["Attributes"]["AWS_INIT_HEALTH_STATUS"] == "UNHEALTHY"
+
+    def healthy() -> Any:
+        found = discovery.discover_instances(NamespaceName="shop", ServiceName="web", HealthStatus="HEALTHY")
+        return [one["InstanceId"] for one in found["Instances"]]
+
+    # Killed before it is known to be well: the next run learns of it all the same.
+    cloud.kill()
+    cloud.start()
+    ecs = cloud.client("ecs")
+    eventually(lambda: healthy() == [instance["Id"]])
+    ecs.delete_service(cluster="c", service="web", force=True)
+    eventually(lambda: not healthy())

@@ -219,6 +219,7 @@ def test_a_canary_gets_a_tenth_of_the_traffic_and_then_all_of_it_or_nothing(clou
     web.update(taskDefinition="two")
     one = web.comes_to(lifecycleStage="PRODUCTION_TRAFFIC_SHIFT", weight=10)
     assert one["sourceServiceRevisions"][0]["requestedProductionTrafficWeight"] == 90
+    eventually(lambda: web.versions(50)["two"])  # what was requested is under way
     cloud.kill()
     assert 10 <= web.versions()["two"] <= 90
     cloud.start()

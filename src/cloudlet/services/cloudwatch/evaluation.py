@@ -25,8 +25,8 @@ def judge(
     """The verdict over the latest stretches of time, oldest first, each with its value or None.
 
     There are ``EXTRA`` more of them than are evaluated: the latest values that are there count, and only what is then
-    still lacking is treated as the alarm says. Too few values that all breach wait, where what is missing stays missing,
-    until the first of them is as old as the alarm needs values.
+    still lacking is treated as the alarm says. Where that stays missing, too few values that all breach wait until the
+    first of them is as old as the alarm needs values.
 
     https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarms-and-missing-data.html
     """

@@ -10,6 +10,7 @@ from typing import Any
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Input, Output
 from cloudlet.services.ecs.base import invalid, last
+from cloudlet.services.ecs.health import checked
 from cloudlet.services.ecs.records import Task
 from cloudlet.services.ecs.task_sets import TaskSets
 
@@ -87,11 +88,10 @@ class Balancing(TaskSets):
     async def check_registries(self, registries: list[dict[str, Any]]) -> None:
         """Raises NotImplemented where Cloud Map is not there, InvalidParameterException for an unknown service."""
         for registry in registries:
-            arn = registry["registryArn"].split(":")
-            if len(arn) < 6 or arn[2] != "servicediscovery":
+            if len(arn := registry["registryArn"].split(":")) < 6 or arn[2] != "servicediscovery":
                 raise invalid(f"registryArn is not valid: {registry['registryArn']}")
             try:
-                await self._ask(f"{arn[4]}/{arn[3]}", "servicediscovery", "GetService", {"Id": last(arn[5])})
+                await self._registry(registry)
             except AwsError as error:
                 if error.code == "NotImplemented":
                     raise
@@ -123,7 +123,10 @@ class Balancing(TaskSets):
             if port is not None or task.ports:
                 attributes["AWS_INSTANCE_IPV4"], port = self._place(task, port or task.ports[0][0])
                 attributes["AWS_INSTANCE_PORT"] = str(port)
-            await self._discovery(registry, "RegisterInstance", task, {"Attributes": attributes})
+            if "HealthCheckCustomConfig" in await self._registry(registry):
+                is_well = task.health == "HEALTHY" or not checked(definition)
+                attributes["AWS_INIT_HEALTH_STATUS"] = "HEALTHY" if is_well else "UNHEALTHY"
+            await self._discovery(registry, "RegisterInstance", **_instance(registry, task), Attributes=attributes)
         self.watch_targets_of(scope, task)
 
     def watch_targets_of(self, scope: str, task: Task) -> None:
@@ -137,7 +140,7 @@ class Balancing(TaskSets):
         self._balanced.pop(task.id, None)
         self._target_states.pop(task.id, None)
         for registry in task.registries:
-            await self._gone(self._discovery(registry, "DeregisterInstance", task, {}))
+            await self._gone(self._discovery(registry, "DeregisterInstance", **_instance(registry, task)))
         for balancer in task.balancers:
             ask = {"TargetGroupArn": balancer["targetGroupArn"], "Targets": [self._target_of(task, balancer)]}
             await self._gone(self._ask(scope, "elbv2", "DeregisterTargets", ask))
@@ -149,9 +152,8 @@ class Balancing(TaskSets):
         """Cloud Map hears of a task's health, where its service leaves that to us."""
         if task.health in ("HEALTHY", "UNHEALTHY"):
             for registry in task.registries:
-                await self._gone(
-                    self._discovery(registry, "UpdateInstanceCustomHealthStatus", task, {"Status": task.health})
-                )
+                told = {**_instance(registry, task), "Status": task.health}
+                await self._gone(self._discovery(registry, "UpdateInstanceCustomHealthStatus", **told))
 
     async def judge(self, scope: str, task: Task, has_checks: bool) -> None:
         """Whether a task is ready, or to be replaced by its service."""
@@ -274,10 +276,15 @@ class Balancing(TaskSets):
                 return "127.0.0.1" if address in ("", "0.0.0.0") else address, host
         return task.address or "127.0.0.1", port
 
-    async def _discovery(self, registry: dict[str, Any], operation: str, task: Task, more: Input) -> Output:
+    async def _discovery(self, registry: dict[str, Any], operation: str, **members: Any) -> Output:
         arn = registry["registryArn"].split(":")
-        ask = {"ServiceId": last(arn[5]), "InstanceId": task.id, **more}
-        return await self._ask(f"{arn[4]}/{arn[3]}", "servicediscovery", operation, ask)
+        return await self._ask(f"{arn[4]}/{arn[3]}", "servicediscovery", operation, members)
+
+    async def _registry(self, registry: dict[str, Any]) -> dict[str, Any]:
+        """The service of Cloud Map that a registry is. Raises AwsError."""
+        found = await self._discovery(registry, "GetService", Id=_id(registry))
+        service: dict[str, Any] = found["Service"]
+        return service
 
     async def _ask(self, scope: str, service: str, operation: str, input: Input) -> Output:
         account, region = scope.split("/")
@@ -289,6 +296,14 @@ class Balancing(TaskSets):
             await work
         except AwsError as error:
             log.debug("not registered any more: %s", error)
+
+
+def _id(registry: dict[str, Any]) -> str:
+    return last(registry["registryArn"])
+
+
+def _instance(registry: dict[str, Any], task: Task) -> dict[str, str]:
+    return {"ServiceId": _id(registry), "InstanceId": task.id}
 
 
 def _has_choice(balancer: dict[str, Any]) -> bool:

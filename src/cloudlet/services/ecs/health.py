@@ -13,6 +13,11 @@ _FIRST = 0.5  # seconds before a container is asked for the first time
 _SOON = 1.0  # seconds between checks while it has not answered well yet and failures do not count
 
 
+def checked(definition: dict[str, Any]) -> list[str]:
+    """The containers whose checks say how well a task is."""
+    return [one["name"] for one in definition["containerDefinitions"] if one["essential"] and "healthCheck" in one]
+
+
 class Health:
     """Checks one container. ``changed`` is told HEALTHY and UNHEALTHY."""
 

@@ -17,7 +17,7 @@ from cloudlet.errors import AwsError
 from cloudlet.services.ecs import firelens, guarding, images, preparing, sidecars
 from cloudlet.services.ecs.execution import CannotPrepare, ExecutionRole
 from cloudlet.services.ecs.forwarding import Forwarder
-from cloudlet.services.ecs.health import Health
+from cloudlet.services.ecs.health import Health, checked
 from cloudlet.services.ecs.records import Container, Task
 from cloudlet.services.ecs.tasks import stopping
 
@@ -109,6 +109,7 @@ class Runner:
         await self._adopt(definition)
         if self.task.status == "RUNNING":
             self._keeper.watch_targets_of(self._scope, self.task)
+            await self._keeper.tell_health(self._scope, self.task)
         if any(not one.started for one in self.task.containers):
             await self._pull(engine, definition)
         while self.task.desired == "RUNNING":
@@ -326,8 +327,7 @@ class Runner:
         for name, state in list(self._healths.items()):
             if self._container(name).health != state and self._container(name).status == "RUNNING":
                 await self._change_container(name, health=state)
-        checked = [one for one in definition["containerDefinitions"] if one["essential"] and "healthCheck" in one]
-        states = [self._container(one["name"]).health for one in checked]
+        states = [self._container(name).health for name in checked(definition)]
         health = "UNKNOWN"
         if "UNHEALTHY" in states:
             health = "UNHEALTHY"
@@ -336,7 +336,7 @@ class Runner:
         if health != self.task.health:
             await self._change(health=health)
             await self._keeper.tell_health(self._scope, self.task)
-        await self._keeper.judge(self._scope, self.task, bool(checked))
+        await self._keeper.judge(self._scope, self.task, bool(states))
 
     async def _note_exits(self, definition: dict[str, Any]) -> None:
         """Record the containers that have ended: an essential one takes the task with it."""

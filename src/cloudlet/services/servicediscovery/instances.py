@@ -137,6 +137,8 @@ class Instances(Services):
         async with self._turn(service):
             instance = self._instance(service, input["InstanceId"])
             changed = replace(instance, custom_health=input["Status"])
+            if changed == instance:
+                return {}
             await self._move(namespace, service, instance, changed)
             await self._put(service, changed)
         return {}
