@@ -13,14 +13,15 @@ log = logging.getLogger("cloudlet.events")
 
 
 async def tell(cloud: Cloud, scope: str, source: str, kind: str, detail: dict[str, Any], resource: str) -> None:
-    """Put an event about a resource on the default bus of its account and region, where anybody uses buses.
+    """Put an event on the default bus of its account and region, where buses are used; about a resource, if any.
 
     ``source`` is the service's short name (``ec2``). Nothing is raised: nobody's work depends on who listens.
     """
     if "events" not in cloud.store.names():
         return
     account, region = scope.split("/")
-    event = {"Source": f"aws.{source}", "DetailType": kind, "Detail": json.dumps(detail), "Resources": [resource]}
+    about = [resource] if resource else []
+    event = {"Source": f"aws.{source}", "DetailType": kind, "Detail": json.dumps(detail), "Resources": about}
     ask, principal = {"Entries": [event]}, f"{source}.amazonaws.com"
     try:
         await cloud.call("events", "PutEvents", ask, account=account, region=region, principal=principal)

@@ -8,17 +8,17 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from cloudlet.control.clock import Timer
 from cloudlet.errors import AwsError
-from cloudlet.services import api
+from cloudlet.services import api, telling
 from cloudlet.services.api import Call, Input, Output, Tagged
-from cloudlet.services.ecr import lifecycle, records
+from cloudlet.services.ecr import records
 from cloudlet.services.ecr.blobs import Blobs
 from cloudlet.services.ecr.manifests import Manifest
 from cloudlet.services.ecr.records import Image, Registry, Repository
 from cloudlet.store import Database, Resources, Tx
 
 _DAY = 86_400.0
+_NAMESPACE = "AWS/ECR"
 
 
 class Base(api.Service):
@@ -36,19 +36,12 @@ class Base(api.Service):
         self.registries = self.db.resources(Registry)
         self.blobs = Blobs(self.cloud.data_dir / "ecr", self.cloud.config.sync == "full")
         self._settling: dict[int, asyncio.Lock] = {}
-        self._timers: dict[int, Timer] = {}
         known = {record.value.number for record in self.repositories.all()}
-        for record in self.repositories.all():
-            self.plan_expiry(record.scope, record.value)
         for number in await self.db.read(records.numbers):
             if number not in known:
                 self.cloud.spawn(self.sweep(number), f"ecr sweeps {number}")
         if known:
             await asyncio.to_thread(self.blobs.sweep, self.clock.now())
-
-    async def stop(self) -> None:
-        for timer in self._timers.values():
-            timer.cancel()
 
     async def resource_arn(self, call: Call, input: Input) -> str:
         name = input.get("repositoryName")
@@ -58,35 +51,6 @@ class Base(api.Service):
         scope = f"{input.get('registryId', call.account)}/{call.region}"
         record = self.repositories.get(scope, input.get("repositoryName", ""))
         return record.value.policy or None if record is not None else None
-
-    def plan_expiry(self, scope: str, repository: Repository) -> None:
-        """See that a repository's lifecycle policy is carried out once a day."""
-        if (timer := self._timers.pop(repository.number, None)) is not None:
-            timer.cancel()
-        if repository.lifecycle:
-            self._timers[repository.number] = self.clock.call_at(
-                repository.evaluated + _DAY,
-                lambda: self.cloud.spawn(self._expire(scope, repository), f"ecr expires {repository.name}"),
-            )
-
-    async def _expire(self, scope: str, repository: Repository) -> None:
-        now, number = self.clock.now(), repository.number
-
-        def expire(tx: Tx) -> tuple[Repository, list[str]] | None:
-            record = self.repositories.get(scope, repository.name, tx)
-            if record is None or record.value.number != number or not record.value.lifecycle:
-                return None
-            layers: list[str] = []
-            rules = lifecycle.read(record.value.lifecycle)
-            for image, _ in lifecycle.expiring(rules, records.seen(tx, number), now):
-                layers += records.drop_image(tx, number, image.digest)
-            evaluated = replace(record.value, evaluated=now)
-            return self.repositories.put(tx, scope, repository.name, evaluated).value, layers
-
-        done = await self.db.write(expire, long=True)
-        if done is not None:
-            self.plan_expiry(scope, done[0])
-            await self.delete_files(*done)
 
     def resources_of(self, account: str, region: str) -> list[dict[str, str]]:
         call = Call(account, region)
@@ -181,8 +145,37 @@ class Base(api.Service):
             records.set_tag(tx, number, tag, manifest.digest)
         return True
 
-    def pushed(self) -> None:
-        """Something has been pushed, and its transaction is done."""
+    def pushed(self, scope: str, repository: Repository, manifest: Manifest, tag: str) -> None:
+        """An image has been pushed, and its transaction is done."""
+        self.announce_image(scope, repository, "PUSH", manifest.digest, tag)
+
+    def pulled(self, scope: str, repository: Repository, image: Image) -> None:
+        """An image is being pulled. When that was is recorded once a day."""
+        self.cloud.metrics.add(
+            scope, _NAMESPACE, "RepositoryPullCount", (("RepositoryName", repository.name),), 1.0, "Count"
+        )
+        now, number = self.clock.now(), repository.number
+        if now - image.pulled >= _DAY:
+            self.cloud.spawn(self._note_pull(number, image.digest, now), "ecr notes a pull")
+
+    async def _note_pull(self, number: int, digest: str, now: float) -> None:
+        await self.db.write(lambda tx: records.note_pull(tx, number, digest, now))
+
+    def announce(self, scope: str, kind: str, detail: Output, name: str = "") -> None:
+        """Tell EventBridge of something, perhaps about a repository."""
+        account, region = scope.split("/")
+        resource = f"arn:aws:ecr:{region}:{account}:repository/{name}" if name else ""
+        self.cloud.spawn(telling.tell(self.cloud, scope, "ecr", kind, detail, resource), f"ecr tells of {kind}")
+
+    def announce_image(self, scope: str, repository: Repository, action: str, digest: str, tag: str) -> None:
+        """Tell EventBridge what has been done with an image."""
+        detail = {
+            "result": "SUCCESS",
+            "repository-name": repository.name,
+            "image-digest": digest,
+            "action-type": action,
+        }
+        self.announce(scope, "ECR Image Action", detail | ({"image-tag": tag} if tag else {}))
 
     def _check_parts(self, tx: Tx, scope: str, repository: Repository, manifest: Manifest) -> None:
         place = f"repository with name '{repository.name}' in the registry with id '{scope.split('/')[0]}'"

@@ -7,16 +7,17 @@ from typing import Any
 
 import msgspec
 
-from cloudlet.errors import AwsError, not_implemented
+from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ecr import manifests, records
-from cloudlet.services.ecr.base import Base, invalid, scope_of
+from cloudlet.services.ecr.base import Base, invalid, place_of, scope_of
 from cloudlet.services.ecr.records import Image, Repository, Scan
 from cloudlet.services.ecr.repositories import read_token, token_of
 from cloudlet.store import Tx
 
 _PAGE = 100
 _EVERY = 2**31
+_REFERRERS = 50
 
 
 class Images(Base):
@@ -43,7 +44,7 @@ class Images(Base):
                 f"Image with digest '{manifest.digest}'{tagged} already exists in the repository with name "
                 f"'{repository.name}' in registry with id '{scope.split('/')[0]}'",
             )
-        self.pushed()
+        self.pushed(scope, repository, manifest, tag)
         id = {"imageDigest": manifest.digest} | ({"imageTag": tag} if tag else {})
         image = _shown(scope, repository, id, manifest.data, manifest.media_type)
         return {"image": image}
@@ -52,19 +53,27 @@ class Images(Base):
         repository, scope = self.named(call, input), scope_of(call, input)
         accepted = input.get("acceptedMediaTypes")
 
-        def look(tx: Tx) -> tuple[list[Output], list[Output]]:
+        def look(tx: Tx) -> tuple[list[Output], list[Output], list[Image]]:
             found: list[Output] = []
             failures: list[Output] = []
+            pulled: list[Image] = []
             for id in input["imageIds"]:
                 image = find(tx, repository, id, failures)
                 if image is None or (accepted and image.media_type not in accepted):
                     continue
+                if image.status == "ARCHIVED":
+                    failures.append(_failure(id, "ImageInaccessible", "The image is archived"))
+                    continue
                 data = records.manifest(tx, repository.number, image.digest) or b""
                 full = {"imageDigest": image.digest, **id}
                 found.append(_shown(scope, repository, full, data, image.media_type))
-            return found, failures
+                pulled.append(image)
+            return found, failures, pulled
 
-        images, failures = await self.db.scan(look)
+        images, failures, pulled = await self.db.scan(look)
+        if call.request is not None:  # a service that asks pulls the image afterwards
+            for image in pulled:
+                self.pulled(scope, repository, image)
         return {"images": images, "failures": failures}
 
     async def ListImages(self, call: Call, input: Input) -> Output:
@@ -103,9 +112,7 @@ class Images(Base):
         """One page of what images are shown as, in the order of their digests."""
         repository, limit = self.named(call, input), input.get("maxResults", _PAGE)
         wish = input.get("filter", {})
-        if wish.get("imageStatus", "ACTIVE") not in ("ACTIVE", "ANY"):
-            raise not_implemented(f"ECR images of the status {wish['imageStatus']}")
-        status = wish.get("tagStatus", "ANY")
+        status, state = wish.get("tagStatus", "ANY"), wish.get("imageStatus", "ACTIVE")
         after = read_token(input["nextToken"]) if "nextToken" in input else ""
 
         def look(tx: Tx) -> Output:
@@ -115,6 +122,8 @@ class Images(Base):
                 if len(entries) >= limit:
                     return {member: entries, "nextToken": token_of(last)}
                 last = image.digest
+                if state not in ("ANY", image.status):
+                    continue
                 if status != "ANY":
                     is_tagged = bool(records.tags_of(tx, repository.number, image.digest))
                     if is_tagged != (status == "TAGGED"):
@@ -153,7 +162,52 @@ class Images(Base):
 
         deleted, failures, layers = await self.db.write(delete, long=True)
         await self.delete_files(repository, layers)
+        scope = scope_of(call, input)
+        for id in deleted:
+            self.announce_image(scope, repository, "DELETE", id["imageDigest"], id.get("imageTag", ""))
         return {"imageIds": deleted, "failures": failures}
+
+    async def UpdateImageStorageClass(self, call: Call, input: Input) -> Output:
+        """Archive an image, or take it back, which is done at once here."""
+        repository, scope, id = self.named(call, input), scope_of(call, input), input["imageId"]
+        target, now = input["targetStorageClass"], self.clock.now()
+
+        def update(tx: Tx) -> Image:
+            image = find(tx, repository, id, [])
+            if image is None:
+                raise no_such_image(scope, repository, id)
+            lists = [
+                records.image(tx, repository.number, one)
+                for one in records.parents(tx, repository.number, image.digest)
+            ]
+            if target == "ARCHIVE" and any(one is not None and one.status == "ACTIVE" for one in lists):
+                raise AwsError(
+                    "ImageStorageClassUpdateNotSupportedException",
+                    "The requested image storage class update is not supported.",
+                )
+            if target == "ARCHIVE" and image.status == "ACTIVE":
+                records.archive(tx, repository.number, image.digest, now)
+            elif target == "STANDARD" and image.status == "ARCHIVED":
+                records.activate(tx, repository.number, image.digest, now)
+            return image
+
+        image = await self.db.write(update)
+        status = "ARCHIVED" if target == "ARCHIVE" else "ACTIVE"
+        return place_of(call, input) | {"imageId": {"imageDigest": image.digest, **id}, "imageStatus": status}
+
+    async def ListImageReferrers(self, call: Call, input: Input) -> Output:
+        repository, subject = self.named(call, input), input["subjectId"]["imageDigest"]
+        wish, limit = input.get("filter", {}), input.get("maxResults", _REFERRERS)
+        state, types = wish.get("artifactStatus", "ACTIVE"), wish.get("artifactTypes")
+        after = read_token(input["nextToken"]) if "nextToken" in input else ""
+        attached = await self.db.scan(lambda tx: records.attached(tx, repository.number, subject))
+        found = [
+            {**referrer(image, data), "artifactStatus": image.status}
+            for image, data in attached
+            if image.digest > after and state in ("ANY", image.status) and (not types or image.artifact_type in types)
+        ]
+        output: Output = {"referrers": found[:limit]}
+        return output | ({"nextToken": token_of(found[limit - 1]["digest"])} if len(found) > limit else {})
 
 
 def find(tx: Tx, repository: Repository, id: Input, failures: list[Output]) -> Image | None:
@@ -180,6 +234,16 @@ def find(tx: Tx, repository: Repository, id: Input, failures: list[Output]) -> I
     return image
 
 
+def referrer(image: Image, manifest: bytes) -> Output:
+    """A descriptor of what is attached to an image."""
+    described: Output = {"mediaType": image.media_type, "digest": image.digest, "size": len(manifest)}
+    if image.artifact_type:
+        described["artifactType"] = image.artifact_type
+    if annotations := msgspec.json.decode(manifest).get("annotations"):
+        described["annotations"] = annotations
+    return described
+
+
 def _failure(id: Input, code: str, reason: str) -> Output:
     return {"imageId": id, "failureCode": code, "failureReason": reason}
 
@@ -202,7 +266,7 @@ def _described(scope: str, repository: Repository, image: Image, tags: list[str]
         "imageSizeInBytes": image.size,
         "imagePushedAt": image.pushed,
         "imageManifestMediaType": image.media_type,
-        "imageStatus": "ACTIVE",
+        "imageStatus": image.status,
     }
     if tags:
         shown["imageTags"] = tags
@@ -210,6 +274,13 @@ def _described(scope: str, repository: Repository, image: Image, tags: list[str]
         shown["artifactMediaType"] = image.artifact_type
     if image.subject:
         shown["subjectManifestDigest"] = image.subject
+    for member, moment in (
+        ("lastRecordedPullTime", image.pulled),
+        ("lastArchivedAt", image.archived),
+        ("lastActivatedAt", image.activated),
+    ):
+        if moment:
+            shown[member] = moment
     return shown
 
 

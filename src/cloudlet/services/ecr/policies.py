@@ -5,13 +5,21 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from cloudlet.errors import AwsError, not_implemented
+from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ecr import lifecycle, records
-from cloudlet.services.ecr.base import Base, invalid, place_of, scope_of
+from cloudlet.services.ecr.base import invalid, place_of, scope_of
+from cloudlet.services.ecr.expiry import Expiry
+from cloudlet.services.ecr.images import find
+from cloudlet.services.ecr.lifecycle import Rule
+from cloudlet.services.ecr.records import Seen
+from cloudlet.services.ecr.repositories import read_token, token_of
+from cloudlet.store import Tx
+
+_PAGE = 100
 
 
-class Policies(Base):
+class Policies(Expiry):
     """Operations on policies."""
 
     async def SetRepositoryPolicy(self, call: Call, input: Input) -> Output:
@@ -62,28 +70,36 @@ class Policies(Base):
         repository = self.named(call, input)
         if not repository.preview:
             raise _no_policy("Lifecycle preview", "LifecyclePolicyPreviewNotFoundException", call, input)
-        for member in ("imageIds", "filter", "nextToken"):
-            if input.get(member):
-                raise not_implemented(f"ECR GetLifecyclePolicyPreview with {member}")
         rules = lifecycle.read(repository.preview)
-        seen = await self.db.scan(lambda tx: records.seen(tx, repository.number))
-        gone = lifecycle.expiring(rules, seen, self.clock.now())
+        status = input.get("filter", {}).get("tagStatus", "ANY")
+
+        def look(tx: Tx) -> tuple[list[tuple[Seen, Rule]], set[str] | None]:
+            due = lifecycle.due(rules, records.seen(tx, repository.number), self.clock.now())
+            if "imageIds" not in input:
+                return due, None
+            asked = [find(tx, repository, id, []) for id in input["imageIds"]]
+            return due, {image.digest for image in asked if image is not None}
+
+        due, wanted = await self.db.scan(look)
         results = [
-            {
-                "imageDigest": image.digest,
-                "imageTags": image.tags,
-                "imagePushedAt": image.pushed,
-                "action": {"type": "EXPIRE"},
-                "appliedRulePriority": rule.priority,
-            }
-            for image, rule in gone
+            _previewed(seen, rule)
+            for seen, rule in due
+            if (wanted is None or seen.image.digest in wanted)
+            and (status == "ANY" or bool(seen.tags) == (status == "TAGGED"))
         ]
-        return place_of(call, input) | {
+        first = int(read_token(input["nextToken"])) if "nextToken" in input else 0
+        last = first + input.get("maxResults", _PAGE)
+        archiving = sum(rule.action == "transition" for _, rule in due)
+        summary: Output = {"expiringImageTotalCount": len(due) - archiving}
+        if archiving:
+            summary["transitioningImageTotalCounts"] = [{"targetStorageClass": "ARCHIVE", "imageTotalCount": archiving}]
+        output = place_of(call, input) | {
             "lifecyclePolicyText": repository.preview,
             "status": "COMPLETE",
-            "previewResults": results,
-            "summary": {"expiringImageTotalCount": len(results)},
+            "previewResults": results[first:last],
+            "summary": summary,
         }
+        return output | ({"nextToken": token_of(str(last))} if last < len(results) else {})
 
     async def PutRegistryPolicy(self, call: Call, input: Input) -> Output:
         policy = _policy(input["policyText"], "Invalid registry policy provided")
@@ -103,6 +119,21 @@ class Policies(Base):
         output = await self.GetRegistryPolicy(call, input)
         await self.edit_registry(call.scope, policy="")
         return output
+
+
+def _previewed(seen: Seen, rule: Rule) -> Output:
+    """What a rule would do with an image."""
+    action = {"type": "EXPIRE"}
+    if rule.action == "transition":
+        action = {"type": "TRANSITION", "targetStorageClass": "ARCHIVE"}
+    return {
+        "imageDigest": seen.image.digest,
+        "imageTags": seen.tags,
+        "imagePushedAt": seen.image.pushed,
+        "action": action,
+        "appliedRulePriority": rule.priority,
+        "storageClass": rule.storage.upper(),
+    }
 
 
 def _policy(text: str, reason: str) -> str:

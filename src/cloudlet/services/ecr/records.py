@@ -41,6 +41,12 @@ MIGRATIONS = [
         PRIMARY KEY (repository, digest)) WITHOUT ROWID;
     CREATE INDEX scan_ordered ON scan (asked) WHERE status = 'IN_PROGRESS';
     """,
+    """
+    ALTER TABLE image ADD COLUMN status TEXT NOT NULL DEFAULT 'ACTIVE';
+    ALTER TABLE image ADD COLUMN pulled REAL NOT NULL DEFAULT 0;
+    ALTER TABLE image ADD COLUMN archived REAL NOT NULL DEFAULT 0;
+    ALTER TABLE image ADD COLUMN activated REAL NOT NULL DEFAULT 0;
+    """,
 ]
 
 
@@ -79,6 +85,13 @@ class Image(NamedTuple):
     subject: str  # the digest of what it is attached to
     size: int
     pushed: float
+    status: str = "ACTIVE"  # or ARCHIVED, where nobody can pull it
+    pulled: float = 0.0  # when that was recorded last, which is once a day
+    archived: float = 0.0
+    activated: float = 0.0  # when it came back from the archive
+
+
+_IMAGE = "digest, media_type, artifact_type, subject, size, pushed, status, pulled, archived, activated"
 
 
 class Scan(NamedTuple):
@@ -95,8 +108,7 @@ class Scan(NamedTuple):
 class Seen(NamedTuple):
     """An image as a lifecycle policy sees it."""
 
-    digest: str
-    pushed: float
+    image: Image
     tags: list[str]
 
 
@@ -144,11 +156,7 @@ def add_layer(tx: Tx, number: int, digest: str, size: int) -> None:
 
 def image(tx: Tx, number: int, digest: str) -> Image | None:
     """An image by its digest, or None."""
-    row = tx.execute(
-        "SELECT digest, media_type, artifact_type, subject, size, pushed FROM image "
-        "WHERE repository = ? AND digest = ?",
-        (number, digest),
-    ).fetchone()
+    row = tx.execute(f"SELECT {_IMAGE} FROM image WHERE repository = ? AND digest = ?", (number, digest)).fetchone()
     return None if row is None else Image(*row)
 
 
@@ -161,8 +169,7 @@ def manifest(tx: Tx, number: int, digest: str) -> bytes | None:
 def images(tx: Tx, number: int, after: str, limit: int) -> list[Image]:
     """Images in the order of their digests."""
     rows = tx.execute(
-        "SELECT digest, media_type, artifact_type, subject, size, pushed FROM image "
-        "WHERE repository = ? AND digest > ? ORDER BY digest LIMIT ?",
+        f"SELECT {_IMAGE} FROM image WHERE repository = ? AND digest > ? ORDER BY digest LIMIT ?",
         (number, after, limit),
     )
     return [Image(*row) for row in rows]
@@ -176,8 +183,7 @@ def has_images(tx: Tx, number: int) -> bool:
 def attached(tx: Tx, number: int, subject: str) -> list[tuple[Image, bytes]]:
     """The images that are attached to another one, with their manifests."""
     rows = tx.execute(
-        "SELECT digest, media_type, artifact_type, subject, size, pushed, manifest FROM image "
-        "WHERE repository = ? AND subject = ? AND subject <> '' ORDER BY digest",
+        f"SELECT {_IMAGE}, manifest FROM image WHERE repository = ? AND subject = ? AND subject <> '' ORDER BY digest",
         (number, subject),
     )
     return [(Image(*row[:-1]), row[-1]) for row in rows]
@@ -185,8 +191,30 @@ def attached(tx: Tx, number: int, subject: str) -> list[tuple[Image, bytes]]:
 
 def add_image(tx: Tx, number: int, new: Image, manifest: bytes, parts: list[str]) -> None:
     """Store an image and what it is made of."""
-    tx.execute("INSERT OR IGNORE INTO image VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (number, *new, manifest))
+    marks = ", ".join("?" * (len(new) + 2))
+    tx.execute(
+        f"INSERT OR IGNORE INTO image (repository, {_IMAGE}, manifest) VALUES ({marks})", (number, *new, manifest)
+    )
     tx.executemany("INSERT OR IGNORE INTO part VALUES (?, ?, ?)", [(number, part, new.digest) for part in parts])
+
+
+def archive(tx: Tx, number: int, digest: str, now: float) -> None:
+    """Put an image into the archive."""
+    tx.execute(
+        "UPDATE image SET status = 'ARCHIVED', archived = ? WHERE repository = ? AND digest = ?", (now, number, digest)
+    )
+
+
+def activate(tx: Tx, number: int, digest: str, now: float) -> None:
+    """Take an image back from the archive."""
+    tx.execute(
+        "UPDATE image SET status = 'ACTIVE', activated = ? WHERE repository = ? AND digest = ?", (now, number, digest)
+    )
+
+
+def note_pull(tx: Tx, number: int, digest: str, now: float) -> None:
+    """Record when an image was pulled."""
+    tx.execute("UPDATE image SET pulled = ? WHERE repository = ? AND digest = ?", (now, number, digest))
 
 
 def drop_image(tx: Tx, number: int, digest: str) -> list[str]:
@@ -246,7 +274,7 @@ def drop_tag(tx: Tx, number: int, tag: str) -> None:
 def seen(tx: Tx, number: int) -> list[Seen]:
     """The images that a lifecycle policy may expire: those that no list of images needs."""
     return [
-        Seen(image.digest, image.pushed, tags_of(tx, number, image.digest))
+        Seen(image, tags_of(tx, number, image.digest))
         for image in images(tx, number, "", 2**31)
         if not parents(tx, number, image.digest)
     ]
@@ -274,9 +302,10 @@ def put_scan(tx: Tx, number: int, new: Scan) -> None:
     tx.execute("INSERT OR REPLACE INTO scan VALUES (?, ?, ?, ?, ?, ?, ?)", (number, *new))
 
 
-def end_scan(tx: Tx, number: int, done: Scan) -> None:
-    """Keep what a scan has found, unless the image has gone meanwhile."""
-    tx.execute(
+def end_scan(tx: Tx, number: int, done: Scan) -> bool:
+    """Keep what a scan has found; False where the image has gone meanwhile."""
+    cursor = tx.execute(
         "UPDATE scan SET status = ?, description = ?, completed = ?, findings = ? WHERE repository = ? AND digest = ?",
         (done.status, done.description, done.completed, done.findings, number, done.digest),
     )
+    return cursor.rowcount > 0

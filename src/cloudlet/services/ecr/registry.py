@@ -10,6 +10,7 @@ from urllib.parse import unquote
 from cloudlet.errors import AwsError
 from cloudlet.http import Request, Response
 from cloudlet.services.ecr import manifests, records
+from cloudlet.services.ecr.images import referrer
 from cloudlet.services.ecr.records import Repository
 from cloudlet.services.ecr.tokens import Tokens
 from cloudlet.store import Tx
@@ -100,7 +101,7 @@ class Registry(Tokens):
             case "tags" if place.rest == "list":
                 return await self._tags(request, place)
             case "referrers":
-                return await self._referrers(place)
+                return await self._referrers(request, place)
         raise _Refusal(404, "UNSUPPORTED", "The registry does not know this path.")
 
     def _check(self, scope: str, bearer: tuple[str, str] | None) -> None:
@@ -194,6 +195,10 @@ class Registry(Tokens):
             return await self._delete_manifest(place, image.digest)
         if request.method not in ("GET", "HEAD"):
             raise _not_allowed()
+        if image.status == "ARCHIVED":
+            raise _Refusal(404, "MANIFEST_UNKNOWN", "Requested image is archived")
+        if request.method == "GET":
+            self.pulled(place.scope, repository, image)
         headers = {
             "content-type": image.media_type,
             "docker-content-digest": image.digest,
@@ -216,8 +221,8 @@ class Registry(Tokens):
         if tag and manifests.TAG.fullmatch(tag) is None:
             raise _Refusal(400, "TAG_INVALID", "manifest tag did not match URI")
         now = self.clock.now()
-        await self.db.write(lambda tx: self.push(tx, place.scope, repository, manifest, tag, now))
-        self.pushed()
+        if await self.db.write(lambda tx: self.push(tx, place.scope, repository, manifest, tag, now)):
+            self.pushed(place.scope, repository, manifest, tag)
         headers = {
             "location": f"{place.base}/manifests/{manifest.digest}",
             "docker-content-digest": manifest.digest,
@@ -239,6 +244,7 @@ class Registry(Tokens):
             return records.drop_image(tx, repository.number, digest)
 
         await self.delete_files(repository, await self.db.write(delete))
+        self.announce_image(place.scope, repository, "DELETE", digest, tag)
         return Response(202)
 
     async def _tags(self, request: Request, place: _Place) -> Response:
@@ -249,19 +255,18 @@ class Registry(Tokens):
         response.body = json.dumps(document).encode()
         return response
 
-    async def _referrers(self, place: _Place) -> Response:
+    async def _referrers(self, request: Request, place: _Place) -> Response:
         subject = _digest(place.rest)
         found = await self.db.scan(lambda tx: records.attached(tx, place.repository.number, subject))
-        entries = []
-        for image, data in found:
-            entry = {"mediaType": image.media_type, "digest": image.digest, "size": len(data)}
-            if image.artifact_type:
-                entry["artifactType"] = image.artifact_type
-            if annotations := json.loads(data).get("annotations"):
-                entry["annotations"] = annotations
-            entries.append(entry)
+        kind = dict(request.params()).get("artifactType", "")
+        entries = [
+            referrer(image, data)
+            for image, data in found
+            if image.status == "ACTIVE" and kind in ("", image.artifact_type)
+        ]
         document = {"schemaVersion": 2, "mediaType": manifests.INDEX, "manifests": entries}
-        return Response(200, {"content-type": manifests.INDEX}, json.dumps(document).encode())
+        headers = {"content-type": manifests.INDEX} | ({"oci-filters-applied": "artifactType"} if kind else {})
+        return Response(200, headers, json.dumps(document).encode())
 
 
 def _digest(text: str) -> str:

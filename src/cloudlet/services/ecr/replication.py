@@ -90,8 +90,8 @@ class Replication(Repositories):
             self.copies.add(tx, f"{target}/{repository.name}", msgspec.msgpack.encode(copy))
         return pushed
 
-    def pushed(self) -> None:
-        super().pushed()
+    def pushed(self, scope: str, repository: Repository, manifest: Manifest, tag: str) -> None:
+        super().pushed(scope, repository, manifest, tag)
         self.copies.wake()
 
     async def _has(self, scope: str, name: str, digest: str) -> bool:
@@ -151,6 +151,17 @@ class Replication(Repositories):
         now = self.clock.now()
         # Copies are not copied on: it is the source's rules that count.
         await self.db.write(lambda tx: Base.push(self, tx, copy.target, target, manifest, copy.tag, now))
+        source_account, source_region = copy.source.split("/")
+        detail = {
+            "result": "SUCCESS",
+            "repository-name": copy.name,
+            "image-digest": copy.digest,
+            "source-account": source_account,
+            "source-region": source_region,
+            "action-type": "REPLICATE",
+        }
+        tagged = {"image-tag": copy.tag} if copy.tag else {}
+        self.announce(copy.target, "ECR Replication Action", detail | tagged, copy.name)
 
 
 def _retries(attempt: int, delivery: Delivery) -> float | None:

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ecr import records
-from cloudlet.services.ecr.base import Base, invalid, place_of, scope_of
+from cloudlet.services.ecr.base import invalid, place_of, scope_of
+from cloudlet.services.ecr.expiry import Expiry
 from cloudlet.services.ecr.records import Repository
 from cloudlet.store import Tx
 
@@ -19,7 +20,7 @@ _TAGS_AT_MOST = 50
 _ARN = "arn:aws:ecr:"
 
 
-class Repositories(Base):
+class Repositories(Expiry):
     """Operations on repositories."""
 
     async def CreateRepository(self, call: Call, input: Input) -> Output:

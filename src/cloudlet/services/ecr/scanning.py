@@ -87,6 +87,8 @@ class Scanning(Base):
         image, repository = await self._image(call, input)
         if any(part in image.media_type for part in _LISTS):
             raise AwsError("UnsupportedImageTypeException", f"The image type {image.media_type} cannot be scanned.")
+        if image.status == "ARCHIVED":
+            raise AwsError("ImageArchivedException", "The specified image is archived and cannot be scanned.")
         now = self.clock.now()
 
         def begin(tx: Tx) -> None:
@@ -135,8 +137,8 @@ class Scanning(Base):
             records.put_scan(tx, repository.number, Scan(manifest.digest, now))
         return pushed
 
-    def pushed(self) -> None:
-        super().pushed()
+    def pushed(self, scope: str, repository: Repository, manifest: Manifest, tag: str) -> None:
+        super().pushed(scope, repository, manifest, tag)
         self._wake()
 
     def _wake(self) -> None:
@@ -150,7 +152,21 @@ class Scanning(Base):
             while (found := await self.db.read(records.next_scan)) is not None:
                 number, begun = found
                 done = await self._scan(number, begun)
-                await self.db.write(partial(records.end_scan, number=number, done=done))
+                if await self.db.write(partial(records.end_scan, number=number, done=done)):
+                    await self._announce_scan(number, done)
+
+    async def _announce_scan(self, number: int, done: Scan) -> None:
+        """Tell EventBridge of a scan that has ended."""
+        found = [record for record in self.repositories.all() if record.value.number == number]
+        for record in found:
+            detail = {
+                "scan-status": done.status,
+                "repository-name": record.name,
+                "finding-severity-counts": summary_of(done)["findingSeverityCounts"],
+                "image-digest": done.digest,
+                "image-tags": await self.db.read(lambda tx: records.tags_of(tx, number, done.digest)),
+            }
+            self.announce(record.scope, "ECR Image Scan", detail, record.name)
 
     async def _scan(self, number: int, begun: Scan) -> Scan:
         from cloudlet.engines.scanners import CannotScan, scan
