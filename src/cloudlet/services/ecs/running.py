@@ -213,9 +213,9 @@ class Runner:
                 self._check_patience(definition, name, condition)
                 return False
         proxy = definition.get("proxyConfiguration")
-        if proxy is not None and members["name"] != proxy["containerName"]:
-            return self._container(proxy["containerName"]).started
-        return True
+        if proxy is None or members["name"] in sidecars.before_all(definition):
+            return True
+        return self._container(proxy["containerName"]).started
 
     def _check_patience(self, definition: dict[str, Any], name: str, condition: str) -> None:
         """Raises _Failed once a container has had its ``startTimeout`` to become what another waits for."""

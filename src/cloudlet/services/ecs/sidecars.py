@@ -46,6 +46,19 @@ def is_proxy(definition: dict[str, Any], members: dict[str, Any]) -> bool:
     return is_envoy_image(members["image"]) or bool(resource_of(variables))
 
 
+def before_all(definition: dict[str, Any]) -> set[str]:
+    """The containers that do not wait for the task's proxy: itself, and those that it waits for."""
+    found: set[str] = set()
+    left = [definition["proxyConfiguration"]["containerName"]]
+    while left:
+        name = left.pop()
+        if name not in found:
+            found.add(name)
+            members = next(one for one in definition["containerDefinitions"] if one["name"] == name)
+            left += [one["containerName"] for one in members.get("dependsOn", ())]
+    return found
+
+
 async def prepare(
     cloud: Cloud, scope: str, task: Task, definition: dict[str, Any], pod: PodState, container: Container
 ) -> Container | None:
