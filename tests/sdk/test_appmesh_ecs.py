@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -50,13 +53,14 @@ def root(tmp_path: Path) -> str:
     for name in ("bin", "etc", "tmp", "www"):
         (tmp_path / name).mkdir()
     shutil.copy(busybox, tmp_path / "bin/busybox")
-    for name in ("sh", "httpd", "wget", "sleep", "echo", "seq"):
+    for name in ("sh", "httpd", "wget", "sleep", "echo", "seq", "cat"):
         (tmp_path / "bin" / name).symlink_to("busybox")
     # And what Envoy needs, as App Mesh's own image has it.
     for library in re.findall(r"/\S+", subprocess.run(["ldd", binary()], capture_output=True, text=True).stdout):
         (tmp_path / library[1:]).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(library, tmp_path / library[1:])
     (tmp_path / "etc/passwd").write_text("root:x:0:0:root:/:/bin/sh\n")
+    (tmp_path / "etc/more.yaml").write_text("stats_flush_interval: 7s\n")
     (tmp_path / "www/index.html").write_text("hello from blue\n")
     return str(tmp_path)
 
@@ -66,7 +70,10 @@ def define(cloud: LocalCloud, family: str, root: str, script: str, port: int, ow
     something before it starts Envoy."""
     properties = {"IgnoredUID": "1337", "ProxyIngressPort": "15000", "ProxyEgressPort": "15001"}
     properties |= {"AppPorts": str(port), "EgressIgnoredIPs": "169.254.170.2,169.254.169.254"}
-    environment = [{"name": "APPMESH_RESOURCE_ARN", "value": f"mesh/shop/virtualNode/{family}"}]
+    variables = {"APPMESH_RESOURCE_ARN": f"mesh/shop/virtualNode/{family}", "APPNET_ENVOY_RESTART_COUNT": "3"}
+    if own_envoy:
+        variables |= {"ENVOY_RESOURCES_CONFIG_FILE": "/etc/more.yaml", "ENVOY_CONCURRENCY": "2"}
+    environment = [{"name": name, "value": value} for name, value in variables.items()]
     app = {
         "name": "app",
         "image": root,
@@ -87,6 +94,9 @@ def define(cloud: LocalCloud, family: str, root: str, script: str, port: int, ow
     }
     if own_envoy:
         envoy |= {"image": root, "entryPoint": ["sh", "-c", "echo prepared; exec /usr/bin/agent"]}
+    # What the proxy itself waits for cannot wait for the proxy.
+    daemon = {"name": "xray", "image": "public.ecr.aws/xray/aws-xray-daemon:latest", "essential": True}
+    envoy["dependsOn"] = [{"containerName": "xray", "condition": "START"}]
     made = cloud.client("ecs").register_task_definition(
         family=family,
         requiresCompatibilities=["FARGATE"],
@@ -99,7 +109,7 @@ def define(cloud: LocalCloud, family: str, root: str, script: str, port: int, ow
             "containerName": "envoy",
             "properties": [{"name": name, "value": value} for name, value in properties.items()],
         },
-        containerDefinitions=[app, envoy],
+        containerDefinitions=[app, envoy, daemon],
     )
     return str(made["taskDefinition"]["taskDefinitionArn"])
 
@@ -166,7 +176,21 @@ def test_tasks_are_joined(cloud: LocalCloud, root: str) -> None:
     (instance,) = discovery.list_instances(ServiceId=registry.rpartition("/")[2])["Instances"]
     address = instance["Attributes"]["AWS_INSTANCE_IPV4"]
     assert eventually(lambda: answer_of(f"http://{address}:8080/")) == (b"hello from blue\n", "envoy")
-    assert lines(cloud, "t/envoy")[0] == "prepared"
+    said = lines(cloud, "t/envoy")
+    assert "prepared" in said
+    # A variable that has no effect is named; the others have theirs, also in the container's own Envoy.
+    assert said.count(
+        "Cloudlet: APPNET_ENVOY_RESTART_COUNT has no effect: an Envoy that ends is started again, however often"
+    )
+    (folder,) = (cloud.data_dir / "appmesh").iterdir()
+    with socket.socket(socket.AF_UNIX) as admin:
+        admin.connect(os.path.relpath(folder / "admin.sock"))
+        connection = http.client.HTTPConnection("envoy")
+        connection.sock = admin
+        connection.request("GET", "/server_info")
+        info = json.loads(connection.getresponse().read())
+    assert info["command_line_options"]["concurrency"] == 2
+    assert info["command_line_options"]["config_yaml"] == "stats_flush_interval: 7s"
     # A static busybox cannot resolve names: any address will do, since Envoy takes the connection and goes by the Host.
     ask = "wget -q -O - --header 'Host: blue.shop.local:8080' http://192.0.2.1:8080/"
     script = f"for i in $(seq 30); do {ask} || echo no; sleep 0.2; done; exec sleep 100"

@@ -23,11 +23,20 @@ class EnvoyInside(Folder):
     """The folder of an Envoy that a container starts and that ends with it."""
 
     def __init__(
-        self, folder: Path, name: str, bootstrap: Resource, *, log_level: str, arguments: Sequence[str] = ()
+        self,
+        folder: Path,
+        name: str,
+        bootstrap: Resource,
+        *,
+        concurrency: int = 1,
+        log_level: str,
+        arguments: Sequence[str] = (),
+        merged: Sequence[str] = (),
     ) -> None:
-        """As those of ``Envoy``."""
+        """As those of ``Envoy``; ``merged`` are files of the container that Envoy merges into its bootstrap."""
         super().__init__(folder, name, bootstrap)
-        self._options = ("--log-level", log_level, *arguments)
+        self._options = ("--concurrency", str(concurrency), "--log-level", log_level, *arguments)
+        self._merged = tuple(merged)
 
     async def start(self) -> None:
         """Have everything ready for the container. Raises ProxyMissing."""
@@ -37,9 +46,11 @@ class EnvoyInside(Folder):
         """What the container needs of this machine and where: the agent, the program, this folder. Blocks."""
         program = Path(binary())
         agent = self._folder / "agent"
+        # Read in the container, after whatever it does before.
+        more = f' --config-yaml "$(cat {shlex.join(self._merged)})"' if self._merged else ""
         agent.write_text(
             f"#!/bin/sh\ncd {_STATE} && exec {_PROGRAMS}/{program.name} -c bootstrap.json --disable-hot-restart "
-            f"--concurrency 1 --log-path log --drain-time-s 1 {shlex.join(self._options)}\n"
+            f"--log-path log --drain-time-s 1 {shlex.join(self._options)}{more}\n"
         )
         agent.chmod(0o755)
         return [(agent, AGENT), (program.parent, _PROGRAMS), (self._folder, _STATE)]

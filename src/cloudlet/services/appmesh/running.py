@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cloudlet.engines.proxies.apart import UID, owned, within
-from cloudlet.services.appmesh.environment import Environment
+from cloudlet.services.appmesh.environment import Environment, with_files
 from cloudlet.services.appmesh.records import VIRTUAL_GATEWAY
 from cloudlet.services.appmesh.redirect import Redirect
 from cloudlet.services.appmesh.world import Proxy
@@ -67,7 +67,8 @@ class Sidecar(msgspec.Struct, frozen=True):
             admin_port=self.environment.admin_port if self.namespace else 0,
             admin_log=self.environment.admin_log,
             ipv6=os.path.exists("/proc/net/if_inet6"),
-            xray=self.environment.xray,
+            admin_ipv6=self.environment.admin_ipv6,
+            tracer=self.environment.tracer,
             files={} if self.inside else self.files,
         )
 
@@ -109,7 +110,7 @@ async def envoy_of(
     from cloudlet.services.appmesh.gateway import BOOTSTRAP
 
     environment = sidecar.environment
-    bootstrap = {**environment.bootstrap(), **(BOOTSTRAP if sidecar.is_gateway else {})}
+    bootstrap = {**environment.bootstrap(sidecar.proxy), **(BOOTSTRAP if sidecar.is_gateway else {})}
     await asyncio.to_thread(owned, folder, sidecar.uid, (LINES, LOG))
     level = environment.log_level if sidecar.container else "warning"
     # Its log is followed: what it refuses is said there and nowhere else.
@@ -117,7 +118,14 @@ async def envoy_of(
     if level in ("error", "critical", "off"):
         arguments += ["--component-log-level", "config:warning"]
     if sidecar.inside:
-        return EnvoyInside(folder, f"appmesh-{name}", bootstrap, log_level=level, arguments=arguments)
+        return EnvoyInside(
+            *(folder, f"appmesh-{name}", bootstrap),
+            concurrency=environment.concurrency,
+            log_level=level,
+            arguments=arguments,
+            merged=list(environment.files.values()),
+        )
+    bootstrap = with_files(bootstrap, await asyncio.to_thread(_texts, sidecar))
     return Envoy(
         *(supervisor, folder, f"appmesh-{name}"),
         concurrency=environment.concurrency,
@@ -127,3 +135,14 @@ async def envoy_of(
         on_end=on_end,
         arguments=arguments,
     )
+
+
+def _texts(sidecar: Sidecar) -> dict[str, str]:
+    """The files that variables name. Raises ValueError where one cannot be read. Blocks."""
+    texts = {}
+    for variable, path in sidecar.environment.files.items():
+        file = Path(sidecar.proxy.file(path))
+        if not file.is_file():
+            raise ValueError(f"{variable}: the file {path} is not there; give it to the Envoy container with a volume")
+        texts[variable] = file.read_text()
+    return texts

@@ -25,6 +25,8 @@ from cloudlet.services.appmesh.records import KINDS, MESH, Part, key_of
 from cloudlet.services.appmesh.redirect import Redirect
 from cloudlet.services.appmesh.running import LINES, LOG, Running, Sidecar, envoy_of
 from cloudlet.services.appmesh.security import MaterialMissing, check_files
+from cloudlet.services.appmesh.tracing import Xray
+from cloudlet.services.appmesh.unheeded import unheeded
 from cloudlet.services.appmesh.world import Proxy, World, world_of
 from cloudlet.store import Resources
 
@@ -95,6 +97,7 @@ class Sidecars(Operations):
                 if rules is not None:
                     await redirecting.install(pod.namespace, rules)
                 return container
+            is_new = self.sidecars.get(scope, task.id) is None
             await self.join(
                 *(scope, task.id, environment_of(container.environment), pod.namespace, rules),
                 dns=await self._dns_of_tasks(),
@@ -102,9 +105,11 @@ class Sidecars(Operations):
                 container=container.name,
                 inside_as=_uid_of(container.user) if inside else None,
             )
+            running = self.running[scope, task.id]
+            for line in unheeded(container.environment) if is_new else ():
+                self._line(running.sidecar, "stderr", line.encode())
             if not inside:
                 return None
-            running = self.running[scope, task.id]
             assert isinstance(running.envoy, EnvoyInside)
             mounts = await asyncio.to_thread(running.envoy.mounts)
         except ValueError as error:
@@ -241,7 +246,7 @@ class Sidecars(Operations):
                 running.carries = state
 
     async def _start_envoy(self, scope: str, name: str, sidecar: Sidecar) -> Running:
-        if sidecar.environment.xray is not None:
+        if isinstance(sidecar.environment.tracer, Xray):
             await self._receive_traces(scope, name, sidecar)
         folder = self.cloud.data_dir / "appmesh" / name
         envoy = await envoy_of(sidecar, folder, name, self.cloud.supervisor, lambda: self._ended(scope, name))
@@ -329,7 +334,7 @@ class Sidecars(Operations):
             if running is not None:
                 await running.envoy.stop()
                 running.unfollow()
-            if sidecar.environment.xray is not None:
+            if isinstance(sidecar.environment.tracer, Xray):
                 xray: Any = await self.cloud.service("xray")
                 xray.close_daemon(name)
             await asyncio.to_thread(shutil.rmtree, self.cloud.data_dir / "appmesh" / name, ignore_errors=True)

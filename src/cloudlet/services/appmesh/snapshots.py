@@ -142,7 +142,7 @@ def _admin(proxy: Proxy, into: Snapshot) -> None:
     into.routes["admin"] = route_configuration("admin", [virtual_host("admin", ["*"], [everything])])
     logs = [_log(proxy.admin_log, proxy)] if proxy.admin_log else []
     chain = filter_chain([http_manager("admin", routes="admin", access_logs=logs)])
-    into.listeners["admin"] = listener("admin", "0.0.0.0", proxy.admin_port, [chain])
+    into.listeners["admin"] = listener("admin", "::" if proxy.admin_ipv6 else "0.0.0.0", proxy.admin_port, [chain])
 
 
 def _nowhere(name: str) -> Resource:

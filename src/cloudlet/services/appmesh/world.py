@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from cloudlet.services.appmesh.records import Part
-from cloudlet.services.appmesh.tracing import Xray
+from cloudlet.services.appmesh.tracing import Tracer
 
 Spec = dict[str, Any]
 
@@ -65,14 +65,15 @@ class Proxy:
     admin_port: int = 0  # a port of the task that answers as Envoy's admin socket does; 0: none
     admin_log: str = ""  # the access log of that port
     ipv6: bool = True  # whether this machine has it
-    xray: Xray | None = None  # how HTTP is traced
+    admin_ipv6: bool = False  # whether that port answers over IPv6 too
+    tracer: Tracer | None = None  # who is told of requests over HTTP
     # Folders of the Envoy container -> folders of this machine.
     files: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def traced(self) -> dict[str, Any]:
         """What makes an HTTP connection manager trace, as its arguments."""
-        return {"tracing": self.xray.tracing()} if self.xray is not None else {}
+        return {"tracing": self.tracer.tracing(self.file)} if self.tracer is not None else {}
 
     def file(self, path: str) -> str:
         """A path of the Envoy container on this machine: by the longest folder that it is in."""

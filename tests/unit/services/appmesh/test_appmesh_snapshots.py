@@ -268,7 +268,7 @@ def test_golden(name: str) -> None:
 
 def test_golden_of_tracing() -> None:
     """What is traced: all that carries HTTP, in and out, and nothing else differs."""
-    proxy = dataclasses.replace(PROXY, xray=Xray("shop", "front", "shop/front"))
+    proxy = dataclasses.replace(PROXY, tracer=Xray("shop", "front", "shop/front"))
     traced = {}
     for name, make in (("front", node_snapshot), ("entry", gateway_snapshot)):
         made = make(shop(), name, FOUND, proxy)
