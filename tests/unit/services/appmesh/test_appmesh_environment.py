@@ -92,7 +92,7 @@ async def test_spans_reach_a_collector(tmp_path: Path) -> None:
 
     async def collect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
-        said.put_nowait(head + await reader.readuntil(b"}}]"))
+        said.put_nowait(head + await reader.readuntil(b"\r\n0\r\n\r\n"))
         writer.write(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")
         writer.close()
 
