@@ -62,11 +62,12 @@ class Traffic:
             connection.close()
 
     def tasks(self, service: str) -> dict[str, str]:
-        """The address of each running task of a service, by the task's id."""
+        """The address of each task of a service that is well, by the task's id."""
         ecs = self.cloud.client("ecs")
         arns = ecs.list_tasks(cluster="traffic", serviceName=service)["taskArns"]
         found = ecs.describe_tasks(cluster="traffic", tasks=arns)["tasks"] if arns else []
-        running = [one for one in found if one["lastStatus"] == "RUNNING"]
+        well = ("HEALTHY", "UNKNOWN") if service == "front" else ("HEALTHY",)  # the load balancer looks after front
+        running = [one for one in found if one["lastStatus"] == "RUNNING" and one["healthStatus"] in well]
         details = {one["taskArn"]: one["attachments"][0]["details"] for one in running}
         return {
             arn.rpartition("/")[2]: next(one["value"] for one in each if one["name"] == "privateIPv4Address")
@@ -74,7 +75,7 @@ class Traffic:
         }
 
     def counts(self) -> dict[str, int]:
-        """How many tasks of each service run."""
+        """How many tasks of each service are well."""
         return {service: len(self.tasks(service)) for service in ("front", "back", "next")}
 
 
