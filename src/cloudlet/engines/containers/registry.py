@@ -65,18 +65,29 @@ class Remote:
     def __init__(self, reference: str, credentials: tuple[str, str] | None) -> None:
         self._reference = reference
         host, name, self._wanted = references.parse(reference)
-        self._base = f"{'http' if references.is_local(host) else 'https'}://{host}/v2/{name}"
+        self._base = f"{'http' if references.is_local(host) else 'https'}://{host}/v2/"
+        self._name = name
         self._authorization = ""
         if credentials is not None:
             self._authorization = "Basic " + base64.b64encode(":".join(credentials).encode()).decode()
 
     def digest(self) -> str:
         """What the reference names now; nothing is pulled. Raises ImageMissing."""
-        with self._get(f"manifests/{self._wanted}", _ACCEPT, method="HEAD", timeout=_SECONDS_OF_LOOKUP) as answer:
+        path = f"{self._name}/manifests/{self._wanted}"
+        with self._get(path, _ACCEPT, method="HEAD", timeout=_SECONDS_OF_LOOKUP) as answer:
             return str(answer.headers.get("docker-content-digest", ""))
 
+    def ping(self) -> None:
+        """See that the registry lets us in. Raises ImageMissing."""
+        self._get("", "*/*", timeout=_SECONDS_OF_LOOKUP).close()
+
+    def raw(self) -> tuple[bytes, str]:
+        """The manifest of what the reference names as it is, and its media type. Raises ImageMissing."""
+        with self._get(f"{self._name}/manifests/{self._wanted}", _ACCEPT) as answer:
+            return answer.read(), answer.headers.get_content_type()
+
     def manifest(self) -> tuple[dict[str, Any], str]:
-        with self._get(f"manifests/{self._wanted}", _ACCEPT) as answer:
+        with self._get(f"{self._name}/manifests/{self._wanted}", _ACCEPT) as answer:
             data = answer.read()
             document = self._document(data)
             digest = answer.headers.get("docker-content-digest") or f"sha256:{hashlib.sha256(data).hexdigest()}"
@@ -85,7 +96,7 @@ class Remote:
         chosen = platforms.choose(document["manifests"])
         if chosen is None:
             raise ImageMissing(platforms.NONE)
-        with self._get(f"manifests/{chosen['digest']}", _ACCEPT) as answer:
+        with self._get(f"{self._name}/manifests/{chosen['digest']}", _ACCEPT) as answer:
             return self._document(answer.read()), digest
 
     def _document(self, data: bytes) -> dict[str, Any]:
@@ -99,12 +110,12 @@ class Remote:
         return document
 
     def blob(self, digest: str) -> IO[bytes]:
-        return io.BufferedReader(self._get(f"blobs/{digest}", "*/*"))
+        return io.BufferedReader(self._get(f"{self._name}/blobs/{digest}", "*/*"))
 
     def _get(
         self, path: str, accept: str, again: bool = True, method: str = "GET", timeout: float = _SECONDS
     ) -> http.client.HTTPResponse:
-        request = urllib.request.Request(f"{self._base}/{path}", headers={"accept": accept}, method=method)
+        request = urllib.request.Request(f"{self._base}{path}", headers={"accept": accept}, method=method)
         if self._authorization:
             # Not sent on to where a registry redirects to.
             request.add_unredirected_header("authorization", self._authorization)

@@ -147,7 +147,14 @@ class Base(api.Service):
 
     def pushed(self, scope: str, repository: Repository, manifest: Manifest, tag: str) -> None:
         """An image has been pushed, and its transaction is done."""
+        self.stored()
         self.announce_image(scope, repository, "PUSH", manifest.digest, tag)
+
+    def stored(self) -> None:
+        """An image has been stored, and its transaction is done: its scan and its copies may be due."""
+
+    async def fill(self, scope: str, name: str, reference: str) -> None:
+        """See that an image is here that is about to be pulled, by its tag or digest, where it may come of itself."""
 
     def pulled(self, scope: str, repository: Repository, image: Image) -> None:
         """An image is being pulled. When that was is recorded once a day."""

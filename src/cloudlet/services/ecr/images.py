@@ -50,6 +50,9 @@ class Images(Base):
         return {"image": image}
 
     async def BatchGetImage(self, call: Call, input: Input) -> Output:
+        for id in input["imageIds"]:
+            if reference := id.get("imageDigest") or id.get("imageTag"):
+                await self.fill(scope_of(call, input), input["repositoryName"], reference)
         repository, scope = self.named(call, input), scope_of(call, input)
         accepted = input.get("acceptedMediaTypes")
 

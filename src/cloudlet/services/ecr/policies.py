@@ -23,7 +23,7 @@ class Policies(Expiry):
     """Operations on policies."""
 
     async def SetRepositoryPolicy(self, call: Call, input: Input) -> Output:
-        policy = _policy(input["policyText"], "Invalid repository policy provided")
+        policy = policy_of(input["policyText"], "Invalid repository policy provided")
         await self.edit(call, input, policy=policy)
         return place_of(call, input) | {"policyText": policy}
 
@@ -102,7 +102,7 @@ class Policies(Expiry):
         return output | ({"nextToken": token_of(str(last))} if last < len(results) else {})
 
     async def PutRegistryPolicy(self, call: Call, input: Input) -> Output:
-        policy = _policy(input["policyText"], "Invalid registry policy provided")
+        policy = policy_of(input["policyText"], "Invalid registry policy provided")
         await self.edit_registry(call.scope, policy=policy)
         return {"registryId": call.account, "policyText": policy}
 
@@ -136,7 +136,7 @@ def _previewed(seen: Seen, rule: Rule) -> Output:
     }
 
 
-def _policy(text: str, reason: str) -> str:
+def policy_of(text: str, reason: str) -> str:
     """A policy that says who may do what. Raises InvalidParameterException."""
     try:
         statements = json.loads(text)["Statement"]

@@ -47,6 +47,7 @@ MIGRATIONS = [
     ALTER TABLE image ADD COLUMN archived REAL NOT NULL DEFAULT 0;
     ALTER TABLE image ADD COLUMN activated REAL NOT NULL DEFAULT 0;
     """,
+    "ALTER TABLE tag ADD COLUMN checked REAL NOT NULL DEFAULT 0;",
 ]
 
 
@@ -74,6 +75,28 @@ class Registry(msgspec.Struct, frozen=True, omit_defaults=True):
     policy: str = ""
     replication: list[dict[str, Any]] = []  # its rules, as the API has them
     scanning: list[dict[str, Any]] = []  # likewise
+
+
+class Template(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A repository creation template; its name in the store is its prefix."""
+
+    prefix: str
+    created: float
+    updated: float
+    settings: dict[str, Any]  # as the API has them
+
+
+class CacheRule(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A pull through cache rule; its name in the store is its prefix."""
+
+    prefix: str
+    url: str
+    kind: str  # of the upstream registry
+    created: float
+    updated: float
+    upstream_prefix: str = "ROOT"
+    credential: str = ""  # a secret's ARN
+    role: str = ""
 
 
 class Image(NamedTuple):
@@ -195,7 +218,12 @@ def add_image(tx: Tx, number: int, new: Image, manifest: bytes, parts: list[str]
     tx.execute(
         f"INSERT OR IGNORE INTO image (repository, {_IMAGE}, manifest) VALUES ({marks})", (number, *new, manifest)
     )
-    tx.executemany("INSERT OR IGNORE INTO part VALUES (?, ?, ?)", [(number, part, new.digest) for part in parts])
+    add_parts(tx, number, new.digest, parts)
+
+
+def add_parts(tx: Tx, number: int, digest: str, parts: list[str]) -> None:
+    """An image is made of these layers, or is a list of these images."""
+    tx.executemany("INSERT OR IGNORE INTO part VALUES (?, ?, ?)", [(number, part, digest) for part in parts])
 
 
 def archive(tx: Tx, number: int, digest: str, now: float) -> None:
@@ -263,7 +291,18 @@ def tags(tx: Tx, number: int, after: str, limit: int) -> list[str]:
 
 def set_tag(tx: Tx, number: int, tag: str, digest: str) -> None:
     """Put a tag on an image, and off any other."""
-    tx.execute("INSERT OR REPLACE INTO tag VALUES (?, ?, ?)", (number, tag, digest))
+    tx.execute("INSERT OR REPLACE INTO tag (repository, tag, digest) VALUES (?, ?, ?)", (number, tag, digest))
+
+
+def checked(tx: Tx, number: int, tag: str) -> float | None:
+    """When it was seen last what a tag means upstream; 0 when never, None where there is no such tag."""
+    row = tx.execute("SELECT checked FROM tag WHERE repository = ? AND tag = ?", (number, tag)).fetchone()
+    return None if row is None else row[0]
+
+
+def set_checked(tx: Tx, number: int, tag: str, now: float) -> None:
+    """Record that it was seen what a tag means upstream."""
+    tx.execute("UPDATE tag SET checked = ? WHERE repository = ? AND tag = ?", (now, number, tag))
 
 
 def drop_tag(tx: Tx, number: int, tag: str) -> None:

@@ -12,9 +12,12 @@ from cloudlet.http import Request, Response
 from cloudlet.services.ecr import manifests, records
 from cloudlet.services.ecr.images import referrer
 from cloudlet.services.ecr.records import Repository
+from cloudlet.services.ecr.templates import Templates
 from cloudlet.services.ecr.tokens import Tokens
 from cloudlet.store import Tx
 
+_ON_PUSH = "CREATE_ON_PUSH"
+_NAME = re.compile(r"(?=.{2,256}\Z)[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*")
 _LARGEST_MANIFEST = 4 * 1024 * 1024
 _ROUTE = re.compile(r"/v2/(?P<name>.+)/(?P<kind>blobs/uploads|blobs|manifests|tags|referrers)/(?P<rest>[^/]*)\Z")
 _OWN_NAME = re.compile(r"(\d{12})\.dkr\.ecr\.([a-z0-9-]+)/(.+)\Z")
@@ -50,7 +53,7 @@ _CODES = {
 }
 
 
-class Registry(Tokens):
+class Registry(Templates, Tokens):
     """The front door: ``<account>.dkr.ecr.<region>.localhost/v2/...``."""
 
     async def serve(self, request: Request, label: str) -> Response:
@@ -90,6 +93,7 @@ class Registry(Tokens):
         if (named := _OWN_NAME.match(name)) is not None:
             own, name = f"{named[1]}/{named[2]}", named[3]
         self._check(own, bearer)
+        await self._see_repository(request, own, name, found["kind"], found["rest"])
         place = _Place(own, self.repository(own, name), f"/v2/{found['name']}", found["rest"])
         match found["kind"]:
             case "blobs/uploads":
@@ -103,6 +107,15 @@ class Registry(Tokens):
             case "referrers":
                 return await self._referrers(request, place)
         raise _Refusal(404, "UNSUPPORTED", "The registry does not know this path.")
+
+    async def _see_repository(self, request: Request, scope: str, name: str, kind: str, reference: str) -> None:
+        """Have what a pull brings from upstream, or make the repository that a push makes."""
+        if kind == "manifests" and request.method in ("GET", "HEAD"):
+            await self.fill(scope, name, reference)
+            return
+        is_push = request.method in ("POST", "PUT") and self.repositories.get(scope, name) is None
+        if is_push and _NAME.fullmatch(name) and self.template_for(scope, name, _ON_PUSH) is not None:
+            await self.make_repository(scope, name, _ON_PUSH)
 
     def _check(self, scope: str, bearer: tuple[str, str] | None) -> None:
         """A token opens its own account's registry."""

@@ -18,7 +18,7 @@ from cloudlet.services.ecr.base import Base, invalid, scope_of
 from cloudlet.services.ecr.images import find, no_such_image
 from cloudlet.services.ecr.manifests import Manifest
 from cloudlet.services.ecr.records import Repository
-from cloudlet.services.ecr.repositories import Repositories
+from cloudlet.services.ecr.templates import Templates
 from cloudlet.store import Tx
 
 _PAUSES = (1.0, 10.0, 60.0, 600.0)  # seconds before a copy is tried again
@@ -35,7 +35,7 @@ class _Copy(msgspec.Struct):
     tag: str
 
 
-class Replication(Repositories):
+class Replication(Templates):
     """The operations on replication, and the copying."""
 
     async def start(self) -> None:
@@ -90,8 +90,8 @@ class Replication(Repositories):
             self.copies.add(tx, f"{target}/{repository.name}", msgspec.msgpack.encode(copy))
         return pushed
 
-    def pushed(self, scope: str, repository: Repository, manifest: Manifest, tag: str) -> None:
-        super().pushed(scope, repository, manifest, tag)
+    def stored(self) -> None:
+        super().stored()
         self.copies.wake()
 
     async def _has(self, scope: str, name: str, digest: str) -> bool:
@@ -141,10 +141,10 @@ class Replication(Repositories):
         image = await self.db.read(lambda tx: records.image(tx, number, copy.digest))
         if data is None or image is None:
             raise Undeliverable
-        account, region = copy.target.split("/")
-        if self.repositories.get(copy.target, copy.name) is None:
-            await self.CreateRepository(Call(account, region), {"repositoryName": copy.name})
-        target = self.repository(copy.target, copy.name)
+        record = self.repositories.get(copy.target, copy.name)
+        target = (
+            record.value if record is not None else await self.make_repository(copy.target, copy.name, "REPLICATION")
+        )
         manifest = manifests.read(data, image.media_type)
         for digest in manifest.layers:
             await self.mount(source.value, target, digest)

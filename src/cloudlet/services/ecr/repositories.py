@@ -26,7 +26,7 @@ class Repositories(Expiry):
     async def CreateRepository(self, call: Call, input: Input) -> Output:
         name, scope = input["repositoryName"], scope_of(call, input)
         encryption = input.get("encryptionConfiguration", {})
-        mutability, exclusions = _mutability(input)
+        mutability, exclusions = mutability_of(input)
         kms_key = encryption.get("kmsKey", "")
         if encryption.get("encryptionType", "AES256").startswith("KMS") and not kms_key:
             kms_key = await self._managed_key(call)
@@ -84,7 +84,7 @@ class Repositories(Expiry):
         return {"repository": self._shown(scope, repository)}
 
     async def PutImageTagMutability(self, call: Call, input: Input) -> Output:
-        mutability, exclusions = _mutability(input)
+        mutability, exclusions = mutability_of(input)
         await self.edit(call, input, mutability=mutability, exclusions=exclusions)
         output = place_of(call, input) | {"imageTagMutability": mutability}
         if exclusions:
@@ -151,7 +151,8 @@ class Repositories(Expiry):
         return shown
 
 
-def _mutability(input: Input) -> tuple[str, list[str]]:
+def mutability_of(input: Input) -> tuple[str, list[str]]:
+    """Whether tags may be overwritten, and the patterns of exceptions. Raises InvalidParameterException."""
     mutability = input.get("imageTagMutability", "MUTABLE")
     exclusions = [each["filter"] for each in input.get("imageTagMutabilityExclusionFilters", [])]
     if bool(exclusions) != mutability.endswith("_WITH_EXCLUSION"):

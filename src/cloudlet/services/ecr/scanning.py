@@ -137,8 +137,8 @@ class Scanning(Base):
             records.put_scan(tx, repository.number, Scan(manifest.digest, now))
         return pushed
 
-    def pushed(self, scope: str, repository: Repository, manifest: Manifest, tag: str) -> None:
-        super().pushed(scope, repository, manifest, tag)
+    def stored(self) -> None:
+        super().stored()
         self._wake()
 
     def _wake(self) -> None:

@@ -5,6 +5,7 @@ What ``docker push`` and ``docker pull`` speak is in ``registry.py``.
 
 from __future__ import annotations
 
+from cloudlet.services.ecr.caching import Caching
 from cloudlet.services.ecr.images import Images
 from cloudlet.services.ecr.layers import Layers
 from cloudlet.services.ecr.policies import Policies
@@ -14,5 +15,5 @@ from cloudlet.services.ecr.repositories import Repositories
 from cloudlet.services.ecr.scanning import Scanning
 
 
-class Service(Replication, Registry, Repositories, Policies, Scanning, Images, Layers):
+class Service(Replication, Caching, Registry, Repositories, Policies, Scanning, Images, Layers):
     """One store of layers and images, pushed to and pulled from by the API and by every container engine."""

@@ -1,0 +1,176 @@
+"""Repositories that nobody creates: those of a pull through cache, of a replication, of a push."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from botocore.exceptions import ClientError
+from test_ecr import DAY, IMAGE, INDEX, Registry, descriptor, digest_of
+
+from cloudlet.testing import eventually
+from cloudlet.testing.local import LocalCloud
+
+
+@pytest.fixture
+def ecr(cloud: LocalCloud) -> Any:
+    return cloud.client("ecr")
+
+
+LIFECYCLE = json.dumps(
+    {
+        "rules": [
+            {
+                "rulePriority": 1,
+                "selection": {"tagStatus": "untagged", "countType": "imageCountMoreThan", "countNumber": 1},
+                "action": {"type": "expire"},
+            }
+        ]
+    }
+)
+
+
+def _tags(cloud: LocalCloud, ecr: Any, name: str) -> list[str]:
+    return sorted(one.get("imageTag", "") for one in ecr.list_images(repositoryName=name)["imageIds"])
+
+
+def test_templates_say_what_repositories_are_like(cloud: LocalCloud, ecr: Any) -> None:
+    with pytest.raises(ClientError, match="CREATE_ON_PUSH"):
+        ecr.create_repository_creation_template(prefix="x", appliedFor=["NEVER"])
+    made = ecr.create_repository_creation_template(
+        prefix="team/",
+        appliedFor=["CREATE_ON_PUSH"],
+        description="ours",
+        imageTagMutability="IMMUTABLE",
+        lifecyclePolicy=LIFECYCLE,
+        resourceTags=[{"Key": "team", "Value": "a"}],
+    )["repositoryCreationTemplate"]
+    assert (made["prefix"], made["createdAt"]) == ("team", made["updatedAt"])
+    with pytest.raises(ecr.exceptions.TemplateAlreadyExistsException):
+        ecr.create_repository_creation_template(prefix="team", appliedFor=["REPLICATION"])
+    ecr.create_repository_creation_template(prefix="ROOT", appliedFor=["REPLICATION", "CREATE_ON_PUSH"])
+    ecr.update_repository_creation_template(prefix="ROOT", appliedFor=["REPLICATION"], imageTagMutability="MUTABLE")
+    cloud.kill()
+    cloud.start()
+    found = ecr.describe_repository_creation_templates()["repositoryCreationTemplates"]
+    assert [(one["prefix"], one["appliedFor"]) for one in found] == [
+        ("ROOT", ["REPLICATION"]),
+        ("team", ["CREATE_ON_PUSH"]),
+    ]
+
+    registry = Registry(cloud)
+    digest = registry.push_image("team/app", "v1", b"layer")
+    (repository,) = ecr.describe_repositories()["repositories"]
+    assert (repository["repositoryName"], repository["imageTagMutability"]) == ("team/app", "IMMUTABLE")
+    assert ecr.get_lifecycle_policy(repositoryName="team/app")["lifecyclePolicyText"] == LIFECYCLE
+    tags = ecr.list_tags_for_resource(resourceArn=repository["repositoryArn"])["tags"]
+    assert tags == [{"Key": "team", "Value": "a"}]
+    assert registry.ask("POST", "/v2/other/blobs/uploads/").code == "NAME_UNKNOWN"
+    assert registry.ask("GET", f"/v2/team/none/manifests/{digest}").code == "NAME_UNKNOWN"
+
+    ecr.delete_repository_creation_template(prefix="team")
+    with pytest.raises(ecr.exceptions.TemplateNotFoundException):
+        ecr.delete_repository_creation_template(prefix="team")
+    assert registry.ask("POST", "/v2/team/two/blobs/uploads/").code == "NAME_UNKNOWN"
+
+
+def test_a_pull_brings_an_image_of_another_registry(cloud: LocalCloud, ecr: Any) -> None:
+    west = cloud.client("ecr", region="us-west-2")
+    west.create_repository(repositoryName="base/app")
+    there = Registry(cloud, "000000000000.dkr.ecr.us-west-2.localhost:4566")
+    first = there.push_image("base/app", "v1", b"first")
+    url = "000000000000.dkr.ecr.us-west-2.amazonaws.com"
+    with pytest.raises(ecr.exceptions.UnsupportedUpstreamRegistryException):
+        ecr.create_pull_through_cache_rule(ecrRepositoryPrefix="no", upstreamRegistryUrl="registry.example.com")
+    with pytest.raises(ecr.exceptions.InvalidParameterException):
+        ecr.create_pull_through_cache_rule(ecrRepositoryPrefix="hub", upstreamRegistryUrl="registry-1.docker.io")
+    rule = ecr.create_pull_through_cache_rule(
+        ecrRepositoryPrefix="west", upstreamRegistryUrl=url, upstreamRepositoryPrefix="base"
+    )
+    assert (rule["upstreamRegistry"], rule["upstreamRepositoryPrefix"]) == ("ecr", "base")
+    with pytest.raises(ecr.exceptions.PullThroughCacheRuleAlreadyExistsException):
+        ecr.create_pull_through_cache_rule(ecrRepositoryPrefix="west/", upstreamRegistryUrl=url)
+    ecr.create_repository_creation_template(
+        prefix="west", appliedFor=["PULL_THROUGH_CACHE"], resourceTags=[{"Key": "from", "Value": "west"}]
+    )
+    events, sqs = cloud.client("events"), cloud.client("sqs")
+    told = sqs.create_queue(QueueName="told")["QueueUrl"]
+    events.put_rule(Name="ecr", EventPattern=json.dumps({"detail-type": ["ECR Pull Through Cache Action"]}))
+    events.put_targets(Rule="ecr", Targets=[{"Id": "1", "Arn": "arn:aws:sqs:us-east-1:000000000000:told"}])
+
+    here = Registry(cloud)
+    assert here.ask("GET", "/v2/west/none/manifests/v1").code == "NAME_UNKNOWN"
+    pulled = here.ask("GET", "/v2/west/app/manifests/v1")
+    assert pulled.headers["docker-content-digest"] == first
+    assert here.ask("GET", f"/v2/west/app/blobs/{digest_of(b'first')}").body == b"first"
+    (repository,) = ecr.describe_repositories()["repositories"]
+    assert ecr.list_tags_for_resource(resourceArn=repository["repositoryArn"])["tags"][0]["Value"] == "west"
+    details = []
+    while len(details) < 2:
+        for message in sqs.receive_message(QueueUrl=told, WaitTimeSeconds=10, MaxNumberOfMessages=10)["Messages"]:
+            details.append(json.loads(message["Body"])["detail"])
+            sqs.delete_message(QueueUrl=told, ReceiptHandle=message["ReceiptHandle"])
+    assert {one["sync-status"]: one["repository-name"] for one in details} == {
+        "FAILED": "west/none",
+        "SUCCESS": "west/app",
+    }
+
+    # What a tag means is asked again after a day, and where nobody answers, the image is the one that is here.
+    second = there.push_image("base/app", "v1", b"second")
+    assert here.ask("GET", "/v2/west/app/manifests/v1").headers["docker-content-digest"] == first
+    cloud.kill()
+    cloud.start()
+    cloud.advance(DAY)
+    assert ecr.batch_get_image(repositoryName="west/app", imageIds=[{"imageTag": "v1"}])["images"][0]["imageId"] == {
+        "imageDigest": second,
+        "imageTag": "v1",
+    }
+    west.delete_repository(repositoryName="base/app", force=True)
+    cloud.advance(DAY)
+    assert here.ask("GET", "/v2/west/app/manifests/v1").headers["docker-content-digest"] == second
+    assert ecr.validate_pull_through_cache_rule(ecrRepositoryPrefix="west")["isValid"]
+    assert [one["ecrRepositoryPrefix"] for one in ecr.describe_pull_through_cache_rules()["pullThroughCacheRules"]] == [
+        "west"
+    ]
+    ecr.delete_pull_through_cache_rule(ecrRepositoryPrefix="west")
+    with pytest.raises(ecr.exceptions.PullThroughCacheRuleNotFoundException):
+        ecr.describe_pull_through_cache_rules(ecrRepositoryPrefixes=["west"])
+
+
+def test_a_pull_brings_an_image_over_the_network(cloud: LocalCloud, ecr: Any) -> None:
+    with LocalCloud() as upstream:
+        upstream.client("ecr").create_repository(repositoryName="library/app")
+        theirs = Registry(upstream)
+        layer = b"layer" * 500_000
+        image = theirs.push_image("library/app", "one", layer)
+        index = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": [descriptor(image, 1, IMAGE)]})
+        theirs.ask("PUT", "/v2/library/app/manifests/all", index.encode(), Content_Type=INDEX)
+        host = urlsplit(upstream.endpoint).netloc
+        ecr.create_pull_through_cache_rule(ecrRepositoryPrefix="ROOT", upstreamRegistryUrl=host)
+        assert ecr.validate_pull_through_cache_rule(ecrRepositoryPrefix="ROOT")["isValid"]
+        registry = Registry(cloud)
+        assert registry.ask("HEAD", "/v2/library/app/manifests/all").headers["docker-content-digest"] == digest_of(
+            index.encode()
+        )
+        assert _tags(cloud, ecr, "library/app") == ["all"]
+        assert registry.ask("GET", f"/v2/library/app/manifests/{image}").status == 200
+    # The upstream is gone, and the image is here.
+    assert not ecr.validate_pull_through_cache_rule(ecrRepositoryPrefix="ROOT")["isValid"]
+    cloud.advance(2 * DAY)
+    assert registry.ask("GET", "/v2/library/app/manifests/all").status == 200
+    assert registry.ask("GET", f"/v2/library/app/blobs/{digest_of(layer)}").body == layer
+    assert registry.ask("DELETE", f"/v2/library/app/manifests/{image}").code == "DENIED"
+
+
+def test_a_copy_has_its_template_s_settings(cloud: LocalCloud, ecr: Any) -> None:
+    ecr.create_repository(repositoryName="app")
+    west = cloud.client("ecr", region="us-west-2")
+    west.create_repository_creation_template(prefix="ROOT", appliedFor=["REPLICATION"], imageTagMutability="IMMUTABLE")
+    ecr.put_replication_configuration(
+        replicationConfiguration={"rules": [{"destinations": [{"region": "us-west-2", "registryId": "000000000000"}]}]}
+    )
+    Registry(cloud).push_image("app", "v1", b"layer")
+    eventually(lambda: west.describe_repositories()["repositories"])
+    assert west.describe_repositories()["repositories"][0]["imageTagMutability"] == "IMMUTABLE"
