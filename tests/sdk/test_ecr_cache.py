@@ -174,3 +174,116 @@ def test_a_copy_has_its_template_s_settings(cloud: LocalCloud, ecr: Any) -> None
     Registry(cloud).push_image("app", "v1", b"layer")
     eventually(lambda: west.describe_repositories()["repositories"])
     assert west.describe_repositories()["repositories"][0]["imageTagMutability"] == "IMMUTABLE"
+
+
+def test_account_settings(cloud: LocalCloud, ecr: Any) -> None:
+    assert ecr.get_account_setting(name="REGISTRY_POLICY_SCOPE")["value"] == "V2"
+    with pytest.raises(ecr.exceptions.InvalidParameterException):
+        ecr.put_account_setting(name="BLOB_MOUNTING", value="PERHAPS")
+    ecr.put_account_setting(name="BLOB_MOUNTING", value="DISABLED")
+    cloud.kill()
+    cloud.start()
+    assert ecr.get_account_setting(name="BLOB_MOUNTING")["value"] == "DISABLED"
+    for name in ("one", "two"):
+        ecr.create_repository(repositoryName=name)
+    registry = Registry(cloud)
+    registry.push_image("one", "v1", b"layer")
+    mount = f"/v2/two/blobs/uploads/?mount={digest_of(b'layer')}&from=one"
+    assert registry.ask("POST", mount).status == 202
+    ecr.put_account_setting(name="BLOB_MOUNTING", value="ENABLED")
+    assert registry.ask("POST", mount).status == 201
+
+
+TEMPLATE: dict[str, Any] = {
+    "Resources": {
+        "Policy": {
+            "Type": "AWS::ECR::RegistryPolicy",
+            "Properties": {
+                "PolicyText": {
+                    "Version": "2012-10-17",
+                    "Statement": [
+                        {
+                            "Effect": "Allow",
+                            "Principal": {"AWS": "arn:aws:iam::111111111111:root"},
+                            "Action": "ecr:ReplicateImage",
+                            "Resource": "*",
+                        }
+                    ],
+                }
+            },
+        },
+        "Copies": {
+            "Type": "AWS::ECR::ReplicationConfiguration",
+            "Properties": {
+                "ReplicationConfiguration": {
+                    "Rules": [
+                        {
+                            "Destinations": [{"Region": "us-west-2", "RegistryId": {"Ref": "AWS::AccountId"}}],
+                            "RepositoryFilters": [{"Filter": "prod", "FilterType": "PREFIX_MATCH"}],
+                        }
+                    ]
+                }
+            },
+        },
+        "Scans": {
+            "Type": "AWS::ECR::RegistryScanningConfiguration",
+            "Properties": {
+                "ScanType": "BASIC",
+                "Rules": [
+                    {
+                        "ScanFrequency": "SCAN_ON_PUSH",
+                        "RepositoryFilters": [{"Filter": "prod", "FilterType": "WILDCARD"}],
+                    }
+                ],
+            },
+        },
+        "Cache": {
+            "Type": "AWS::ECR::PullThroughCacheRule",
+            "Properties": {"EcrRepositoryPrefix": "quay", "UpstreamRegistryUrl": "quay.io"},
+        },
+        "Template": {
+            "Type": "AWS::ECR::RepositoryCreationTemplate",
+            "Properties": {
+                "Prefix": "prod",
+                "AppliedFor": ["CREATE_ON_PUSH"],
+                "Description": "ours",
+                "ImageTagMutability": "IMMUTABLE",
+                "ResourceTags": [{"Key": "a", "Value": "1"}],
+            },
+        },
+    },
+    "Outputs": {"Registry": {"Value": {"Ref": "Policy"}}, "Prefix": {"Value": {"Ref": "Template"}}},
+}
+
+
+def test_stacks_of_a_registry(cloud: LocalCloud, ecr: Any) -> None:
+    stacks = cloud.client("cloudformation")
+    stacks.create_stack(StackName="s", TemplateBody=json.dumps(TEMPLATE))
+    stacks.get_waiter("stack_create_complete").wait(StackName="s", WaiterConfig={"Delay": 1})
+    outputs = stacks.describe_stacks(StackName="s")["Stacks"][0]["Outputs"]
+    assert {one["OutputValue"] for one in outputs} == {"000000000000", "prod"}
+    assert "ReplicateImage" in ecr.get_registry_policy()["policyText"]
+    assert ecr.describe_registry()["replicationConfiguration"]["rules"][0]["repositoryFilters"] == [
+        {"filter": "prod", "filterType": "PREFIX_MATCH"}
+    ]
+    assert ecr.get_registry_scanning_configuration()["scanningConfiguration"]["rules"]
+    assert ecr.describe_pull_through_cache_rules()["pullThroughCacheRules"][0]["upstreamRegistryUrl"] == "quay.io"
+
+    changed = json.loads(json.dumps(TEMPLATE))
+    del changed["Resources"]["Template"]["Properties"]["Description"]
+    changed["Resources"]["Cache"]["Properties"]["UpstreamRegistryUrl"] = "public.ecr.aws"
+    changed["Resources"]["Cache"]["Properties"]["EcrRepositoryPrefix"] = "public"
+    stacks.update_stack(StackName="s", TemplateBody=json.dumps(changed))
+    stacks.get_waiter("stack_update_complete").wait(StackName="s", WaiterConfig={"Delay": 1})
+    (template,) = ecr.describe_repository_creation_templates()["repositoryCreationTemplates"]
+    assert (template["description"], template["resourceTags"]) == ("", [{"Key": "a", "Value": "1"}])
+    (rule,) = ecr.describe_pull_through_cache_rules()["pullThroughCacheRules"]
+    assert (rule["ecrRepositoryPrefix"], rule["upstreamRegistry"]) == ("public", "ecr-public")
+
+    stacks.delete_stack(StackName="s")
+    stacks.get_waiter("stack_delete_complete").wait(StackName="s", WaiterConfig={"Delay": 1})
+    assert ecr.describe_pull_through_cache_rules()["pullThroughCacheRules"] == []
+    assert ecr.describe_repository_creation_templates()["repositoryCreationTemplates"] == []
+    assert ecr.describe_registry()["replicationConfiguration"]["rules"] == []
+    with pytest.raises(ecr.exceptions.RegistryPolicyNotFoundException):
+        ecr.get_registry_policy()

@@ -75,6 +75,7 @@ class Registry(msgspec.Struct, frozen=True, omit_defaults=True):
     policy: str = ""
     replication: list[dict[str, Any]] = []  # its rules, as the API has them
     scanning: list[dict[str, Any]] = []  # likewise
+    settings: dict[str, str] = {}
 
 
 class Template(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -12,6 +12,7 @@ from cloudlet.http import Request, Response
 from cloudlet.services.ecr import manifests, records
 from cloudlet.services.ecr.images import referrer
 from cloudlet.services.ecr.records import Repository
+from cloudlet.services.ecr.settings import Settings
 from cloudlet.services.ecr.templates import Templates
 from cloudlet.services.ecr.tokens import Tokens
 from cloudlet.store import Tx
@@ -53,7 +54,7 @@ _CODES = {
 }
 
 
-class Registry(Templates, Tokens):
+class Registry(Templates, Settings, Tokens):
     """The front door: ``<account>.dkr.ecr.<region>.localhost/v2/...``."""
 
     async def serve(self, request: Request, label: str) -> Response:
@@ -183,6 +184,8 @@ class Registry(Templates, Tokens):
 
     async def _mounted(self, place: _Place, params: dict[str, str]) -> bool:
         """Take a layer over from another repository; where that cannot be, the client uploads it."""
+        if self.setting(place.scope, "BLOB_MOUNTING") == "DISABLED":
+            return False
         name = params.get("from", "")
         if (named := _OWN_NAME.match(name)) is not None:
             name = named[3]

@@ -132,4 +132,146 @@ async def _unless_gone(do: Deployment, operation: str, input: Properties) -> Non
             raise
 
 
-TYPES = [Repository]
+class RegistryPolicy(ResourceType):
+    """The policy of the whole registry. ``Ref`` is the registry's id."""
+
+    type = "AWS::ECR::RegistryPolicy"
+    required = frozenset(("PolicyText",))
+
+    async def create(self, do: Deployment, properties: Properties) -> Physical:
+        await do.call("ecr", "PutRegistryPolicy", {"policyText": _text(properties["PolicyText"])})
+        return _of_registry(do)
+
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        return await self.create(do, new)
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        await _unless_gone(do, "DeleteRegistryPolicy", {})
+
+
+class ReplicationConfiguration(ResourceType):
+    """The rules of replication of the whole registry. ``Ref`` is the registry's id."""
+
+    type = "AWS::ECR::ReplicationConfiguration"
+    required = frozenset(("ReplicationConfiguration",))
+
+    async def create(self, do: Deployment, properties: Properties) -> Physical:
+        rules = _deep(properties["ReplicationConfiguration"])
+        await do.call("ecr", "PutReplicationConfiguration", {"replicationConfiguration": rules})
+        return _of_registry(do)
+
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        return await self.create(do, new)
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        await do.call("ecr", "PutReplicationConfiguration", {"replicationConfiguration": {"rules": []}})
+
+
+class RegistryScanningConfiguration(ResourceType):
+    """What of the whole registry is scanned. ``Ref`` is the registry's id."""
+
+    type = "AWS::ECR::RegistryScanningConfiguration"
+    required = frozenset(("Rules", "ScanType"))
+
+    async def create(self, do: Deployment, properties: Properties) -> Physical:
+        await do.call("ecr", "PutRegistryScanningConfiguration", _deep(properties))
+        return _of_registry(do)
+
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        return await self.create(do, new)
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        await do.call("ecr", "PutRegistryScanningConfiguration", {"scanType": "BASIC", "rules": []})
+
+
+class PullThroughCacheRule(ResourceType):
+    """A rule of the cache. ``Ref`` is its prefix."""
+
+    type = "AWS::ECR::PullThroughCacheRule"
+    required = frozenset(("EcrRepositoryPrefix", "UpstreamRegistryUrl"))
+    replaces = frozenset(("EcrRepositoryPrefix", "UpstreamRegistryUrl", "UpstreamRegistry", "UpstreamRepositoryPrefix"))
+
+    async def create(self, do: Deployment, properties: Properties) -> Physical:
+        prefix = str(properties["EcrRepositoryPrefix"])
+        await do.initiated(prefix)
+        await do.call("ecr", "CreatePullThroughCacheRule", _lower(properties))
+        return Physical(prefix)
+
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        changes: Properties = {
+            key: new[key] for key in ("EcrRepositoryPrefix", "CredentialArn", "CustomRoleArn") if key in new
+        }
+        await do.call("ecr", "UpdatePullThroughCacheRule", _lower(changes))
+        return physical
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        await _unless_gone(do, "DeletePullThroughCacheRule", {"ecrRepositoryPrefix": physical.id})
+
+
+class RepositoryCreationTemplate(ResourceType):
+    """A repository creation template. ``Ref`` is its prefix."""
+
+    type = "AWS::ECR::RepositoryCreationTemplate"
+    required = frozenset(("AppliedFor", "Prefix"))
+    replaces = frozenset(("Prefix",))
+
+    async def create(self, do: Deployment, properties: Properties) -> Physical:
+        await do.initiated(str(properties["Prefix"]))
+        return _of_template(await do.call("ecr", "CreateRepositoryCreationTemplate", _template(properties)))
+
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        # What is no longer there is emptied.
+        emptied: Properties = {
+            name: empty
+            for name, empty in (
+                ("Description", ""),
+                ("ResourceTags", []),
+                ("RepositoryPolicy", ""),
+                ("LifecyclePolicy", ""),
+            )
+            if name in old
+        }
+        return _of_template(await do.call("ecr", "UpdateRepositoryCreationTemplate", _template({**emptied, **new})))
+
+    async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
+        await _unless_gone(do, "DeleteRepositoryCreationTemplate", {"prefix": physical.id})
+
+
+def _template(properties: Properties) -> Properties:
+    settings = _lower(properties)
+    if "encryptionConfiguration" in settings:
+        settings["encryptionConfiguration"] = _lower(settings["encryptionConfiguration"])
+    return {key: value for key, value in settings.items() if key not in _MUTABILITY} | {
+        key: value for key, value in _settings(properties).items() if key in _MUTABILITY
+    }
+
+
+_MUTABILITY = ("imageTagMutability", "imageTagMutabilityExclusionFilters")
+
+
+def _of_template(answer: dict[str, Any]) -> Physical:
+    made = answer["repositoryCreationTemplate"]
+    return Physical(made["prefix"], {"CreatedAt": made["createdAt"], "UpdatedAt": made["updatedAt"]})
+
+
+def _of_registry(do: Deployment) -> Physical:
+    return Physical(do.account, {"RegistryId": do.account})
+
+
+def _deep(value: Any) -> Any:
+    """Like ``_lower``, all the way down."""
+    if isinstance(value, list):
+        return [_deep(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _deep(each) for name, each in _lower(value).items()}
+    return value
+
+
+TYPES = [
+    Repository,
+    RegistryPolicy,
+    ReplicationConfiguration,
+    RegistryScanningConfiguration,
+    PullThroughCacheRule,
+    RepositoryCreationTemplate,
+]
