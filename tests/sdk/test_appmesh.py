@@ -137,6 +137,8 @@ def test_what_is_refused(appmesh: Any) -> None:
 
     create = appmesh.create_virtual_node
     assert "Service discovery" in bad(create, virtualNodeName="n", spec={"listeners": [listener()]})
+    alone = {"serviceDiscovery": dns("n")}
+    assert bad(create, virtualNodeName="n", spec=alone) == "Service Discovery can't be set without a listener."
     backend = {"virtualService": {"virtualServiceName": "a"}}
     assert "unique" in bad(create, virtualNodeName="n", spec={"backends": [backend, backend]})
     wrong = listener(timeout={"grpc": {"idle": {"unit": "s", "value": 1}}})
@@ -166,6 +168,77 @@ def test_what_is_refused(appmesh: Any) -> None:
     assert (code, "nobody" in message) == ("NotFoundException", True)
     assert refused(appmesh.describe_mesh, meshName="shop", meshOwner="1" * 12)[0] == "NotImplemented"
     assert appmesh.list_routes(meshName="shop", virtualRouterName="r")["routes"] == []
+
+
+def test_what_several_listeners_ask_for(appmesh: Any) -> None:
+    appmesh.create_mesh(meshName="shop")
+    node = {"meshName": "shop", "virtualNodeName": "n"}
+    one = {"listeners": [listener(80)], "serviceDiscovery": dns("n")}
+    two = {**one, "listeners": [listener(80), listener(81)]}
+    router = {"meshName": "shop", "virtualRouterName": "r"}
+    appmesh.create_virtual_node(**node, spec=one)
+    appmesh.create_virtual_router(**router, spec={"listeners": [listener(80)]})
+    appmesh.create_route(**router, routeName="x", spec=http(n=1))
+    assert refused(appmesh.update_virtual_node, **node, spec=two) == (
+        "BadRequestException",
+        "All Routes for this Virtual Node must define a target port before adding multiple listeners to this Virtual "
+        "Node. 1 Route(s) are missing port. Listing up to 5 route names: [x]",
+    )
+    spec = http()
+    spec["httpRoute"]["action"] = {"weightedTargets": [{"virtualNode": "n", "weight": 1, "port": 80}]}
+    appmesh.update_route(**router, routeName="x", spec=spec)
+    appmesh.update_virtual_node(**node, spec=two)
+    assert "must define a port" in refused(appmesh.update_route, **router, routeName="x", spec=http(n=1))[1]
+
+    service = {"meshName": "shop", "virtualServiceName": "s"}
+    appmesh.create_virtual_service(**service, spec={"provider": {"virtualNode": {"virtualNodeName": "n"}}})
+    gateway = {"meshName": "shop", "virtualGatewayName": "in"}
+    appmesh.create_virtual_gateway(**gateway, spec={"listeners": [listener(90)]})
+    target: dict[str, Any] = {"virtualService": {"virtualServiceName": "s"}}
+    entry = {"httpRoute": {"match": {"prefix": "/"}, "action": {"target": target}}}
+    place = {**gateway, "gatewayRouteName": "all"}
+    assert "Target must define a port" in refused(appmesh.create_gateway_route, **place, spec=entry)[1]
+    target["port"] = 80
+    appmesh.create_gateway_route(**place, spec=entry)
+    more = {"listeners": [listener(90), listener(91)]}
+    assert "1 GatewayRoute(s) are missing port" in refused(appmesh.update_virtual_gateway, **gateway, spec=more)[1]
+    entry["httpRoute"]["match"]["port"] = 90
+    appmesh.update_gateway_route(**place, spec=entry)
+    appmesh.update_virtual_gateway(**gateway, spec=more)
+    del entry["httpRoute"]["match"]["port"]
+    assert "port match" in refused(appmesh.update_gateway_route, **place, spec=entry)[1]
+    for prefix in ("/aws-appmesh/x", "/aws-app-mesh"):
+        entry["httpRoute"]["match"]["prefix"] = prefix
+        assert "reserved" in refused(appmesh.update_gateway_route, **place, spec=entry)[1]
+
+
+def test_tls_that_cannot_be(cloud: LocalCloud, appmesh: Any) -> None:
+    appmesh.create_mesh(meshName="shop")
+    node = {"meshName": "shop", "virtualNodeName": "n"}
+
+    def bad(tls: dict[str, Any]) -> str:
+        spec = {"listeners": [listener(80, tls={"mode": "STRICT", **tls})], "serviceDiscovery": dns("n")}
+        code, message = refused(appmesh.create_virtual_node, **node, spec=spec)
+        assert code == "BadRequestException"
+        return message
+
+    missing = f"arn:aws:acm:us-east-1:{ACCOUNT}:certificate/00000000-0000-0000-0000-000000000000"
+    assert missing in bad({"certificate": {"acm": {"certificateArn": missing}}})
+    public = cloud.client("acm").request_certificate(DomainName="n.shop.test")["CertificateArn"]
+    assert bad({"certificate": {"acm": {"certificateArn": public}}}) == (
+        f"Certificate {public} must be issued by a private certificate authority"
+    )
+    authority = f"arn:aws:acm-pca:us-east-1:{ACCOUNT}:certificate-authority/00000000-0000-0000-0000-000000000000"
+    trust = {"trust": {"acm": {"certificateAuthorityArns": [authority]}}}
+    spec = {"backendDefaults": {"clientPolicy": {"tls": {"validation": trust}}}}
+    assert refused(appmesh.create_virtual_node, **node, spec=spec)[0] == "BadRequestException"
+
+    names = {"subjectAlternativeNames": {"match": {"exact": ["*.shop.local"]}}}
+    tls: dict[str, Any] = {"validation": {"trust": {"file": {"certificateChain": "/ca.pem"}}, **names}}
+    spec = {"backends": [{"virtualService": {"virtualServiceName": "s", "clientPolicy": {"tls": tls}}}]}
+    assert "wildcards" in refused(appmesh.create_virtual_node, **node, spec=spec)[1]
+    tls["enforce"] = False
+    appmesh.create_virtual_node(**node, spec=spec)
 
 
 TEMPLATE: dict[str, Any] = {

@@ -10,6 +10,7 @@ from cloudlet.errors import AwsError
 from cloudlet.services.appmesh.base import Check, Parts
 from cloudlet.services.appmesh.records import (
     GATEWAY_ROUTE,
+    KINDS,
     MESH,
     ROUTE,
     ROUTE_TYPES,
@@ -21,6 +22,11 @@ from cloudlet.services.appmesh.records import (
     Part,
 )
 
+# Members of which exactly one says what is meant, wherever they are.
+_UNIONS = ("certificate", "trust", "connectionPool", "accessLog", "format")
+# What App Mesh keeps for itself.
+_RESERVED_PREFIXES = ("/aws-appmesh", "/aws-app-mesh")
+_RESERVED_SERVICES = ("aws.appmesh", "aws.app-mesh")
 _HTTP_RETRY_EVENTS = frozenset(("server-error", "gateway-error", "client-error", "stream-error"))
 
 
@@ -37,7 +43,16 @@ def _virtual_node(parts: Parts, part: Part) -> None:
     listeners = spec.get("listeners", [])
     if listeners and "serviceDiscovery" not in spec:
         raise _bad("Service discovery is required when a listener is specified")
+    if not listeners and "serviceDiscovery" in spec:
+        raise _bad("Service Discovery can't be set without a listener.")
+    _only_one(spec, "serviceDiscovery")
     _listeners(listeners)
+    _unions(spec)
+    _policies(spec)
+    if len(listeners) > 1:
+        _all_say_port(
+            part, [route for route in parts.list(ROUTE) if any(_vague(target, part.name) for target in _targets(route))]
+        )
     names = [backend["virtualService"]["virtualServiceName"] for backend in spec.get("backends", [])]
     if len(names) != len(set(names)):
         raise _bad("Backends must have unique virtual service names")
@@ -52,6 +67,7 @@ def _listeners(listeners: list[dict[str, Any]]) -> None:
     for listener in listeners:
         protocol = listener["portMapping"]["protocol"]
         for member in ("connectionPool", "timeout"):
+            _only_one(listener, member)
             if member in listener and protocol not in listener[member]:
                 raise _bad(f"The protocol of {member} must be that of the listener's port mapping: {protocol}")
         check = listener.get("healthCheck")
@@ -66,6 +82,8 @@ def _listeners(listeners: list[dict[str, Any]]) -> None:
 def _virtual_service(parts: Parts, part: Part) -> None:
     """Its provider is there. Raises NotFoundException."""
     provider = part.spec.get("provider", {})
+    if len(provider) > 1:
+        raise _bad("Exactly one of virtualNode and virtualRouter must be specified in provider")
     if "virtualNode" in provider:
         parts.need(VIRTUAL_NODE, provider["virtualNode"]["virtualNodeName"])
     if "virtualRouter" in provider:
@@ -77,13 +95,7 @@ def _virtual_router(parts: Parts, part: Part) -> None:
     listeners = part.spec.get("listeners", [])
     _listeners(listeners)
     if len(listeners) > 1:
-        lost = [route.name for route in parts.list(ROUTE, part.name) if "port" not in _body(route.spec)[1]["match"]]
-        if lost:
-            raise _bad(
-                "All Routes for this Virtual Router must define a port match before adding multiple listeners to "
-                f"this Virtual Router. {len(lost)} Route(s) are missing port. Listing up to 5 route names: "
-                f"[{', '.join(lost[:5])}]"
-            )
+        _all_say_port(part, [route for route in parts.list(ROUTE, part.name) if "port" not in _match(route)])
 
 
 def _route(parts: Parts, part: Part) -> None:
@@ -95,6 +107,12 @@ def _route(parts: Parts, part: Part) -> None:
     if kind == "grpcRoute" and "methodName" in match and "serviceName" not in match:
         raise _bad("If you specify a method name, you must also specify a service name")
     _matchers(match)
+    for target in _targets(part):
+        node = parts.get(VIRTUAL_NODE, target["virtualNode"])
+        if node is not None and len(node.spec.get("listeners", [])) > 1 and "port" not in target:
+            raise _bad(
+                f"Weighted target {node.name} must define a port because the Virtual Node has multiple listeners"
+            )
     router = parts.get(VIRTUAL_ROUTER, part.parent)
     listeners = router.spec.get("listeners", []) if router else []
     if len(listeners) > 1 and "port" not in match:
@@ -121,13 +139,28 @@ def _gateway_route(parts: Parts, part: Part) -> None:
             raise _bad("A prefix rewrite needs a prefix match")
     elif not match:
         raise _bad("At least one match criteria must be specified")
+    if match.get("prefix", "").startswith(_RESERVED_PREFIXES):
+        raise _bad(f"Prefixes that start with {' or '.join(_RESERVED_PREFIXES)} are reserved")
+    if match.get("serviceName", "").startswith(_RESERVED_SERVICES):
+        raise _bad(f"Service names that start with {' or '.join(_RESERVED_SERVICES)} are reserved")
     _matchers(match)
+    gateway = parts.get(VIRTUAL_GATEWAY, part.parent)
+    if gateway is not None and len(gateway.spec["listeners"]) > 1 and "port" not in match:
+        raise _bad("Gateway Route must define a port match criteria if the Virtual Gateway has multiple listeners")
+    target = body["action"]["target"]
+    service = parts.get(VIRTUAL_SERVICE, target["virtualService"]["virtualServiceName"])
+    if "port" not in target and service is not None and _listens_often(parts, service):
+        raise _bad("Target must define a port if the provider of the Virtual Service has multiple listeners")
 
 
 def _virtual_gateway(parts: Parts, part: Part) -> None:
     if not part.spec["listeners"]:
         raise _bad("A virtual gateway must have at least one listener")
     _listeners(part.spec["listeners"])
+    _unions(part.spec)
+    _policies(part.spec)
+    if len(part.spec["listeners"]) > 1:
+        _all_say_port(part, [one for one in parts.list(GATEWAY_ROUTE, part.name) if "port" not in _match(one)])
 
 
 def _mesh_unused(parts: Parts, part: Part) -> None:
@@ -204,6 +237,71 @@ def _body(spec: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return kinds[0], {"match": {}, **spec[kinds[0]]}
 
 
+def _match(route: Part) -> dict[str, Any]:
+    match: dict[str, Any] = _body(route.spec)[1]["match"]
+    return match
+
+
+def _targets(route: Part) -> list[dict[str, Any]]:
+    targets: list[dict[str, Any]] = _body(route.spec)[1]["action"]["weightedTargets"]
+    return targets
+
+
+def _vague(target: dict[str, Any], node: str) -> bool:
+    return target["virtualNode"] == node and "port" not in target
+
+
+def _listens_often(parts: Parts, service: Part) -> bool:
+    """Whether the provider of a service has several listeners."""
+    provider = service.spec.get("provider", {})
+    found = None
+    if "virtualNode" in provider:
+        found = parts.get(VIRTUAL_NODE, provider["virtualNode"]["virtualNodeName"])
+    if "virtualRouter" in provider:
+        found = parts.get(VIRTUAL_ROUTER, provider["virtualRouter"]["virtualRouterName"])
+    return found is not None and len(found.spec.get("listeners", [])) > 1
+
+
+def _all_say_port(part: Part, lost: list[Part]) -> None:
+    """Raises BadRequestException for routes that do not say which of several listeners they mean."""
+    if not lost:
+        return
+    label, kind = re.sub("(?=[A-Z])", " ", part.kind).title(), KINDS[lost[0].kind].label
+    what = "a target port" if part.kind == VIRTUAL_NODE.name else "a port match"
+    raise _bad(
+        f"All {kind}s for this {label} must define {what} before adding multiple listeners to this {label}. "
+        f"{len(lost)} {kind}(s) are missing port. Listing up to 5 route names: "
+        f"[{', '.join(one.name for one in lost[:5])}]"
+    )
+
+
+def _only_one(owner: dict[str, Any], member: str) -> None:
+    if member in owner and len(owner[member]) != 1:
+        raise _bad(f"Exactly one member of {member} must be specified")
+
+
+def _unions(spec: Any) -> None:
+    """Raises BadRequestException where a member says two things, or none."""
+    if isinstance(spec, dict):
+        for name, value in spec.items():
+            if name in _UNIONS:
+                _only_one(spec, name)
+            _unions(value)
+    elif isinstance(spec, list):
+        for one in spec:
+            _unions(one)
+
+
+def _policies(spec: dict[str, Any]) -> None:
+    """A policy that enforces TLS names whom it trusts in full."""
+    backends = [backend["virtualService"] for backend in spec.get("backends", [])]
+    for of in (spec.get("backendDefaults", {}), *backends):
+        tls = of.get("clientPolicy", {}).get("tls", {})
+        names = tls.get("validation", {}).get("subjectAlternativeNames", {}).get("match", {}).get("exact", [])
+        if tls.get("enforce", True) and any("*" in name for name in names):
+            raise _bad("Subject alternative names with wildcards need a client policy that does not enforce TLS")
+
+
 def _http_match(match: dict[str, Any]) -> None:
     both, neither = match.keys() >= {"prefix", "path"}, not match.keys() & {"prefix", "path"}
     if both or (neither and not match.get("port") and not match.get("hostname")):
@@ -225,6 +323,7 @@ def _matchers(match: dict[str, Any]) -> None:
         bounds = header.get("match", {}).get("range")
         if bounds and bounds["start"] >= bounds["end"]:
             raise _bad("The start of a range must be less than its end")
+        _only_one(header, "match")
     hostname = match.get("hostname")
     if hostname is not None and len(hostname) != 1:
         raise _bad("Exactly one of exact and suffix must be specified in match.hostname")

@@ -152,7 +152,7 @@ class Egress:
             outlier_detection=_outliers(ejected) if ejected else None,
             circuit_breakers=pool_limits({}),
         )
-        if "dns" in discovery:
+        if "dns" in discovery and node not in self.secrets.found.endpoints:
             dns = discovery["dns"]
             single = dns.get("responseType", "LOADBALANCER") == "LOADBALANCER"
             made["type"] = "LOGICAL_DNS" if single else "STRICT_DNS"

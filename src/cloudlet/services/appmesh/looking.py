@@ -9,10 +9,13 @@ from typing import Any, NamedTuple
 
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Cloud
+from cloudlet.services.appmesh.material import certificates as certificates_of
+from cloudlet.services.appmesh.material import trusts
 from cloudlet.services.appmesh.records import ROUTE_TYPES
 from cloudlet.services.appmesh.world import Found, Spec, World, preference_of
 
 _SELF = "appmesh.amazonaws.com"
+_BALANCERS = ".elb.localhost"
 _CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", re.DOTALL)
 
 _IPV4, _IPV6 = "AWS_INSTANCE_IPV4", "AWS_INSTANCE_IPV6"
@@ -90,12 +93,16 @@ class Looking:
         for node in sorted(reachable(world, name, gateway=gateway)):
             if (question := question_of(scope, world, node)) is not None:
                 endpoints[node] = await self._instances(question)
+            elif (host := _hostname(world.nodes[node])).endswith(_BALANCERS):
+                # Envoy's resolver takes every name under localhost for this machine itself.
+                elbv2: Any = await self._cloud.service("elbv2")
+                endpoints[node] = [address] if (address := elbv2.address_of(host)) is not None else []
             for arn in _offered(world.nodes[node]):
                 # Where it cannot be had its own node says so.
                 with contextlib.suppress(AwsError):
                     roots[arn] = await self._root(arn)
         certificates: dict[str, tuple[str, str]] = {}
-        for certificate in _certificates(spec):
+        for certificate in certificates_of(spec):
             if "acm" in certificate:
                 arn = certificate["acm"]["certificateArn"]
                 acm: Any = await self._cloud.service("acm")
@@ -104,7 +111,7 @@ class Looking:
                 secret = certificate["sds"]["secretName"]
                 certificates[secret] = await self._issue(secret)
         authority, authorities = "", {}
-        for trust in _trusts(spec):
+        for trust in trusts(spec):
             if "sds" in trust:
                 acm = await self._cloud.service("acm")
                 authority = await acm.authority_pem()
@@ -175,30 +182,12 @@ def _address(attributes: dict[str, str], families: Sequence[str]) -> str:
     return next((attributes[family] for family in families if family in attributes), "")
 
 
+def _hostname(spec: Spec) -> str:
+    return str(spec.get("serviceDiscovery", {}).get("dns", {}).get("hostname", ""))
+
+
 def _offered(spec: Spec) -> Iterator[str]:
     """The ACM certificates that a node's listeners show."""
     for listener in spec.get("listeners", []):
         if "acm" in listener.get("tls", {}).get("certificate", {}):
             yield listener["tls"]["certificate"]["acm"]["certificateArn"]
-
-
-def _certificates(spec: Any) -> Iterator[Spec]:
-    if isinstance(spec, dict):
-        if "certificate" in spec:
-            yield spec["certificate"]
-        for part in spec.values():
-            yield from _certificates(part)
-    elif isinstance(spec, list):
-        for part in spec:
-            yield from _certificates(part)
-
-
-def _trusts(spec: Any) -> Iterator[Spec]:
-    if isinstance(spec, dict):
-        if "trust" in spec:
-            yield spec["trust"]
-        for part in spec.values():
-            yield from _trusts(part)
-    elif isinstance(spec, list):
-        for part in spec:
-            yield from _trusts(part)

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.appmesh import checks
+from cloudlet.services.appmesh import checks, material
 from cloudlet.services.appmesh.base import Base, page_of
 from cloudlet.services.appmesh.records import (
     GATEWAY_ROUTE,
@@ -37,12 +37,14 @@ def _five(kind: Kind) -> tuple[Operation, Operation, Operation, Operation, Opera
     valid, unused = checks.VALID[kind], checks.UNUSED[kind]
 
     async def create(self: Base, call: Call, input: Input) -> Output:
+        await material.check(self.cloud, call, input.get("spec", {}))
         return await self.make(call, kind, input, valid)
 
     async def describe(self: Base, call: Call, input: Input) -> Output:
         return await self.describe(call, kind, input)
 
     async def update(self: Base, call: Call, input: Input) -> Output:
+        await material.check(self.cloud, call, input.get("spec", {}))
         return await self.change(call, kind, input, valid)
 
     async def delete(self: Base, call: Call, input: Input) -> Output:

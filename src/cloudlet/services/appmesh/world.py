@@ -41,10 +41,10 @@ class World:
 class Found:
     """What was looked up for one Envoy.
 
-    ``endpoints`` are the addresses of Cloud Map's healthy instances by virtual node. ``certificates`` are chain and key
-    in PEM by ACM ARN or by the name of an SDS secret; ``authority`` is what is trusted where SDS says so,
-    ``authorities`` are the certificates of private authorities by their ARNs, and ``roots`` those that the ACM
-    certificates of other nodes come from, by the ARNs of these.
+    ``endpoints`` are the addresses of Cloud Map's healthy instances, and of load balancers, by virtual node; nodes that
+    DNS finds are not among them. ``certificates`` are chain and key in PEM by ACM ARN or by the name of an SDS secret;
+    ``authority`` is what is trusted where SDS says so, ``authorities`` are the certificates of private authorities by
+    their ARNs, and ``roots`` those that the ACM certificates of other nodes come from, by the ARNs of these.
     """
 
     endpoints: Mapping[str, Sequence[str]] = field(default_factory=dict)

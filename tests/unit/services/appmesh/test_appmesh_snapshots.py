@@ -327,6 +327,21 @@ def test_what_acm_gives_a_node_is_verified_without_a_policy_too() -> None:
     assert context["validation_context_sds_secret_config"]["name"] == f"trust:offered:{arn}"
 
 
+def test_a_load_balancer_is_found_by_its_address() -> None:
+    """Envoy's resolver has every name under localhost for this machine itself."""
+    nodes = {
+        "a": {"listeners": [listener(80)], "serviceDiscovery": dns("internal-a.elb.localhost")},
+        "b": {"backends": backends("a.local")},
+    }
+    services = {"a.local": {"provider": {"virtualNode": {"virtualNodeName": "a"}}}}
+    world = World("shop", {}, nodes, services)
+    made = node_snapshot(world, "b", Found(endpoints={"a": ["127.64.0.9"]}), Proxy())
+    assert made.clusters["cds_egress_shop_a_http_80"]["type"] == "EDS"
+    (group,) = made.endpoints["cds_egress_shop_a_http_80"]["endpoints"]
+    address = group["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]
+    assert address == {"address": "127.64.0.9", "port_value": 80}
+
+
 @pytest.mark.parametrize(("of_mesh", "address"), [("", "0.0.0.0"), ("IPv4_ONLY", "::")])
 def test_where_envoy_listens(of_mesh: str, address: str) -> None:
     spec = {"serviceDiscovery": {"ipPreference": of_mesh}} if of_mesh else {}
