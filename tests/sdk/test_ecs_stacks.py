@@ -72,8 +72,10 @@ def template(image: str, version: str, count: int = 2) -> dict[str, Any]:
                     "TargetGroupAttributes": [{"Key": "deregistration_delay.timeout_seconds", "Value": "1"}],
                 },
             },
+            "Later": {"Type": "AWS::Logs::LogGroup", "DependsOn": "Tasks"},
             "Listener": {
                 "Type": "AWS::ElasticLoadBalancingV2::Listener",
+                "DependsOn": "Later",
                 "Properties": {
                     "LoadBalancerArn": {"Ref": "Balancer"},
                     "Port": PORT,
@@ -104,7 +106,7 @@ def template(image: str, version: str, count: int = 2) -> dict[str, Any]:
             },
             "Service": {
                 "Type": "AWS::ECS::Service",
-                "DependsOn": "Listener",
+                "DependsOn": "Balancer",  # as examples of AWS have it: the listener comes a moment later
                 "Properties": {
                     "Cluster": {"Ref": "Cluster"},
                     "TaskDefinition": {"Ref": "Tasks"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -145,7 +146,7 @@ class Service(ResourceType):
         if live and not properties.get("ServiceName"):
             made = live[0]
         else:
-            made = (await do.call("ecs", "CreateService", input))["service"]
+            made = await _made(do, input)
         await do.initiated(made["serviceArn"])
         await _stable(do, made)
         return Physical(made["serviceArn"], {"Name": name, "ServiceArn": made["serviceArn"]})
@@ -249,6 +250,7 @@ class PrimaryTaskSet(ResourceType):
         return None
 
 
+_LISTENER_TRIES = 50  # each a tenth of a second
 _STRATEGY = ("CapacityProviders", "DefaultCapacityProviderStrategy")
 
 
@@ -279,6 +281,20 @@ def _service(properties: Properties) -> Properties:
     if "PlacementStrategies" in properties:
         made["placementStrategy"] = _lowered(properties["PlacementStrategies"])
     return made
+
+
+async def _made(do: Deployment, input: Properties) -> Properties:
+    """The service. A listener of the same template that it does not wait for may come a moment later than it, which
+    AWS's own pace hides: it is given some seconds."""
+    left = _LISTENER_TRIES
+    while True:
+        try:
+            return dict((await do.call("ecs", "CreateService", input))["service"])
+        except AwsError as error:
+            left -= 1
+            if "does not have an associated load balancer" not in error.message or not left:
+                raise
+        await do.wait(asyncio.sleep(0.1))
 
 
 async def _stable(do: Deployment, service: Properties) -> None:
