@@ -5,21 +5,18 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Cloud
 from cloudlet.services.apigateway import events
 from cloudlet.services.apigateway.events import Context
 from cloudlet.services.apigateway.refusals import Refused
-from cloudlet.services.apigatewayv2 import integrations, signed
-from cloudlet.services.apigatewayv2.remembered import Decisions
+from cloudlet.services.fronts import authorizers, signed
+from cloudlet.services.fronts.authorizers import Decisions
 
 if TYPE_CHECKING:
     from cloudlet.services.apigateway.data_plane import Published
 
 _REMEMBERED = 300  # seconds, where an authorizer does not say
-_FUNCTION = re.compile(r"arn:[^:]+:lambda:[^/]+?(?=/invocations|$)")
 
 
 async def authorize(cloud: Cloud, context: Context, published: Published, decisions: Decisions) -> None:
@@ -48,7 +45,7 @@ async def authorize(cloud: Cloud, context: Context, published: Published, decisi
     if authorizer is None:
         raise Refused("AUTHORIZER_CONFIGURATION_ERROR")
     decision = await _decide(cloud, context, authorizer, decisions)
-    if not _allows(decision.get("policyDocument") or {}, context.method_arn):
+    if not authorizers.allows(decision.get("policyDocument") or {}, context.method_arn):
         raise Refused("ACCESS_DENIED")
     said = {"principalId": decision.get("principalId"), **(decision.get("context") or {})}
     context.authorizer, context.usage_key = {**said, "integrationLatency": 0}, decision.get("usageIdentifierKey")
@@ -104,34 +101,13 @@ async def _ask(
         event = {**events.proxy(context, []), "type": "REQUEST", "methodArn": context.method_arn}
         event.pop("body", None)
         event.pop("isBase64Encoded", None)
-    function = _FUNCTION.search(authorizer["authorizerUri"])
+    where = context.account, context.region
     try:
-        result = await cloud.call(
-            "lambda",
-            "Invoke",
-            {"FunctionName": function[0] if function else "", "Payload": msgspec.json.encode(event)},
-            account=context.account,
-            region=context.region,
-            principal="apigateway.amazonaws.com",
-        )
-        decision = msgspec.json.decode(await integrations.whole(result.get("Payload", b"")))
-    except (AwsError, msgspec.DecodeError):
+        decision = await authorizers.ask(cloud, *where, authorizer["authorizerUri"], event)
+    except authorizers.Unauthorized:
+        raise Refused("UNAUTHORIZED") from None
+    except authorizers.Silent:
         raise Refused("AUTHORIZER_FAILURE") from None
     if not isinstance(decision, dict):
         raise Refused("AUTHORIZER_CONFIGURATION_ERROR")
-    if "FunctionError" in result:
-        raise Refused("UNAUTHORIZED" if decision.get("errorMessage") == "Unauthorized" else "AUTHORIZER_FAILURE")
     return decision
-
-
-def _allows(policy: dict[str, Any], wanted: str) -> bool:
-    """Whether an authorizer's policy allows the method; a denial wins."""
-    allowed = False
-    for statement in policy.get("Statement") or []:
-        resources = statement.get("Resource") or []
-        patterns = [resources] if isinstance(resources, str) else resources
-        if any(re.fullmatch(re.escape(p).replace(r"\*", ".*").replace(r"\?", "."), wanted) for p in patterns):
-            if statement.get("Effect") == "Deny":
-                return False
-            allowed = allowed or statement.get("Effect") == "Allow"
-    return allowed

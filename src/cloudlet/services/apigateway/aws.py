@@ -20,9 +20,9 @@ from cloudlet.observe import traces
 from cloudlet.services.api import Cloud
 from cloudlet.services.apigateway.events import Context
 from cloudlet.services.apigateway.refusals import Refused
+from cloudlet.services.fronts.functions import SELF
 from cloudlet.wire.model import Library, Metadata, UnknownService
 
-SELF = "apigateway.amazonaws.com"
 URI = re.compile(
     r"arn:[^:]+:apigateway:(?P<region>[^:]+):(?:(?P<bucket>[^:]+)\.)?(?P<service>[a-z0-9-]+):(?P<how>action|path)/(?P<what>.*)",
     re.DOTALL,

@@ -14,7 +14,7 @@ from cloudlet.http import Response
 from cloudlet.services.api import Cloud
 from cloudlet.services.apigateway.events import Context
 from cloudlet.services.apigateway.refusals import Refused
-from cloudlet.services.apigatewayv2 import signed
+from cloudlet.services.fronts import signed
 
 SIZES = ("0.5", "1.6", "6.1", "13.5", "28.4", "58.2", "118", "237")  # gigabytes that a cluster may have at AWS
 

@@ -20,9 +20,7 @@ from cloudlet.services.apigateway.events import Context
 from cloudlet.services.apigateway.mapping import Mapper
 from cloudlet.services.apigateway.refusals import Refused
 from cloudlet.services.apigateway.velocity import TemplateError
-from cloudlet.services.apigatewayv2 import integrations
-
-_FUNCTION = re.compile(r"arn:[^:]+:lambda:[^/]+?(?=/invocations|$)")
+from cloudlet.services.fronts import functions
 
 
 @dataclass(slots=True)
@@ -55,8 +53,8 @@ async def integrate(cloud: Cloud, context: Context, integration: dict[str, Any])
             answer = _mock(request)
         elif kind == "HTTP":
             answer = await _http(context, integration, request)
-        elif (function := _FUNCTION.search(request.uri)) is not None:
-            answer = await _invoke(cloud, context, function[0], request)
+        elif function := functions.function_of(request.uri):
+            answer = await _invoke(cloud, context, function, request)
         else:
             answer = await _service(cloud, context, integration, request)
         return _response(integration, mapper, answer)
@@ -114,18 +112,14 @@ def _mock(request: Mapped) -> Answer:
 
 async def _invoke(cloud: Cloud, context: Context, function: str, request: Mapped) -> Answer:
     headers = {name.lower(): value for name, value in request.headers.items()}
-    asynchronous = headers.get("x-amz-invocation-type") == "Event"
-    input: dict[str, Any] = {"FunctionName": function, "Payload": request.body or b"{}"}
-    if asynchronous:
-        input["InvocationType"] = "Event"
-    where: dict[str, Any] = {"account": context.account, "region": context.region, "principal": aws.SELF}
+    kind = "Event" if headers.get("x-amz-invocation-type") == "Event" else ""
+    where = context.account, context.region
     try:
         with traces.within(context.trace):
-            result = await cloud.call("lambda", "Invoke", input, **where)
+            payload, failed = await functions.invoke(cloud, *where, function, request.body or b"{}", kind)
     except AwsError as error:
         raise Refused("INTEGRATION_FAILURE") from error
-    payload = await integrations.whole(result.get("Payload", b""))
-    if "FunctionError" not in result:
+    if not failed:
         return Answer("", payload, {"x-amzn-requestid": context.request_id})
     try:
         document = msgspec.json.decode(payload)

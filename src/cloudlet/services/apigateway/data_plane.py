@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-import msgspec
 
 from cloudlet.errors import AwsError
 from cloudlet.http import Request, Response
@@ -21,9 +18,9 @@ from cloudlet.services.apigateway.keys import rate_of
 from cloudlet.services.apigateway.limits import Limits
 from cloudlet.services.apigateway.mapping import context_of
 from cloudlet.services.apigateway.tree import Tree
-from cloudlet.services.apigatewayv2 import integrations
-from cloudlet.services.apigatewayv2.access_log import EXECUTIONS, AccessLog
-from cloudlet.services.apigatewayv2.remembered import Decisions
+from cloudlet.services.fronts import functions, integrations
+from cloudlet.services.fronts.access_log import EXECUTIONS, AccessLog
+from cloudlet.services.fronts.authorizers import Decisions
 from cloudlet.store import Record
 
 if TYPE_CHECKING:
@@ -31,7 +28,6 @@ if TYPE_CHECKING:
     from cloudlet.services.apigateway.service import Service
 
 LARGEST_BODY = 10 * 1024 * 1024
-_FUNCTION = re.compile(r"arn:[^:]+:lambda:[^/]+?(?=/invocations|$)")
 
 
 @dataclass(slots=True)
@@ -126,27 +122,18 @@ class DataPlane:
 
     async def _invoke(self, context: Context, integration: dict[str, Any], published: Published) -> Response:
         """Invoke a function with the whole request and read its answer."""
-        uri = context.fill(integration["uri"])
-        function = _FUNCTION.search(uri)
-        if function is None:
+        function = functions.function_of(context.fill(integration["uri"]))
+        if not function:
             raise refusals.Refused("INTEGRATION_FAILURE")
         event = events.proxy(context, published.api.get("binaryMediaTypes") or [])
         try:
             with traces.within(context.trace):
-                result = await self._cloud.call(
-                    "lambda",
-                    "Invoke",
-                    {"FunctionName": function[0], "Payload": msgspec.json.encode(event)},
-                    account=context.account,
-                    region=context.region,
-                    principal="apigateway.amazonaws.com",
-                )
+                said = await functions.invoke(self._cloud, context.account, context.region, function, event)
         except AwsError as error:
             raise refusals.Refused("INTEGRATION_FAILURE") from error
-        payload = await integrations.whole(result.get("Payload", b""))
-        if "FunctionError" in result:
+        if said.failed:
             raise refusals.Refused("INTEGRATION_FAILURE", status=502)
-        return events.read_answer(payload)
+        return events.read_answer(said.payload)
 
     async def _forward(self, context: Context, integration: dict[str, Any]) -> Response:
         """Pass the request on to another HTTP server."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cloudlet.errors import AwsError, not_implemented
-from cloudlet.services.apigatewayv2.openapi import with_variables
+from cloudlet.services.fronts.definitions import with_variables
 
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "x-amazon-apigateway-any-method")
 _INTEGRATION = (

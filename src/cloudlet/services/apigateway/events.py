@@ -18,8 +18,8 @@ import msgspec
 from cloudlet.http import Request, Response
 from cloudlet.services.api import Call
 from cloudlet.services.apigateway.refusals import Refused
-from cloudlet.services.apigatewayv2 import events as http_events
-from cloudlet.services.apigatewayv2.routes import Match
+from cloudlet.services.fronts import events as http_events
+from cloudlet.services.fronts.events import Match
 
 _STAGE_VARIABLE = re.compile(r"\$\{stageVariables\.([A-Za-z0-9_]+)\}")
 

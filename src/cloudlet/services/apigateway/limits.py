@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cloudlet.control.clock import Clock
 from cloudlet.services.apigateway.refusals import Refused
+from cloudlet.services.fronts.throttling import Throttle
 from cloudlet.store import Database, Tx
 
 MIGRATIONS = (
@@ -15,13 +15,6 @@ MIGRATIONS = (
     "count INTEGER NOT NULL, PRIMARY KEY (scope, plan, key, day)) WITHOUT ROWID",
 )
 _COUNT = "INSERT INTO usage VALUES (?, ?, ?, ?, 1) ON CONFLICT (scope, plan, key, day) DO UPDATE SET count = count + 1"
-_MOST = 10_000  # buckets that are held; then they begin anew
-
-
-@dataclass(slots=True)
-class _Bucket:
-    tokens: float
-    at: float
 
 
 class Limits:
@@ -30,25 +23,13 @@ class Limits:
     def __init__(self, clock: Clock, db: Database) -> None:
         self._clock = clock
         self._db = db
-        self._buckets: dict[tuple[str, ...], _Bucket] = {}
+        self._throttle = Throttle(clock)
 
     def throttle(self, key: tuple[str, ...], settings: dict[str, Any]) -> None:
         """Take a token of a bucket with ``rateLimit`` tokens a second and ``burstLimit`` at most. Raises Refused."""
         rate, burst = settings.get("rateLimit"), settings.get("burstLimit")
-        if rate is None and burst is None:
-            return
-        now = self._clock.now()
-        most = float(burst if burst is not None else max(1.0, rate or 0.0))
-        bucket = self._buckets.get(key)
-        if bucket is None:
-            if len(self._buckets) >= _MOST:
-                self._buckets.clear()
-            bucket = self._buckets[key] = _Bucket(most, now)
-        bucket.tokens = min(most, bucket.tokens + (now - bucket.at) * (rate if rate is not None else most))
-        bucket.at = now
-        if bucket.tokens < 1.0:
+        if not self._throttle.takes(key, rate, burst):
             raise Refused("THROTTLED")
-        bucket.tokens -= 1.0
 
     async def count(self, scope: str, plan: str, key: str, quota: dict[str, Any] | None) -> None:
         """Count a request of a key against its plan's quota. Raises Refused."""

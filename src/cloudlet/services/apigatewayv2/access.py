@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from typing import Any
-
-import msgspec
 
 from cloudlet.errors import AwsError
 from cloudlet.http import Response
 from cloudlet.services.api import Cloud
-from cloudlet.services.apigatewayv2 import events, integrations, signed, tokens
-from cloudlet.services.apigatewayv2.remembered import Decisions
+from cloudlet.services.apigatewayv2 import tokens
+from cloudlet.services.fronts import authorizers, events, signed
 
-_FUNCTION = re.compile(r"arn:[^:]+:lambda:[^/]+?(?=/invocations|$)")
 _UNAUTHORIZED = b'{"message":"Unauthorized"}'
 _FORBIDDEN = b'{"message":"Forbidden"}'
 
@@ -22,8 +18,8 @@ _FORBIDDEN = b'{"message":"Forbidden"}'
 async def authorize(
     cloud: Cloud,
     context: events.Context,
-    authorizers: dict[str, dict[str, Any]],
-    decisions: Decisions,
+    known: dict[str, dict[str, Any]],
+    decisions: authorizers.Decisions,
     issuers: tokens.Issuers,
 ) -> tuple[dict[str, Any] | None, Response | None]:
     """Ask the route's authorizer. Returns what it says of the caller, and a refusal or None."""
@@ -39,7 +35,7 @@ async def authorize(
             return None, _refuse(403, _FORBIDDEN)
         context.iam = signed.identity(call)
         return None, None
-    authorizer = authorizers.get(route.get("AuthorizerId", ""))
+    authorizer = known.get(route.get("AuthorizerId", ""))
     if authorizer is None:
         return None, _refuse(500, b'{"message":"Internal Server Error"}')
     if authorizer["AuthorizerType"] == "JWT":
@@ -56,9 +52,10 @@ async def authorize(
         seconds = authorizer.get("AuthorizerResultTtlInSeconds") or 0
         if identity and seconds:
             decisions.keep(key, decision, context.now + seconds)
-    allowed = (
-        decision.get("isAuthorized") is True if authorizer.get("EnableSimpleResponses") else _allows(decision, context)
-    )
+    if authorizer.get("EnableSimpleResponses"):
+        allowed = decision.get("isAuthorized") is True
+    else:
+        allowed = authorizers.allows(decision.get("policyDocument") or {}, _route_arn(context))
     said = decision.get("context") or {}
     if not authorizer.get("EnableSimpleResponses") and "principalId" in decision:
         said = {"principalId": decision["principalId"], **said}
@@ -70,22 +67,13 @@ async def _ask(
 ) -> tuple[dict[str, Any], Response | None]:
     """What a Lambda authorizer says of a request, or the refusal where it says nothing that counts."""
     event = _event(context, authorizer, identity)
-    function = _FUNCTION.search(authorizer["AuthorizerUri"])
+    where = context.account, context.region
     try:
-        result = await cloud.call(
-            "lambda",
-            "Invoke",
-            {"FunctionName": function[0] if function else "", "Payload": msgspec.json.encode(event)},
-            account=context.account,
-            region=context.region,
-            principal="apigateway.amazonaws.com",
-        )
-        decision = msgspec.json.decode(await integrations.whole(result.get("Payload", b"")))
-    except (AwsError, msgspec.DecodeError):
+        decision = await authorizers.ask(cloud, *where, authorizer["AuthorizerUri"], event)
+    except authorizers.Unauthorized:
+        return {}, _refuse(401, _UNAUTHORIZED)
+    except authorizers.Silent:
         return {}, _refuse(500, b'{"message":"Internal Server Error"}')
-    if "FunctionError" in result:
-        denied = isinstance(decision, dict) and decision.get("errorMessage") == "Unauthorized"
-        return {}, _refuse(401, _UNAUTHORIZED) if denied else _refuse(500, b'{"message":"Internal Server Error"}')
     if not isinstance(decision, dict):
         return {}, _refuse(500, b'{"message":"Internal Server Error"}')
     return decision, None
@@ -131,20 +119,6 @@ async def _check_token(context: events.Context, authorizer: dict[str, Any], issu
         return response
     context.jwt = {"claims": tokens.shown(claims), "scopes": (wanted and [s for s in scopes if s in wanted]) or None}
     return None
-
-
-def _allows(decision: dict[str, Any], context: events.Context) -> bool:
-    """Whether an authorizer's policy allows the route; a denial wins."""
-    wanted = _route_arn(context)
-    allowed = False
-    for statement in (decision.get("policyDocument") or {}).get("Statement") or []:
-        resources = statement.get("Resource") or []
-        patterns = [resources] if isinstance(resources, str) else resources
-        if any(re.fullmatch(re.escape(p).replace(r"\*", ".*").replace(r"\?", "."), wanted) for p in patterns):
-            if statement.get("Effect") == "Deny":
-                return False
-            allowed = allowed or statement.get("Effect") == "Allow"
-    return allowed
 
 
 def _route_arn(context: events.Context) -> str:

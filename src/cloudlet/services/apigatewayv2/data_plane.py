@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -13,21 +12,20 @@ from cloudlet.errors import AwsError
 from cloudlet.http import Request, Response
 from cloudlet.observe import traces
 from cloudlet.observe.calls import stopwatch
-from cloudlet.services.apigateway.limits import Limits
-from cloudlet.services.apigateway.refusals import Refused
-from cloudlet.services.apigatewayv2 import access, cors, events, integrations, reporting, tokens
-from cloudlet.services.apigatewayv2.access_log import AccessLog
+from cloudlet.services.apigatewayv2 import access, reporting, tokens
 from cloudlet.services.apigatewayv2.records import Api, Deployment
-from cloudlet.services.apigatewayv2.remembered import Decisions
 from cloudlet.services.apigatewayv2.routes import Router
 from cloudlet.services.apigatewayv2.websockets import WebSockets
+from cloudlet.services.fronts import cors, events, functions, integrations
+from cloudlet.services.fronts.access_log import AccessLog
+from cloudlet.services.fronts.authorizers import Decisions
+from cloudlet.services.fronts.throttling import Throttle
 from cloudlet.store import Record
 
 if TYPE_CHECKING:
     from cloudlet.services.apigatewayv2.service import Service
 
 LARGEST_BODY = 10 * 1024 * 1024
-_FUNCTION = re.compile(r"arn:[^:]+:lambda:[^/]+?(?=/invocations|$)")
 
 
 @dataclass(slots=True)
@@ -54,7 +52,7 @@ class DataPlane:
         self.cloud = self._cloud = service.cloud
         self.sockets = WebSockets(self)
         self._published: dict[tuple[str, str, str], Published] = {}
-        self._limits = Limits(service.clock, service.db)
+        self._throttle = Throttle(service.clock)
         self._revision = -1
         self._decisions = Decisions()
         self._issuers = tokens.Issuers()
@@ -111,12 +109,8 @@ class DataPlane:
     def is_too_fast(self, api_id: str, stage: dict[str, Any], route_key: str) -> bool:
         """Whether a route's rate is used up; else one more request is counted."""
         limits = reporting.settings_of(stage, route_key)
-        known = {"rateLimit": limits.get("ThrottlingRateLimit"), "burstLimit": limits.get("ThrottlingBurstLimit")}
-        try:
-            self._limits.throttle((api_id, stage["StageName"], route_key), known)
-        except Refused:
-            return True
-        return False
+        rate, burst = limits.get("ThrottlingRateLimit"), limits.get("ThrottlingBurstLimit")
+        return not self._throttle.takes((api_id, stage["StageName"], route_key), rate, burst)
 
     async def authorize(
         self, context: events.Context, published: Published
@@ -137,22 +131,13 @@ class DataPlane:
 
     async def _invoke(self, context: events.Context, integration: dict[str, Any]) -> Response:
         """Invoke a function and read its answer as the payload format says."""
-        found = _FUNCTION.search(integration["IntegrationUri"])
-        if found is None:
+        function = functions.function_of(integration["IntegrationUri"])
+        if not function:
             return message(500, "Internal Server Error")
         newer = integration.get("PayloadFormatVersion") == "2.0"
         event = events.version_2(context) if newer else events.version_1(context)
-        result = await self._cloud.call(
-            "lambda",
-            "Invoke",
-            {"FunctionName": found[0], "Payload": msgspec.json.encode(event)},
-            account=context.account,
-            region=context.region,
-            principal="apigateway.amazonaws.com",
-        )
-        if "FunctionError" in result:
-            return message(500, "Internal Server Error")
-        return events.read_answer(await integrations.whole(result.get("Payload", b"")), newer)
+        said = await functions.invoke(self._cloud, context.account, context.region, function, event)
+        return message(500, "Internal Server Error") if said.failed else events.read_answer(said.payload, newer)
 
     def published(self, record: Record[Api], name: str) -> Published | None:
         """A stage as it is now."""

@@ -42,7 +42,7 @@ class Definition:
     authorizers: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def read_definition(body: str | dict[str, Any], fail_on_warnings: bool = False) -> Definition:
+def read_definition(body: str | dict[str, Any]) -> Definition:
     """Read a document, JSON or YAML text or the parsed thing. Raises BadRequestException."""
     document = _parse(body)
     info = document.get("info") or {}
@@ -63,13 +63,6 @@ def read_definition(body: str | dict[str, Any], fail_on_warnings: bool = False) 
             if operation is not None:
                 definition.routes.append(_route(document, definition, path, method, operation))
     return definition
-
-
-def with_variables(text: str, account: str, region: str) -> str:
-    """A document whose AWS variables, ``${AWS::Region}`` and its like, are resolved, as an import does it."""
-    for name, value in (("AccountId", account), ("Partition", "aws"), ("Region", region)):
-        text = text.replace(f"${{AWS::{name}}}", value)
-    return text
 
 
 def _parse(body: str | dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from cloudlet.http import Response
 from cloudlet.observe.metrics import Dimensions, Metrics
-from cloudlet.services.apigatewayv2.events import Context
+from cloudlet.services.fronts.events import Context
 
 _NAMESPACE = "AWS/ApiGateway"
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
 from cloudlet.errors import AwsError
+from cloudlet.services.fronts.events import Match
 
 _METHODS = frozenset(("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "ANY"))
 _SEGMENT = re.compile(r"\{([A-Za-z0-9_.\-]+)(\+?)\}")
@@ -32,14 +32,6 @@ def check_route_key(key: str) -> str:
             f'"<HTTP METHOD> /<RESOURCE PATH>" or "$default": {key}',
         )
     return key
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """A route and what its path's variables are in a request."""
-
-    route: dict[str, Any]
-    parameters: dict[str, str]
 
 
 class Router:

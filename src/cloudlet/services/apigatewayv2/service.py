@@ -11,10 +11,11 @@ from cloudlet.services import api
 from cloudlet.services.api import Call, Input, Output, Tagged
 from cloudlet.services.apigatewayv2.data_plane import DataPlane, message
 from cloudlet.services.apigatewayv2.domains import Domains
-from cloudlet.services.apigatewayv2.openapi import read_definition, with_variables
+from cloudlet.services.apigatewayv2.openapi import read_definition
 from cloudlet.services.apigatewayv2.parts import Parts, no_such
 from cloudlet.services.apigatewayv2.records import Api, Deployment, Part, Stage, new_id
 from cloudlet.services.apigatewayv2.routes import check_route_key
+from cloudlet.services.fronts.definitions import with_variables
 from cloudlet.store import Tx
 
 
@@ -116,17 +117,13 @@ class Service(Domains, Parts, api.Service):
         return {}
 
     async def ImportApi(self, call: Call, input: Input) -> Output:
-        definition = read_definition(
-            with_variables(input["Body"], call.account, call.region), input.get("FailOnWarnings", False)
-        )
+        definition = read_definition(with_variables(input["Body"], call.account, call.region))
         members = self._new_api(definition.api)
         await self.db.write(lambda tx: self._put_definition(tx, call, members, definition))
         return members
 
     async def ReimportApi(self, call: Call, input: Input) -> Output:
-        definition = read_definition(
-            with_variables(input["Body"], call.account, call.region), input.get("FailOnWarnings", False)
-        )
+        definition = read_definition(with_variables(input["Body"], call.account, call.region))
         current = self.api(call, input["ApiId"]).members
         members = {**{key: value for key, value in current.items() if key != "CorsConfiguration"}, **definition.api}
 

@@ -16,15 +16,15 @@ import msgspec
 
 from cloudlet.errors import AwsError
 from cloudlet.http import Request, Response
-from cloudlet.services.apigatewayv2 import access, events, integrations
+from cloudlet.services.apigatewayv2 import access
 from cloudlet.services.apigatewayv2.records import Api
-from cloudlet.services.apigatewayv2.routes import Match
+from cloudlet.services.fronts import events, functions, integrations, signed
+from cloudlet.services.fronts.events import Match
 from cloudlet.store import Record
 
 if TYPE_CHECKING:
     from cloudlet.services.apigatewayv2.data_plane import DataPlane, Published
 
-_FUNCTION = re.compile(r"arn:[^:]+:lambda:[^/]+?(?=/invocations|$)")
 _SELECTION = re.compile(r"\$\{?request\.body\.([A-Za-z0-9_.\-\[\]]+)\}?")
 _IDLE = 600.0  # seconds without a message after which a connection ends
 _LONGEST = 7200.0  # seconds that a connection may last
@@ -184,19 +184,12 @@ class WebSockets:
                     *("/", self._cloud.clock.now()),
                 )
                 return await integrations.forward(asked, {"IntegrationMethod": "POST", **integration})
-            function = _FUNCTION.search(integration["IntegrationUri"])
-            result = await self._cloud.call(
-                "lambda",
-                "Invoke",
-                {"FunctionName": function[0] if function else "", "Payload": msgspec.json.encode(event)},
-                account=connection.context.account,
-                region=connection.context.region,
-                principal="apigateway.amazonaws.com",
-            )
-            payload = await integrations.whole(result.get("Payload", b""))
+            function = functions.function_of(integration["IntegrationUri"])
+            where = connection.context.account, connection.context.region
+            payload, failed = await functions.invoke(self._cloud, *where, function, event)
         except AwsError:
             return _message(500, "Internal server error")
-        if "FunctionError" in result:
+        if failed:
             return _message(500, "Internal server error")
         try:
             said = msgspec.json.decode(payload)
@@ -296,8 +289,6 @@ class WebSockets:
 
     async def _manage(self, request: Request, record: Record[Api], stage: str, id: str) -> Response:
         from urllib.parse import unquote
-
-        from cloudlet.services.apigatewayv2 import signed
 
         id = unquote(id)
         where = record.scope.split("/")

@@ -13,8 +13,8 @@ from cloudlet.errors import AwsError, not_implemented
 from cloudlet.http import Request, Response
 from cloudlet.observe.calls import stopwatch
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.apigatewayv2 import cors, events, signed
-from cloudlet.services.apigatewayv2.routes import Match
+from cloudlet.services.fronts import cors, events, signed
+from cloudlet.services.fronts.events import Match
 from cloudlet.services.lambda_.base import not_found
 from cloudlet.services.lambda_.invocations import Invocations
 from cloudlet.services.lambda_.records import LATEST, Settings, Version

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -11,7 +10,8 @@ import msgspec
 from cloudlet.errors import AwsError
 from cloudlet.http import Response
 from cloudlet.services.api import Cloud
-from cloudlet.services.apigatewayv2.events import Context
+from cloudlet.services.fronts.events import Context
+from cloudlet.services.fronts.functions import SELF
 
 # Headers of one connection, which a proxy does not pass on (RFC 9110, 7.6.1).
 _OF_THE_CONNECTION = frozenset(
@@ -29,13 +29,6 @@ _OF_THE_CONNECTION = frozenset(
 )
 _RESPONSE_HEADER = re.compile(r"\$response\.header\.(.+)")
 _VARIABLE = re.compile(r"\$\{?(request|context|stageVariables)\.([A-Za-z0-9_.$\[\]\-]+)\}?")
-
-
-async def whole(body: bytes | AsyncIterator[bytes]) -> bytes:
-    """A payload that may come as a stream, as bytes."""
-    if isinstance(body, bytes):
-        return body
-    return b"".join([chunk async for chunk in body])
 
 
 async def forward(context: Context, integration: dict[str, Any]) -> Response:
@@ -139,7 +132,7 @@ async def call_service(cloud: Cloud, context: Context, integration: dict[str, An
             input,
             account=context.account,
             region=given.get("Region", context.region),
-            principal="apigateway.amazonaws.com",
+            principal=SELF,
         )
     except AwsError as error:
         text = {"message": error.message or error.code}

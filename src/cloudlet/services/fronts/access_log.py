@@ -11,12 +11,12 @@ from typing import Any
 
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Cloud
+from cloudlet.services.fronts.functions import SELF
 
 log = logging.getLogger("cloudlet.apigateway")
 
 _GATHER = 0.1  # seconds in which lines are gathered
 _VARIABLE = re.compile(r"\$context\.([A-Za-z0-9_.\-]+?)(?=[^A-Za-z0-9_.\-]|\.?$)")
-_SELF = "apigateway.amazonaws.com"
 EXECUTIONS = "API-Gateway-Execution-Logs_"  # groups that API Gateway makes by itself
 
 
@@ -51,7 +51,7 @@ class AccessLog:
     async def _flush(self, lines: dict[tuple[str, str, str], list[tuple[int, str]]]) -> None:
         for (scope, group, stream), found in lines.items():
             account, region = scope.split("/", 1)
-            where: dict[str, Any] = {"account": account, "region": region, "principal": _SELF}
+            where: dict[str, Any] = {"account": account, "region": region, "principal": SELF}
             named = {"logGroupName": group, "logStreamName": stream}
             events = [{"timestamp": when, "message": text} for when, text in found]
             try:

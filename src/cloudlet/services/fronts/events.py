@@ -15,7 +15,6 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 
 from cloudlet.http import Request, Response
-from cloudlet.services.apigatewayv2.routes import Match
 
 # A caller of whom only the address is known.
 NOBODY: dict[str, Any] = dict.fromkeys(
@@ -26,6 +25,14 @@ NOBODY: dict[str, Any] = dict.fromkeys(
 )
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
 _TEXT = ("text/", "application/json", "application/xml", "application/javascript", "application/x-www-form-urlencoded")
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A route and what its path's variables are in a request."""
+
+    route: dict[str, Any]
+    parameters: dict[str, str]
 
 
 @dataclass(slots=True)
