@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import base64
+import configparser
+import gzip
 import hashlib
 import http.client
+import io
 import json
 import os
 import shutil
+import socket
+import subprocess
+import tarfile
 import time
 from pathlib import Path
 from typing import Any
@@ -442,6 +448,139 @@ def test_tokens(cloud: LocalCloud, ecr: Any) -> None:
     cloud.advance(12 * 3600)
     late = registry.ask("GET", "/v2/west/tags/list", Authorization=f"Basic {other['authorizationToken']}")
     assert late.code == "NAME_UNKNOWN"
+
+
+def test_the_registry_asks_iam() -> None:
+    with LocalCloud("--auth", "enforce") as cloud:
+        with pytest.raises(ClientError):
+            cloud.client("sts", access_key="AKIAIOSFODNN7EXAMPLE", secret_key="x").get_caller_identity()
+        file = configparser.ConfigParser()
+        file.read(cloud.data_dir / "credentials")
+        given = file["default"]
+        root = {"access_key": given["aws_access_key_id"], "secret_key": given["aws_secret_access_key"]}
+        ecr, iam = cloud.client("ecr", **root), cloud.client("iam", **root)
+        for name in ("app", "hidden"):
+            ecr.create_repository(repositoryName=name)
+
+        def user(name: str) -> str:
+            iam.create_user(UserName=name)
+            key = iam.create_access_key(UserName=name)["AccessKey"]
+            allow(name, ["ecr:GetAuthorizationToken"], "*")
+            mine = cloud.client("ecr", access_key=key["AccessKeyId"], secret_key=key["SecretAccessKey"])
+            return f"Basic {mine.get_authorization_token()['authorizationData'][0]['authorizationToken']}"
+
+        def allow(name: str, actions: list[str], resource: str) -> None:
+            statement = {"Effect": "Allow", "Action": actions, "Resource": resource}
+            document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+            iam.put_user_policy(UserName=name, PolicyName="p", PolicyDocument=document)
+
+        pusher, puller = user("pusher"), user("puller")
+        arn = "arn:aws:ecr:us-east-1:000000000000:repository/app"
+        registry = Registry(cloud)
+        denied = registry.ask("POST", "/v2/app/blobs/uploads/", Authorization=pusher)
+        assert (denied.status, denied.code) == (403, "DENIED")
+        assert json.loads(denied.body)["errors"][0]["message"].startswith(
+            "User: arn:aws:iam::000000000000:user/pusher is not authorized to perform: ecr:InitiateLayerUpload on "
+            f"resource: {arn} because no identity-based policy allows"
+        )
+        push = ["InitiateLayerUpload", "UploadLayerPart", "CompleteLayerUpload", "PutImage"]
+        allow("pusher", [f"ecr:{one}" for one in push], arn)
+        layer = digest_of(b"layer")
+        for data in (b"layer", b"{}  "):
+            path = f"/v2/app/blobs/uploads/?digest={digest_of(data)}"
+            assert registry.ask("POST", path, data, Authorization=pusher).status == 201
+        manifest = image_of(descriptor(digest_of(b"{}  "), 4), [descriptor(layer, 5)])
+        path = "/v2/app/manifests/v1"
+        assert registry.ask("PUT", path, manifest, Authorization=pusher, Content_Type=IMAGE).status == 201
+        assert registry.ask("GET", path, Authorization=pusher).code == "DENIED"
+        assert registry.ask("POST", "/v2/hidden/blobs/uploads/", Authorization=pusher).code == "DENIED"
+
+        # What the repository's own policy lets in may come in.
+        assert registry.ask("GET", path, Authorization=puller).code == "DENIED"
+        statement = {
+            "Effect": "Allow",
+            "Principal": {"AWS": "arn:aws:iam::000000000000:user/puller"},
+            "Action": ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
+        }
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        ecr.set_repository_policy(repositoryName="app", policyText=policy)
+        assert registry.ask("GET", path, Authorization=puller).body == manifest
+        assert registry.ask("GET", f"/v2/app/blobs/{layer}", Authorization=puller).body == b"layer"
+        assert registry.ask("DELETE", path, Authorization=puller).code == "DENIED"
+
+        # The address of a layer opens that layer to whoever has it, and nothing else.
+        url = urlsplit(ecr.get_download_url_for_layer(repositoryName="app", layerDigest=layer)["downloadUrl"])
+        assert registry.ask("GET", f"{url.path}?{url.query}").body == b"layer"
+        assert registry.ask("GET", f"{url.path.rpartition('blobs')[0]}manifests/v1?{url.query}").code == "DENIED"
+        other = url.path.replace(layer, digest_of(b"{}  "))
+        assert registry.ask("GET", f"{other}?{url.query}").code == "DENIED"
+
+
+def test_a_kill_leaves_no_half_made_layer(cloud: LocalCloud, ecr: Any) -> None:
+    ecr.create_repository(repositoryName="app")
+    registry = Registry(cloud)
+    registry.push_image("app", "v1", b"kept")
+    data = os.urandom(8 * 1024 * 1024)
+    opened = registry.ask("POST", "/v2/app/blobs/uploads/").headers["location"]
+    address = urlsplit(cloud.endpoint)
+    with socket.create_connection((address.hostname or "", address.port or 0)) as client:
+        head = f"PATCH {opened} HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Length: {len(data)}\r\n\r\n"
+        client.sendall(head.encode() + data[: len(data) // 2])
+        (upload,) = (cloud.data_dir / "ecr").glob("*/uploads/*")
+        eventually(lambda: upload.stat().st_size > 1024 * 1024)
+        cloud.kill()
+    # As if the kill had come between a layer's file and its row.
+    stray = upload.parent.parent / "sha256" / digest_of(b"stray").removeprefix("sha256:")
+    stray.write_bytes(b"stray")
+    cloud.start()
+    assert registry.ask("HEAD", f"/v2/app/blobs/{digest_of(data)}").status == 404
+    assert registry.ask("HEAD", f"/v2/app/blobs/{digest_of(b'kept')}").status == 200
+    assert not stray.exists()
+    # The client asks how far it has come, and goes on from there.
+    there = registry.ask("GET", opened)
+    received = int(there.headers["range"].partition("-")[2]) + 1
+    assert (there.status, 0 < received <= len(data) // 2) == (204, True)
+    rest = registry.ask("PATCH", opened, data[received:], Content_Range=f"{received}-{len(data) - 1}")
+    assert rest.headers["range"] == f"0-{len(data) - 1}"
+    assert registry.ask("PUT", f"{opened}?digest={digest_of(data)}").status == 201
+    assert registry.ask("GET", f"/v2/app/blobs/{digest_of(data)}").body == data
+
+
+def test_skopeo_and_podman_push_and_pull(cloud: LocalCloud, ecr: Any, tmp_path: Path) -> None:
+    if missing := [program for program in ("skopeo", "podman") if shutil.which(program) is None]:
+        pytest.skip(f"{missing} not installed")
+    ecr.create_repository(repositoryName="team/app")
+    password = base64.b64decode(ecr.get_authorization_token()["authorizationData"][0]["authorizationToken"]).decode()
+    login, registry = password, Registry(cloud)
+    registry.push_image("team/app", "v1", gzip.compress(_tar(b"hello")))
+    uri = f"docker://{registry.address}/team/app"
+
+    def run(*command: str) -> str:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run("skopeo", "copy", "-q", "--src-tls-verify=false", "--src-creds", login, f"{uri}:v1", f"oci:{tmp_path}/img:x")
+    run("skopeo", "copy", "-q", "--dest-tls-verify=false", f"oci:{tmp_path}/img:x", f"{uri}:two")
+    listed = json.loads(run("skopeo", "list-tags", "--tls-verify=false", uri))
+    assert sorted(listed["Tags"]) == ["two", "v1"]
+    run("skopeo", "delete", "--tls-verify=false", f"{uri}:two")
+    assert ecr.list_images(repositoryName="team/app")["imageIds"] == []  # it deletes by digest
+    none = subprocess.run(
+        ["skopeo", "inspect", "--tls-verify=false", f"{uri}x:v1"], capture_output=True, text=True, timeout=60
+    )
+    assert "name unknown: The repository with name 'team/appx' does not exist in the registry with id" in none.stderr
+    file = str(tmp_path / "auth.json")
+    run("podman", "login", "--tls-verify=false", "--authfile", file, "-u", "AWS", "-p", login[4:], registry.address)
+
+
+def _tar(data: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        info = tarfile.TarInfo("hello")
+        info.size = len(data)
+        tar.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
 
 
 TEMPLATE: dict[str, Any] = {

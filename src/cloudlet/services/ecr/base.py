@@ -41,7 +41,7 @@ class Base(api.Service):
             if number not in known:
                 self.cloud.spawn(self.sweep(number), f"ecr sweeps {number}")
         if known:
-            await asyncio.to_thread(self.blobs.sweep, self.clock.now())
+            await asyncio.to_thread(self.blobs.sweep, await self.db.scan(records.layers), self.clock.now())
 
     async def resource_arn(self, call: Call, input: Input) -> str:
         name = input.get("repositoryName")

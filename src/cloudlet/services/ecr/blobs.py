@@ -111,8 +111,11 @@ class Blobs:
         finally:
             os.close(descriptor)
 
-    def sweep(self, now: float) -> None:
-        """Delete uploads that were given up. Blocks."""
+    def sweep(self, known: set[tuple[int, str]], now: float) -> None:
+        """Delete uploads that were given up, and files that a kill has parted from their rows. Blocks."""
+        for path in self._folder.glob("*/sha256/*"):
+            if (int(path.parent.parent.name), f"sha256:{path.name}") not in known:
+                path.unlink(missing_ok=True)
         for path in self._folder.glob("*/uploads/*"):
             if path.stat().st_mtime < now - _ABANDONED:
                 path.unlink(missing_ok=True)

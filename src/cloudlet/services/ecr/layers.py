@@ -96,7 +96,7 @@ class Layers(Tokens, Base):
                 f"registry with id '{registry}'",
             )
         path = f"/v2/{registry}.dkr.ecr.{region}/{repository.name}/blobs/{digest}"
-        token, _ = await self.new_token(registry, region)
+        token = await self.download_token(registry, region, digest)
         return {"downloadUrl": f"{self.cloud.endpoint}{path}?token={token}", "layerDigest": digest}
 
     def _received(self, call: Call, input: Input, repository: Repository) -> int:

@@ -178,6 +178,11 @@ def add_layer(tx: Tx, number: int, digest: str, size: int) -> None:
     tx.execute("INSERT OR IGNORE INTO layer VALUES (?, ?, ?)", (number, digest, size))
 
 
+def layers(tx: Tx) -> set[tuple[int, str]]:
+    """All layers of all repositories."""
+    return {(number, digest) for number, digest in tx.execute("SELECT repository, digest FROM layer")}
+
+
 def image(tx: Tx, number: int, digest: str) -> Image | None:
     """An image by its digest, or None."""
     row = tx.execute(f"SELECT {_IMAGE} FROM image WHERE repository = ? AND digest = ?", (number, digest)).fetchone()

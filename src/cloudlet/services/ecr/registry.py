@@ -9,12 +9,13 @@ from urllib.parse import unquote
 
 from cloudlet.errors import AwsError
 from cloudlet.http import Request, Response
+from cloudlet.services.api import Call
 from cloudlet.services.ecr import manifests, records
 from cloudlet.services.ecr.images import referrer
 from cloudlet.services.ecr.records import Repository
 from cloudlet.services.ecr.settings import Settings
 from cloudlet.services.ecr.templates import Templates
-from cloudlet.services.ecr.tokens import Tokens
+from cloudlet.services.ecr.tokens import Bearer, Tokens
 from cloudlet.store import Tx
 
 _ON_PUSH = "CREATE_ON_PUSH"
@@ -27,6 +28,23 @@ _CONTENT_RANGE = re.compile(r"(?:bytes )?(\d+)-(\d+)(?:/.*)?\Z")
 _NUMBER = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
 
+_DOWNLOADS = "GetDownloadUrlForLayer"
+# What may be done in the registry is what the API's operations may do. Other methods are refused in any case.
+_OPERATIONS = {
+    ("GET", "manifests"): "BatchGetImage",
+    ("HEAD", "manifests"): "BatchGetImage",
+    ("PUT", "manifests"): "PutImage",
+    ("DELETE", "manifests"): "BatchDeleteImage",
+    ("GET", "blobs"): _DOWNLOADS,
+    ("HEAD", "blobs"): "BatchCheckLayerAvailability",
+    ("POST", "blobs/uploads"): "InitiateLayerUpload",
+    ("PATCH", "blobs/uploads"): "UploadLayerPart",
+    ("PUT", "blobs/uploads"): "CompleteLayerUpload",
+    ("GET", "tags"): "ListImages",
+    ("GET", "referrers"): "BatchGetImage",
+}
+
+
 class _Place(NamedTuple):
     """What a request's path means."""
 
@@ -34,6 +52,7 @@ class _Place(NamedTuple):
     repository: Repository
     base: str  # the path up to the repository's name, as the client has it
     rest: str
+    bearer: Bearer
 
 
 class _Refusal(Exception):
@@ -47,6 +66,7 @@ class _Refusal(Exception):
 
 # AWS's errors that a push meets -> the registry's.
 _CODES = {
+    "AccessDeniedException": (403, "DENIED"),
     "RepositoryNotFoundException": (404, "NAME_UNKNOWN"),
     "LayersNotFoundException": (400, "MANIFEST_BLOB_UNKNOWN"),
     "ReferencedImagesNotFoundException": (400, "MANIFEST_BLOB_UNKNOWN"),
@@ -78,13 +98,13 @@ class Registry(Templates, Settings, Tokens):
             response = _error(401, "UNAUTHORIZED", "Not Authorized")
             response.headers["www-authenticate"] = f'Basic realm="{self.cloud.endpoint}/",service="ecr.amazonaws.com"'
             return response
-        account, region = bearer or ("000000000000", self.cloud.config.region)
-        own = label or f"{account}/{region}"
+        bearer = bearer or Bearer("000000000000", self.cloud.config.region)
+        own = label or f"{bearer.account}/{bearer.region}"
         path = unquote(request.path)
         if path in ("/v2", "/v2/"):
             return Response(200, {"content-type": "application/json"}, b"{}")
         if path == "/v2/_catalog":
-            self._check(own, bearer)
+            await self._authorize(own, bearer, "DescribeRepositories")
             names = [record.name for record in self.repositories.list(own)]
             return _page(request, "repositories", names, path)
         found = _ROUTE.match(path)
@@ -93,9 +113,9 @@ class Registry(Templates, Settings, Tokens):
         name = found["name"]
         if (named := _OWN_NAME.match(name)) is not None:
             own, name = f"{named[1]}/{named[2]}", named[3]
-        self._check(own, bearer)
+        await self._authorize(own, bearer, _operation(request.method, found["kind"]), name, found["rest"])
         await self._see_repository(request, own, name, found["kind"], found["rest"])
-        place = _Place(own, self.repository(own, name), f"/v2/{found['name']}", found["rest"])
+        place = _Place(own, self.repository(own, name), f"/v2/{found['name']}", found["rest"], bearer)
         match found["kind"]:
             case "blobs/uploads":
                 return await self._upload(request, place)
@@ -118,10 +138,17 @@ class Registry(Templates, Settings, Tokens):
         if is_push and _NAME.fullmatch(name) and self.template_for(scope, name, _ON_PUSH) is not None:
             await self.make_repository(scope, name, _ON_PUSH)
 
-    def _check(self, scope: str, bearer: tuple[str, str] | None) -> None:
-        """A token opens its own account's registry."""
-        if self.cloud.config.auth == "enforce" and bearer is not None and bearer[0] != scope.split("/")[0]:
-            raise _Refusal(403, "DENIED", f"User is not authorized for the registry with id '{scope.split('/')[0]}'")
+    async def _authorize(self, scope: str, bearer: Bearer, operation: str, name: str = "", rest: str = "") -> None:
+        """See that whoever the token was given to may do here what the API's operation does. Raises AccessDenied."""
+        if self.cloud.config.auth != "enforce":
+            return
+        account, region = scope.split("/")
+        if bearer.access_key and not bearer.digest:
+            call = Call(bearer.caller, region, bearer.principal, bearer.access_key, service="ecr", operation=operation)
+            named = {"repositoryName": name} if name else {}
+            await self.cloud.authorize(call, {"registryId": account, **named})
+        elif bearer.account != account or (bearer.digest and (operation, bearer.digest) != (_DOWNLOADS, rest)):
+            raise _Refusal(403, "DENIED", f"User is not authorized for the registry with id '{account}'")
 
     async def _blob(self, request: Request, place: _Place) -> Response:
         digest = _digest(place.rest)
@@ -189,6 +216,10 @@ class Registry(Templates, Settings, Tokens):
         name = params.get("from", "")
         if (named := _OWN_NAME.match(name)) is not None:
             name = named[3]
+        try:
+            await self._authorize(place.scope, place.bearer, _DOWNLOADS, name)
+        except AwsError:
+            return False
         source = self.repositories.get(place.scope, name)
         return source is not None and await self.mount(source.value, place.repository, _digest(params["mount"]))
 
@@ -283,6 +314,10 @@ class Registry(Templates, Settings, Tokens):
         document = {"schemaVersion": 2, "mediaType": manifests.INDEX, "manifests": entries}
         headers = {"content-type": manifests.INDEX} | ({"oci-filters-applied": "artifactType"} if kind else {})
         return Response(200, headers, json.dumps(document).encode())
+
+
+def _operation(method: str, kind: str) -> str:
+    return _OPERATIONS.get((method, kind), "UploadLayerPart")
 
 
 def _digest(text: str) -> str:

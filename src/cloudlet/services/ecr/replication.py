@@ -53,7 +53,7 @@ class Replication(Templates):
     async def PutReplicationConfiguration(self, call: Call, input: Input) -> Output:
         rules = input["replicationConfiguration"]["rules"]
         for rule in rules:
-            if rule.get("deleteReplication"):
+            if rule.get("deleteReplication", {}).get("enabled"):
                 raise not_implemented("ECR PutReplicationConfiguration with deleteReplication")
             for destination in rule["destinations"]:
                 if f"{destination['registryId']}/{destination['region']}" == call.scope:
