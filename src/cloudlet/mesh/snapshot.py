@@ -42,7 +42,7 @@ class Snapshot:
                 yield resource["route_config_name"], "routes"
             if resource.get("type") == "EDS":
                 yield resource.get("eds_cluster_config", {}).get("service_name") or resource["name"], "endpoints"
-            if "sds_config" in resource:
+            if resource.get("sds_config") == {}:
                 yield resource["name"], "secrets"
             for key, part in resource.items():
                 if key == "cluster" and isinstance(part, str):

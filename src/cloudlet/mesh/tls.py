@@ -9,6 +9,9 @@ from cloudlet.mesh.typed import extension
 
 _TLS = "extensions.transport_sockets.tls.v3."
 
+# One of the snapshot's secrets by its name, or one that Envoy asks somebody else for.
+Secret = str | Resource
+
 
 def certificate_secret(name: str, chain: str, key: str) -> Resource:
     """A certificate with its chain and its private key, both PEM texts, for the snapshot's ``secrets``."""
@@ -39,23 +42,24 @@ def any_client_secret(name: str) -> Resource:
 
 
 def server_tls(
-    certificates: Sequence[str],
+    certificates: Sequence[Secret],
     *,
     alpn: Sequence[str] = (),
     versions: tuple[str, str] = ("TLSv1_2", "TLSv1_3"),
     ciphers: Sequence[str] = (),
-    trust: str = "",
+    trust: Secret = "",
+    names: Sequence[Resource] = (),
     require_client: bool = False,
 ) -> Resource:
     """How a listener speaks TLS. Certificates are names of secrets: the first is shown when none fits the SNI.
 
     ``versions`` are the lowest and the highest, ``ciphers`` those of TLS 1.2 and below; ``trust`` is the secret that
-    a client's certificate is judged by.
+    a client's certificate is judged by, ``names`` are matchers that one of its names must fit as well.
     """
     return extension(
         "envoy.transport_sockets.tls",
         f"{_TLS}DownstreamTlsContext",
-        common_tls_context=_context(certificates, alpn, versions, ciphers, trust),
+        common_tls_context=_context(certificates, alpn, versions, ciphers, trust, names),
         **({"require_client_certificate": True} if require_client else {}),
     )
 
@@ -63,19 +67,27 @@ def server_tls(
 def client_tls(
     *,
     sni: str = "",
-    certificates: Sequence[str] = (),
+    certificates: Sequence[Secret] = (),
     alpn: Sequence[str] = (),
     versions: tuple[str, str] = ("TLSv1_2", "TLSv1_3"),
     ciphers: Sequence[str] = (),
-    trust: str = "",
+    trust: Secret = "",
+    names: Sequence[Resource] = (),
 ) -> Resource:
     """How a cluster speaks TLS; without ``trust`` any certificate is taken."""
     return extension(
         "envoy.transport_sockets.tls",
         f"{_TLS}UpstreamTlsContext",
-        common_tls_context=_context(certificates, alpn, versions, ciphers, trust),
+        common_tls_context=_context(certificates, alpn, versions, ciphers, trust, names),
         **({"sni": sni} if sni else {}),
     )
+
+
+def secret_from(name: str, cluster: str) -> Resource:
+    """A secret that Envoy asks the SDS server of a cluster for."""
+    source = {"api_type": "GRPC", "transport_api_version": "V3"}
+    ask = {**source, "grpc_services": [{"envoy_grpc": {"cluster_name": cluster}}]}
+    return {"name": name, "sds_config": {"api_config_source": ask, "resource_api_version": "V3"}}
 
 
 def plaintext() -> Resource:
@@ -84,7 +96,12 @@ def plaintext() -> Resource:
 
 
 def _context(
-    certificates: Sequence[str], alpn: Sequence[str], versions: tuple[str, str], ciphers: Sequence[str], trust: str
+    certificates: Sequence[Secret],
+    alpn: Sequence[str],
+    versions: tuple[str, str],
+    ciphers: Sequence[str],
+    trust: Secret,
+    names: Sequence[Resource],
 ) -> Resource:
     parameters: Resource = {"tls_minimum_protocol_version": versions[0], "tls_maximum_protocol_version": versions[1]}
     if ciphers:
@@ -93,12 +110,17 @@ def _context(
     if alpn:
         made["alpn_protocols"] = list(alpn)
     if certificates:
-        made["tls_certificate_sds_secret_configs"] = [_secret(name) for name in certificates]
-    if trust:
+        made["tls_certificate_sds_secret_configs"] = [_secret(one) for one in certificates]
+    if trust and names:
+        made["combined_validation_context"] = {
+            "default_validation_context": {"match_typed_subject_alt_names": list(names)},
+            "validation_context_sds_secret_config": _secret(trust),
+        }
+    elif trust:
         made["validation_context_sds_secret_config"] = _secret(trust)
     return made
 
 
-def _secret(name: str) -> Resource:
-    # Whoever publishes the snapshot says where the secret is to be had.
-    return {"name": name, "sds_config": {}}
+def _secret(of: Secret) -> Resource:
+    # Whoever publishes the snapshot says where its secrets are to be had.
+    return {"name": of, "sds_config": {}} if isinstance(of, str) else of

@@ -81,6 +81,6 @@ def _with_sources(resource: Any) -> Any:
     if made.get("type") == "EDS":
         name = made.get("eds_cluster_config", {}).get("service_name") or made["name"]
         made["eds_cluster_config"] = {"service_name": name, "eds_config": source(_file("endpoints", name))}
-    if "sds_config" in made:
+    if made.get("sds_config") == {}:
         made["sds_config"] = source(_file("secrets", made["name"]))
     return made

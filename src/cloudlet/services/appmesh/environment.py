@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from cloudlet.errors import not_implemented
-from cloudlet.mesh.clusters import socket_address
+from cloudlet.mesh.clusters import http2_protocol, socket_address
 from cloudlet.mesh.snapshot import Resource
 from cloudlet.mesh.typed import extension, seconds
 from cloudlet.services.appmesh.reading import is_on, number, span
 from cloudlet.services.appmesh.records import resource_path
 from cloudlet.services.appmesh.tracing import Tracer, tracer_of
-
-if TYPE_CHECKING:
-    from cloudlet.services.appmesh.world import Proxy
+from cloudlet.services.appmesh.world import SDS, Proxy
 
 _LEVELS = ("trace", "debug", "info", "warn", "warning", "error", "critical", "off")
 _MOST_CONCURRENCY = 32
 _MANY = 2_147_483_647
 # What they give Envoy would take the place of what the mesh says.
-_REFUSED = ("ENVOY_CONFIG_FILE", "APPMESH_SDS_SOCKET_PATH")
+_REFUSED = ("ENVOY_CONFIG_FILE",)
 # Files of the Envoy container that are merged into its bootstrap.
 FILES = (
     "ENVOY_TRACING_CFG_FILE",
@@ -50,6 +48,13 @@ class Environment(msgspec.Struct, frozen=True):
     ejections: str = "/dev/stdout"  # a path of the container: the log of what outlier detection does
     runtime: dict[str, bool | int] = {}
     files: dict[str, str] = {}
+    sds: str = ""  # the path of an SDS server's socket
+
+    @property
+    def sockets(self) -> dict[str, str]:
+        """Sockets of the container by the names that Envoy has for them."""
+        statsd = {"statsd": self.statsd[0]} if self.statsd is not None and not self.statsd[1] else {}
+        return statsd | ({"sds": self.sds} if self.sds else {})
 
     def bootstrap(self, proxy: Proxy) -> Resource:
         """What is merged into Envoy's bootstrap."""
@@ -71,14 +76,32 @@ class Environment(msgspec.Struct, frozen=True):
             made["stats_flush_interval"] = seconds(self.flush)
         if self.statsd is not None:
             made["stats_sinks"] = [_dog_statsd(*self.statsd, proxy)]
-        if self.tracer is not None and (clusters := self.tracer.clusters()):
+        clusters = self.tracer.clusters() if self.tracer is not None else []
+        if self.sds:
+            clusters.append(_sds_cluster(proxy.socket("sds", self.sds)))
+        if clusters:
             made["static_resources"] = {"clusters": clusters}
         return made
 
 
 def _dog_statsd(address: str, port: int, proxy: Proxy) -> Resource:
-    where = socket_address(address, port, protocol="UDP") if port else {"pipe": {"path": proxy.file(address)}}
+    where = socket_address(address, port, protocol="UDP") if port else _pipe(proxy.socket("statsd", address))
     return extension("envoy.stat_sinks.dog_statsd", "config.metrics.v3.DogStatsdSink", address=where)
+
+
+def _sds_cluster(path: str) -> Resource:
+    server = {"endpoint": {"address": _pipe(path)}}
+    return {
+        "name": SDS,
+        "type": "STATIC",
+        "connect_timeout": seconds(1.0),
+        "load_assignment": {"cluster_name": SDS, "endpoints": [{"lb_endpoints": [server]}]},
+        **http2_protocol(),
+    }
+
+
+def _pipe(path: str) -> Resource:
+    return {"pipe": {"path": path}}
 
 
 def resource_of(environment: Mapping[str, str]) -> str:
@@ -121,6 +144,7 @@ def environment_of(variables: Mapping[str, str]) -> Environment:
         variables.get("ENVOY_OUTLIER_DETECTION_EVENT_LOG_PATH") or "/dev/stdout",
         _runtime(variables),
         files,
+        variables.get("APPMESH_SDS_SOCKET_PATH", ""),
     )
 
 

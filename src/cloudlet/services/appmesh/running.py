@@ -67,6 +67,7 @@ class Sidecar(msgspec.Struct, frozen=True):
             admin_port=self.environment.admin_port if self.namespace else 0,
             admin_log=self.environment.admin_log,
             ipv6=os.path.exists("/proc/net/if_inet6"),
+            sds=self.environment.sds,
             admin_ipv6=self.environment.admin_ipv6,
             tracer=self.environment.tracer,
             files={} if self.inside else self.files,
@@ -112,6 +113,9 @@ async def envoy_of(
     environment = sidecar.environment
     bootstrap = {**environment.bootstrap(sidecar.proxy), **(BOOTSTRAP if sidecar.is_gateway else {})}
     await asyncio.to_thread(owned, folder, sidecar.uid, (LINES, LOG))
+    for link, path in environment.sockets.items() if not sidecar.inside else ():
+        (folder / link).unlink(missing_ok=True)
+        (folder / link).symlink_to(sidecar.proxy.file(path))
     level = environment.log_level if sidecar.container else "warning"
     # Its log is followed: what it refuses is said there and nowhere else.
     arguments = ["--file-flush-interval-msec", "1000"]

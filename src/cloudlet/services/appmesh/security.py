@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cloudlet.mesh.snapshot import Resource, Snapshot
-from cloudlet.mesh.tls import certificate_secret, client_tls, server_tls
-from cloudlet.services.appmesh.world import Found, Proxy, Spec
+from cloudlet.mesh.tls import Secret, certificate_secret, client_tls, secret_from, server_tls
+from cloudlet.services.appmesh.world import SDS, Found, Proxy, Spec
 
 
 class MaterialMissing(Exception):
@@ -26,11 +26,12 @@ class Secrets:
 
     def server(self, tls: Spec, http2: bool) -> Resource:
         """How a listener speaks TLS: with its certificate, and asking for the client's where it is to be validated."""
-        trust = self._trust(tls["validation"]) if "validation" in tls else ""
+        trust, names = self._trust(tls["validation"]) if "validation" in tls else ("", [])
         return server_tls(
             [self._certificate(tls["certificate"])],
             alpn=("h2", "http/1.1") if http2 else ("http/1.1",),
             trust=trust,
+            names=names,
             require_client=bool(trust),
         )
 
@@ -45,10 +46,10 @@ class Secrets:
         """How a cluster speaks TLS with a policy. Without names in it the certificate must be that of ``sni``, the name
         that the node is discovered by."""
         certificates = [self._certificate(tls["certificate"])] if "certificate" in tls else []
-        trust = self._trust(tls["validation"], [sni] if sni else [])
-        return client_tls(sni=sni, certificates=certificates, alpn=("h2",) if http2 else (), trust=trust)
+        trust, names = self._trust(tls["validation"], [sni] if sni else [])
+        return client_tls(sni=sni, certificates=certificates, alpn=("h2",) if http2 else (), trust=trust, names=names)
 
-    def _certificate(self, certificate: Spec) -> str:
+    def _certificate(self, certificate: Spec) -> Secret:
         if "file" in certificate:
             chain, key = (self.proxy.file(certificate["file"][part]) for part in ("certificateChain", "privateKey"))
             name = f"file:{chain}"
@@ -57,16 +58,21 @@ class Secrets:
                 "tls_certificate": {"certificate_chain": {"filename": chain}, "private_key": {"filename": key}},
             }
             return name
+        if "sds" in certificate and self.proxy.sds:
+            return secret_from(certificate["sds"]["secretName"], SDS)
         wanted = certificate["acm"]["certificateArn"] if "acm" in certificate else certificate["sds"]["secretName"]
         if wanted not in self.found.certificates:
             raise MaterialMissing(f"the certificate {wanted} is not there")
         self.made[wanted] = certificate_secret(wanted, *self.found.certificates[wanted])
         return str(wanted)
 
-    def _trust(self, validation: Spec, default: Sequence[str] = ()) -> str:
-        """The secret with what is trusted; subject names are held against DNS names and URIs."""
+    def _trust(self, validation: Spec, default: Sequence[str] = ()) -> tuple[Secret, list[Resource]]:
+        """The secret with what is trusted; subject names are held against DNS names and URIs. Their matchers come apart
+        where the task's own SDS server says what is trusted."""
         trust = validation["trust"]
         names = validation.get("subjectAlternativeNames", {}).get("match", {}).get("exact", default)
+        if "sds" in trust and self.proxy.sds:
+            return secret_from(trust["sds"]["secretName"], SDS), _matchers(names)
         if "file" in trust:
             source: Resource = {"filename": self.proxy.file(trust["file"]["certificateChain"])}
         elif "acm" in trust:
@@ -80,16 +86,18 @@ class Secrets:
             raise MaterialMissing("the local certificate authority is not there")
         where = next(iter(trust))
         what = ",".join(trust["acm"]["certificateAuthorityArns"]) if where == "acm" else source.get("filename", "")
-        return self._validation(f"trust:{where}:{what}:{','.join(names)}", source, names)
+        return self._validation(f"trust:{where}:{what}:{','.join(names)}", source, names), []
 
     def _validation(self, name: str, authorities: Resource, names: Sequence[str]) -> str:
         context: Resource = {"trusted_ca": authorities}
         if names:
-            context["match_typed_subject_alt_names"] = [
-                {"san_type": kind, "matcher": {"exact": name}} for name in names for kind in ("DNS", "URI")
-            ]
+            context["match_typed_subject_alt_names"] = _matchers(names)
         self.made[name] = {"name": name, "validation_context": context}
         return name
+
+
+def _matchers(names: Sequence[str]) -> list[Resource]:
+    return [{"san_type": kind, "matcher": {"exact": name}} for name in names for kind in ("DNS", "URI")]
 
 
 def check_files(snapshot: Snapshot) -> None:

@@ -65,6 +65,9 @@ class Proxy:
     admin_port: int = 0  # a port of the task that answers as Envoy's admin socket does; 0: none
     admin_log: str = ""  # the access log of that port
     ipv6: bool = True  # whether this machine has it
+    sds: str = (
+        ""  # the socket of a server that gives Envoy its secrets, in the container; none: the local authority does
+    )
     admin_ipv6: bool = False  # whether that port answers over IPv6 too
     tracer: Tracer | None = None  # who is told of requests over HTTP
     # Folders of the Envoy container -> folders of this machine.
@@ -74,6 +77,11 @@ class Proxy:
     def traced(self) -> dict[str, Any]:
         """What makes an HTTP connection manager trace, as its arguments."""
         return {"tracing": self.tracer.tracing(self.file)} if self.tracer is not None else {}
+
+    def socket(self, name: str, path: str) -> str:
+        """A socket of the Envoy container as Envoy reaches it: by a link in its own folder, since the path may be
+        longer than a socket's can be, or as it is where Envoy is in that container."""
+        return name if self.stdout else path
 
     def file(self, path: str) -> str:
         """A path of the Envoy container on this machine: by the longest folder that it is in."""
@@ -111,6 +119,8 @@ def preference_of(world: World, spec: Spec) -> str:
     return str(discovery.get("ipPreference") or world.spec.get("serviceDiscovery", {}).get("ipPreference", ""))
 
 
+# The cluster of such a server.
+SDS = "static_cluster_sds_unix_socket"
 # Of a listener in a task's own network, where nobody else is Envoy's user: it may move from IPv4 to all addresses.
 MAY_MOVE: dict[str, Any] = {"enable_reuse_port": True}
 

@@ -53,10 +53,11 @@ def test_what_has_an_effect() -> None:
     made = environment_of(more)
     assert (made.cluster, made.admin_port, made.admin_ipv6) == ("old", 0, True)
     assert not unheeded({**given, **more})
-    bootstrap = made.bootstrap(Proxy(files={"/logs": "/srv/logs", "/sockets": "/srv/sockets"}))
+    assert made.sockets == {"statsd": "/sockets/statsd"}
+    bootstrap = made.bootstrap(Proxy(files={"/logs": "/srv/logs"}))
     assert bootstrap["stats_flush_interval"] == "60.5s"
     assert bootstrap["cluster_manager"] == {"outlier_detection": {"event_log_path": "/srv/logs/ejected"}}
-    assert bootstrap["stats_sinks"][0]["typed_config"]["address"] == {"pipe": {"path": "/srv/sockets/statsd"}}
+    assert bootstrap["stats_sinks"][0]["typed_config"]["address"] == {"pipe": {"path": "/sockets/statsd"}}
     assert bootstrap["layered_runtime"]["layers"][0]["static_layer"] == {
         "re2.max_program_size.error_level": 1000,
         "http.max_requests_per_io_cycle": 1,
@@ -175,7 +176,7 @@ def test_what_has_no_effect_is_named() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["ENVOY_CONFIG_FILE", "APPMESH_SDS_SOCKET_PATH"])
+@pytest.mark.parametrize("name", ["ENVOY_CONFIG_FILE"])
 def test_what_is_refused(name: str) -> None:
     with pytest.raises(AwsError, match=name):
         environment_of({"APPMESH_RESOURCE_ARN": NODE, name: "1"})
