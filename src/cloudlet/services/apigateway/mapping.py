@@ -154,15 +154,15 @@ def _document(text: str) -> Any:
 
 def _at(document: Any, path: str) -> Any:
     """What a JSONPath finds: one value, or the list of all for one with wildcards."""
-    from cloudlet.services.stepfunctions import paths
+    from cloudlet.services import jsonpath
 
     if path in ("", "$"):
         return document
     try:
-        return from_json(paths.compile_path(path).value(paths.Scope(document, {}, {})))
-    except paths.NotFound:
+        return from_json(jsonpath.compile_path(path).value(jsonpath.Scope(document, {}, {})))
+    except jsonpath.NotFound:
         return _MISSING
-    except paths.BadPath as error:
+    except jsonpath.BadPath as error:
         raise TemplateError(f"{path} is not a JSONPath: {error}") from None
 
 

@@ -9,13 +9,12 @@ from typing import Any
 
 from cloudlet.control.clock import Timer
 from cloudlet.errors import AwsError, not_implemented
-from cloudlet.services import tracking
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.application_autoscaling import scaling
 from cloudlet.services.application_autoscaling.base import chosen, page
 from cloudlet.services.application_autoscaling.records import Policy, Target
 from cloudlet.services.application_autoscaling.scalable import SCALABLES, validation
 from cloudlet.services.application_autoscaling.targets import Targets
+from cloudlet.services.scaling import capacity, tracking
 
 log = logging.getLogger("cloudlet.autoscaling")
 
@@ -96,16 +95,10 @@ class Policies(Targets):
             if not names or one["PolicyName"] in names or one["PolicyARN"] in names
         ]
         output = page("ScalingPolicies", found, input)
-        output["ScalingPolicies"] = [await self._with_alarms(call.scope, one) for one in output["ScalingPolicies"]]
+        output["ScalingPolicies"] = [
+            await tracking.with_alarms(self.ask, call.scope, one) for one in output["ScalingPolicies"]
+        ]
         return output
-
-    async def _with_alarms(self, scope: str, members: dict[str, Any]) -> dict[str, Any]:
-        """A policy as it is shown; the alarms of a step policy are its user's own."""
-        if members["PolicyType"] == "TargetTrackingScaling":
-            return members
-        found = await self.ask(scope, "cloudwatch", "DescribeAlarms", {"ActionPrefix": members["PolicyARN"]})
-        alarms = [{"AlarmName": one["AlarmName"], "AlarmARN": one["AlarmArn"]} for one in found["MetricAlarms"]]
-        return {**members, "Alarms": alarms}
 
     async def DeleteScalingPolicy(self, call: Call, input: Input) -> Output:
         name = f"{self.key(input)}|{input['PolicyName']}"
@@ -121,9 +114,7 @@ class Policies(Targets):
     async def drop_policy(self, scope: str, name: str) -> None:
         record = self.policies.get(scope, name)
         if record is not None:
-            alarms = [one["AlarmName"] for one in record.value.members["Alarms"]]
-            if alarms and record.value.members["PolicyType"] == "TargetTrackingScaling":
-                await self.ask(scope, "cloudwatch", "DeleteAlarms", {"AlarmNames": alarms})
+            await tracking.drop_alarms(self.ask, scope, record.value.members)
             await self.db.write(lambda tx: self.policies.delete(tx, scope, name))
 
     async def ExecutePolicy(self, call: Call, input: Input) -> Output:
@@ -182,12 +173,12 @@ class Policies(Targets):
         if members["PolicyType"] == "StepScaling":
             out = inwards = float(configuration.get("Cooldown", 0))
             base = target.base if now < target.scaled_out + out else current
-            wanted = scaling.stepped(base, value, alarm["Threshold"], configuration)
+            wanted = capacity.stepped(base, value, alarm["Threshold"], configuration)
             if base != current:
                 wanted = (
                     max(wanted, current)
                     if wanted > base
-                    else scaling.stepped(current, value, alarm["Threshold"], configuration)
+                    else capacity.stepped(current, value, alarm["Threshold"], configuration)
                 )
         else:
             out = float(configuration.get("ScaleOutCooldown", _COOLDOWN))

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from cloudlet.errors import AwsError, not_implemented
-from cloudlet.services import tracking
 from cloudlet.services.api import Input, Output
-from cloudlet.services.application_autoscaling import scaling
-from cloudlet.services.tracking import Alarms
+from cloudlet.services.scaling import tracking
+from cloudlet.services.scaling.capacity import tracked
+from cloudlet.services.scaling.tracking import Alarms
 
 _MINUTE = 60
 
@@ -45,7 +45,7 @@ class Scalable(Protocol):
 
     def wanted(self, capacity: int, value: float, configuration: dict[str, Any]) -> int:
         """The capacity that would bring a metric from its value to the policy's target."""
-        return scaling.tracked(capacity, value, configuration["TargetValue"])
+        return tracked(capacity, value, configuration["TargetValue"])
 
 
 class EcsService(Scalable):

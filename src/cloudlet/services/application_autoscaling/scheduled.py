@@ -9,11 +9,11 @@ import msgspec
 from cloudlet.control.clock import Timer
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.application_autoscaling import scaling
 from cloudlet.services.application_autoscaling.base import chosen, page
 from cloudlet.services.application_autoscaling.policies import Policies
 from cloudlet.services.application_autoscaling.records import Action
 from cloudlet.services.application_autoscaling.scalable import validation
+from cloudlet.services.scaling import capacity
 from cloudlet.services.schedules.expressions import Schedule, ScheduleError, parse
 from cloudlet.store import Tx
 
@@ -117,7 +117,7 @@ class Scheduled(Policies):
             assert target is not None
             members = target.value.members
             current = await self.current(scope, members)
-            wanted = scaling.bounded(current, members["MinCapacity"], members["MaxCapacity"])
+            wanted = capacity.bounded(current, members["MinCapacity"], members["MaxCapacity"])
             bounds = ", ".join(f"{'min' if k == 'MinCapacity' else 'max'} capacity to {v}" for k, v in change.items())
             cause = f"scheduled action name {record.value.members['ScheduledActionName']} was triggered: {bounds}"
             await self.scale(scope, key, current, wanted, cause)

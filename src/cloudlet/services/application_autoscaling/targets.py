@@ -9,10 +9,10 @@ import msgspec
 
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.application_autoscaling import scaling
 from cloudlet.services.application_autoscaling.base import Base, chosen, no_target, page
 from cloudlet.services.application_autoscaling.records import Target
 from cloudlet.services.application_autoscaling.scalable import SCALABLES, validation
+from cloudlet.services.scaling import capacity
 from cloudlet.store import Tx
 
 _ACTIVITIES = 100
@@ -143,7 +143,7 @@ class Targets(Base):
             return False
         members, now = record.value.members, self.clock.now()
         scaled = SCALABLES[members["ScalableDimension"]]
-        new = scaling.bounded(wanted, members["MinCapacity"], members["MaxCapacity"])
+        new = capacity.bounded(wanted, members["MinCapacity"], members["MaxCapacity"])
         activity: dict[str, Any] = {
             "ActivityId": str(uuid.uuid4()),
             "ServiceNamespace": members["ServiceNamespace"],

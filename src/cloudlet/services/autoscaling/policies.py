@@ -12,13 +12,12 @@ from typing import Any
 import msgspec
 
 from cloudlet.errors import AwsError, not_implemented
-from cloudlet.services import tracking
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.application_autoscaling import scaling
 from cloudlet.services.autoscaling.base import invalid, name_in, page
 from cloudlet.services.autoscaling.groups import resized
 from cloudlet.services.autoscaling.keeping import Keeping
 from cloudlet.services.autoscaling.records import Group, Policy
+from cloudlet.services.scaling import capacity, tracking
 
 _PREDEFINED = {
     "ASGAverageCPUUtilization": ("AWS/EC2", "CPUUtilization"),
@@ -71,7 +70,9 @@ class Policies(Keeping):
             and (not types or record.value.members["PolicyType"] in types)
         ]
         output = page("ScalingPolicies", found, input)
-        output["ScalingPolicies"] = [await self._with_alarms(call.scope, one) for one in output["ScalingPolicies"]]
+        output["ScalingPolicies"] = [
+            await tracking.with_alarms(self.ask, call.scope, one) for one in output["ScalingPolicies"]
+        ]
         return output
 
     async def DeletePolicy(self, call: Call, input: Input) -> Output:
@@ -86,14 +87,14 @@ class Policies(Keeping):
         if not members["Enabled"] or "AlarmNotification" in group.suspended:
             return {}
         if "MetricValue" in input:
-            wanted = scaling.stepped(group.desired, input["MetricValue"], input.get("BreachThreshold", 0), members)
+            wanted = capacity.stepped(group.desired, input["MetricValue"], input.get("BreachThreshold", 0), members)
             await self._scale(call.scope, name, members, wanted, "user request")
         elif call.request is not None:
             if members["PolicyType"] != "SimpleScaling":
                 raise invalid("MetricValue is required for a policy of this type.")
             if input.get("HonorCooldown") and self._is_cooling(group, members):
                 raise AwsError("ScalingActivityInProgress", f"The cooldown of {name} is not over.")
-            wanted = scaling.adjusted(group.desired, members["ScalingAdjustment"], _adjustment(members))
+            wanted = capacity.adjusted(group.desired, members["ScalingAdjustment"], _adjustment(members))
             await self._scale(call.scope, name, members, wanted, "user request executed a policy and")
         else:
             await self._answer_alarms(call.scope, name, members)
@@ -116,7 +117,7 @@ class Policies(Keeping):
                 return
             cause = f"monitor alarm {alarm['AlarmName']} in state ALARM triggered policy {members['PolicyName']} and"
             if members["PolicyType"] == "SimpleScaling":
-                wanted = scaling.adjusted(group.desired, members["ScalingAdjustment"], _adjustment(members))
+                wanted = capacity.adjusted(group.desired, members["ScalingAdjustment"], _adjustment(members))
                 await self._scale(scope, name, members, wanted, cause)
                 continue
             points = json.loads(alarm.get("StateReasonData") or "{}").get("recentDatapoints") or []
@@ -124,10 +125,10 @@ class Policies(Keeping):
                 continue
             value = float(points[-1])
             if members["PolicyType"] == "StepScaling":
-                wanted = scaling.stepped(group.desired, value, alarm["Threshold"], members)
+                wanted = capacity.stepped(group.desired, value, alarm["Threshold"], members)
             else:
                 target = members["TargetTrackingConfiguration"]["TargetValue"]
-                wanted = scaling.tracked(group.desired, value, target)
+                wanted = capacity.tracked(group.desired, value, target)
                 is_high = alarm["ComparisonOperator"] == "GreaterThanThreshold"
                 wanted = max(wanted, group.desired) if is_high else min(wanted, group.desired)
             await self._scale(scope, name, members, wanted, cause)
@@ -146,7 +147,7 @@ class Policies(Keeping):
         now = self.clock.now()
 
         def change(group: Group) -> Group:
-            desired = scaling.bounded(wanted, group.members["MinSize"], group.members["MaxSize"])
+            desired = capacity.bounded(wanted, group.members["MinSize"], group.members["MaxSize"])
             return resized(msgspec.structs.replace(group, failures=0), desired, now, who)
 
         await self.change(scope, name, change)
@@ -156,14 +157,6 @@ class Policies(Keeping):
         configuration, name = members["TargetTrackingConfiguration"], members["AutoScalingGroupName"]
         wanted = tracking.alarms(configuration, _metric(name, configuration))
         return await tracking.put_alarms(self.ask, call, members["PolicyARN"], name, wanted, members["Alarms"])
-
-    async def _with_alarms(self, scope: str, members: dict[str, Any]) -> dict[str, Any]:
-        """A policy as it is shown; the alarms of a step or simple policy are its user's own."""
-        if members["PolicyType"] == "TargetTrackingScaling":
-            return members
-        found = await self.ask(scope, "cloudwatch", "DescribeAlarms", {"ActionPrefix": members["PolicyARN"]})
-        alarms = [{"AlarmName": one["AlarmName"], "AlarmARN": one["AlarmArn"]} for one in found["MetricAlarms"]]
-        return {**members, "Alarms": alarms}
 
     # Parts
 
@@ -183,9 +176,7 @@ class Policies(Keeping):
         record = self.policies.get(scope, key)
         if record is None:
             return
-        alarms = [one["AlarmName"] for one in record.value.members["Alarms"]]
-        if alarms and record.value.members["PolicyType"] == "TargetTrackingScaling":
-            await self.ask(scope, "cloudwatch", "DeleteAlarms", {"AlarmNames": alarms})
+        await tracking.drop_alarms(self.ask, scope, record.value.members)
         await self.db.write(lambda tx: self.policies.delete(tx, scope, key))
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from cloudlet.services.jsonpath import BadPath, compile_path, compile_reference, is_number
 from cloudlet.services.stepfunctions import integrations
 from cloudlet.services.stepfunctions.choices import COMPARATORS
 from cloudlet.services.stepfunctions.definition import Problem
 from cloudlet.services.stepfunctions.intrinsics import BadIntrinsic, compile_intrinsic
-from cloudlet.services.stepfunctions.paths import BadPath, compile_path, compile_reference, is_number
 from cloudlet.services.stepfunctions.queries import BadQuery, compile_query, is_query
 
 _DEEPEST = 20

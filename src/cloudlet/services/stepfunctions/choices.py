@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from cloudlet.services.stepfunctions.paths import NotFound, Scope, compile_path, is_number
+from cloudlet.services.jsonpath import NotFound, Scope, compile_path, is_number
 
 _ORDERS: dict[str, Callable[[Any, Any], bool]] = {
     "Equals": operator.eq,

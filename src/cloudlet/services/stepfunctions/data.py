@@ -7,11 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from cloudlet.services.stepfunctions import queries
-from cloudlet.services.stepfunctions.definition import State
-from cloudlet.services.stepfunctions.errors import EVALUATION, RUNTIME, StateFailed
-from cloudlet.services.stepfunctions.intrinsics import IntrinsicFailed, compile_intrinsic
-from cloudlet.services.stepfunctions.paths import (
+from cloudlet.services.jsonpath import (
     BadPath,
     NotFound,
     Scope,
@@ -20,6 +16,10 @@ from cloudlet.services.stepfunctions.paths import (
     is_number,
     put,
 )
+from cloudlet.services.stepfunctions import queries
+from cloudlet.services.stepfunctions.definition import State
+from cloudlet.services.stepfunctions.errors import EVALUATION, RUNTIME, StateFailed
+from cloudlet.services.stepfunctions.intrinsics import IntrinsicFailed, compile_intrinsic
 
 LARGEST = 256 * 1024  # bytes of a state's input, output or variables
 

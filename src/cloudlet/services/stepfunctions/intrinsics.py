@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from cloudlet.services.stepfunctions.paths import BadPath, NotFound, Scope, compile_path, is_number, same
+from cloudlet.services.jsonpath import BadPath, NotFound, Scope, compile_path, is_number, same
 
 Compiled = Callable[[Scope], Any]
 _NAME = re.compile(r"States\.([A-Za-z0-9]+)\s*\(")

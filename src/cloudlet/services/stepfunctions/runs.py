@@ -8,13 +8,13 @@ import random
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from cloudlet.services.jsonpath import NotFound, Scope, is_number
 from cloudlet.services.stepfunctions import choices, integrations
 from cloudlet.services.stepfunctions.data import Step, Visit, check_size, text_of
 from cloudlet.services.stepfunctions.definition import Machine, State
 from cloudlet.services.stepfunctions.errors import EVALUATION, RUNTIME, StateFailed, matches
 from cloudlet.services.stepfunctions.journal import MOST_EVENTS, Journal, shown
 from cloudlet.services.stepfunctions.maps import Maps
-from cloudlet.services.stepfunctions.paths import NotFound, Scope, is_number
 from cloudlet.services.stepfunctions.records import Frame
 from cloudlet.services.stepfunctions.tasks import Tasks
 from cloudlet.services.stepfunctions.threads import together

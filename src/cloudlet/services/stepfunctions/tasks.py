@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 
 from cloudlet.control.clock import Timer
+from cloudlet.services.jsonpath import is_number
 from cloudlet.services.stepfunctions import calls, integrations
 from cloudlet.services.stepfunctions.data import Step, Visit, check_size, text_of
 from cloudlet.services.stepfunctions.errors import StateFailed
 from cloudlet.services.stepfunctions.integrations import Target
 from cloudlet.services.stepfunctions.journal import shown
-from cloudlet.services.stepfunctions.paths import is_number
 from cloudlet.services.stepfunctions.records import Attempt, Frame
 from cloudlet.services.stepfunctions.threads import Threads
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from cloudlet.services.jsonpath import BadPath, NotFound, Scope, compile_path, compile_reference, put
 from cloudlet.services.stepfunctions.choices import holds
 from cloudlet.services.stepfunctions.intrinsics import BadIntrinsic, IntrinsicFailed, compile_intrinsic
-from cloudlet.services.stepfunctions.paths import BadPath, NotFound, Scope, compile_path, compile_reference, put
 from cloudlet.services.stepfunctions.queries import QueryFailed, evaluate
 
 DATA: dict[str, Any] = {

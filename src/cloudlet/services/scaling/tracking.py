@@ -81,3 +81,19 @@ async def put_alarms(
         await ask(call.scope, "cloudwatch", "PutMetricAlarm", alarm)
         made.append({"AlarmName": name, "AlarmARN": f"arn:aws:cloudwatch:{call.region}:{call.account}:alarm:{name}"})
     return made
+
+
+async def drop_alarms(ask: Ask, scope: str, policy: dict[str, Any]) -> None:
+    """Delete the alarms that were made for a policy; those of other policies than target tracking are the user's."""
+    names = [one["AlarmName"] for one in policy["Alarms"]]
+    if names and policy["PolicyType"] == "TargetTrackingScaling":
+        await ask(scope, "cloudwatch", "DeleteAlarms", {"AlarmNames": names})
+
+
+async def with_alarms(ask: Ask, scope: str, policy: dict[str, Any]) -> dict[str, Any]:
+    """A policy as it is shown, with the user's own alarms whose action it is."""
+    if policy["PolicyType"] == "TargetTrackingScaling":
+        return policy
+    found = await ask(scope, "cloudwatch", "DescribeAlarms", {"ActionPrefix": policy["PolicyARN"]})
+    alarms = [{"AlarmName": one["AlarmName"], "AlarmARN": one["AlarmArn"]} for one in found["MetricAlarms"]]
+    return {**policy, "Alarms": alarms}

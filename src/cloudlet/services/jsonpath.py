@@ -1,4 +1,4 @@
-"""JSONPath of the Amazon States Language: ``$.orders[?(@.total > 10)].id``, ``$$.Execution.Id``, ``$variable``."""
+"""JSONPath, as state machines and mapping templates have it: ``$.orders[?(@.total > 10)].id``, ``$$.Execution.Id``."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Scaling policies, as Application Auto Scaling and EC2 Auto Scaling have them alike."""
