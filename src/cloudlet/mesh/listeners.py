@@ -53,6 +53,7 @@ def http_manager(
     routes: str,
     filters: Sequence[Resource] = (),
     access_logs: Sequence[Resource] = (),
+    silent: bool = True,
     **more: Any,
 ) -> Resource:
     """The HTTP connection manager with the snapshot's ``routes[routes]``; ``router`` comes after ``filters``."""
@@ -61,16 +62,17 @@ def http_manager(
         f"{_FILTERS}network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix=stat_prefix,
         rds={"route_config_name": routes},
-        http_filters=[*filters, router()],
+        http_filters=[*filters, router(silent)],
         access_log=list(access_logs),
         upgrade_configs=[{"upgrade_type": "websocket"}],
         **more,
     )
 
 
-def router() -> Resource:
-    """The last HTTP filter. It adds no headers of Envoy's own."""
-    return extension("envoy.filters.http.router", f"{_FILTERS}http.router.v3.Router", suppress_envoy_headers=True)
+def router(silent: bool = True) -> Resource:
+    """The last HTTP filter; a silent one adds no headers of Envoy's own."""
+    own = {"suppress_envoy_headers": True} if silent else {}
+    return extension("envoy.filters.http.router", f"{_FILTERS}http.router.v3.Router", **own)
 
 
 def tcp_proxy(

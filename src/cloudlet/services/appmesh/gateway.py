@@ -43,7 +43,7 @@ def gateway_side(world: World, gateway: str, egress: Egress, logs: Sequence[Reso
     into.listeners[_INNER] = {
         "name": _INNER,
         "internal_listener": {},
-        "filter_chains": [filter_chain([http_manager("egress", routes=name)])],
+        "filter_chains": [filter_chain([http_manager("egress", routes=name, silent=False)])],
     }
 
 
@@ -73,7 +73,9 @@ def _listen(
         made += _route(name, kind, route[kind], inner, outlets)
     name = f"rds_ingress_{port.protocol}_{port.port}"
     into.routes[name] = route_configuration(name, [virtual_host("self_redirect", ["*"], made)])
-    filters = [http_manager("ingress", routes=name, access_logs=logs, **NORMALIZED, **egress.proxy.traced)]
+    filters = [
+        http_manager("ingress", routes=name, silent=False, access_logs=logs, **NORMALIZED, **egress.proxy.traced)
+    ]
     mode = spec.get("tls", {}).get("mode", "DISABLED")
     chains = []
     if mode != "DISABLED":

@@ -103,4 +103,4 @@ def _filters(
     name = f"rds_ingress_{protocol}_{port}"
     everything = {"match": {"prefix": "/"}, "route": {"cluster": cluster, **timeouts(timeout)}}
     into.routes[name] = route_configuration(name, [virtual_host("application", ["*"], [everything])])
-    return [http_manager("ingress", routes=name, access_logs=logs, **proxy.traced)]
+    return [http_manager("ingress", routes=name, silent=False, access_logs=logs, **proxy.traced)]

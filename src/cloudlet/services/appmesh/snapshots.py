@@ -105,7 +105,9 @@ def _outbound(
         through = {"match": {"prefix": "/"}, "route": {"cluster": passthrough, "timeout": "0s"}}
         hosts.append(virtual_host("passthrough", ["*"] if allowed else _AWS, [through]))
         into.routes[name] = route_configuration(name, hosts, ignore_port_in_host_matching=True)
-        chain = filter_chain([http_manager("egress", routes=name, access_logs=logs, **NORMALIZED, **proxy.traced)])
+        chain = filter_chain(
+            [http_manager("egress", routes=name, silent=False, access_logs=logs, **NORMALIZED, **proxy.traced)]
+        )
         # What is encrypted already is none of the mesh's: it is filtered like any other TCP.
         chain["filter_chain_match"] = {"destination_port": port, "transport_protocol": "raw_buffer"}
         chains.append(chain)
