@@ -257,6 +257,7 @@ def test_gateways_between_networks(cloud: LocalCloud, ec2: Any) -> None:
     )["VpnConnection"]
     assert [tunnel["Status"] for tunnel in vpn["VgwTelemetry"]] == ["DOWN", "DOWN"], "nobody has dialled in"
     assert refused(ec2.delete_vpn_gateway, VpnGatewayId=private) == "IncorrectState"
+    assert refused(ec2.delete_vpc, VpcId=other) == "DependencyViolation"
     ec2.delete_vpn_connection(VpnConnectionId=vpn["VpnConnectionId"])
     ec2.detach_vpn_gateway(VpnGatewayId=private, VpcId=other)
     ec2.delete_vpn_gateway(VpnGatewayId=private)

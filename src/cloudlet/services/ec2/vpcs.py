@@ -6,7 +6,7 @@ from typing import Any
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.ec2 import cidr, defaults, rules
+from cloudlet.services.ec2 import cidr, defaults, rules, vpn
 from cloudlet.services.ec2.base import Base, new_tags
 from cloudlet.services.ec2.kinds import (
     ENDPOINT,
@@ -236,6 +236,8 @@ def _is_needed(world: World, vpc: Item) -> bool:
     for table in world.all(ROUTE_TABLE, VpcId=vpc.id):
         if not any(association["Main"] for association in table.shown["Associations"]):
             return True
+    if vpn.serves(world, vpc.id):
+        return True
     gateways = world.all(INTERNET_GATEWAY)
     if any(entry["VpcId"] == vpc.id for gateway in gateways for entry in gateway.shown["Attachments"]):
         return True

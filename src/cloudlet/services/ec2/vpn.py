@@ -20,7 +20,7 @@ from cloudlet.services.ec2.kinds import (
 )
 from cloudlet.services.ec2.operations import creates, deletes, describes, refuse_all_but
 from cloudlet.services.ec2.records import Item
-from cloudlet.services.ec2.world import Members, World, in_use, invalid, missing, shown_tags
+from cloudlet.services.ec2.world import Members, World, invalid, missing, shown_tags
 
 _TUNNEL = {  # what AWS uses where a tunnel's options say nothing
     "Phase1LifetimeSeconds": 28800,
@@ -180,10 +180,9 @@ class Vpns(Base):
         return await self.write(call.scope, work)
 
 
-def check_unattached(world: World, vpc_id: str) -> None:
-    """Raises DependencyViolation for a VPC that a virtual private gateway serves."""
-    if any(_is_attached(gateway, vpc_id) for gateway in world.all(VPN_GATEWAY)):
-        raise in_use(f"The vpc '{vpc_id}' has dependencies and cannot be deleted.")
+def serves(world: World, vpc_id: str) -> bool:
+    """Whether a virtual private gateway is attached to a VPC."""
+    return any(_is_attached(gateway, vpc_id) for gateway in world.all(VPN_GATEWAY))
 
 
 def _check_type(input: Input) -> None:
