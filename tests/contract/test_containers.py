@@ -460,24 +460,6 @@ async def test_the_containers_of_a_pod_have_its_memory_together(desk: Desk) -> N
     assert b"held" not in desk.said("b")
 
 
-async def test_an_image_is_built_of_a_dockerfile(desk: Desk, root: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "build"
-    shutil.copytree(root, folder / "files", symlinks=True)
-    (folder / "Dockerfile").write_text(
-        "FROM scratch\nCOPY files /\nRUN echo built > /etc/built\nENV A=b\nWORKDIR /etc\n"
-        'CMD ["sh", "-c", "cat built; echo $A"]\n'
-    )
-    reference = f"{IMAGE}-built"
-    await desk.engine.build_image(folder, reference)
-    await desk.engine.create_pod(Pod("p"))
-    await desk.engine.run(Container("c", "p", reference))
-    await desk.end("c")
-    assert desk.said("c") == [b"built", b"b"]
-    (folder / "Dockerfile").write_text("FROM scratch\nCOPY nothing /\n")
-    with pytest.raises(ImageMissing, match="nothing"):
-        await desk.engine.build_image(folder, reference)
-
-
 async def test_images_come_from_our_own_registry(desk: Desk, root: Path, cloud: LocalCloud, tmp_path: Path) -> None:
     if shutil.which("skopeo") is None or shutil.which("buildah") is None:
         pytest.skip("needs skopeo and buildah to push an image")

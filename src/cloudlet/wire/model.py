@@ -47,7 +47,6 @@ class ErrorTrait(msgspec.Struct, rename="camel"):
 
     code: str = ""
     http_status_code: int = 0
-    sender_fault: bool = True
 
 
 class Shape(msgspec.Struct, rename="camel", dict=True):
@@ -79,7 +78,6 @@ class Shape(msgspec.Struct, rename="camel", dict=True):
     location_name: str = ""
     timestamp_format: str = ""
     xml_namespace: dict[str, str] | str | None = None
-    xml_order: list[str] = []
 
 
 class Http(msgspec.Struct, rename="camel"):
@@ -111,7 +109,6 @@ class Metadata(msgspec.Struct, rename="camel"):
     signing_name: str = ""
     target_prefix: str = ""
     json_version: str = "1.0"
-    service_id: str = ""
     xml_namespace: str | dict[str, str] = ""
     aws_query_compatible: dict[str, Any] | None = None
 

@@ -30,13 +30,12 @@ class Operation:
     AwsError. ``encode`` takes the output and the request's id.
     """
 
-    __slots__ = ("_codec", "_spec", "decode", "encode", "name", "protocol", "streams_input", "streams_output")
+    __slots__ = ("_codec", "_spec", "decode", "encode", "name", "protocol", "streams_input")
 
     def __init__(self, model: Model, spec: OperationSpec, codec: Codec, protocol: str) -> None:
         self.name = spec.name
         self.protocol = protocol
         self.streams_input = streams_body(model, spec.input)
-        self.streams_output = streams_body(model, spec.output)
         self.decode: Callable[[Request], dict[str, Any]] = codec.decoder(spec)
         self.encode: Callable[[dict[str, Any], str], Response] = codec.encoder(spec)
         self._codec = codec

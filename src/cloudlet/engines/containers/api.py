@@ -205,10 +205,6 @@ class Engine(Protocol):
         """Give an unpacked root file system or application folder an image's name."""
         ...
 
-    async def build_image(self, folder: Path, reference: str, dockerfile: str = "Dockerfile") -> None:
-        """Build a folder with a Dockerfile and give the image a name. Raises ImageMissing with the builder's words."""
-        ...
-
     async def remove_volume(self, name: str) -> None:
         """Remove a named volume and what is in it. Raises CannotStart while there are containers that mount it."""
         ...

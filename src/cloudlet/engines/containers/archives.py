@@ -8,8 +8,6 @@ import json
 import platform
 import tarfile
 import tempfile
-from collections.abc import Callable
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, Any
 
@@ -39,36 +37,6 @@ def folder_archive(file: IO[bytes], folder: Path, reference: str) -> None:
             for entry in sorted(folder.iterdir()):
                 archive.add(entry, entry.name)
         _write(file, layer, reference, {"Env": [_PATH]})
-
-
-def context_archive(file: IO[bytes], folder: Path) -> None:
-    """Write what a builder is given of a folder: all but what ``.dockerignore`` leaves out. Call off the event loop."""
-    ignored = _ignored(folder)
-    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for entry in sorted(folder.iterdir()):
-            archive.add(entry, entry.name, filter=lambda info: None if ignored(info.name) else info)
-
-
-def _ignored(folder: Path) -> Callable[[str], bool]:
-    """Whether a path is left out, by the last pattern that matches it or a folder above it."""
-    file = folder / ".dockerignore"
-    lines = file.read_text().splitlines() if file.is_file() else []
-    patterns = [
-        (line.lstrip("!").strip("/").removeprefix("**/"), line.startswith("!"))
-        for line in map(str.strip, lines)
-        if line and not line.startswith("#")
-    ]
-
-    def ignored(name: str) -> bool:
-        parts = name.split("/")
-        heads = ["/".join(parts[: count + 1]) for count in range(len(parts))]
-        out = False
-        for pattern, kept in patterns:
-            if any(fnmatchcase(head, pattern) for head in heads):
-                out = not kept
-        return out and parts[0] not in ("Dockerfile", ".dockerignore")
-
-    return ignored
 
 
 def _write(file: IO[bytes], layer: IO[bytes], reference: str, settings: dict[str, Any]) -> None:

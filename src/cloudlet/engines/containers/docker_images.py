@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,34 +63,6 @@ class DockerImages:
             await asyncio.to_thread(archives.folder_archive, file, folder, reference)
             file.flush()
             await self._load(Path(file.name))
-
-    async def build_image(self, folder: Path, reference: str, dockerfile: str = "Dockerfile") -> None:
-        with tempfile.NamedTemporaryFile(dir=self._folder) as file:
-            await asyncio.to_thread(archives.context_archive, file, folder)
-            file.flush()
-            query = {"t": reference, "dockerfile": dockerfile, "rm": "true"}
-            said = []
-            try:
-                async for document in self._daemon.documents("POST", "/build", query, Path(file.name)):
-                    said.append(document.get("stream", ""))
-                    if "error" in document:
-                        raise DaemonError(500, document["error"])
-            except DaemonError as error:
-                if not self._podman or shutil.which("buildah") is None:
-                    raise ImageMissing(f"{''.join(said)[-2000:]}{error}") from None
-                await self._build_apart(folder, reference, dockerfile)
-
-    async def _build_apart(self, folder: Path, reference: str, dockerfile: str) -> None:
-        """Build where containers of a builder may not run: in a changed root. Podman and buildah share their images."""
-        process = await asyncio.create_subprocess_exec(
-            *("buildah", "bud", "--isolation", "chroot", "-t", reference, "-f", str(folder / dockerfile), str(folder)),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        said, _ = await process.communicate()
-        if process.returncode:
-            raise ImageMissing(said.decode(errors="replace")[-2000:])
 
     async def _load(self, archive: Path) -> None:
         async for document in self._daemon.documents("POST", "/images/load", body=archive):

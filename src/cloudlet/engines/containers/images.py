@@ -90,28 +90,6 @@ class Images:
 
         await asyncio.to_thread(copy)
 
-    async def build(self, folder: Path, reference: str, dockerfile: str) -> None:
-        """Build with buildah, which needs no engine. Raises ImageMissing with its words."""
-        program = shutil.which("buildah")
-        if program is None:
-            raise ImageMissing("Building an image needs buildah; install it with: apt-get install buildah")
-        with tempfile.TemporaryDirectory(dir=self._folder) as made:
-            for argv in (
-                ("bud", "--isolation", "chroot", "-t", reference, "-f", str(folder / dockerfile), str(folder)),
-                ("push", reference, f"oci:{made}:image"),
-            ):
-                process = await asyncio.create_subprocess_exec(
-                    program,
-                    *argv,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.PIPE,
-                    stderr=asyncio.subprocess.STDOUT,
-                )
-                said, _ = await process.communicate()
-                if process.returncode:
-                    raise ImageMissing(said.decode(errors="replace")[-2000:])
-            await asyncio.to_thread(self._unpack, registry.Layout(Path(made)), reference)
-
     def _unpack(self, source: registry.Source, reference: str) -> None:
         manifest, digest = source.manifest()
         if not self._name(reference, digest):

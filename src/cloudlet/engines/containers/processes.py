@@ -436,9 +436,6 @@ class Processes(Pods):
     async def load_image(self, folder: Path, reference: str) -> None:
         await self._images.load(folder, reference)
 
-    async def build_image(self, folder: Path, reference: str, dockerfile: str = "Dockerfile") -> None:
-        await self._images.build(folder, reference, dockerfile)
-
     async def remove_volume(self, name: str) -> None:
         for one in await asyncio.to_thread(self._names, "containers"):
             if any(mount["source"] == name for mount in self._spec(one)["container"]["mounts"]):

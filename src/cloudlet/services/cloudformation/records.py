@@ -159,7 +159,6 @@ class ChangeSet(msgspec.Struct, omit_defaults=True):
     changes: list[dict[str, Any]] = []
     on_failure: str = ""
     nested: bool = False
-    import_existing: bool = False
     declared: list[str] = []
     token: str = ""
 

@@ -38,7 +38,6 @@ class AttributeValue(TypedDict, total=False):
 
 
 decode: Any = msgspec.json.Decoder(dict[str, AttributeValue]).decode
-decode_list: Any = msgspec.json.Decoder(list[dict[str, AttributeValue]]).decode
 encode = msgspec.json.Encoder().encode
 
 

@@ -109,7 +109,6 @@ class TargetGroup(msgspec.Struct, frozen=True, omit_defaults=True):
     matcher: str = ""
     attributes: dict[str, str] = {}
     tags: dict[str, str] = {}
-    control_port: int = 0
 
     @property
     def scope(self) -> str:

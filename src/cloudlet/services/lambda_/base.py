@@ -136,11 +136,6 @@ class Base:
             raise no_such(self.arn(scope, name, qualifier))
         return record
 
-    def qualifier_exists(self, scope: str, name: str, qualifier: str) -> None:
-        """Raises ResourceNotFoundException."""
-        if qualifier:
-            self.version(scope, name, qualifier)
-
     def policy_of(self, scope: str, name: str, qualifier: str) -> str | None:
         """The resource policy of a function, a version or an alias."""
         record = self.settings.get(scope, name)

@@ -24,7 +24,6 @@ class Visit(NamedTuple):
     part: Document
     caller: Name | None  # None where nobody knows
     is_root: bool
-    is_inferred: bool  # the service itself has said nothing
 
 
 @dataclass(slots=True)
@@ -75,12 +74,12 @@ def _visits(segments: list[Document]) -> Iterator[Visit]:
         owner = owners.get(one.get("parent_id", ""))
         if one.get("type") == "subsegment":
             continue
-        yield Visit(name_of(one), one, name_of(owner) if owner else None, owner is None, False)
+        yield Visit(name_of(one), one, name_of(owner) if owner else None, owner is None)
     for one in segments:
         for part in parts_of(one):
             is_call = part.get("namespace") in ("aws", "remote")
             if is_call and part.get("id") not in answered:
-                yield Visit(_callee(part), part, name_of(one), False, True)
+                yield Visit(_callee(part), part, name_of(one), False)
 
 
 def _callee(part: Document) -> Name:
