@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cloudlet.errors import AwsError
-from cloudlet.services.api import Call
+
+if TYPE_CHECKING:
+    from cloudlet.services.api import Call
 
 _KEPT = 2000
 

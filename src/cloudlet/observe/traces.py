@@ -7,10 +7,11 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
-from cloudlet.services.api import Call
+if TYPE_CHECKING:
+    from cloudlet.services.api import Call
 
 HEADER = "x-amzn-trace-id"
 _ROOT = re.compile(r"1-[0-9a-f]{8}-[0-9a-f]{24}", re.IGNORECASE)
