@@ -432,3 +432,27 @@ def test_a_task_is_found_once_its_health_check_is_good(cloud: LocalCloud, root: 
     eventually(lambda: healthy() == [instance["Id"]])
     ecs.delete_service(cluster="c", service="web", force=True)
     eventually(lambda: not healthy())
+
+
+def test_early_success_is_checked_as_on_aws(cloud: LocalCloud, root: str) -> None:
+    ecs = cloud.client("ecs")
+    ecs.create_cluster(clusterName="c")
+    definition = register(ecs, root, "sleep", "600")
+
+    def create(**configuration: Any) -> str:
+        with pytest.raises(ecs.exceptions.InvalidParameterException) as caught:
+            ecs.create_service(
+                cluster="c",
+                serviceName="web",
+                taskDefinition=definition,
+                desiredCount=0,
+                launchType="FARGATE",
+                networkConfiguration=network(cloud),
+                deploymentConfiguration=configuration,
+            )
+        return str(caught.value)
+
+    early = {"enable": True, "healthyPercent": 60, "sourceServiceRevisionCleanup": "DEFERRED"}
+    assert "healthyPercent is required" in create(earlySuccessCriteria={"enable": True})
+    assert "greater than or equal to minimumHealthyPercent" in create(earlySuccessCriteria=early)
+    assert "strategy is ROLLING" in create(earlySuccessCriteria=early, strategy="BLUE_GREEN", minimumHealthyPercent=50)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import configparser
+import contextlib
 import json
 import os
 import shutil
@@ -446,3 +448,75 @@ def test_grpc_and_then_tls_of_a_private_authority(engine_cloud: LocalCloud, tmp_
         ecs.delete_service(cluster="c", service=name, force=True)
     secrets = cloud.client("secretsmanager")
     eventually(lambda: not secrets.list_secrets()["SecretList"])
+
+
+class _Strict(LocalCloud):
+    """One that enforces policies, whose clients are its root."""
+
+    def client(self, service: str, *arguments: Any, **settings: Any) -> Any:
+        file = configparser.ConfigParser()
+        if not file.read(self.data_dir / "credentials"):
+            with contextlib.suppress(ClientError):  # IAM writes them when it is asked for the first time
+                super().client("sts", access_key="AKIAIOSFODNN7EXAMPLE").get_caller_identity()
+            file.read(self.data_dir / "credentials")
+        given = file["default"]
+        root = {"access_key": given["aws_access_key_id"], "secret_key": given["aws_secret_access_key"]}
+        return super().client(service, *arguments, **root, **settings)
+
+
+def test_a_secret_is_of_the_role_s_making_and_goes_with_tls(busybox: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("bwrap") is None:
+        pytest.skip("needs bwrap")
+    monkeypatch.setenv("CLOUDLET_ENGINE", "processes")
+    with _Strict("--auth", "enforce") as cloud:
+        ecs, iam, secrets = cloud.client("ecs"), cloud.client("iam"), cloud.client("secretsmanager")
+        authority = root(cloud.client("acm-pca"), curve=True)
+        key = cloud.client("kms").create_key()["KeyMetadata"]["Arn"]
+        ecs.create_cluster(clusterName="c", serviceConnectDefaults={"namespace": "shop"})
+
+        def trusts(service: str) -> str:
+            statement = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
+            return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+        iam.create_role(RoleName="task", AssumeRolePolicyDocument=trusts("ecs-tasks.amazonaws.com"))
+        role = iam.create_role(RoleName="tls", AssumeRolePolicyDocument=trusts("ecs.amazonaws.com"))["Role"]["Arn"]
+        port = [{"containerPort": 8080, "name": "web", "appProtocol": "http"}]
+        web = register(ecs, busybox, "sh", "-c", _SAY, family="web", container={"portMappings": port})
+        offered = {"portName": "web", "clientAliases": [{"port": 80, "dnsName": "web"}]}
+        tls = {"issuerCertificateAuthority": {"awsPcaAuthorityArn": authority}, "kmsKey": key, "roleArn": role}
+        _service(cloud, "web", web, services=[{**offered, "tls": tls}])
+
+        def reasons() -> str:
+            tasks = ecs.list_tasks(cluster="c", serviceName="web", desiredStatus="STOPPED")["taskArns"]
+            found = ecs.describe_tasks(cluster="c", tasks=tasks)["tasks"] if tasks else []
+            return " ".join(one.get("stoppedReason", "") for one in found)
+
+        eventually(lambda: "assumed-role/tls/service-connect is not authorized to perform:" in reasons(), 30)
+        allowed = [
+            {"Effect": "Allow", "Action": "acm-pca:*", "Resource": authority},
+            {
+                "Effect": "Allow",
+                "Action": ["secretsmanager:CreateSecret", "secretsmanager:TagResource"],
+                "Resource": "arn:aws:secretsmanager:*:*:secret:ecs-sc!*",
+                "Condition": {"StringEquals": {"aws:RequestTag/AmazonECSManaged": "true"}},
+            },
+            {
+                "Effect": "Allow",
+                "Action": ["secretsmanager:GetSecretValue", "secretsmanager:DeleteSecret"],
+                "Resource": "arn:aws:secretsmanager:*:*:secret:ecs-sc!*",
+            },
+        ]
+        document = json.dumps({"Version": "2012-10-17", "Statement": allowed})
+        iam.put_role_policy(RoleName="tls", PolicyName="p", PolicyDocument=document)
+        _steady(ecs, "web")
+        (secret,) = secrets.list_secrets(Filters=[{"Key": "name", "Values": ["ecs-sc!"]}])["SecretList"]
+        assert secret["KmsKeyId"] == key
+
+        # Without TLS nobody needs it any more; with TLS again there is another.
+        for services, count in (([offered], 0), ([{**offered, "tls": tls}], 1)):
+            connect = {"enabled": True, "services": services}
+            ecs.update_service(cluster="c", service="web", serviceConnectConfiguration=connect)
+            _steady(ecs, "web")
+            eventually(lambda: len(secrets.list_secrets()["SecretList"]) == count)  # noqa: B023
+        ecs.delete_service(cluster="c", service="web", force=True)
+        eventually(lambda: not secrets.list_secrets()["SecretList"])

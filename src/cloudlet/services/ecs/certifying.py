@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cloudlet.errors import AwsError
-from cloudlet.services.ecs.execution import Role
+from cloudlet.services.ecs.execution import CannotPrepare, Role
 
 if TYPE_CHECKING:
     from cloudlet.control.clock import Timer
@@ -24,6 +24,7 @@ log = logging.getLogger("cloudlet.ecs")
 _DAY = 86_400.0
 _VALID, _RENEWED, _AGAIN = 7, 5 * _DAY, 3600.0  # days; seconds
 _ALGORITHM = "EC_prime256v1"
+_SELF = "ecs.amazonaws.com"  # whom the role has to trust, other than a task's
 
 
 def secret_name(service: str) -> str:
@@ -55,17 +56,20 @@ class Certifying:
         """The certificate (PEM) that a private authority's certificates are judged by. Raises AwsError."""
         if authority not in self._trusted:
             place = {"account": authority.split(":")[4], "region": authority.split(":")[3]}
-            role = Role(self._cloud, f"{place['account']}/{place['region']}", "", "service-connect")
+            role = Role(self._cloud, f"{place['account']}/{place['region']}", "", "service-connect", _SELF)
             ask = {"CertificateAuthorityArn": authority}
             found = await role.call("acm-pca", "GetCertificateAuthorityCertificate", ask)
             self._trusted[authority] = _joined(found["Certificate"], found.get("CertificateChain", ""))
         return self._trusted[authority]
 
     async def delete(self, scope: str, service: str, role: str) -> None:
-        """The service of ECS is gone: so is its secret. Raises AwsError."""
+        """An endpoint is gone, or has no TLS any more: so is its secret. Raises AwsError."""
         self.forget(service)
         ask = {"SecretId": secret_name(service), "ForceDeleteWithoutRecovery": True}
-        await Role(self._cloud, scope, role, "service-connect").call("secretsmanager", "DeleteSecret", ask)
+        try:
+            await Role(self._cloud, scope, role, "service-connect", _SELF).call("secretsmanager", "DeleteSecret", ask)
+        except CannotPrepare as error:
+            raise AwsError("AccessDeniedException", str(error)) from None
 
     def forget(self, service: str) -> None:
         """No task needs a certificate any more."""
@@ -145,7 +149,7 @@ class Certifying:
         self._renewed(service)
 
     def _role(self, scope: str, endpoint: dict[str, Any]) -> Role:
-        return Role(self._cloud, scope, endpoint["tls"].get("role", ""), "service-connect")
+        return Role(self._cloud, scope, endpoint["tls"].get("role", ""), "service-connect", _SELF)
 
 
 def _joined(*parts: str) -> str:

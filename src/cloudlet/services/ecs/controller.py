@@ -308,8 +308,9 @@ def _complete(made: Plan, active: list[Task], tasks: Sequence[Task], now: float)
         and len(new) == len(active)
         and all(task.deployment == primary.id or task.status == "STOPPED" for task in tasks)
     )
-    if is_settled and primary.rollout == "IN_PROGRESS":
-        if (settles := _settled_at(service, new, now)) > now:
+    healthy = new if is_settled else _early(service, new, tasks)
+    if healthy is not None and primary.rollout == "IN_PROGRESS":
+        if (settles := _settled_at(service, healthy, now)) > now:
             made.wake_at(settles)
             return
         service = _done(made, primary, now)
@@ -320,6 +321,20 @@ def _complete(made: Plan, active: list[Task], tasks: Sequence[Task], now: float)
     if is_settled and not service.steady:
         made.events.append("has reached a steady state.")
     made.service = msgspec.structs.replace(service, steady=is_settled)
+
+
+def _early(service: Service, new: list[Task], tasks: Sequence[Task]) -> list[Task] | None:
+    """The tasks that a deployment with early success criteria has gone well with, or None while it has not."""
+    current = service.current
+    early = (current.configuration.get("earlySuccessCriteria") or {}) if current is not None else {}
+    if current is None or shifting.is_back(current) or not early.get("enable"):
+        return None
+    old_stay = any(task.deployment != current.target and task.status != "STOPPED" for task in tasks)
+    if early["sourceServiceRevisionCleanup"] == "BLOCKING" and old_stay:
+        return None
+    enough = math.ceil(desired_count(service) * early["healthyPercent"] / 100)
+    ready = sorted((task for task in new if task.ready), key=lambda task: task.started)
+    return ready[:enough] if len(ready) >= enough else None
 
 
 def _settled_at(service: Service, new: list[Task], now: float) -> float:

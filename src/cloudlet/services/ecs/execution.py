@@ -18,10 +18,14 @@ class CannotPrepare(Exception):
 
 
 class Role:
-    """Asks other services in the name of a role, by its ARN. Without one it is ECS itself that asks."""
+    """Asks other services in the name of a role, by its ARN. Without one it is ECS itself that asks.
 
-    def __init__(self, cloud: Cloud, scope: str, role: str, session: str) -> None:
+    ``service`` is whom the role has to trust.
+    """
+
+    def __init__(self, cloud: Cloud, scope: str, role: str, session: str, service: str = SELF) -> None:
         self.cloud = cloud
+        self._service = service
         self.account, self.region = scope.split("/")
         self._role, self._session = role, session
 
@@ -33,13 +37,15 @@ class Role:
         account, region = account or self.account, region or self.region
         if self.cloud.config.auth == "enforce" and self._role:
             await self._check(service, operation, input, region)
-        return await self.cloud.call(service, operation, input, account=account, region=region, principal=SELF)
+        return await self.cloud.call(service, operation, input, account=account, region=region, principal=self._service)
 
     async def _check(self, service: str, operation: str, input: Input, region: str) -> None:
         name = self._role.rpartition("/")[2]
         ask = {"RoleArn": self._role, "RoleSessionName": self._session}
         try:
-            await self.cloud.call("sts", "AssumeRole", ask, account=self.account, region=self.region, principal=SELF)
+            await self.cloud.call(
+                "sts", "AssumeRole", ask, account=self.account, region=self.region, principal=self._service
+            )
         except AwsError:
             raise CannotPrepare(
                 f"ECS was unable to assume the role '{self._role}' that was provided for this task. Please verify "

@@ -118,6 +118,12 @@ class Joining(Balancing):
         if task.connect:
             await self.connecting.told()
 
+    async def drop_certificates(self, scope: str, task: Task) -> None:
+        """A task's Envoy has ended: its certificates are deleted where its service has no TLS any more."""
+        for one in task.connect.get("ingress", ()):
+            if "tls" in one and not self._needs_certificate(scope, task, one):
+                await self._gone(self.connecting.certifying.delete(scope, one["service"], one["tls"].get("role", "")))
+
     async def forget_endpoints(self, scope: str, service: Service) -> None:
         """A service is gone: so are its names in Cloud Map."""
         for one in service.members.get("serviceConnectResources") or ():
@@ -129,6 +135,20 @@ class Joining(Balancing):
                 made, role = service.members["serviceConnectResources"], one["tls"].get("roleArn", "")
                 arn = next(each["discoveryArn"] for each in made if each["discoveryName"] == one["discoveryName"])
                 await self._gone(self.connecting.certifying.delete(scope, last(arn), role))
+
+    def _needs_certificate(self, scope: str, task: Task, endpoint: dict[str, Any]) -> bool:
+        """Whether the endpoint of a task that ends has TLS still, in another task or in what its service has now."""
+        others = [one for one in self.tasks_of(scope, task.cluster, task.service) if one.id != task.id]
+        ingress = [one for other in others if other.is_active for one in other.connect.get("ingress", ())]
+        if any("tls" in one and one["service"] == endpoint["service"] for one in ingress):
+            return True
+        record = self.services.get(scope, f"{task.cluster}/{task.service}")
+        if record is None or record.value.status != "ACTIVE":
+            return True  # a service that goes takes its secrets along
+        configuration = record.value.members.get("serviceConnectConfiguration") or {}
+        return bool(configuration.get("enabled")) and any(
+            "tls" in one and discovery_name(one) == endpoint["discovery"] for one in configuration.get("services") or ()
+        )
 
     def _offered(self, scope: str, namespace: str) -> list[tuple[str, list[dict[str, Any]]]]:
         """The endpoints of a namespace, by the names of the services that they are of."""

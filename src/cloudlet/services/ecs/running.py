@@ -401,6 +401,7 @@ class Runner:
             await keeper.relay.close(self.id)
             await guarding.close(keeper.cloud, self._scope, self.task)
             await keeper.connecting.close(self.task)
+            await keeper.drop_certificates(self._scope, self.task)
             if self.task.bindings:
                 await keeper.unpublish(self.task)
             await sidecars.finish(keeper.cloud, self._scope, self.task, definition)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from cloudlet.errors import not_implemented
 from cloudlet.services.ecs import hooks
 from cloudlet.services.ecs.base import invalid
 
@@ -28,8 +27,6 @@ def configuration(given: dict[str, Any], scheduling: str) -> dict[str, Any]:
         "bakeTimeInMinutes": 0,
         **given,
     }
-    if (made.get("earlySuccessCriteria") or {}).get("enable"):
-        raise not_implemented("deploymentConfiguration.earlySuccessCriteria")
     if not 0 <= made["minimumHealthyPercent"] <= 100:
         raise invalid("minimumHealthyPercent must be between 0 and 100.")
     if made["maximumPercent"] < 100 and not is_daemon:
@@ -37,6 +34,7 @@ def configuration(given: dict[str, Any], scheduling: str) -> dict[str, Any]:
     if made["maximumPercent"] == 100 and made["minimumHealthyPercent"] == 100:
         raise invalid("Both maximumPercent and minimumHealthyPercent cannot be 100 as this will block deployments.")
     _check_strategy(made, is_daemon)
+    _check_early(made)
     for hook in made.get("lifecycleHooks", ()):
         if wrong := hooks.check(hook):
             raise invalid(wrong)
@@ -72,6 +70,20 @@ def _check_strategy(made: dict[str, Any], is_daemon: bool) -> None:
         own = made["canaryConfiguration"] = {**_CANARY, **(made.get("canaryConfiguration") or {})}
         _check_percent(own["canaryPercent"], "canaryPercent", 0.1)
         _check_minutes(own["canaryBakeTimeInMinutes"], "canaryBakeTimeInMinutes")
+
+
+def _check_early(made: dict[str, Any]) -> None:
+    """What says when a rolling deployment has gone well before all its tasks are there."""
+    early = made.get("earlySuccessCriteria") or {}
+    if not early.get("enable"):
+        return
+    if made["strategy"] != "ROLLING":
+        raise invalid("earlySuccessCriteria is only valid when the deployment strategy is ROLLING.")
+    for member in ("healthyPercent", "sourceServiceRevisionCleanup"):
+        if member not in early:
+            raise invalid(f"{member} is required when earlySuccessCriteria is enabled.")
+    if early["healthyPercent"] < made["minimumHealthyPercent"]:
+        raise invalid("healthyPercent must be greater than or equal to minimumHealthyPercent.")
 
 
 def _check_percent(value: float, member: str, least: float) -> None:

@@ -142,3 +142,46 @@ def test_a_rolling_deployment_is_watched_for_alarms_while_it_bakes() -> None:
 )
 def test_how_many_failures_trip_the_breaker(given: dict[str, Any], desired: int, most: int) -> None:
     assert controller.threshold({"thresholdConfiguration": given} if given else {}, desired) == most
+
+
+def _early(cleanup: str, percent: int = 50, **more: Any) -> Service:
+    criteria = {"enable": True, "healthyPercent": percent, "sourceServiceRevisionCleanup": cleanup}
+    return service(4, 50, 200, earlySuccessCriteria=criteria, **more)
+
+
+def test_enough_healthy_tasks_are_an_early_success_and_the_rest_follows() -> None:
+    there = [*tasks(1), *tasks(3, ready=False)[1:], *tasks(4, "old")]
+    assert controller.plan(_early("DEFERRED"), there, 100.0).service.deployments[0].rollout == "IN_PROGRESS"
+    there = [*tasks(2), *tasks(4, ready=False)[2:], *tasks(4, "old")]
+    plan = controller.plan(_early("DEFERRED"), there, 100.0)
+    current = plan.service.current
+    assert current is not None
+    assert (current.status, plan.service.deployments[0].rollout) == ("SUCCESSFUL", "COMPLETED")
+    assert not [event for event in plan.events if "steady state" in event]
+    # The old ones go in the background, as many as can be spared, and what fails afterwards turns nothing back.
+    assert {task.deployment for task, _ in plan.stop} == {"old"}
+    later = controller.plan(plan.service, [*tasks(4), *tasks(1, "old")], 200.0)
+    assert [task.deployment for task, _ in later.stop] == ["old"]
+    done = controller.plan(later.service, tasks(4), 300.0)
+    assert [event for event in done.events if "steady state" in event]
+    assert not [event for event in done.events if "deployment completed" in event]
+
+
+def test_an_early_success_waits_for_the_old_tasks_where_it_shall() -> None:
+    there = [
+        *tasks(2),
+        *tasks(4, ready=False)[2:],
+        *tasks(1, "old", status="STOPPING", desired="STOPPED", counted=True),
+    ]
+    plan = controller.plan(_early("BLOCKING"), there, 100.0)
+    assert plan.service.deployments[0].rollout == "IN_PROGRESS"
+    plan = controller.plan(plan.service, there[:-1], 101.0)
+    assert plan.service.deployments[0].rollout == "COMPLETED"
+
+
+def test_an_early_success_bakes_from_when_there_were_enough() -> None:
+    made = _early("DEFERRED", bakeTimeInMinutes=1)
+    there = [*tasks(2, started=100.0), *tasks(4, started=140.0)[2:], *tasks(1, "old", started=1.0)]
+    plan = controller.plan(made, there, 150.0)
+    assert (plan.service.deployments[0].rollout, plan.wake) == ("IN_PROGRESS", 160.0)
+    assert controller.plan(made, there, 160.0).service.deployments[0].rollout == "COMPLETED"
