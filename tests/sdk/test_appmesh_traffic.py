@@ -325,6 +325,11 @@ async def test_routes_weights_retries_and_ejection(
     running = made["appmesh"].running[SCOPE, "front"]
     ejected = [one.address for one in await running.envoy.endpoints() if "failed_outlier_check" in one.flags]
     assert ejected == [made["places"]["blue1"][1]]
+    # The Envoy container's log tells of it, as App Mesh's image has it.
+    deadline = time.perf_counter() + 10
+    while '"action":"EJECT"' not in (told := (running.folder / "lines").read_text()):
+        assert time.perf_counter() < deadline, told
+        await asyncio.sleep(0.05)
 
     # An instance that leaves Cloud Map gets nothing more, a new one gets its share.
     blue = made["services"]["blue"]
