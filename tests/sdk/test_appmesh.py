@@ -322,7 +322,7 @@ TEMPLATE: dict[str, Any] = {
             },
         },
     },
-    "Outputs": {"Node": {"Value": {"Ref": "Node"}}},
+    "Outputs": {"Node": {"Value": {"Ref": "Node"}}, "Id": {"Value": {"Fn::GetAtt": "Node.Id"}}},
 }
 
 
@@ -336,8 +336,8 @@ def test_a_stack(cloud: LocalCloud, appmesh: Any) -> None:
     node = appmesh.describe_virtual_node(meshName=name, virtualNodeName="blue")["virtualNode"]
     assert node["spec"]["serviceDiscovery"] == {"awsCloudMap": {"namespaceName": "n.local", "serviceName": "blue"}}
     assert node["spec"]["listeners"][0]["connectionPool"] == {"http": {"maxConnections": 10}}
-    (output,) = stacks.describe_stacks(StackName="s")["Stacks"][0]["Outputs"]
-    assert output["OutputValue"] == node["metadata"]["arn"]
+    outputs = stacks.describe_stacks(StackName="s")["Stacks"][0]["Outputs"]
+    assert [output["OutputValue"] for output in outputs] == [node["metadata"]["arn"]] * 2
 
     other = json.loads(json.dumps(TEMPLATE))
     other["Resources"]["Route"]["Properties"]["Spec"]["HttpRoute"]["Match"]["Prefix"] = "/v2"

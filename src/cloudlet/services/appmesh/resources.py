@@ -63,7 +63,7 @@ class _Part(ResourceType):
         metadata = part["metadata"]
         attributes = {_capital(key): value for key, value in part.items() if key.endswith("Name")}
         attributes |= {_capital(key): metadata[key] for key in ("arn", "meshOwner", "resourceOwner", "uid")}
-        return Physical(metadata["arn"], attributes)
+        return Physical(metadata["arn"], {**attributes, "Id": metadata["arn"]})
 
 
 def _type_of(kind: Kind) -> type[_Part]:
