@@ -343,7 +343,13 @@ async def test_routes_weights_retries_and_ejection(
     assert found["200 green"] >= 8
 
     gauges = {gauge.name for gauge in await made["appmesh"].measure() if ("VirtualNode", "front") in gauge.dimensions}
-    assert gauges >= {"RequestCount", "RetryCount", "HTTPCode_Target_2XX_Count", "ProcessedBytes"}
+    assert gauges >= {
+        "RequestCount",
+        "RetryCount",
+        "HTTPCode_Target_2XX_Count",
+        "ProcessedBytes",
+        "RequestCountPerTarget",
+    }
 
     # What Envoy refuses does not stay unnoticed, and it goes on with what it has.
     await route(cloud, "Update", to(green=1), match={"path": {"regex": "/(?!a)"}})

@@ -49,6 +49,7 @@ class Environment(msgspec.Struct, frozen=True):
     runtime: dict[str, bool | int] = {}
     files: dict[str, str] = {}
     sds: str = ""  # the path of an SDS server's socket
+    extended: bool = False  # metrics say so in the metrics extension's words too
 
     @property
     def sockets(self) -> dict[str, str]:
@@ -68,9 +69,13 @@ class Environment(msgspec.Struct, frozen=True):
         # Not every user of a container may open its standard output anew.
         if log := proxy.stdout if self.ejections == "/dev/stdout" else proxy.file(self.ejections):
             made["cluster_manager"] = {"outlier_detection": {"event_log_path": log}}
+        fixed: dict[str, str] = {}
         if self.tags:
             node = "appmesh.virtual_node" if kind == "virtualNode" else "appmesh.virtual_gateway"
-            fixed = {"appmesh.mesh": mesh, node: name}
+            fixed |= {"appmesh.mesh": mesh, node: name}
+        if self.extended:
+            fixed |= {"Mesh": mesh, kind[0].upper() + kind[1:]: name}
+        if fixed:
             made["stats_config"] = {"stats_tags": [{"tag_name": tag, "fixed_value": of} for tag, of in fixed.items()]}
         if self.flush:
             made["stats_flush_interval"] = seconds(self.flush)
@@ -145,6 +150,7 @@ def environment_of(variables: Mapping[str, str]) -> Environment:
         _runtime(variables),
         files,
         variables.get("APPMESH_SDS_SOCKET_PATH", ""),
+        is_on(variables, "APPMESH_METRIC_EXTENSION_VERSION") and "ENVOY_STATS_CONFIG_FILE" not in files,
     )
 
 

@@ -40,6 +40,9 @@ async def gauges(scope: str, running: Running, dimensions: Dimensions) -> list[G
         more = (("TargetVirtualNode", target),)
         for kind in _CLASSES:
             add(f"HTTPCode_Target_{kind}XX_Count", since(f"cluster.{cluster}.upstream_rq_{kind}xx"), "Count", more)
+        add("RequestCountPerTarget", since(f"cluster.{cluster}.upstream_rq_total"), "Count", more)
+        moved = sum(since(f"cluster.{cluster}.upstream_cx_{way}_bytes_total") for way in ("rx", "tx"))
+        add("TargetProcessedBytes", moved, "Bytes", more)
         add("TargetConnectionErrorCount", since(f"cluster.{cluster}.upstream_cx_connect_fail"), "Count", more)
         add("RetryCount", since(f"cluster.{cluster}.upstream_rq_retry"), "Count", more)
         add(

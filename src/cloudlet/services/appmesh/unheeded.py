@@ -14,7 +14,9 @@ _WHY = {
     "APPMESH_PREVIEW": _ENDPOINT,
     "APPMESH_DUALSTACK_ENDPOINT": _ENDPOINT,
     "APPMESH_FIPS_ENDPOINT": _ENDPOINT,
-    "APPMESH_METRIC_EXTENSION_VERSION": "Cloudlet gives these metrics to CloudWatch itself, under AWS/AppMesh",
+    "APPMESH_METRIC_EXTENSION_VERSION": (
+        "Envoy's numbers get its dimensions; those that it adds are in CloudWatch under AppMesh, not in StatsD"
+    ),
     "APPNET_ENVOY_RESTART_COUNT": "an Envoy that ends is started again, however often",
     "LISTENER_DRAIN_WAIT_TIME_S": _AGENT,
     "PID_POLL_INTERVAL_MS": _AGENT,
@@ -52,6 +54,7 @@ _HEEDED = frozenset(
         "ENVOY_CONFIG_FILE",
     )
 )
+_IN_PART = ("APPMESH_METRIC_EXTENSION_VERSION",)
 _OURS = ("APPMESH_", "APPNET_", "ENVOY_")
 
 
@@ -61,5 +64,6 @@ def unheeded(variables: Mapping[str, str]) -> list[str]:
     for name in sorted(variables):
         if variables[name] and (name in _WHY or (name.startswith(_OURS) and name not in _HEEDED)):
             why = _WHY.get(name) or (_AGENT if name.startswith("APPNET_") else "App Mesh's Envoy has no such variable")
-            said.append(f"Cloudlet: {name} has no effect: {why}")
+            effect = "has an effect in part" if name in _IN_PART else "has no effect"
+            said.append(f"Cloudlet: {name} {effect}: {why}")
     return said

@@ -169,6 +169,11 @@ def test_what_has_no_effect_is_named() -> None:
         "PATH": "/bin",
         "HC_POLL_INTERVAL_MS": "",
     }
+    stats = environment_of(given).bootstrap(Proxy())["stats_config"]["stats_tags"]
+    assert stats == [
+        {"tag_name": "Mesh", "fixed_value": "shop"},
+        {"tag_name": "VirtualNode", "fixed_value": "front"},
+    ]
     assert [line.split()[1] for line in unheeded(given)] == [
         "APPMESH_METRIC_EXTENSION_VERSION",
         "APPNET_AGENT_ADMIN_MODE",
