@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from refusals import refused
 
 from cloudlet.testing.local import LocalCloud
 from cloudlet.testing.waiting import eventually
@@ -27,13 +27,6 @@ from cloudlet.testing.waiting import eventually
 @pytest.fixture
 def acm(cloud: LocalCloud) -> Any:
     return cloud.client("acm")
-
-
-def refused(call: Any, **parameters: Any) -> tuple[str, str]:
-    with pytest.raises(ClientError) as caught:
-        call(**parameters)
-    error = caught.value.response["Error"]
-    return error["Code"], error["Message"]
 
 
 def described(acm: Any, arn: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from refusals import refused
 
 from cloudlet.testing.local import LocalCloud
 
@@ -17,14 +17,6 @@ PREFIX = f"arn:aws:appmesh:us-east-1:{ACCOUNT}:mesh/shop"
 @pytest.fixture
 def appmesh(cloud: LocalCloud) -> Any:
     return cloud.client("appmesh")
-
-
-def refused(call: Any, **parameters: Any) -> tuple[str, str]:
-    """The code and the message of the error that a call ends with."""
-    with pytest.raises(ClientError) as caught:
-        call(**parameters)
-    error = caught.value.response["Error"]
-    return error["Code"], error["Message"]
 
 
 def listener(port: int = 8080, protocol: str = "http", **more: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, WaiterError
+from refusals import refused
 
 from cloudlet.testing.local import LocalCloud
 
@@ -78,13 +79,6 @@ def body(resources: Any, more: dict[str, Any]) -> dict[str, Any]:
         return {"TemplateBody": resources, **more}
     document = resources if "Resources" in resources else {"Resources": resources}
     return {"TemplateBody": json.dumps(document), "Capabilities": ["CAPABILITY_NAMED_IAM"], **more}
-
-
-def refused(call: Any, **parameters: Any) -> tuple[str, str]:
-    with pytest.raises(ClientError) as caught:
-        call(**parameters)
-    error = caught.value.response["Error"]
-    return error["Code"], error["Message"]
 
 
 def queue(**properties: Any) -> dict[str, Any]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import configparser
 import io
 import json
 import zipfile
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from callers import root_of
+from refusals import refused
 
 from cloudlet.testing import LocalCloud, eventually
 
@@ -115,13 +115,6 @@ Hooks: {hooks}
 @pytest.fixture
 def fn(cloud: LocalCloud) -> Fn:
     return Fn(cloud)
-
-
-def refused(call: Any, **parameters: Any) -> tuple[str, str]:
-    with pytest.raises(ClientError) as caught:
-        call(**parameters)
-    error = caught.value.response["Error"]
-    return error["Code"], error["Message"]
 
 
 def test_a_canary_gets_its_tenth_and_then_everything_whatever_is_killed_meanwhile(cloud: LocalCloud, fn: Fn) -> None:
@@ -307,12 +300,7 @@ def test_a_revision_in_s3_is_read_there(cloud: LocalCloud, fn: Fn) -> None:
 
 def test_a_policy_may_name_a_group_and_what_is_deployed_with_it() -> None:
     with LocalCloud("--auth", "enforce") as cloud:
-        with pytest.raises(ClientError):
-            cloud.client("sts", access_key="AKIAIOSFODNN7EXAMPLE", secret_key="x").get_caller_identity()
-        file = configparser.ConfigParser()
-        file.read(cloud.data_dir / "credentials")
-        given = file["default"]
-        root = {"access_key": given["aws_access_key_id"], "secret_key": given["aws_secret_access_key"]}
+        root = root_of(cloud)
         iam, deploy = cloud.client("iam", **root), cloud.client("codedeploy", **root)
         deploy.create_application(applicationName="app", computePlatform="Lambda")
         for name in ("mine", "other"):

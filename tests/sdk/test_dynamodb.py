@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from refusals import refused
 
 from cloudlet.testing.local import LocalCloud
 
@@ -14,14 +15,6 @@ from cloudlet.testing.local import LocalCloud
 @pytest.fixture
 def dynamodb(cloud: LocalCloud) -> Any:
     return cloud.client("dynamodb")
-
-
-def refused(call: Any, **parameters: Any) -> tuple[str, str]:
-    """The code and the message of the error that a call ends with."""
-    with pytest.raises(ClientError) as caught:
-        call(**parameters)
-    error = caught.value.response["Error"]
-    return error["Code"], error["Message"]
 
 
 def make(dynamodb: Any, name: str, keys: str = "pk:S sk:N", **more: Any) -> str:

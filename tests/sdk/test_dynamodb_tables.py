@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from refusals import refused
 
 from cloudlet.testing import LocalCloud, eventually
 
@@ -17,14 +17,6 @@ ARN = "arn:aws:dynamodb:us-east-1:000000000000:table/"
 @pytest.fixture
 def dynamodb(cloud: LocalCloud) -> Any:
     return cloud.client("dynamodb")
-
-
-def refused(call: Any, **parameters: Any) -> tuple[str, str]:
-    """The code and the message of the error that a call ends with."""
-    with pytest.raises(ClientError) as caught:
-        call(**parameters)
-    error = caught.value.response["Error"]
-    return error["Code"], error["Message"]
 
 
 def make(dynamodb: Any, name: str, **more: Any) -> dict[str, Any]:

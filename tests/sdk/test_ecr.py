@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import configparser
 import gzip
 import hashlib
 import http.client
@@ -20,7 +19,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from botocore.exceptions import ClientError
+from callers import root_of
+from refusals import refused
 
 from cloudlet.testing import eventually
 from cloudlet.testing.local import LocalCloud
@@ -33,14 +33,6 @@ INDEX = "application/vnd.oci.image.index.v1+json"
 @pytest.fixture
 def ecr(cloud: LocalCloud) -> Any:
     return cloud.client("ecr")
-
-
-def refused(call: Any, **parameters: Any) -> tuple[str, str]:
-    """The code and the message of the error that a call ends with."""
-    with pytest.raises(ClientError) as caught:
-        call(**parameters)
-    error = caught.value.response["Error"]
-    return error["Code"], error["Message"]
 
 
 class Answer:
@@ -452,12 +444,7 @@ def test_tokens(cloud: LocalCloud, ecr: Any) -> None:
 
 def test_the_registry_asks_iam() -> None:
     with LocalCloud("--auth", "enforce") as cloud:
-        with pytest.raises(ClientError):
-            cloud.client("sts", access_key="AKIAIOSFODNN7EXAMPLE", secret_key="x").get_caller_identity()
-        file = configparser.ConfigParser()
-        file.read(cloud.data_dir / "credentials")
-        given = file["default"]
-        root = {"access_key": given["aws_access_key_id"], "secret_key": given["aws_secret_access_key"]}
+        root = root_of(cloud)
         ecr, iam = cloud.client("ecr", **root), cloud.client("iam", **root)
         for name in ("app", "hidden"):
             ecr.create_repository(repositoryName=name)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from shifting import subnet, target_group, tasks
 
 from cloudlet.engines.proxies import envoy
 from cloudlet.engines.proxies.api import ProxyMissing
@@ -32,47 +33,6 @@ def image(busybox: str) -> str:
 @pytest.fixture
 def cloud(podman_cloud: LocalCloud) -> LocalCloud:
     return podman_cloud
-
-
-def group() -> dict[str, Any]:
-    return {
-        "Type": "AWS::ElasticLoadBalancingV2::TargetGroup",
-        "Properties": {
-            "Port": 80,
-            "Protocol": "HTTP",
-            "TargetType": "ip",
-            "VpcId": {"Ref": "Vpc"},
-            "HealthCheckIntervalSeconds": 5,
-            "HealthCheckTimeoutSeconds": 2,
-            "HealthyThresholdCount": 2,
-            "TargetGroupAttributes": [{"Key": "deregistration_delay.timeout_seconds", "Value": "1"}],
-        },
-    }
-
-
-def subnet(number: int) -> dict[str, Any]:
-    zone = {"Fn::Select": [number, {"Fn::GetAZs": ""}]}
-    place = {"VpcId": {"Ref": "Vpc"}, "CidrBlock": f"10.0.{number}.0/24", "AvailabilityZone": zone}
-    return {"Type": "AWS::EC2::Subnet", "Properties": place}
-
-
-def tasks(image: str, version: str) -> dict[str, Any]:
-    container = {
-        "Name": "web",
-        "Image": image,
-        "Command": ["httpd", "-f", "-p", "8080", "-h", f"/{version}"],
-        "StopTimeout": 1,
-        "PortMappings": [{"ContainerPort": 8080}],
-    }
-    members = {
-        "Family": version,
-        "RequiresCompatibilities": ["FARGATE"],
-        "NetworkMode": "awsvpc",
-        "Cpu": 256,
-        "Memory": "0.5GB",
-        "ContainerDefinitions": [container],
-    }
-    return {"Type": "AWS::ECS::TaskDefinition", "Properties": members}
 
 
 def template(image: str) -> dict[str, Any]:
@@ -104,8 +64,8 @@ def template(image: str) -> dict[str, Any]:
                 "Type": "AWS::ElasticLoadBalancingV2::LoadBalancer",
                 "Properties": {"Subnets": [{"Ref": "SubnetA"}, {"Ref": "SubnetB"}]},
             },
-            "First": group(),
-            "Second": group(),
+            "First": target_group(),
+            "Second": target_group(),
             "Listener": {
                 "Type": "AWS::ElasticLoadBalancingV2::Listener",
                 "Properties": {

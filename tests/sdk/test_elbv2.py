@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from refusals import refused
 
 from cloudlet.engines.proxies import envoy
 from cloudlet.engines.proxies.api import ProxyMissing
@@ -95,14 +96,6 @@ def servers() -> Iterator[Callable[[str], Server]]:
 @pytest.fixture
 def elb(cloud: LocalCloud) -> Any:
     return cloud.client("elbv2")
-
-
-def refused(call: Any, **parameters: Any) -> tuple[str, str]:
-    """The code and the message of the error that a call ends with."""
-    with pytest.raises(ClientError) as caught:
-        call(**parameters)
-    error = caught.value.response["Error"]
-    return error["Code"], error["Message"]
 
 
 def free_port() -> int:

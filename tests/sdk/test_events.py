@@ -10,48 +10,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from queues import queue, receive, restart
+from refusals import refused
 
 from cloudlet.testing import LocalCloud, eventually
 
 ACCOUNT = "000000000000"
-
-
-def refused(call: Any, **parameters: Any) -> tuple[str, str]:
-    """The code and the message of the error that a call ends with."""
-    with pytest.raises(ClientError) as caught:
-        call(**parameters)
-    error = caught.value.response["Error"]
-    return error["Code"], error["Message"]
-
-
-def restart(cloud: LocalCloud) -> None:
-    """Kill and start again; what was delivered is forgotten a moment later, until then it would be delivered twice."""
-    time.sleep(0.1)
-    cloud.kill()
-    cloud.start()
-
-
-def queue(cloud: LocalCloud, name: str) -> tuple[str, str]:
-    """A queue's URL and ARN."""
-    attributes = {"FifoQueue": "true", "ContentBasedDeduplication": "true"} if name.endswith(".fifo") else {}
-    url = cloud.client("sqs").create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
-    return url, f"arn:aws:sqs:us-east-1:{ACCOUNT}:{name}"
-
-
-def receive(cloud: LocalCloud, url: str, wait: int = 5) -> list[dict[str, Any]]:
-    """Take messages off a queue."""
-    sqs = cloud.client("sqs")
-    found: list[dict[str, Any]] = sqs.receive_message(
-        QueueUrl=url,
-        WaitTimeSeconds=wait,
-        MaxNumberOfMessages=10,
-        MessageAttributeNames=["All"],
-        AttributeNames=["All"],
-    ).get("Messages", [])
-    for message in found:
-        sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-    return found
 
 
 def put(cloud: LocalCloud, detail: Any, source: str = "shop", kind: str = "order", **more: Any) -> dict[str, Any]:
@@ -65,7 +29,8 @@ def test_events_reach_the_targets_of_matching_rules(cloud: LocalCloud) -> None:
     events = cloud.client("events")
     urls, arns = {}, {}
     for name in ("all", "part", "text", "lines", "ordered.fifo"):
-        urls[name], arns[name] = queue(cloud, name)
+        once = {"ContentBasedDeduplication": "true"} if name.endswith(".fifo") else {}
+        urls[name], arns[name] = queue(cloud, name, **once)
     pattern = {"source": ["shop"], "detail": {"total": [{"numeric": [">", 10]}]}}
     rule = events.put_rule(Name="big", EventPattern=json.dumps(pattern))["RuleArn"]
     assert rule == f"arn:aws:events:us-east-1:{ACCOUNT}:rule/big"

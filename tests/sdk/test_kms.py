@@ -8,9 +8,9 @@ import json
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, utils
+from refusals import refused
 
 from cloudlet.testing.local import LocalCloud
 
@@ -20,14 +20,6 @@ DAY = 86_400
 @pytest.fixture
 def kms(cloud: LocalCloud) -> Any:
     return cloud.client("kms")
-
-
-def refused(call: Any, **parameters: Any) -> tuple[str, str]:
-    """The code and the message of the error that a call ends with."""
-    with pytest.raises(ClientError) as caught:
-        call(**parameters)
-    error = caught.value.response["Error"]
-    return error["Code"], error["Message"]
 
 
 def make(kms: Any, **parameters: Any) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 from botocore.exceptions import ClientError
+from queues import receive
 
 from cloudlet.testing import LocalCloud, eventually
 
@@ -48,17 +49,6 @@ def make(cloud: LocalCloud, name: str, source: str, **more: Any) -> str:
 def invoke(cloud: LocalCloud, name: str, event: Any = None, **more: Any) -> Any:
     answer = cloud.client("lambda").invoke(FunctionName=name, Payload=json.dumps(event or {}).encode(), **more)
     return json.loads(answer["Payload"].read() or b"null")
-
-
-def receive(cloud: LocalCloud, url: str, wait: int = 10) -> list[dict[str, Any]]:
-    """Take messages off a queue."""
-    sqs = cloud.client("sqs")
-    found: list[dict[str, Any]] = sqs.receive_message(
-        QueueUrl=url, WaitTimeSeconds=wait, MaxNumberOfMessages=10, MessageAttributeNames=["All"]
-    ).get("Messages", [])
-    for message in found:
-        sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-    return found
 
 
 def test_function_is_created_invoked_changed_and_deleted(cloud: LocalCloud) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import configparser
 import json
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from callers import root_of
 
 from cloudlet.testing import LocalCloud
 
@@ -279,12 +279,7 @@ def test_stacks_roles_and_groups(cloud: LocalCloud, tagging: Any) -> None:
 
 def test_a_caller_needs_both_permissions() -> None:
     with LocalCloud("--auth", "enforce") as cloud:
-        with pytest.raises(ClientError):
-            cloud.client("sts", access_key="AKIAIOSFODNN7EXAMPLE", secret_key="x").get_caller_identity()
-        file = configparser.ConfigParser()
-        file.read(cloud.data_dir / "credentials")
-        given = file["default"]
-        root = {"access_key": given["aws_access_key_id"], "secret_key": given["aws_secret_access_key"]}
+        root = root_of(cloud)
         iam = cloud.client("iam", **root)
         cloud.client("sqs", **root).create_queue(QueueName="jobs")
         jobs = "arn:aws:sqs:us-east-1:000000000000:jobs"

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from refusals import refused
 
 from cloudlet.testing.local import LocalCloud
 
@@ -17,13 +17,6 @@ Change = tuple[str, dict[str, Any]]
 @pytest.fixture
 def route53(cloud: LocalCloud) -> Any:
     return cloud.client("route53")
-
-
-def refused(call: Any, **parameters: Any) -> tuple[str, str]:
-    with pytest.raises(ClientError) as caught:
-        call(**parameters)
-    error = caught.value.response["Error"]
-    return error["Code"], error["Message"]
 
 
 def zone(route53: Any, name: str = "shop.example", **more: Any) -> str:

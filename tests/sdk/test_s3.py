@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from refusals import refused
 
 from cloudlet.testing.local import LocalCloud
 
@@ -23,14 +24,6 @@ def s3(cloud: LocalCloud) -> Any:
     client = cloud.client("s3")
     client.create_bucket(Bucket="bucket")
     return client
-
-
-def refused(call: Any, **parameters: Any) -> tuple[str, str]:
-    """The code and the message of the error that a call ends with."""
-    with pytest.raises(ClientError) as caught:
-        call(**parameters)
-    error = caught.value.response["Error"]
-    return error["Code"], error["Message"]
 
 
 def code(call: Any, **parameters: Any) -> str:

@@ -7,45 +7,14 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
-from botocore.exceptions import ClientError
+from queues import queue, receive, restart
+from refusals import refused
 
 from cloudlet.testing import LocalCloud, eventually
 
 ACCOUNT = "000000000000"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/scheduler"
 OFF = {"Mode": "OFF"}
-
-
-def refused(call: Any, **parameters: Any) -> tuple[str, str]:
-    """The code and the message of the error that a call ends with."""
-    with pytest.raises(ClientError) as caught:
-        call(**parameters)
-    error = caught.value.response["Error"]
-    return error["Code"], error["Message"]
-
-
-def restart(cloud: LocalCloud) -> None:
-    """Kill and start again; what was delivered is forgotten a moment later, until then it would be delivered twice."""
-    time.sleep(0.1)
-    cloud.kill()
-    cloud.start()
-
-
-def queue(cloud: LocalCloud, name: str) -> tuple[str, str]:
-    """A queue's URL and ARN."""
-    return cloud.client("sqs").create_queue(QueueName=name)["QueueUrl"], f"arn:aws:sqs:us-east-1:{ACCOUNT}:{name}"
-
-
-def receive(cloud: LocalCloud, url: str, wait: int = 5) -> list[dict[str, Any]]:
-    """Take messages off a queue."""
-    sqs = cloud.client("sqs")
-    found: list[dict[str, Any]] = sqs.receive_message(
-        QueueUrl=url, WaitTimeSeconds=wait, MaxNumberOfMessages=10, MessageAttributeNames=["All"]
-    ).get("Messages", [])
-    for message in found:
-        sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-    return found
 
 
 def at(seconds: float) -> str:

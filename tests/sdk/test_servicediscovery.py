@@ -11,6 +11,7 @@ import dns.rcode
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from refusals import refused
 
 from cloudlet.testing.local import LocalCloud
 
@@ -18,13 +19,6 @@ from cloudlet.testing.local import LocalCloud
 @pytest.fixture
 def discovery(cloud: LocalCloud) -> Any:
     return cloud.client("servicediscovery", config=Config(inject_host_prefix=False))
-
-
-def refused(call: Any, **parameters: Any) -> tuple[str, str]:
-    with pytest.raises(ClientError) as caught:
-        call(**parameters)
-    error = caught.value.response["Error"]
-    return error["Code"], error["Message"]
 
 
 def ask(cloud: LocalCloud, name: str, kind: str) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import configparser
 import io
 import json
 import subprocess
@@ -18,38 +17,11 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from callers import root_of
+from queues import queue, receive
+from refusals import refused
 
 from cloudlet.testing import LocalCloud, eventually
-
-
-def refused(call: Any, **parameters: Any) -> tuple[str, str]:
-    """The code and the message of the error that a call ends with."""
-    with pytest.raises(ClientError) as caught:
-        call(**parameters)
-    error = caught.value.response["Error"]
-    return error["Code"], error["Message"]
-
-
-def queue(cloud: LocalCloud, name: str) -> tuple[str, str]:
-    """A queue's URL and ARN."""
-    attributes = {"FifoQueue": "true"} if name.endswith(".fifo") else {}
-    url = cloud.client("sqs").create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
-    return url, f"arn:aws:sqs:us-east-1:000000000000:{name}"
-
-
-def receive(cloud: LocalCloud, url: str, wait: int = 5) -> list[dict[str, Any]]:
-    """Take messages off a queue."""
-    sqs = cloud.client("sqs")
-    found: list[dict[str, Any]] = sqs.receive_message(
-        QueueUrl=url,
-        WaitTimeSeconds=wait,
-        MaxNumberOfMessages=10,
-        MessageAttributeNames=["All"],
-        AttributeNames=["All"],
-    ).get("Messages", [])
-    for message in found:
-        sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-    return found
 
 
 class Endpoint:
@@ -399,12 +371,7 @@ def test_a_stack_of_topics(cloud: LocalCloud) -> None:
 
 def test_a_topics_policy_lets_callers_in() -> None:
     with LocalCloud("--auth", "enforce") as cloud:
-        with pytest.raises(ClientError):
-            cloud.client("sts", access_key="AKIAIOSFODNN7EXAMPLE", secret_key="x").get_caller_identity()
-        file = configparser.ConfigParser()
-        file.read(cloud.data_dir / "credentials")
-        given = file["default"]
-        root = {"access_key": given["aws_access_key_id"], "secret_key": given["aws_secret_access_key"]}
+        root = root_of(cloud)
         iam, sns = cloud.client("iam", **root), cloud.client("sns", **root)
         user = iam.create_user(UserName="ann")["User"]["Arn"]
         key = iam.create_access_key(UserName="ann")["AccessKey"]

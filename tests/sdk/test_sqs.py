@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from refusals import refused
 
 from cloudlet.testing.local import LocalCloud
 
@@ -18,14 +19,6 @@ from cloudlet.testing.local import LocalCloud
 @pytest.fixture
 def sqs(cloud: LocalCloud) -> Any:
     return cloud.client("sqs")
-
-
-def refused(call: Any, **parameters: Any) -> tuple[str, str]:
-    """The code and the message of the error that a call ends with."""
-    with pytest.raises(ClientError) as caught:
-        call(**parameters)
-    error = caught.value.response["Error"]
-    return error["Code"], error["Message"]
 
 
 def make(sqs: Any, name: str, **attributes: Any) -> str:

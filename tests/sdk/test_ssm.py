@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from refusals import refused
 
 from cloudlet.testing.local import LocalCloud
 
@@ -16,14 +16,6 @@ from cloudlet.testing.local import LocalCloud
 @pytest.fixture
 def ssm(cloud: LocalCloud) -> Any:
     return cloud.client("ssm")
-
-
-def refused(call: Any, **parameters: Any) -> tuple[str, str]:
-    """The code and the message of the error that a call ends with."""
-    with pytest.raises(ClientError) as caught:
-        call(**parameters)
-    error = caught.value.response["Error"]
-    return error["Code"], error["Message"]
 
 
 def put(ssm: Any, name: str, value: str = "v", **parameters: Any) -> int:

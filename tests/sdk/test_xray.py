@@ -15,19 +15,11 @@ import zipfile
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from refusals import refused
 
 from cloudlet.testing import LocalCloud, eventually
 
 ACCOUNT = "000000000000"
-
-
-def refused(call: Any, **parameters: Any) -> tuple[str, str]:
-    """The code and the message of the error that a call ends with."""
-    with pytest.raises(ClientError) as caught:
-        call(**parameters)
-    error = caught.value.response["Error"]
-    return error["Code"], error["Message"]
 
 
 def new_trace() -> str:
