@@ -297,7 +297,47 @@ def test_definitions_are_checked_as_on_aws(cloud: LocalCloud, root: str) -> None
     refused("must be marked as essential", containerDefinitions=[{**app, "essential": False}], **fargate)
     one = {**app, "dependsOn": [{"containerName": "two", "condition": "START"}]}
     two = {**app, "name": "two", "dependsOn": [{"containerName": "app", "condition": "START"}]}
-    refused("cycle", containerDefinitions=[one, two], **fargate)
+    refused("Container dependsOn contains a cycle", containerDefinitions=[one, two], **fargate)
+    one["dependsOn"] = [{"containerName": "three", "condition": "START"}]
+    refused(r"Cannot depend on container \+ 'three' because it does not exist", containerDefinitions=[one], **fargate)
+    one["dependsOn"] = [{"containerName": "two", "condition": "SUCCESS"}]
+    two.pop("dependsOn")
+    refused("SUCCESS or COMPLETE condition cannot be an essential", containerDefinitions=[one, two], **fargate)
+    one["dependsOn"] = [{"containerName": "two", "condition": "HEALTHY"}]
+    refused("HEALTHY condition must have health check", containerDefinitions=[one, two], **fargate)
+    for container, words in (
+        ({"privileged": True}, "Fargate requires that the 'privileged' setting be 'false'"),
+        ({"linuxParameters": {"tmpfs": [{"containerPath": "/t", "size": 1}]}}, "do not support tmpfs"),
+        ({"linuxParameters": {"devices": [{"hostPath": "/d"}]}}, "do not support devices"),
+        ({"linuxParameters": {"capabilities": {"add": ["NET_ADMIN"]}}}, "NET_ADMIN is not allowed on Fargate"),
+        ({"hostname": "h"}, "hostname is not supported on container when networkMode=awsvpc"),
+        ({"links": ["two"]}, "Links are not supported when networkMode=awsvpc"),
+        ({"logConfiguration": {"logDriver": "syslog"}}, "syslog is not a valid log driver. Must be one of"),
+        ({"logConfiguration": {"logDriver": "awslogs"}}, "to support log driver awslogs"),
+        ({"secrets": [{"name": "A", "valueFrom": "b"}]}, "you must also specify a value for 'executionRoleArn'"),
+        ({"stopTimeout": 121}, "must have a container stop timeout of less than 120 seconds"),
+        ({"stopTimeout": 1}, "Granular stop timeout on container 'app' must be at least 2 seconds"),
+        ({"memory": 1024}, "The 'memory' setting for container 'app' is greater than for the task"),
+        ({"cpu": 512}, "The sum of all container 'cpu' values cannot be greater"),
+        ({"portMappings": [{"protocol": "tcp"}]}, "Invalid 'containerPort' setting for container 'app'"),
+        ({"portMappings": [{"containerPort": 80, "hostPort": 81}]}, "the host ports and container ports in port"),
+        ({"ulimits": [{"name": "nofile", "softLimit": 2, "hardLimit": 1}]}, "Soft limit exceeds hard limit for ulimit"),
+    ):
+        refused(words, containerDefinitions=[{**app, **container}], **fargate)
+    for more, words in (
+        ({"cpu": "lots"}, "Invalid 'cpu' setting for task."),
+        ({"ephemeralStorage": {"sizeInGiB": 20}}, "must be between 21 and 200 GiB"),
+        ({"placementConstraints": [{"type": "memberOf", "expression": "x"}]}, "do not support constraints"),
+        ({"volumes": [{"name": "v", "host": {"sourcePath": "/"}}]}, "do not support sourcePath"),
+        ({"volumes": [{"name": "v", "dockerVolumeConfiguration": {}}]}, "do not support dockerVolumeConfiguration"),
+    ):
+        refused(words, containerDefinitions=[app], **{**fargate, **more})
+    refused("Too many containers", containerDefinitions=[{**app, "name": f"c{n}"} for n in range(11)], **fargate)
+    logs = {"logDriver": "awslogs", "options": {"awslogs-group": "g"}}
+    refused(
+        "Log driver awslogs requires options: awslogs-region",
+        containerDefinitions=[{**app, "memory": 64, "logConfiguration": logs}],
+    )
     made = ecs.register_task_definition(family="f", containerDefinitions=[app], **fargate)["taskDefinition"]
     assert (made["revision"], made["compatibilities"]) == (1, ["EC2", "FARGATE"])
     with pytest.raises(ClientError, match="NotImplemented"):

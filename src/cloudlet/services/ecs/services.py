@@ -249,7 +249,10 @@ class Services(Tasks):
         controller = (input.get("deploymentController") or {}).get("type", "ECS")
         strategy = input.get("schedulingStrategy", "REPLICA")
         if strategy == "DAEMON" and launch == "FARGATE":
-            raise invalid("The daemon scheduling strategy is not supported on Fargate.")
+            raise invalid(
+                "The daemon scheduling strategy does not support the FARGATE launch type. Change the launch type and "
+                "try again"
+            )
         if strategy == "DAEMON" and "desiredCount" in input:
             raise invalid(_NO_COUNT)
         if controller == "CODE_DEPLOY":

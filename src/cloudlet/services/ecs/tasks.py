@@ -261,11 +261,21 @@ class Tasks(Base):
         """What a launch type or a capacity provider strategy means: ``kind``, and the members that say so."""
         strategy = input.get("capacityProviderStrategy")
         if strategy and "launchType" in input:
-            raise invalid("Specifying both a launch type and capacity provider strategy is not supported.")
+            raise invalid(
+                "Specifying both a launch type and capacity provider strategy is not supported. "
+                "Remove one and try again."
+            )
         if not strategy and "launchType" not in input:
             record = self.clusters.get(scope, cluster)
             strategy = record.value.members.get("defaultCapacityProviderStrategy") if record is not None else None
+        if strategy and len(strategy) > 1 and not any(one.get("weight", 0) for one in strategy):
+            raise invalid(
+                "There are no capacity providers in the capacity provider strategy with a weight value greater than "
+                "zero."
+            )
         version = input.get("platformVersion")
+        if version is not None and not strategy and input.get("launchType", "EC2") == "EC2":
+            raise invalid("The platform version must be null when specifying an EC2 launch type.")
         fargate = {"platformVersion": "1.4.0" if version in (None, "LATEST") else version, "platformFamily": "Linux"}
         if strategy:
             name = last(max(strategy, key=lambda one: (one.get("base", 0), one.get("weight", 0)))["capacityProvider"])

@@ -7,21 +7,19 @@ from typing import Any
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Input
-from cloudlet.services.ecs import firelens
+from cloudlet.services.ecs import fargate, firelens
 from cloudlet.services.ecs.base import client_error
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,255}\Z")
-_GB = 1024
-# What Fargate runs: CPU units, and the MiB that each may have.
-# https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-cpu-memory-error.html
-FARGATE: dict[int, tuple[int, ...]] = {
-    256: (512, _GB, 2 * _GB),
-    512: tuple(range(_GB, 4 * _GB + 1, _GB)),
-    1024: tuple(range(2 * _GB, 8 * _GB + 1, _GB)),
-    2048: tuple(range(4 * _GB, 16 * _GB + 1, _GB)),
-    4096: tuple(range(8 * _GB, 30 * _GB + 1, _GB)),
-    8192: tuple(range(16 * _GB, 60 * _GB + 1, 4 * _GB)),
-    16384: tuple(range(32 * _GB, 120 * _GB + 1, 8 * _GB)),
+_MOST_CONTAINERS = 10
+# What containers that share an elastic network interface cannot have of their own, and how AWS calls it.
+_NOT_WITH_AWSVPC = {
+    "links": "Links are not supported when",
+    "hostname": "hostname is not supported on container when",
+    "dnsServers": "DNS servers are not supported on container when",
+    "dnsSearchDomains": "DNS search domains are not supported on container when",
+    "extraHosts": "Extra hosts are not supported on container when",
+    "disableNetworking": "Disable Networking is not supported on container when",
 }
 # Members that nothing here carries out: (member of the definition), (of a container), (of its linuxParameters).
 _NOT_OF_TASK = ("inferenceAccelerators", "enableFaultInjection", "trustedExecutionConfiguration", "pidMode", "ipcMode")
@@ -39,9 +37,7 @@ _LOG_OPTIONS = {
     "awslogs": (*(f"awslogs-{name}" for name in _AWSLOGS), "mode", "max-buffer-size"),
     "json-file": (),
 }
-_FARGATE_DRIVERS = ("awslogs", "splunk", firelens.DRIVER)
 _LOG_DRIVERS = ("awslogs", "json-file", firelens.DRIVER)  # json-file stays with the engine
-_FARGATE_NOT = ("links", "privileged", "extraHosts", "dnsServers", "dnsSearchDomains", "hostname")
 
 
 def normalized(input: Input) -> dict[str, Any]:
@@ -50,16 +46,17 @@ def normalized(input: Input) -> dict[str, Any]:
         raise client_error("Family contains invalid characters.")
     if not input["containerDefinitions"]:
         raise client_error("Container list cannot be empty.")
-    if "FARGATE" in input.get("requiresCompatibilities", ()) and input.get("pidMode") == "host":
-        raise client_error(
-            "Tasks using the Fargate launch type do not support pidMode 'host'. "
-            "The supported value for pidMode is 'task'."
-        )
+    if len(input["containerDefinitions"]) > _MOST_CONTAINERS:
+        raise client_error("Too many containers.")
+    is_fargate = "FARGATE" in input.get("requiresCompatibilities", ())
+    if is_fargate:
+        fargate.check_members(input, input["containerDefinitions"])
+    if input.get("networkMode") == "awsvpc":
+        _check_awsvpc(input["containerDefinitions"])
     _refuse(input)
     members = {key: value for key, value in input.items() if key not in ("tags", "containerDefinitions")}
     for container in input["containerDefinitions"]:
         _check_names(container)
-    fargate = "FARGATE" in input.get("requiresCompatibilities", ())
     if input.get("requiresCompatibilities") and "EXTERNAL" in input["requiresCompatibilities"]:
         raise not_implemented("RegisterTaskDefinition with requiresCompatibilities EXTERNAL")
     if "MANAGED_INSTANCES" in input.get("requiresCompatibilities", ()):
@@ -67,15 +64,15 @@ def normalized(input: Input) -> dict[str, Any]:
     for key, unit in (("cpu", "vCPU"), ("memory", "GB")):
         if key in members:
             members[key] = str(_amount(members[key], unit, key))
-    if fargate:
-        _check_fargate(members, input["containerDefinitions"])
+    if is_fargate:
+        fargate.check(members, input["containerDefinitions"])
     members.setdefault("networkMode", "bridge")
     members["volumes"] = [_volume(one) for one in members.get("volumes", ())]
     members.setdefault("placementConstraints", [])
     members["containerDefinitions"] = [_container(one, members) for one in input["containerDefinitions"]]
     _check_together(members)
     awsvpc_fits = members.get("networkMode") == "awsvpc" and "cpu" in members and "memory" in members
-    members["compatibilities"] = ["EC2", "FARGATE"] if fargate or awsvpc_fits else ["EC2"]
+    members["compatibilities"] = ["EC2", "FARGATE"] if is_fargate or awsvpc_fits else ["EC2"]
     return members
 
 
@@ -120,56 +117,18 @@ def _amount(text: str, unit: str, key: str) -> int:
     """CPU units or MiB: a number, or an amount such as ``.5 vCPU`` and ``2 GB``."""
     found = re.fullmatch(r"\s*(\d*\.?\d+)\s*(" + unit + r")?\s*", text, re.IGNORECASE)
     if found is None or (found[2] is None and not found[1].isdigit()):
-        raise client_error(f"Invalid '{key}' setting for task. Value: {text}")
+        raise client_error(
+            f"Invalid '{key}' setting for task. For more information, see the Troubleshooting section of the Amazon "
+            "ECS Developer Guide."
+        )
     return int(float(found[1]) * 1024) if found[2] else int(found[1])
 
 
-def _check_fargate(members: dict[str, Any], containers: list[dict[str, Any]]) -> None:
-    if members.get("networkMode", "awsvpc") != "awsvpc":
-        raise client_error("Fargate only supports network mode ‘awsvpc’.")
-    if "networkMode" not in members:
-        raise client_error("Fargate only supports network mode ‘awsvpc’.")
-    if "cpu" not in members or "memory" not in members:
-        missing = "cpu" if "cpu" not in members else "memory"
-        raise client_error(f"Fargate requires that '{missing}' be defined at the task level.")
-    cpu, memory = int(members["cpu"]), int(members["memory"])
-    if memory not in FARGATE.get(cpu, ()):
-        raise client_error(
-            f"No Fargate configuration exists for given values: {cpu} CPU, {memory} memory. "
-            "See the Amazon ECS documentation for the valid values."
-        )
-    if not 21 <= members.get("ephemeralStorage", {}).get("sizeInGiB", 21) <= 200:
-        raise client_error("Ephemeral storage must be between 21 GiB and 200 GiB.")
-    if members.get("placementConstraints"):
-        raise client_error("Fargate does not support task definition placement constraints.")
-    for volume in members.get("volumes", ()):
-        if volume.get("host", {}).get("sourcePath"):
-            raise client_error("host.sourcePath should not be set for volumes in Fargate.")
-        if "dockerVolumeConfiguration" in volume:
-            raise client_error("Fargate does not support Docker volumes.")
+def _check_awsvpc(containers: list[dict[str, Any]]) -> None:
     for container in containers:
-        driver = container.get("logConfiguration", {}).get("logDriver", "awslogs")
-        if driver not in _FARGATE_DRIVERS:
-            raise client_error(f"The log driver {driver} is not supported for Fargate.")
-        linux = container.get("linuxParameters", {})
-        if other := [one for one in linux.get("capabilities", {}).get("add", ()) if one != "SYS_PTRACE"]:
-            raise client_error(f"Adding the capability {other[0]} is not supported for Fargate.")
-        for name in ("tmpfs", "sharedMemorySize"):
-            if linux.get(name):
-                raise client_error(f"The 'linuxParameters.{name}' parameter is not supported for Fargate.")
-        for name in _FARGATE_NOT:
+        for name, words in _NOT_WITH_AWSVPC.items():
             if container.get(name):
-                raise client_error(f"The '{name}' parameter is not supported for Fargate.")
-        if members.get("executionRoleArn") is None:
-            if ".dkr.ecr." in container.get("image", ""):
-                raise client_error("Fargate requires task definition to have execution role ARN to support ECR images.")
-            if container.get("logConfiguration", {}).get("logDriver") == "awslogs":
-                raise client_error(
-                    "Fargate requires task definition to have execution role ARN to support log driver awslogs."
-                )
-    for container in containers:
-        if container.get("secrets") and members.get("executionRoleArn") is None:
-            raise client_error("When you are specifying container secrets, you must also specify an execution role.")
+                raise client_error(f"{words} networkMode=awsvpc.")
 
 
 def _check_names(container: dict[str, Any]) -> None:
@@ -198,7 +157,7 @@ def _container(container: dict[str, Any], members: dict[str, Any]) -> dict[str, 
         raise client_error(
             f"Invalid setting for container '{name}'. 'memory' must be greater than or equal to 'memoryReservation'."
         )
-    ports = [_port(one, members.get("networkMode", "bridge")) for one in container.get("portMappings", ())]
+    ports = [_port(one, members.get("networkMode", "bridge"), name) for one in container.get("portMappings", ())]
     made = {
         **container,
         "cpu": container.get("cpu", 0),
@@ -217,23 +176,43 @@ def _container(container: dict[str, Any], members: dict[str, Any]) -> dict[str, 
             if not low <= made["healthCheck"].get(key, low) <= high:
                 raise client_error(f"Container.healthCheck.{key} must be between {low} and {high}.")
     log = container.get("logConfiguration")
-    if log is not None and log["logDriver"] == "awslogs" and "awslogs-group" not in log.get("options", {}):
-        raise client_error("Log driver awslogs requires options: awslogs-group")
+    if log is not None and log["logDriver"] == "awslogs":
+        needed = [name for name in ("awslogs-region", "awslogs-group") if name not in log.get("options", {})]
+        if needed:
+            raise client_error(f"Log driver awslogs requires options: {', '.join(needed)}")
     for file in container.get("environmentFiles", ()):
         if not file["value"].startswith("arn:aws:s3:::"):
             raise client_error("Invalid S3 ARN for environment file.")
-    if "FARGATE" in members.get("requiresCompatibilities", ()) and not 0 <= container.get("stopTimeout", 30) <= 120:
-        raise client_error("Container.stopTimeout must be between 0 and 120 seconds for Fargate.")
+    if container.get("secrets") and "executionRoleArn" not in members:
+        raise client_error(
+            "When you are specifying container secrets, you must also specify a value for 'executionRoleArn'."
+        )
+    for word in ("start", "stop"):
+        if container.get(f"{word}Timeout", 2) < 2:
+            raise client_error(f"Granular {word} timeout on container '{name}' must be at least 2 seconds.")
+    period = container.get("restartPolicy", {}).get("restartAttemptPeriod", 60)
+    if not 60 <= period <= 1800:
+        raise client_error(f"The 'restartAttemptPeriod' setting for container '{name}' must be between 60 and 1800.")
+    for limit in container.get("ulimits", ()):
+        if limit["softLimit"] > limit["hardLimit"] >= 0:
+            raise client_error(f"Soft limit exceeds hard limit for ulimit {limit['name']}")
     return made
 
 
 def _volume(volume: dict[str, Any]) -> dict[str, Any]:
-    if "efsVolumeConfiguration" in volume:
+    if (efs := volume.get("efsVolumeConfiguration")) is not None:
+        access = efs.get("authorizationConfig", {})
+        if access.get("iam") == "ENABLED" and efs.get("transitEncryption") != "ENABLED":
+            raise client_error("EFS IAM authorization requires TransitEncryption to be enabled.")
+        if access.get("accessPointId") and efs.get("rootDirectory", "/") != "/":
+            raise client_error(
+                'When using an EFS access point, the root directory must either be set to "/" or be omitted.'
+            )
         return {**volume, "efsVolumeConfiguration": {"rootDirectory": "/", **volume["efsVolumeConfiguration"]}}
     return volume
 
 
-def _port(mapping: dict[str, Any], mode: str) -> dict[str, Any]:
+def _port(mapping: dict[str, Any], mode: str, container: str) -> dict[str, Any]:
     protocol = mapping.get("protocol", "tcp")
     if protocol not in ("tcp", "udp", "http"):
         raise client_error("Valid values for portMapping protocol are tcp and udp.")
@@ -241,10 +220,10 @@ def _port(mapping: dict[str, Any], mode: str) -> dict[str, Any]:
     made = {**mapping, "protocol": "udp" if protocol == "udp" else "tcp"}
     if "containerPortRange" in mapping:
         raise not_implemented("RegisterTaskDefinition with containerPortRange")
-    if "containerPort" not in mapping:
-        raise client_error("Container port is required in port mappings.")
-    if not 0 < mapping["containerPort"] < 65536 or not 0 <= mapping.get("hostPort", 0) < 65536:
-        raise client_error("Port must be between 0 and 65535.")
+    if not 0 < mapping.get("containerPort", 0) < 65536:
+        raise client_error(f"Invalid 'containerPort' setting for container '{container}'.")
+    if not 0 <= mapping.get("hostPort", 0) < 65536:
+        raise client_error(f"Invalid 'hostPort' setting for container '{container}'.")
     if mode in ("awsvpc", "host"):
         if mapping.get("hostPort") not in (None, mapping["containerPort"]):
             raise client_error(
@@ -275,34 +254,36 @@ def _check_together(members: dict[str, Any]) -> None:
                 raise client_error(f"Unknown volume '{mount.get('sourceVolume')}'.")
         for dependency in container.get("dependsOn", ()):
             other = next((one for one in containers if one["name"] == dependency["containerName"]), None)
-            if other is None or other is container:
+            if other is None:
                 raise client_error(
-                    f"Container '{container['name']}' depends on an invalid container '{dependency['containerName']}'."
+                    f"Cannot depend on container + '{dependency['containerName']}' because it does not exist"
                 )
             if dependency["condition"] in ("SUCCESS", "COMPLETE") and other["essential"]:
                 raise client_error(
-                    "A container with a dependency condition of SUCCESS or COMPLETE cannot depend on an essential "
-                    "container."
+                    "A dependency container with SUCCESS or COMPLETE condition cannot be an essential container"
                 )
             if dependency["condition"] == "HEALTHY" and "healthCheck" not in other:
-                raise client_error(
-                    f"A container with a dependency condition of HEALTHY requires container '{other['name']}' to have "
-                    "a health check."
-                )
+                raise client_error("A dependency container with HEALTHY condition must have health check configured")
             needs.setdefault(container["name"], []).append(other["name"])
         for link in container.get("links", ()):
-            if members.get("networkMode", "bridge") != "bridge":
-                raise client_error("Links are only supported when networkMode is bridge.")
+            if (mode := members.get("networkMode", "bridge")) != "bridge":
+                raise client_error(f"Links are not supported when networkMode={mode}.")
             if link.partition(":")[0] not in names:
                 raise client_error(f"Invalid link: {link}")
     firelens.check(containers)
     _check_cycles(needs)
     if "memory" in members:
         whole, parts = int(members["memory"]), sum(one.get("memoryReservation", 0) for one in containers)
-        if any(one.get("memory", 0) > whole for one in containers) or parts > whole:
-            raise client_error("Invalid 'memory' setting for container: it is larger than the task's memory.")
+        for one in containers:
+            if one.get("memory", 0) > whole:
+                raise client_error(f"The 'memory' setting for container '{one['name']}' is greater than for the task.")
+        if parts > whole:
+            raise client_error("Invalid 'memoryReservation' settings: their sum is greater than for the task.")
     if "cpu" in members and sum(one["cpu"] for one in containers) > int(members["cpu"]):
-        raise client_error("The sum of all container cpu values cannot be greater than the value of the task cpu.")
+        raise client_error("The sum of all container 'cpu' values cannot be greater than the value of the task 'cpu'.")
+    named = [port["name"] for one in containers for port in one["portMappings"] if "name" in port]
+    if twice := next((name for name in named if named.count(name) > 1), None):
+        raise client_error(f"The port mapping name is already used: {twice}")
 
 
 def _check_cycles(needs: dict[str, list[str]]) -> None:
@@ -310,7 +291,7 @@ def _check_cycles(needs: dict[str, list[str]]) -> None:
 
     def visit(name: str, way: tuple[str, ...]) -> None:
         if name in way:
-            raise client_error("Container dependencies contain a cycle: " + " -> ".join((*way, name)))
+            raise client_error("Container dependsOn contains a cycle")
         if name not in done:
             for other in needs.get(name, ()):
                 visit(other, (*way, name))
@@ -332,6 +313,8 @@ def check_fits(definition: dict[str, Any], launch: str, network: dict[str, Any] 
             )
         if not network["awsvpcConfiguration"].get("subnets"):
             raise AwsError("InvalidParameterException", "subnets can not be empty.")
+        if launch == "EC2" and network["awsvpcConfiguration"].get("assignPublicIp") == "ENABLED":
+            raise AwsError("InvalidParameterException", "Assign public IP is not supported for this launch type.")
     elif network and "awsvpcConfiguration" in network:
         raise AwsError(
             "InvalidParameterException",
