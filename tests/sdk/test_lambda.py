@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -308,8 +309,12 @@ def handler(event, context):
     functions.put_provisioned_concurrency_config(FunctionName="ready", Qualifier="1", ProvisionedConcurrentExecutions=1)
 
     def sandboxes() -> set[int]:
-        children = psutil.Process(cloud.pid).children()
-        return {child.pid for child in children if "bootstrap.py" in " ".join(child.cmdline())}
+        found = set()
+        for child in psutil.Process(cloud.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):  # it dies while it is looked at
+                if "bootstrap.py" in " ".join(child.cmdline()):
+                    found.add(child.pid)
+        return found
 
     (first,) = sandboxes()
     assert "timed out" in invoke(cloud, "ready:1", {"sleep": 5})["errorMessage"]

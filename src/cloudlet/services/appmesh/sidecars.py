@@ -375,7 +375,7 @@ class Sidecars(Operations):
         ecs: Any = await self.cloud.service("ecs")
         unshipped, self._unshipped = self._unshipped, []
         for container, stream, line in unshipped:
-            ecs.shipping.take(container, stream, line)
+            ecs.shipping.printed(container, stream, line)
 
     async def measure(self) -> list[Any]:
         """What CloudWatch is told of every Envoy once a minute."""

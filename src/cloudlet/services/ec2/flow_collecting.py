@@ -14,7 +14,7 @@ import logging
 import secrets
 from collections import defaultdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cloudlet.control.clock import Timer
 from cloudlet.engines.containers.network import NetworkError, command
@@ -26,6 +26,7 @@ from cloudlet.services.ec2.flow_counting import Window
 from cloudlet.services.ec2.kinds import FLOW_LOG
 from cloudlet.services.ec2.records import Item
 from cloudlet.services.ec2.world import World
+from cloudlet.services.loglines import LogLines
 
 if TYPE_CHECKING:
     from cloudlet.services.ec2.guarding import Member
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("cloudlet.ec2")
 
 DELIVERY = "delivery.logs.amazonaws.com"
-_EVENTS = 1000  # in one PutLogEvents
 Lines = dict[tuple[str, str], list[tuple[str, int, str]]]  # scope and log -> interface, start, record
 
 
@@ -44,6 +44,7 @@ class Collector:
     def __init__(self, service: Base) -> None:
         self._service = service
         self._clock = service.clock
+        self._log_lines = LogLines(service.cloud, DELIVERY, makes=lambda group: True)
         self._counted: dict[tuple[str, str], Record[Member]] = {}
         self._begun: dict[tuple[str, str], float] = {}  # when the window of each began
         self._timer: Timer | None = None
@@ -151,29 +152,13 @@ class Collector:
                 await self._service.write(scope, lambda world, id=id, failed=failed: _mark(world, id, failed))  # type: ignore[misc]
 
     async def _to_group(self, scope: str, item: Item, records: list[tuple[str, int, str]]) -> None:
-        group = item.shown["LogGroupName"]
+        account, region = scope.split("/")
         by_interface = defaultdict(list)
         for interface, start, text in records:
-            by_interface[interface].append({"timestamp": start * 1000, "message": text})
+            by_interface[interface].append((start * 1000, text))
         for interface, events in by_interface.items():
-            stream = {"logGroupName": group, "logStreamName": f"{interface}-{item.shown['TrafficType'].lower()}"}
-            for first in range(0, len(events), _EVENTS):
-                put = {**stream, "logEvents": events[first : first + _EVENTS]}
-                try:
-                    await self._call("logs", "PutLogEvents", put, scope)
-                except AwsError as error:
-                    if error.code != "ResourceNotFoundException":
-                        raise
-                    await self._make("CreateLogGroup", {"logGroupName": group}, scope)
-                    await self._make("CreateLogStream", stream, scope)
-                    await self._call("logs", "PutLogEvents", put, scope)
-
-    async def _make(self, operation: str, input: dict[str, Any], scope: str) -> None:
-        try:
-            await self._call("logs", operation, input, scope)
-        except AwsError as error:
-            if error.code != "ResourceAlreadyExistsException":
-                raise
+            stream = f"{interface}-{item.shown['TrafficType'].lower()}"
+            await self._log_lines.put((account, region, item.shown["LogGroupName"], stream), events)
 
     async def _to_bucket(self, scope: str, item: Item, records: list[tuple[str, int, str]]) -> None:
         bucket, _, prefix = item.shown["LogDestination"].removeprefix("arn:aws:s3:::").partition("/")
@@ -181,11 +166,9 @@ class Collector:
         text = "\n".join([header, *(text for _, _, text in records)]) + "\n"
         body = await asyncio.to_thread(gzip.compress, text.encode(), mtime=0)
         key = object_key(scope, item, prefix.strip("/"), self._clock.now())
-        await self._call("s3", "PutObject", {"Bucket": bucket, "Key": key, "Body": body}, scope)
-
-    async def _call(self, service: str, operation: str, input: dict[str, Any], scope: str) -> None:
         account, region = scope.split("/")
-        await self._service.cloud.call(service, operation, input, account=account, region=region, principal=DELIVERY)
+        input = {"Bucket": bucket, "Key": key, "Body": body}
+        await self._service.cloud.call("s3", "PutObject", input, account=account, region=region, principal=DELIVERY)
 
 
 def object_key(scope: str, item: Item, prefix: str, now: float) -> str:

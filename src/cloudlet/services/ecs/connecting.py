@@ -212,7 +212,7 @@ class Connecting:
             self._shipping.direct(f"{task.id}-{name}", place)
             lines = self._lines = self._lines or Lines()
             proxy.unfollow = lines.follow(
-                folder / "lines", lambda line: self._shipping.take(f"{task.id}-{name}", "stdout", line)
+                folder / "lines", lambda line: self._shipping.printed(f"{task.id}-{name}", "stdout", line)
             )
 
     def _ended(self, proxy: Proxy) -> None:

@@ -113,7 +113,7 @@ class Keeping(Joining, Rollouts):
     async def _start_engine(self) -> Engine:
         engine = open_engine(self.cloud)
         try:
-            self.abilities = await engine.start(self.shipping.take, self._ended)
+            self.abilities = await engine.start(self.shipping.printed, self._ended)
             pods, containers = await engine.recover()
         except BaseException:
             await engine.stop_engine()

@@ -14,7 +14,7 @@ from cloudlet.services.api import Cloud
 from cloudlet.services.ecs import firelens, service_connect, sidecars
 from cloudlet.services.ecs.execution import CannotPrepare, ExecutionRole
 from cloudlet.services.ecs.records import Task
-from cloudlet.services.ecs.shipping import Stream
+from cloudlet.services.loglines import Stream
 
 DOOR = "ecs-task"
 _MIB = 1024 * 1024
