@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 import urllib.request
 from pathlib import Path
@@ -41,8 +42,8 @@ def register(ecs: Any, root: str, *command: str, **more: Any) -> str:
         family=more.pop("family", "web"),
         requiresCompatibilities=["FARGATE"],
         networkMode="awsvpc",
-        cpu="256",
-        memory=".5GB",
+        cpu=more.pop("cpu", "256"),
+        memory=more.pop("memory", ".5GB"),
         executionRoleArn=ROLE,
         containerDefinitions=[container, *more.pop("others", [])],
         **more,
@@ -206,6 +207,11 @@ def test_containers_start_in_their_order_and_bad_tasks_say_why(cloud: LocalCloud
     ended = stopped(ecs, run(cloud, missing))
     assert ended["stopCode"] == "TaskFailedToStart"
     assert ended["stoppedReason"].startswith("CannotPullContainerError")
+    nonsense = register(ecs, "./nobody", "true", family="nonsense")
+    assert "invalid reference format: ./nobody" in stopped(ecs, run(cloud, nonsense))["stoppedReason"]
+    if os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") < 120 * 2**30:
+        huge = register(ecs, root, "true", family="huge", cpu="16 vCPU", memory="120 GB")
+        assert "needs 122880 MiB of memory" in stopped(ecs, run(cloud, huge))["stoppedReason"]
     secret = register(ecs, root, "true", family="s", container={"secrets": [{"name": "A", "valueFrom": "/none"}]})
     ended = stopped(ecs, run(cloud, secret))
     assert ended["stoppedReason"].startswith("ResourceInitializationError: unable to pull secrets or registry auth")

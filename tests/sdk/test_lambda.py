@@ -255,6 +255,16 @@ def test_concurrency_is_used_and_limited(cloud: LocalCloud) -> None:
         functions.invoke(FunctionName="slow")
 
 
+def sandboxes_of(cloud: LocalCloud) -> set[int]:
+    """The processes of functions."""
+    found = set()
+    for child in psutil.Process(cloud.pid).children():
+        with contextlib.suppress(psutil.Error):  # it is ending just now
+            if "bootstrap.py" in " ".join(child.cmdline()):
+                found.add(child.pid)
+    return found
+
+
 def test_provisioned_sandboxes_are_ready_and_stay(cloud: LocalCloud) -> None:
     functions = cloud.client("lambda")
     source = "import os\ndef handler(e, c):\n    return [os.getpid(), os.environ['AWS_LAMBDA_INITIALIZATION_TYPE']]"
@@ -266,8 +276,7 @@ def test_provisioned_sandboxes_are_ready_and_stay(cloud: LocalCloud) -> None:
     assert (put["Status"], put["AvailableProvisionedConcurrentExecutions"]) == ("READY", 2)
 
     def sandboxes() -> int:
-        children = psutil.Process(cloud.pid).children()
-        return sum("bootstrap.py" in " ".join(child.cmdline()) for child in children)
+        return len(sandboxes_of(cloud))
 
     assert sandboxes() == 2
     answer = functions.invoke(FunctionName="ready:live")
@@ -308,19 +317,11 @@ def handler(event, context):
     make(cloud, "ready", source, Timeout=1, Publish=True)
     functions.put_provisioned_concurrency_config(FunctionName="ready", Qualifier="1", ProvisionedConcurrentExecutions=1)
 
-    def sandboxes() -> set[int]:
-        found = set()
-        for child in psutil.Process(cloud.pid).children():
-            with contextlib.suppress(psutil.NoSuchProcess):  # it dies while it is looked at
-                if "bootstrap.py" in " ".join(child.cmdline()):
-                    found.add(child.pid)
-        return found
-
-    (first,) = sandboxes()
+    (first,) = sandboxes_of(cloud)
     assert "timed out" in invoke(cloud, "ready:1", {"sleep": 5})["errorMessage"]
-    eventually(lambda: len(sandboxes()) == 1 and first not in sandboxes())
+    eventually(lambda: len(now := sandboxes_of(cloud)) == 1 and first not in now)
     assert invoke(cloud, "ready:1") == "provisioned-concurrency"
-    assert len(sandboxes()) == 1
+    assert len(sandboxes_of(cloud)) == 1
 
 
 def test_a_burst_is_served_by_what_becomes_free(cloud: LocalCloud) -> None:

@@ -10,6 +10,15 @@ ECR = re.compile(
     r"(?P<name>[a-z0-9._/-]+?)(?::(?P<tag>[\w.-]+))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
 )
 _DOCKER = "registry-1.docker.io"
+# https://github.com/distribution/reference
+_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_HOST = r"(?:[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9-]*[A-Za-z0-9])(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*(?::\d+)?"
+_VALID = re.compile(rf"(?:{_HOST}/)?{_PART}(?:/{_PART})*(?::\w[\w.-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}})?", re.ASCII)
+
+
+def is_valid(reference: str) -> bool:
+    """Whether a reference is one that a registry could have."""
+    return _VALID.fullmatch(reference) is not None
 
 
 def parse(reference: str) -> tuple[str, str, str]:

@@ -69,6 +69,9 @@ async def pull(engine: Engine, role: ExecutionRole, members: dict[str, Any], dig
     """
     host = role.cloud.endpoint.partition("://")[2]
     image = members["image"]
+    if not image.startswith("/") and not references.is_valid(image):
+        hint = " (a folder of this machine is named by its absolute path)" if image.startswith(".") else ""
+        raise CannotPrepare(f"CannotPullContainerError: invalid reference format: {image}{hint}")
     if (ours := references.ECR.fullmatch(image.removeprefix(f"{host}/"))) is not None:
         login, digest = await _at_ecr(role, image, ours, digest)
         tag = "" if ours["digest"] else f":{ours['tag'] or 'latest'}"

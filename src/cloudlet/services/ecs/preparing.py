@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ _MIB = 1024 * 1024
 
 
 def pod_of(scope: str, task: Task, definition: dict[str, Any], own_addresses: bool, dns: tuple[str, ...]) -> Pod:
-    """The network of a task."""
+    """A task's network and its share of this machine. Raises CannotPrepare where that has less memory."""
     mode = definition.get("networkMode", "bridge")
     containers = definition["containerDefinitions"]
     ports = []
@@ -43,6 +44,9 @@ def pod_of(scope: str, task: Task, definition: dict[str, Any], own_addresses: bo
     hosts |= service_connect.hosts(task.connect)
     servers = [server for each in containers for server in each.get("dnsServers", ())]
     overrides = task.members.get("overrides", {})
+    memory = int(overrides.get("memory") or definition.get("memory") or 0)
+    if memory > (own := _memory_of_machine()):
+        raise CannotPrepare(f"RESOURCE:MEMORY: the task needs {memory} MiB of memory, and this machine has {own} MiB.")
     return Pod(
         name=task.id,
         network={"host": "host", "none": "none"}.get(mode, "own"),  # type: ignore[arg-type]
@@ -54,8 +58,13 @@ def pod_of(scope: str, task: Task, definition: dict[str, Any], own_addresses: bo
         ports=tuple(ports),
         labels={"cloudlet.scope": scope, "com.amazonaws.ecs.task-arn": task_arn(scope, task)},
         cpu=int(overrides.get("cpu") or definition.get("cpu") or 0) / 1024,
-        memory=int(overrides.get("memory") or definition.get("memory") or 0) * _MIB,
+        memory=memory * _MIB,
     )
+
+
+def _memory_of_machine() -> int:
+    """In MiB."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // _MIB
 
 
 async def container_of(
