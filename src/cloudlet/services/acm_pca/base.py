@@ -16,6 +16,7 @@ from cloudlet.services import api
 from cloudlet.services.acm_pca import records
 from cloudlet.services.acm_pca.records import CertificateAuthority
 from cloudlet.services.api import Call, Input, Output, Tagged, tags_in
+from cloudlet.services.pages import page_at
 from cloudlet.store import Database, Resources, Tx
 
 SELF = "acm-pca.amazonaws.com"
@@ -117,11 +118,8 @@ def token_of(input: Input) -> str:
 
 def page(key: str, items: list[Any], input: Input) -> Output:
     """One page of a listing; tokens are positions. Raises InvalidNextTokenException."""
-    token = input.get("NextToken", "0")
-    if not token.isdigit():
-        raise AwsError("InvalidNextTokenException", "The token specified in the NextToken argument is not valid.")
-    end = int(token) + input.get("MaxResults", 1000)
-    return {key: items[int(token) : end], **({"NextToken": str(end)} if end < len(items) else {})}
+    refusal = AwsError("InvalidNextTokenException", "The token specified in the NextToken argument is not valid.")
+    return page_at(key, items, input.get("NextToken"), input.get("MaxResults", 1000), refusal, "NextToken")
 
 
 def checked_tags(tags: list[dict[str, str]]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from cloudlet.services import api
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.application_autoscaling.records import Action, Policy, Target
 from cloudlet.services.application_autoscaling.scalable import SCALABLES, Ask, scalable
+from cloudlet.services.pages import page_at
 from cloudlet.store import Tx
 
 SELF = "application-autoscaling.amazonaws.com"
@@ -64,11 +65,9 @@ def no_target(input: Input) -> AwsError:
 
 def page(key: str, items: list[Any], input: Input) -> Output:
     """One page of a listing; tokens are positions."""
-    token = input.get("NextToken") or "0"
-    if not token.isdigit():
-        raise AwsError("InvalidNextTokenException", "The next token is not valid.")
-    end = int(token) + min(input.get("MaxResults") or 50, 50)
-    return {key: items[int(token) : end], **({"NextToken": str(end)} if end < len(items) else {})}
+    refusal = AwsError("InvalidNextTokenException", "The next token is not valid.")
+    size = min(input.get("MaxResults") or 50, 50)
+    return page_at(key, items, input.get("NextToken"), size, refusal, "NextToken")
 
 
 def chosen(items: list[dict[str, Any]], input: Input) -> list[dict[str, Any]]:

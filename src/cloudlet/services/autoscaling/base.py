@@ -21,6 +21,7 @@ from cloudlet.services.autoscaling.records import (
     Notification,
     Policy,
 )
+from cloudlet.services.pages import page_at
 from cloudlet.store import Tx
 
 SELF = "autoscaling.amazonaws.com"
@@ -157,11 +158,9 @@ def invalid(message: str) -> AwsError:
 
 def page(key: str, items: list[Any], input: Input, most: int = 50) -> Output:
     """One page of a listing; tokens are positions. Raises InvalidNextToken."""
-    token = input.get("NextToken") or "0"
-    if not token.isdigit():
-        raise AwsError("InvalidNextToken", "The NextToken value is not valid.")
-    end = int(token) + min(input.get("MaxRecords") or most, 100)
-    return {key: items[int(token) : end], **({"NextToken": str(end)} if end < len(items) else {})}
+    refusal = AwsError("InvalidNextToken", "The NextToken value is not valid.")
+    size = min(input.get("MaxRecords") or most, 100)
+    return page_at(key, items, input.get("NextToken"), size, refusal, "NextToken")
 
 
 def name_in(call: Call, given: str) -> str:

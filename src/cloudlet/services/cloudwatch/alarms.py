@@ -19,7 +19,6 @@ from cloudlet.services.cloudwatch.base import (
     page_of,
     read_token,
     tags_of,
-    token_of,
     validation,
 )
 from cloudlet.services.cloudwatch.evaluation import Verdict
@@ -28,6 +27,7 @@ from cloudlet.services.cloudwatch.records import Alarm
 from cloudlet.services.cloudwatch.rules import RuleError, compile_rule
 from cloudlet.services.cloudwatch.statistics import compile_statistic
 from cloudlet.services.cloudwatch.watching import Watched, Watching, note_state
+from cloudlet.services.pages import token_of
 from cloudlet.store import Tx
 
 _DAY = 86_400

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from typing import Any
 
 from cloudlet.control.clock import Timer
@@ -13,6 +10,7 @@ from cloudlet.services import api
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.cloudwatch import records
 from cloudlet.services.cloudwatch.records import Alarm, AnomalyDetector, Dashboard, InsightRule, Metric
+from cloudlet.services.pages import place_of, token_of
 from cloudlet.store import Database, Resources
 
 _AT_ONCE = 500  # points that grow old in one go, so that other writers need not wait long
@@ -109,17 +107,6 @@ def page_of(found: list[Any], input: Input, size: int) -> tuple[list[Any], Outpu
     return found[:size], {"NextToken": token_of(found[size - 1].name)} if len(found) > size else {}
 
 
-def token_of(*place: Any) -> str:
-    """A token for going on at a place."""
-    return base64.urlsafe_b64encode(json.dumps(place, separators=(",", ":")).encode()).decode()
-
-
 def read_token(token: str, *types: type) -> list[Any]:
     """The place of a token. Raises InvalidNextToken."""
-    try:
-        place = json.loads(base64.urlsafe_b64decode(token.encode("ascii")))
-        if isinstance(place, list) and [type(part) for part in place] == list(types):
-            return place
-    except (ValueError, binascii.Error):
-        pass
-    raise AwsError("InvalidNextToken", "Request parameter NextToken is invalid", status=400)
+    return place_of(token, types, AwsError("InvalidNextToken", "Request parameter NextToken is invalid", status=400))

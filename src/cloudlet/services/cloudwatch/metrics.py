@@ -18,10 +18,10 @@ from cloudlet.services.cloudwatch.base import (
     missing,
     read_token,
     shown_dimensions,
-    token_of,
 )
 from cloudlet.services.cloudwatch.records import Datum, Metric, Point
 from cloudlet.services.cloudwatch.statistics import Summary, compile_statistic
+from cloudlet.services.pages import token_of
 from cloudlet.store import Tx
 
 _DATA_AT_MOST = 1000

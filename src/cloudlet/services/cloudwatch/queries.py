@@ -8,9 +8,10 @@ from cloudlet.errors import not_implemented
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.cloudwatch.answering import Evaluation
 from cloudlet.services.cloudwatch.asking import Query, compile_queries
-from cloudlet.services.cloudwatch.base import read_token, token_of, validation
+from cloudlet.services.cloudwatch.base import read_token, validation
 from cloudlet.services.cloudwatch.functions import MathError, Series, Value
 from cloudlet.services.cloudwatch.metrics import Metrics, rounded_start
+from cloudlet.services.pages import token_of
 from cloudlet.store import Tx
 
 _DATAPOINTS_AT_MOST = 100_800

@@ -13,6 +13,7 @@ from cloudlet.services import api
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.codedeploy import configs, records
 from cloudlet.services.codedeploy.records import Application, Config, Deployment, Group, Revision
+from cloudlet.services.pages import page_at
 from cloudlet.store import Record, Tx
 
 SELF = "codedeploy.amazonaws.com"
@@ -125,11 +126,8 @@ def new_deployment_id() -> str:
 
 def page(key: str, items: list[Any], input: Input) -> Output:
     """One page of a listing; tokens are positions. Raises InvalidNextTokenException."""
-    token = input.get("nextToken") or "0"
-    if not token.isdigit():
-        raise AwsError("InvalidNextTokenException", "The next token was specified in an invalid format.")
-    end = int(token) + _PAGE
-    return {key: items[int(token) : end], **({"nextToken": str(end)} if end < len(items) else {})}
+    refusal = AwsError("InvalidNextTokenException", "The next token was specified in an invalid format.")
+    return page_at(key, items, input.get("nextToken"), _PAGE, refusal, "nextToken")
 
 
 def few(items: list[Any], most: int = 100) -> list[Any]:

@@ -25,6 +25,7 @@ from cloudlet.services.ecs.records import (
     Task,
     TaskDefinition,
 )
+from cloudlet.services.pages import page_at
 from cloudlet.store import Tx
 
 DEFAULT = "default"
@@ -203,14 +204,11 @@ def new_id() -> str:
 
 def page(key: str, items: list[Any], input: Input, most: int = 100) -> Output:
     """One page of a listing; tokens are positions."""
-    token = input.get("nextToken") or "0"
-    if not token.isdigit():
-        raise AwsError("InvalidParameterException", "Invalid token")
     size = input.get("maxResults") or most
     if not 1 <= size <= 100:
         raise AwsError("InvalidParameterException", "MaxResults must be between 1 and 100.")
-    end = int(token) + size
-    return {key: items[int(token) : end], **({"nextToken": str(end)} if end < len(items) else {})}
+    refusal = AwsError("InvalidParameterException", "Invalid token")
+    return page_at(key, items, input.get("nextToken"), size, refusal, "nextToken")
 
 
 def from_tags(tags: list[dict[str, str]] | None) -> dict[str, str]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from typing import Any
 
 from cloudlet.control.clock import Timer
@@ -14,6 +11,7 @@ from cloudlet.services.api import Call, Input
 from cloudlet.services.logs import records
 from cloudlet.services.logs.following import Followers
 from cloudlet.services.logs.records import Group, MetricFilter, QueryDefinition, ResourcePolicy, SubscriptionFilter
+from cloudlet.services.pages import place_of
 from cloudlet.store import Database, Resources, Tx
 
 _CHUNK = 500  # events that are deleted in one go, so that other writers need not wait long
@@ -161,17 +159,6 @@ def no_such_stream() -> AwsError:
     return AwsError("ResourceNotFoundException", "The specified log stream does not exist.")
 
 
-def token_of(*place: Any) -> str:
-    """A token for going on at a place."""
-    return base64.urlsafe_b64encode(json.dumps(place, separators=(",", ":")).encode()).decode()
-
-
 def read_token(token: str, *types: type) -> list[Any]:
     """The place of a token. Raises InvalidParameterException."""
-    try:
-        place = json.loads(base64.urlsafe_b64decode(token.encode("ascii")))
-        if isinstance(place, list) and [type(part) for part in place] == list(types):
-            return place
-    except (ValueError, binascii.Error):
-        pass
-    raise AwsError("InvalidParameterException", "The specified nextToken is invalid.")
+    return place_of(token, types, AwsError("InvalidParameterException", "The specified nextToken is invalid."))

@@ -11,11 +11,12 @@ from typing import Any
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.logs import records
-from cloudlet.services.logs.base import no_such_stream, read_token, token_of
+from cloudlet.services.logs.base import no_such_stream, read_token
 from cloudlet.services.logs.filters import Filters
 from cloudlet.services.logs.listening import Deliveries, Listener
 from cloudlet.services.logs.patterns import compile_pattern
 from cloudlet.services.logs.records import OVERHEAD, Event, Group, Place
+from cloudlet.services.pages import token_of
 from cloudlet.store import Tx
 
 _BATCH_BYTES = 1_048_576

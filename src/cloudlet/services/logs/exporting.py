@@ -12,8 +12,9 @@ from msgspec.structs import replace
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.logs import records
-from cloudlet.services.logs.base import Base, read_token, token_of
+from cloudlet.services.logs.base import Base, read_token
 from cloudlet.services.logs.records import Event, ExportTask, Place
+from cloudlet.services.pages import token_of
 from cloudlet.store import Record, Tx
 
 _ACTIVE = ("PENDING", "RUNNING")

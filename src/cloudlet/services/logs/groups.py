@@ -11,8 +11,9 @@ from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services import api
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.logs import records
-from cloudlet.services.logs.base import Base, no_such_group, read_token, token_of
+from cloudlet.services.logs.base import Base, no_such_group, read_token
 from cloudlet.services.logs.records import Group
+from cloudlet.services.pages import token_of
 from cloudlet.store import Tx
 
 _RETENTIONS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653)

@@ -7,8 +7,9 @@ import re
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.logs import records
-from cloudlet.services.logs.base import Base, no_such_stream, read_token, token_of
+from cloudlet.services.logs.base import Base, no_such_stream, read_token
 from cloudlet.services.logs.records import Group, Stream
+from cloudlet.services.pages import token_of
 from cloudlet.store import Tx
 
 _PAGE = 50

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
+from cloudlet.services.pages import page_at
 from cloudlet.services.route53 import errors
 from cloudlet.services.route53.base import limit, plain
 from cloudlet.services.route53.records import CidrCollection
@@ -136,11 +137,9 @@ def _block(text: str) -> str:
 
 def _page(input: Input, member: str, items: list[Output]) -> Output:
     """A page of a list; its token is the place of the next."""
-    token, size = str(input.get("NextToken", "0")), limit(input, "MaxResults")
-    if not token.isdigit():
-        raise errors.invalid(f"Invalid value for NextToken: {token}")
-    end = int(token) + size
-    return {member: items[int(token) : end]} | ({"NextToken": str(end)} if end < len(items) else {})
+    token = input.get("NextToken")
+    refusal = errors.invalid(f"Invalid value for NextToken: {token}")
+    return page_at(member, items, token, limit(input, "MaxResults"), refusal, "NextToken")
 
 
 def _shown(one: CidrCollection) -> Output:
