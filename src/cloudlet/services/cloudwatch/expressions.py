@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from cloudlet.services.cloudwatch.functions import FUNCTIONS, REFUSED, Environment, MathError, Value, broadcast
-from cloudlet.services.cloudwatch.tokens import tokens
+from cloudlet.services.cloudwatch.tokens import END, Parser, Token
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)|(?P<name>[A-Za-z_]\w*)|(?P<text>\"[^\"]*\"|'[^']*')"
@@ -74,10 +74,9 @@ def _misplaced(position: int) -> Exception:
     return MathError(f"Invalid syntax at position {position}.")
 
 
-class _Parser:
+class _Parser(Parser):
     def __init__(self, text: str) -> None:
-        self._tokens = tokens(_TOKEN, text, _misplaced)
-        self._next = 0
+        super().__init__(_TOKEN, text, _misplaced)
         self._depth = 0
         self._names: set[str] = set()
         self._rules: set[str] = set()
@@ -85,26 +84,22 @@ class _Parser:
 
     def expression(self) -> Expression:
         node = self._either()
-        if self._next < len(self._tokens):
-            raise MathError(f"Invalid syntax at '{self._tokens[self._next][1]}'.")
+        if self.peek() != END:
+            raise MathError(f"Invalid syntax at '{self.peek()[1]}'.")
         return Expression(
             node, frozenset(self._names), frozenset(self._rules), self._everything, self._searches, self._bands
         )
 
-    def _peek(self) -> tuple[str, str]:
-        return self._tokens[self._next] if self._next < len(self._tokens) else ("end", "")
-
-    def _take(self, sign: str = "") -> tuple[str, str]:
-        token = self._peek()
-        if token[0] == "end" or (sign and token != ("sign", sign)):
+    def _take(self, sign: str = "") -> Token:
+        token = self.step()
+        if token == END or (sign and token != ("sign", sign)):
             raise MathError(f"Invalid syntax: '{sign or 'a value'}' is missing.")
-        self._next += 1
         return token
 
     def _binary(self, operand: Callable[[], Node], signs: dict[str, Any]) -> Node:
         node = operand()
-        while (sign := self._peek())[0] in ("sign", "name") and sign[1] in signs:
-            self._next += 1
+        while (sign := self.peek())[0] in ("sign", "name") and sign[1] in signs:
+            self.step()
             node = _joined(signs[sign[1]], node, operand())
         return node
 
@@ -130,15 +125,14 @@ class _Parser:
 
     def _signed(self) -> Node:
         negative = False
-        while self._peek() in (("sign", "-"), ("sign", "+")):
+        while self.peek() in (("sign", "-"), ("sign", "+")):
             negative ^= self._take()[1] == "-"
         node = self._raised()
         return _joined(operator.mul, lambda _: -1.0, node) if negative else node
 
     def _raised(self) -> Node:
         node = self._atom()
-        if self._peek() == ("sign", "^"):
-            self._next += 1
+        if self.have(("sign", "^")):
             return _joined(_power, node, self._signed())
         return node
 
@@ -150,7 +144,7 @@ class _Parser:
         if kind == "text":
             return lambda _: text[1:-1]
         if kind == "name":
-            return self._call(text) if self._peek() == ("sign", "(") else self._name(text)
+            return self._call(text) if self.peek() == ("sign", "(") else self._name(text)
         if text == "(":
             node = self._either()
             self._take(")")
@@ -192,8 +186,7 @@ class _Parser:
         self._names.add(name)
         self._bands = True
         deviations = 2.0
-        if self._peek() == ("sign", ","):
-            self._next += 1
+        if self.have(("sign", ",")):
             kind, text = self._take()
             if kind != "number":
                 raise MathError("ANOMALY_DETECTION_BAND takes a number of standard deviations.")
@@ -211,13 +204,11 @@ class _Parser:
 
     def _list(self, end: str) -> list[Node]:
         parts: list[Node] = []
-        if self._peek() == ("sign", end):
-            self._next += 1
+        if self.have(("sign", end)):
             return parts
         while True:
             parts.append(self._either())
-            if self._peek() == ("sign", end):
-                self._next += 1
+            if self.have(("sign", end)):
                 return parts
             self._take(",")
 

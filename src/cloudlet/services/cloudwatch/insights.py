@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 from cloudlet.services.cloudwatch.functions import MathError, Series
 from cloudlet.services.cloudwatch.records import Metric
 from cloudlet.services.cloudwatch.statistics import Summary, compile_statistic
-from cloudlet.services.cloudwatch.tokens import tokens
+from cloudlet.services.cloudwatch.tokens import END, Parser
 
 T = TypeVar("T")
 
@@ -105,10 +105,9 @@ def _misplaced(position: int) -> Exception:
     return MathError(f"Invalid syntax at position {position}.")
 
 
-class _Parser:
+class _Parser(Parser):
     def __init__(self, text: str) -> None:
-        self._tokens = tokens(_TOKEN, text, _misplaced)
-        self._next = 0
+        super().__init__(_TOKEN, text, _misplaced)
 
     def insight(self) -> Insight:
         self._word("SELECT")
@@ -133,15 +132,15 @@ class _Parser:
             if not descending:
                 self._have("ASC")
         limit = min(int(self._take("number")), _MOST) if self._have("LIMIT") else _MOST
-        if self._next < len(self._tokens):
-            raise MathError(f"Invalid syntax at '{self._tokens[self._next][1]}'.")
+        if self.peek() != END:
+            raise MathError(f"Invalid syntax at '{self.peek()[1]}'.")
         return Insight(
             function, metric, namespace, dimensions, tuple(conditions), tuple(groups), order, descending, limit
         )
 
     def _source(self) -> tuple[str, frozenset[str] | None]:
         name = self._name()
-        if name.upper() != "SCHEMA" or self._peek() != ("sign", "("):
+        if name.upper() != "SCHEMA" or self.peek() != ("sign", "("):
             return name, None
         self._sign("(")
         namespace, *dimensions = self._listed(self._name, ",")
@@ -156,8 +155,8 @@ class _Parser:
 
     def _listed(self, one: Callable[[], T], between: str) -> list[T]:
         found = [one()]
-        while self._peek()[1].upper() == between:
-            self._next += 1
+        while self.peek()[1].upper() == between:
+            self.step()
             found.append(one())
         return found
 
@@ -173,26 +172,21 @@ class _Parser:
 
     def _word(self, word: str) -> None:
         if not self._have(word):
-            raise MathError(f"Invalid syntax: {word} is missing at '{self._peek()[1]}'.")
+            raise MathError(f"Invalid syntax: {word} is missing at '{self.peek()[1]}'.")
 
     def _have(self, word: str) -> bool:
-        kind, text = self._peek()
+        kind, text = self.peek()
         if kind != "name" or text.upper() != word:
             return False
-        self._next += 1
+        self.step()
         return True
 
     def _sign(self, sign: str) -> None:
-        if self._peek() != ("sign", sign):
-            raise MathError(f"Invalid syntax: '{sign}' is missing at '{self._peek()[1]}'.")
-        self._next += 1
+        if not self.have(("sign", sign)):
+            raise MathError(f"Invalid syntax: '{sign}' is missing at '{self.peek()[1]}'.")
 
     def _take(self, kind: str) -> str:
-        token = self._peek()
-        if token[0] != kind:
-            raise MathError(f"Invalid syntax at '{token[1]}'.")
-        self._next += 1
-        return token[1]
-
-    def _peek(self) -> tuple[str, str]:
-        return self._tokens[self._next] if self._next < len(self._tokens) else ("end", "")
+        found, text = self.step()
+        if found != kind:
+            raise MathError(f"Invalid syntax at '{text}'.")
+        return text

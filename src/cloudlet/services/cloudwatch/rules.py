@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from cloudlet.errors import not_implemented
-from cloudlet.services.cloudwatch.tokens import tokens
+from cloudlet.services.cloudwatch.tokens import END, Parser, Token
 
 _TOKEN = re.compile(r'\s*(?:(?P<sign>[()])|"(?P<quoted>[^"]+)"|(?P<word>[^\s()"]+))')
 _STATES = ("ALARM", "OK", "INSUFFICIENT_DATA")
@@ -37,54 +37,53 @@ def _misplaced(position: int) -> Exception:
     return RuleError(f"at position {position}")
 
 
-class _Parser:
+class _Parser(Parser):
     def __init__(self, text: str) -> None:
-        self._tokens = tokens(_TOKEN, text.strip(), _misplaced)
-        self._next = 0
+        super().__init__(_TOKEN, text.strip(), _misplaced)
         self._depth = 0
         self._children: set[str] = set()
 
     def rule(self) -> Rule:
         test = self._either()
-        if self._next < len(self._tokens):
-            raise RuleError(f"at '{self._tokens[self._next][1]}'")
+        if self.peek() != END:
+            raise RuleError(f"at '{self.peek()[1]}'")
         if len(self._children) > _CHILDREN_AT_MOST:
             raise RuleError(f"it names more than {_CHILDREN_AT_MOST} alarms")
         return Rule(test, frozenset(self._children))
 
-    def _word(self) -> str:
-        """The next word in capitals, when it is one."""
-        kind, text = self._tokens[self._next] if self._next < len(self._tokens) else ("", "")
-        return text.upper() if kind == "word" else ""
+    def _have(self, word: str) -> bool:
+        """Go on where this word comes next, in capitals or not."""
+        kind, text = self.peek()
+        if kind != "word" or text.upper() != word:
+            return False
+        self.step()
+        return True
 
-    def _take(self, sign: str = "") -> tuple[str, str]:
-        if self._next >= len(self._tokens) or (sign and self._tokens[self._next] != ("sign", sign)):
+    def _take(self, sign: str = "") -> Token:
+        token = self.step()
+        if token == END or (sign and token != ("sign", sign)):
             raise RuleError(f"'{sign}' is missing" if sign else "it ends too early")
-        self._next += 1
-        return self._tokens[self._next - 1]
+        return token
 
     def _either(self) -> Test:
         self._depth += 1
         if self._depth > _DEEPEST:
             raise RuleError("it is nested too deeply")
         tests = [self._both()]
-        while self._word() == "OR":
-            self._next += 1
+        while self._have("OR"):
             tests.append(self._both())
         self._depth -= 1
         return tests[0] if len(tests) == 1 else lambda states: any(test(states) for test in tests)
 
     def _both(self) -> Test:
         tests = [self._negated()]
-        while self._word() == "AND":
-            self._next += 1
+        while self._have("AND"):
             tests.append(self._negated())
         return tests[0] if len(tests) == 1 else lambda states: all(test(states) for test in tests)
 
     def _negated(self) -> Test:
         negative = False
-        while self._word() == "NOT":
-            self._next += 1
+        while self._have("NOT"):
             negative = not negative
         test = self._atom()
         return (lambda states: not test(states)) if negative else test

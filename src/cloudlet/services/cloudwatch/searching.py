@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from cloudlet.services.cloudwatch.functions import MathError
 from cloudlet.services.cloudwatch.records import Metric
-from cloudlet.services.cloudwatch.tokens import tokens
+from cloudlet.services.cloudwatch.tokens import END, Parser
 
 _SCHEMA = re.compile(r"\s*\{([^}]*)\}\s*")
 _TOKEN = re.compile(r'\s*(?:(?P<exact>"(?:[^"\\]|\\.)*")|(?P<sign>[()=])|(?P<word>[^\s()="]+))')
@@ -48,61 +48,49 @@ def _misplaced(position: int) -> Exception:
     return MathError(f"Invalid syntax in the search at position {position}.")
 
 
-class _Parser:
+class _Parser(Parser):
     def __init__(self, text: str) -> None:
-        self._tokens = tokens(_TOKEN, text, _misplaced)
-        self._next = 0
+        super().__init__(_TOKEN, text, _misplaced)
         self._depth = 0
 
     def test(self) -> Test:
-        if not self._tokens:
+        if self.peek() == END:
             return _anything
         test = self._either(_every_text)
-        if self._next < len(self._tokens):
-            raise MathError(f"Invalid syntax in the search at '{self._tokens[self._next][1]}'.")
+        if self.peek() != END:
+            raise MathError(f"Invalid syntax in the search at '{self.peek()[1]}'.")
         return test
-
-    def _peek(self) -> tuple[str, str]:
-        return self._tokens[self._next] if self._next < len(self._tokens) else ("end", "")
-
-    def _take(self) -> tuple[str, str]:
-        token = self._peek()
-        self._next += 1
-        return token
 
     def _either(self, texts: Texts) -> Test:
         self._depth += 1
         if self._depth > _DEEPEST:
             raise MathError("The search is nested too deeply.")
         tests = [self._all(texts)]
-        while self._peek() == ("word", "OR"):
-            self._take()
+        while self.have(("word", "OR")):
             tests.append(self._all(texts))
         self._depth -= 1
         return lambda metric: any(test(metric) for test in tests)
 
     def _all(self, texts: Texts) -> Test:
         tests = [self._one(texts)]
-        while self._peek() not in (("word", "OR"), ("sign", ")"), ("end", "")):
-            if self._peek() == ("word", "AND"):
-                self._take()
+        while self.peek() not in (("word", "OR"), ("sign", ")"), ("end", "")):
+            self.have(("word", "AND"))
             tests.append(self._one(texts))
         return lambda metric: all(test(metric) for test in tests)
 
     def _one(self, texts: Texts) -> Test:
-        kind, text = self._take()
+        kind, text = self.step()
         if (kind, text) == ("word", "NOT"):
             denied = self._one(texts)
             return lambda metric: not denied(metric)
         if (kind, text) == ("sign", "("):
             inner = self._either(texts)
-            if self._take() != ("sign", ")"):
+            if self.step() != ("sign", ")"):
                 raise MathError("Invalid syntax in the search: ')' is missing.")
             return inner
         if kind not in ("word", "exact"):
             raise MathError(f"Invalid syntax in the search at '{text}'.")
-        if self._peek() == ("sign", "="):
-            self._take()
+        if self.have(("sign", "=")):
             return self._one(_texts_of(text.strip('"')))
         return _exactly(text[1:-1], texts) if kind == "exact" else _partly(text, texts)
 
