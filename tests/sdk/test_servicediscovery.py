@@ -13,6 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from refusals import refused
 
+from cloudlet.testing import eventually
 from cloudlet.testing.local import LocalCloud
 
 
@@ -220,3 +221,26 @@ def test_a_stack_of_cloud_map(cloud: LocalCloud, discovery: Any) -> None:
     stacks.get_waiter("stack_delete_complete").wait(StackName="map", WaiterConfig={"Delay": 1})
     assert discovery.list_namespaces()["Namespaces"] == []
     assert cloud.client("route53").list_hosted_zones()["HostedZones"] == []
+
+
+def test_a_namespace_in_no_vpc_is_an_operation_that_fails(cloud: LocalCloud) -> None:
+    discovery = cloud.client("servicediscovery")
+    gone = "vpc-00000000000000000"
+    asked = discovery.create_private_dns_namespace(Name="shop.local", Vpc=gone, CreatorRequestId="1")["OperationId"]
+    failed = discovery.get_operation(OperationId=asked)["Operation"]
+    assert (failed["Status"], failed["ErrorCode"]) == ("FAIL", "CANNOT_CREATE_HOSTED_ZONE")
+    assert failed["ErrorMessage"] == (
+        "The VPC ID is invalid. (Service: AmazonRoute53; Status Code: 400; Error Code: InvalidVPCId)"
+    )
+    assert discovery.list_namespaces()["Namespaces"] == []
+    stacks = cloud.client("cloudformation")
+    properties = {"Name": "shop.local", "Vpc": gone}
+    template = {"Resources": {"N": {"Type": "AWS::ServiceDiscovery::PrivateDnsNamespace", "Properties": properties}}}
+    stacks.create_stack(StackName="s", TemplateBody=json.dumps(template), OnFailure="DO_NOTHING")
+    eventually(lambda: stacks.describe_stacks(StackName="s")["Stacks"][0]["StackStatus"] == "CREATE_FAILED")
+    reasons = [
+        one.get("ResourceStatusReason", "") for one in stacks.describe_stack_events(StackName="s")["StackEvents"]
+    ]
+    assert any("The VPC ID is invalid." in reason for reason in reasons)
+    # The name is free.
+    namespace(discovery, "private_dns", "shop.local", Vpc=default_vpc(cloud))

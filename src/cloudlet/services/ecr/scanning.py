@@ -63,7 +63,7 @@ class Scanning(Base):
                 {
                     "repositoryArn": api.arn("ecr", call, f"repository/{name}"),
                     "repositoryName": name,
-                    "scanOnPush": scan,
+                    "scanOnPush": record.value.scan_on_push,
                     "scanFrequency": "SCAN_ON_PUSH" if scan else "MANUAL",
                     "appliedScanFilters": filters,
                 }

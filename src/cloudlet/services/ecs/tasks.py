@@ -274,7 +274,7 @@ class Tasks(Base):
                 "zero."
             )
         version = input.get("platformVersion")
-        if version is not None and not strategy and input.get("launchType", "EC2") == "EC2":
+        if version is not None and input.get("launchType") == "EC2":
             raise invalid("The platform version must be null when specifying an EC2 launch type.")
         fargate = {"platformVersion": "1.4.0" if version in (None, "LATEST") else version, "platformFamily": "Linux"}
         if strategy:

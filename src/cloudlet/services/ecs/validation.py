@@ -22,7 +22,7 @@ _NOT_WITH_AWSVPC = {
     "disableNetworking": "Disable Networking is not supported on container when",
 }
 # Members that nothing here carries out: (member of the definition), (of a container), (of its linuxParameters).
-_NOT_OF_TASK = ("inferenceAccelerators", "enableFaultInjection", "trustedExecutionConfiguration", "pidMode", "ipcMode")
+_NOT_OF_TASK = ("enableFaultInjection", "trustedExecutionConfiguration", "pidMode", "ipcMode")
 _NOT_OF_CONTAINER = (
     "resourceRequirements",
     "credentialSpecs",
@@ -79,6 +79,8 @@ def normalized(input: Input) -> dict[str, Any]:
 def _refuse(input: Input) -> None:
     """Name what is not here before anything else is looked at."""
     operation = "RegisterTaskDefinition"
+    if input.get("inferenceAccelerators"):  # AWS has ended Elastic Inference
+        raise client_error("Unsupported field 'inferenceAccelerators'.")
     for name in _NOT_OF_TASK:
         if input.get(name):
             raise not_implemented(f"{operation} with {name}")

@@ -157,7 +157,7 @@ class Base(api.Service):
     def _note(
         self, tx: Tx, call: Call, type: str, now: float, namespace: str = "", service: str = "", instance: str = ""
     ) -> str:
-        """Note an operation, which is done by the time that anybody hears of it, and return its id."""
+        """Note an operation, which is over by the time that anybody hears of it, and return its id."""
         id = f"{''.join(secrets.choice(_LETTERS) for _ in range(32))}-{secrets.token_hex(4)}"
         tx.execute(
             "INSERT INTO operation (id, scope, type, namespace, service, instance, at) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -166,7 +166,7 @@ class Base(api.Service):
         return id
 
     async def GetOperation(self, call: Call, input: Input) -> Output:
-        columns = "id, type, namespace, service, instance, at"
+        columns = "id, type, namespace, service, instance, at, fault"
         row = await self._db.read(
             lambda tx: tx.execute(
                 f"SELECT {columns} FROM operation WHERE id = ? AND scope = ?", (input["OperationId"], call.scope)
@@ -176,17 +176,18 @@ class Base(api.Service):
             raise AwsError("OperationNotFound", input["OperationId"])
         found = Operation(*row)
         targets = {"NAMESPACE": found.namespace, "SERVICE": found.service, "INSTANCE": found.instance}
-        return {
-            "Operation": {
-                "Id": found.id,
-                "OwnerAccount": call.account,
-                "Type": found.type,
-                "Status": "SUCCESS",
-                "CreateDate": found.at,
-                "UpdateDate": found.at,
-                "Targets": {kind: target for kind, target in targets.items() if target},
-            }
+        shown: Output = {
+            "Id": found.id,
+            "OwnerAccount": call.account,
+            "Type": found.type,
+            "Status": "FAIL" if found.fault else "SUCCESS",
+            "CreateDate": found.at,
+            "UpdateDate": found.at,
+            "Targets": {kind: target for kind, target in targets.items() if target},
         }
+        if found.fault:  # nothing else can go wrong here
+            shown |= {"ErrorCode": "CANNOT_CREATE_HOSTED_ZONE", "ErrorMessage": found.fault}
+        return {"Operation": shown}
 
     async def ListOperations(self, call: Call, input: Input) -> Output:
         columns = {"NAMESPACE_ID": "namespace", "SERVICE_ID": "service", "TYPE": "type"}
@@ -198,8 +199,8 @@ class Base(api.Service):
         values: list[Any] = [call.scope, int(token_of(input) or 2**62), *namespaces, *services]
         for one in input.get("Filters", ()):
             if one["Name"] == "STATUS":
-                if "SUCCESS" not in one["Values"]:
-                    return {"Operations": []}
+                where.append(f"CASE fault WHEN '' THEN 'SUCCESS' ELSE 'FAIL' END IN ({_marks(one['Values'])})")
+                values += one["Values"]
             elif one["Name"] == "UPDATE_DATE":
                 if one.get("Condition") != "BETWEEN" or len(one["Values"]) != 2:
                     raise invalid("UPDATE_DATE takes the condition BETWEEN and two values.")
@@ -212,11 +213,13 @@ class Base(api.Service):
         size = input.get("MaxResults", 100)
         rows = await self._db.scan(
             lambda tx: tx.execute(
-                f"SELECT number, id FROM operation WHERE {' AND '.join(where)} ORDER BY number DESC LIMIT ?",
+                f"SELECT number, id, fault FROM operation WHERE {' AND '.join(where)} ORDER BY number DESC LIMIT ?",
                 (*values, size + 1),
             ).fetchall()
         )
-        output: Output = {"Operations": [{"Id": id, "Status": "SUCCESS"} for _, id in rows[:size]]}
+        output: Output = {
+            "Operations": [{"Id": id, "Status": "FAIL" if fault else "SUCCESS"} for _, id, fault in rows[:size]]
+        }
         return output | ({"NextToken": token(str(rows[size - 1][0]))} if len(rows) > size else {})
 
 

@@ -68,9 +68,14 @@ class Namespaces(Base):
         if kind != "HTTP" and not namespace.zone:
             try:
                 await self._set_soa(await self.ensure_zone(namespace))
-            except AwsError:
-                await self._db.write(lambda tx: self._namespaces.delete(tx, call.scope, namespace.id))
-                raise
+            except AwsError as error:
+                fault = f"{error.message} (Service: AmazonRoute53; Status Code: 400; Error Code: {error.code})"
+
+                def fail(tx: Tx) -> None:
+                    self._namespaces.delete(tx, call.scope, namespace.id)
+                    tx.execute("UPDATE operation SET fault = ? WHERE id = ?", (fault, namespace.operation))
+
+                await self._db.write(fail)
         return {"OperationId": namespace.operation}
 
     async def _set_soa(self, namespace: Namespace) -> None:
@@ -181,7 +186,7 @@ class Namespaces(Base):
         return resources, record.value
 
     def _shown(self, call: Call, namespace: Namespace) -> Output:
-        properties: Output = {"DnsProperties": {}, "HttpProperties": {"HttpName": namespace.name}}
+        properties: Output = {"DnsProperties": {"SOA": {}}, "HttpProperties": {"HttpName": namespace.name}}
         if namespace.type != "HTTP":
             properties["DnsProperties"] = {"HostedZoneId": namespace.zone, "SOA": {"TTL": namespace.ttl}}
         services = [record for record in self._services.list(call.scope) if record.value.namespace == namespace.id]

@@ -13,7 +13,8 @@ MIGRATIONS = [
         namespace TEXT NOT NULL, service TEXT NOT NULL, instance TEXT NOT NULL, at REAL NOT NULL);
     CREATE INDEX operation_by_scope ON operation (scope, number);
     CREATE INDEX operation_by_time ON operation (at);
-    """
+    """,
+    "ALTER TABLE operation ADD COLUMN fault TEXT NOT NULL DEFAULT '';",
 ]
 
 
@@ -81,7 +82,7 @@ class Revision(msgspec.Struct, frozen=True):
 
 
 class Operation(msgspec.Struct, frozen=True):
-    """Something that was asked for, and is done."""
+    """Something that was asked for, and is over."""
 
     id: str
     type: str
@@ -89,3 +90,4 @@ class Operation(msgspec.Struct, frozen=True):
     service: str
     instance: str
     at: float
+    fault: str = ""  # why it could not be done

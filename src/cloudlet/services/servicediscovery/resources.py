@@ -23,8 +23,11 @@ class _Namespace(ResourceType):
             f"Create{self.kind}Namespace",
             {**given, "CreatorRequestId": _creator(do), "Tags": _tags(do, properties)},
         )
-        operation = await do.call("servicediscovery", "GetOperation", {"OperationId": made["OperationId"]})
-        return await self._described(do, operation["Operation"]["Targets"]["NAMESPACE"])
+        asked = {"OperationId": made["OperationId"]}
+        operation = (await do.call("servicediscovery", "GetOperation", asked))["Operation"]
+        if operation["Status"] == "FAIL":
+            raise AwsError(operation["ErrorCode"], operation["ErrorMessage"])
+        return await self._described(do, operation["Targets"]["NAMESPACE"])
 
     async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
         if changed(old, new, "Description", "Properties"):
