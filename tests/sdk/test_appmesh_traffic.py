@@ -253,18 +253,19 @@ async def colors(
         )
     route53 = await cloud.service("route53")
     assert await route53.listen_on(network.gateway) == 53
-    zone = (await aws(cloud, "CreateHostedZone", service="route53", Name="map.test", CallerReference="1"))["HostedZone"]
-    record = {
-        "Name": "colors.map.test",
-        "Type": "A",
-        "TTL": 1,
-        "ResourceRecords": [{"Value": network.gateway.rpartition(".")[0] + ".200"}],
-    }
-    batch = {"Changes": [{"Action": "CREATE", "ResourceRecordSet": record}]}
-    await aws(cloud, "ChangeResourceRecordSets", service="route53", HostedZoneId=zone["Id"], ChangeBatch=batch)
+    await name_address(cloud, "colors.map.test", network.gateway.rpartition(".")[0] + ".200")
     network.resolv_conf = tmp_path / "resolv.conf"
     network.resolv_conf.write_text(f"nameserver {network.gateway}\n")
     return {"places": places, "services": ids, "appmesh": appmesh}
+
+
+async def name_address(cloud: Cloud, name: str, address: str) -> None:
+    """Have our DNS server know a name, in a zone of its own."""
+    place = {"Name": name.partition(".")[2], "CallerReference": name}
+    zone = (await aws(cloud, "CreateHostedZone", service="route53", **place))["HostedZone"]
+    record = {"Name": name, "Type": "A", "TTL": 1, "ResourceRecords": [{"Value": address}]}
+    batch = {"Changes": [{"Action": "CREATE", "ResourceRecordSet": record}]}
+    await aws(cloud, "ChangeResourceRecordSets", service="route53", HostedZoneId=zone["Id"], ChangeBatch=batch)
 
 
 async def route(cloud: Cloud, verb: str, action: dict[str, Any], **more: Any) -> None:
@@ -410,6 +411,9 @@ async def test_a_gateway_and_what_is_not_in_the_mesh(cloud: Cloud, network: Netw
     # The mesh's filter, there and back.
     front, blue = made["places"]["front"][0], made["places"]["blue2"][1]
     assert await network.call(front, blue) == {"404 ": 1}
+    # It is not for the APIs of AWS.
+    await name_address(cloud, "queue.amazonaws.com", blue)
+    assert await network.call(front, "queue.amazonaws.com") == {"200 blue2": 1}
     await aws(cloud, "UpdateMesh", **MESH, spec={"egressFilter": {"type": "ALLOW_ALL"}})
     await asyncio.sleep(0.1)
     assert await network.call(front, blue) == {"200 blue2": 1}
