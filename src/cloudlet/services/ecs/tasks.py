@@ -13,8 +13,8 @@ import msgspec
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.ecs import service_connect, validation
-from cloudlet.services.ecs.base import Base, from_tags, invalid, last, new_id, page, to_tags
+from cloudlet.services.ecs import describing, validation
+from cloudlet.services.ecs.base import Base, from_tags, invalid, last, new_id, page
 from cloudlet.services.ecs.placement import Lack
 from cloudlet.services.ecs.records import Container, Task, TaskDefinition
 from cloudlet.store import Tx
@@ -295,103 +295,8 @@ class Tasks(Base):
     def described_task(self, scope: str, task: Task, with_tags: bool) -> dict[str, Any]:
         """A task as the API shows it."""
         found = self.definition(scope, task.task_definition)
-        definition: dict[str, Any] = found.members if found is not None else {}
-        arn = self.arn(scope, "task", f"{task.cluster}/{task.id}")
-        members = {key: value for key, value in task.members.items() if key != "networkConfiguration"}
-        overrides = members.pop("overrides", {})
-        named = {one["name"] for one in overrides.get("containerOverrides", ())}
-        members["overrides"] = {
-            "inferenceAcceleratorOverrides": [],
-            **overrides,
-            "containerOverrides": [
-                *overrides.get("containerOverrides", ()),
-                *({"name": one.name} for one in task.containers if one.name not in named),
-            ],
-        }
-        eni = f"eni-{task.id[:17]}"
-        is_awsvpc = definition.get("networkMode") == "awsvpc"
-        interfaces = (
-            [{"attachmentId": _attachment(task), "privateIpv4Address": task.address}]
-            if is_awsvpc and task.address
-            else []
-        )
-        described = {
-            "taskArn": arn,
-            "clusterArn": self.arn(scope, "cluster", task.cluster),
-            "taskDefinitionArn": task.task_definition,
-            "desiredStatus": task.desired,
-            "lastStatus": task.status,
-            "healthStatus": task.health,
-            "createdAt": task.created,
-            "version": task.version,
-            "availabilityZone": f"{scope.split('/')[1]}a",
-            "attributes": [{"name": "ecs.cpu-architecture", "value": _architecture()}],
-            "attachments": [],
-            "connectivity": "CONNECTED" if task.address or task.started else "DISCONNECTED",
-            "containers": [
-                {
-                    "containerArn": self.arn(scope, "container", f"{task.cluster}/{task.id}/{one.id}"),
-                    "taskArn": arn,
-                    "name": one.name,
-                    "image": one.image,
-                    "lastStatus": one.status,
-                    "healthStatus": one.health,
-                    "networkInterfaces": interfaces,
-                    "networkBindings": [] if is_awsvpc else _bindings(task, definition, one.name),
-                    "cpu": str(_container(definition, one.name).get("cpu", 0)),
-                    **({"managedAgents": agents} if (agents := _agents(task, one)) else {}),
-                    **({"exitCode": one.exit_code} if one.exit_code is not None else {}),
-                    **({"reason": one.reason} if one.reason else {}),
-                    **({"runtimeId": one.runtime_id} if one.runtime_id else {}),
-                    **({"imageDigest": one.digest} if one.digest else {}),
-                    **({"memory": str(m)} if (m := _container(definition, one.name).get("memory")) else {}),
-                }
-                for one in task.containers
-            ],
-            **members,
-            "tags": to_tags(task.tags) if with_tags else [],
-        }
-        if is_awsvpc:
-            network = task.members.get("networkConfiguration", {}).get("awsvpcConfiguration", {})
-            details = [
-                {"name": "subnetId", "value": (network.get("subnets") or [""])[0]},
-                {"name": "networkInterfaceId", "value": eni},
-                {"name": "privateIPv4Address", "value": task.address},
-            ]
-            state = "ATTACHED" if task.address else "PRECREATED"
-            described["attachments"] = [
-                {
-                    "id": _attachment(task),
-                    "type": "ElasticNetworkInterface",
-                    "status": "DELETED" if task.status == "STOPPED" else state,
-                    "details": details if task.address else details[:1],
-                }
-            ]
-        if task.connect:
-            described["attachments"].append(_connection(task))
-        for key in ("cpu", "memory"):
-            value = overrides.get(key) or definition.get(key)
-            described[key] = value or str(sum(one.get(key, 0) for one in definition.get("containerDefinitions", ())))
-        if members.get("launchType") == "FARGATE":
-            storage = overrides.get("ephemeralStorage") or definition.get("ephemeralStorage") or {"sizeInGiB": 20}
-            described["ephemeralStorage"] = storage
-        for key, value in (
-            ("pullStartedAt", task.pull_started),
-            ("pullStoppedAt", task.pull_stopped),
-            ("startedAt", task.started),
-            ("stoppingAt", task.stopping),
-            ("executionStoppedAt", task.execution_stopped),
-            ("stoppedAt", task.stopped),
-        ):
-            if value:
-                described[key] = value
-        if task.address or task.started:
-            described["connectivityAt"] = task.started or task.created
-        if task.stop_code:
-            described["stopCode"] = task.stop_code
-        if task.stop_reason:
-            described["stoppedReason"] = task.stop_reason
-        return described
+        definition = found.members if found is not None else {}
+        return describing.described(task, definition, lambda *what: self.arn(scope, *what), scope, with_tags)
 
 
 def new_task(
@@ -450,49 +355,3 @@ def checked_overrides(definition: TaskDefinition, overrides: dict[str, Any]) -> 
         if key in overrides and not re.fullmatch(r"\d+", overrides[key]):
             raise invalid(f"Invalid '{key}' setting for task.")
     return overrides
-
-
-def _container(definition: dict[str, Any], name: str) -> dict[str, Any]:
-    return next((one for one in definition.get("containerDefinitions", ()) if one["name"] == name), {})
-
-
-def _bindings(task: Task, definition: dict[str, Any], container: str) -> list[dict[str, Any]]:
-    own = {(one["containerPort"], one["protocol"]) for one in _container(definition, container).get("portMappings", ())}
-    everywhere = "0.0.0.0" if task.instance else ""
-    return [
-        {"bindIP": everywhere or address, "containerPort": port, "hostPort": host, "protocol": protocol}
-        for port, address, host, protocol in task.ports
-        if (port, protocol) in own
-    ]
-
-
-def _connection(task: Task) -> dict[str, Any]:
-    """What Service Connect has put beside a task's containers."""
-    state = "ATTACHED" if task.address else "PRECREATED"
-    return {
-        "id": str(uuid.uuid5(uuid.NAMESPACE_OID, task.id)),
-        "type": "Service Connect",
-        "status": "DELETED" if task.status == "STOPPED" else state,
-        "details": [{"name": "ContainerName", "value": service_connect.container_name(task.id)}],
-    }
-
-
-def _agents(task: Task, container: Container) -> list[dict[str, Any]]:
-    """What ECS Exec speaks to in a container: it is there as soon as the container runs."""
-    if not task.members.get("enableExecuteCommand"):
-        return []
-    status = {"RUNNING": "RUNNING", "STOPPED": "STOPPED"}.get(container.status, "PENDING")
-    begun = {"lastStartedAt": task.started or task.created} if status == "RUNNING" else {}
-    return [{"name": "ExecuteCommandAgent", "lastStatus": status, **begun}]
-
-
-def _attachment(task: Task) -> str:
-    """An id of the task's network interface that is always the same."""
-    text = task.id[::-1]
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
-def _architecture() -> str:
-    import platform
-
-    return {"aarch64": "arm64", "arm64": "arm64"}.get(platform.machine(), "x86_64")
