@@ -161,7 +161,7 @@ def test_discovery_by_the_api(discovery: Any) -> None:
 def test_bad_input_changes_nothing(cloud: LocalCloud, discovery: Any) -> None:
     shop = namespace(discovery, "private_dns", "shop.local", Vpc=default_vpc(cloud))
     http = namespace(discovery, "http", "api")
-    assert discovery.get_namespace(Id=http)["Namespace"]["Properties"]["DnsProperties"] == {}
+    assert discovery.get_namespace(Id=http)["Namespace"]["Properties"]["DnsProperties"] == {"SOA": {}}
     assert refused(service, discovery=discovery, namespace=http, name="two words")[0] == "InvalidInput"
     orders = service(discovery, shop, "orders", "SRV")
     assert "AWS_INSTANCE_PORT" in refused(register, discovery=discovery, service=orders, id="a", ip="10.0.0.1")[1]
