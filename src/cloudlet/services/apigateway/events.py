@@ -124,19 +124,6 @@ def proxy(context: Context, binary_types: list[str]) -> dict[str, Any]:
         parameters.setdefault(name, []).append(value)
     is_base64 = bool(context.body) and _is_binary(request.headers.get("content-type", ""), binary_types)
     resource = context.resource or {}
-    agent = request.headers.get("user-agent", "")
-    identity: dict[str, Any] = {**http_events.NOBODY, "sourceIp": request.client, "userAgent": agent}
-    if context.api_key_id is not None:
-        identity.update(apiKey=context.api_key, apiKeyId=context.api_key_id)
-    if context.caller is not None:
-        call = context.caller
-        identity.update(
-            accessKey=call.access_key,
-            accountId=call.account,
-            caller=call.access_key,
-            user=call.access_key,
-            userArn=call.principal,
-        )
     domain = request.host
     body: str | None = None
     if context.body:
@@ -166,7 +153,7 @@ def proxy(context: Context, binary_types: list[str]) -> dict[str, Any]:
             "domainPrefix": domain.split(".")[0],
             "requestTimeEpoch": int(context.now * 1000),
             "requestId": context.request_id,
-            "identity": identity,
+            "identity": _identity(context),
             "domainName": domain,
             "apiId": context.api_id,
             **({"authorizer": context.authorizer} if context.authorizer is not None else {}),
@@ -174,6 +161,24 @@ def proxy(context: Context, binary_types: list[str]) -> dict[str, Any]:
         "body": body,
         "isBase64Encoded": is_base64,
     }
+
+
+def _identity(context: Context) -> dict[str, Any]:
+    """What a function is told of who calls."""
+    agent = context.request.headers.get("user-agent", "")
+    identity: dict[str, Any] = {**http_events.NOBODY, "sourceIp": context.request.client, "userAgent": agent}
+    if context.api_key_id is not None:
+        identity.update(apiKey=context.api_key, apiKeyId=context.api_key_id)
+    if context.caller is not None:
+        call = context.caller
+        identity.update(
+            accessKey=call.access_key,
+            accountId=call.account,
+            caller=call.access_key,
+            user=call.access_key,
+            userArn=call.principal,
+        )
+    return identity
 
 
 def read_answer(payload: bytes) -> Response:

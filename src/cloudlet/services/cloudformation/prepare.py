@@ -58,15 +58,7 @@ class Preparer:
         for member, value in input.get("RollbackConfiguration", {}).items():
             if value:
                 raise not_implemented(f"RollbackConfiguration with {member}")
-        body = await sources.text_of(self._cloud, call, input)
-        if input.get("UsePreviousTemplate"):
-            if body is not None:
-                raise invalid("You cannot specify both usePreviousTemplate and Template Body/Template URL.")
-            if previous is None:
-                raise invalid("Cannot use the previous template of a stack that has none.")
-            body = previous.body
-        if body is None:
-            raise invalid("Either Template URL or Template Body must be specified.")
+        body = await self._body(call, input, previous)
         document = await asyncio.to_thread(parse, body)
         declared = document.get("Parameters") or {}
         if not isinstance(declared, dict):
@@ -88,27 +80,32 @@ class Preparer:
         context.door = self._cloud.door
         if not _granted(needed, capabilities):
             raise _insufficient(needed)
-        tags = (
-            {tag["Key"]: tag["Value"] for tag in input["Tags"]}
-            if "Tags" in input
-            else (previous.tags if previous else {})
-        )
-        for key in tags:
-            if key.lower().startswith("aws:"):
-                raise invalid("aws: prefixed tag key names are not allowed for external use.")
         model = Model(
             body,
             json.dumps(processed, separators=(",", ":")),
             macros,
             values,
             fetched,
-            tags,
+            _tags(input, previous),
             capabilities,
             notification_arns,
             input.get("RollbackConfiguration", previous.rollback_configuration if previous else {}),
             input.get("RoleARN", previous.role if previous else ""),
         )
         return Prepared(model, template, context)
+
+    async def _body(self, call: Call, input: dict[str, Any], previous: Model | None) -> str:
+        """The template's text: the request's own, or that of the deployment before. Raises ValidationError."""
+        body = await sources.text_of(self._cloud, call, input)
+        if input.get("UsePreviousTemplate"):
+            if body is not None:
+                raise invalid("You cannot specify both usePreviousTemplate and Template Body/Template URL.")
+            if previous is None:
+                raise invalid("Cannot use the previous template of a stack that has none.")
+            return previous.body
+        if body is None:
+            raise invalid("Either Template URL or Template Body must be specified.")
+        return body
 
     async def _fetch(self, call: Call, names: dict[str, str]) -> dict[str, str]:
         """The values that SSM has for parameters of its types. Raises ValidationError for those it has not."""
@@ -324,3 +321,14 @@ def _granted(needed: list[str], given: list[str]) -> bool:
 
 def _insufficient(names: list[str]) -> AwsError:
     return AwsError("InsufficientCapabilitiesException", f"Requires capabilities : [{', '.join(names)}]")
+
+
+def _tags(input: dict[str, Any], previous: Model | None) -> dict[str, str]:
+    """The stack's tags, those of the deployment before where none are given. Raises ValidationError."""
+    if "Tags" in input:
+        tags = {tag["Key"]: tag["Value"] for tag in input["Tags"]}
+    else:
+        tags = previous.tags if previous else {}
+    if any(key.lower().startswith("aws:") for key in tags):
+        raise invalid("aws: prefixed tag key names are not allowed for external use.")
+    return tags

@@ -115,79 +115,91 @@ def launch(world: World, call: Call, asked: Input, profile: dict[str, str] | Non
         id = new_id("i")
         interface = _attach(world, id, subnet, groups, given, asked, existing, tags)
         volume, mapping = _root(world, id, subnet, image, asked, tags)
-        public = given.get("AssociatePublicIpAddress", subnet.shown["MapPublicIpOnLaunch"])
-        shown: dict[str, Any] = {
-            "AmiLaunchIndex": index,
-            "Architecture": image.architecture,
-            "BlockDeviceMappings": [mapping],
-            "CapacityReservationSpecification": {"CapacityReservationPreference": "open"},
-            "ClientToken": asked.get("ClientToken", ""),
-            "CpuOptions": cpu_options(type),
-            "CurrentInstanceBootMode": "legacy-bios",
-            "EbsOptimized": asked.get("EbsOptimized", False),
-            "EnaSupport": True,
-            "EnclaveOptions": {"Enabled": False},
-            "HibernationOptions": {"Configured": False},
-            "Hypervisor": "xen",
-            "ImageId": asked["ImageId"],
-            "InstanceType": type.name,
-            "LaunchTime": world.now,
-            "MaintenanceOptions": {"AutoRecovery": "default", **(asked.get("MaintenanceOptions") or {})},
-            "MetadataOptions": {"State": "applied", **_OPTIONS, **(asked.get("MetadataOptions") or {})},
-            "Monitoring": {"State": "enabled" if (asked.get("Monitoring") or {}).get("Enabled") else "disabled"},
-            "Placement": {
-                "AvailabilityZone": subnet.shown["AvailabilityZone"],
-                "GroupName": group,
-                "Tenancy": "default",
-            },
-            "PlatformDetails": "Linux/UNIX",
-            "PrivateDnsName": interface.shown["PrivateDnsName"],
-            "PrivateDnsNameOptions": {
-                **subnet.shown["PrivateDnsNameOptionsOnLaunch"],
-                **(asked.get("PrivateDnsNameOptions") or {}),
-            },
-            "PrivateIpAddress": interface.shown["PrivateIpAddress"],
-            "ProductCodes": [],
-            "RootDeviceName": mapping["DeviceName"],
-            "RootDeviceType": "ebs",
-            "SourceDestCheck": True,
-            "State": state("pending"),
-            "StateTransitionReason": "",
-            "SubnetId": subnet.id,
-            "UsageOperation": "RunInstances",
-            "UsageOperationUpdateTime": world.now,
-            "VirtualizationType": "hvm",
-            "VpcId": subnet.shown["VpcId"],
-            **({"KeyName": key} if key else {}),
-            **({"IamInstanceProfile": profile} if profile else {}),
-            **({"BootMode": "uefi-preferred"} if "2023" in image.system else {}),
+        shown = _shown(world, asked, type, image, subnet, interface)
+        shown |= {"AmiLaunchIndex": index, "BlockDeviceMappings": [mapping], "RootDeviceName": mapping["DeviceName"]}
+        shown["Placement"] = {
+            "AvailabilityZone": subnet.shown["AvailabilityZone"],
+            "GroupName": group,
+            "Tenancy": "default",
         }
-        hidden = {
-            "wanted": "running",
-            "boots": 0,
+        if profile:
+            shown["IamInstanceProfile"] = profile
+        hidden = _hidden(asked, type, given.get("AssociatePublicIpAddress", subnet.shown["MapPublicIpOnLaunch"]))
+        hidden |= {
             "changed": world.now,
             "reservation": reservation,
             "interfaces": [interface.id],
             "volumes": [volume.id],
-            "user_data": asked.get("UserData", ""),
-            "public": public,
-            "door": secrets.token_urlsafe(16),
             "association": f"iip-assoc-0{secrets.token_hex(8)}" if profile else "",
-            "template": asked.get("template"),
-            "attributes": {
-                "DisableApiTermination": asked.get("DisableApiTermination", False),
-                "DisableApiStop": asked.get("DisableApiStop", False),
-                "InstanceInitiatedShutdownBehavior": asked.get("InstanceInitiatedShutdownBehavior", "stop"),
-                "CpuCredits": (asked.get("CreditSpecification") or {}).get(
-                    "CpuCredits", "standard" if type.name.startswith("t2.") else "unlimited"
-                ),
-            },
         }
         if asked.get("InstanceMarketOptions"):
             order = request(world, id, shown, asked, tags["spot-instances-request"])
             shown |= {"InstanceLifecycle": "spot", "SpotInstanceRequestId": order.id}
         made.append(world.make(INSTANCE, shown, tags["instance"], hidden, id))
     return reservation, made
+
+
+def _shown(
+    world: World, asked: Input, type: InstanceType, image: Image, subnet: Item, interface: Item
+) -> dict[str, Any]:
+    """What EC2 shows of an instance of this request, whichever of them it is."""
+    return {
+        "Architecture": image.architecture,
+        "CapacityReservationSpecification": {"CapacityReservationPreference": "open"},
+        "ClientToken": asked.get("ClientToken", ""),
+        "CpuOptions": cpu_options(type),
+        "CurrentInstanceBootMode": "legacy-bios",
+        "EbsOptimized": asked.get("EbsOptimized", False),
+        "EnaSupport": True,
+        "EnclaveOptions": {"Enabled": False},
+        "HibernationOptions": {"Configured": False},
+        "Hypervisor": "xen",
+        "ImageId": asked["ImageId"],
+        "InstanceType": type.name,
+        "LaunchTime": world.now,
+        "MaintenanceOptions": {"AutoRecovery": "default", **(asked.get("MaintenanceOptions") or {})},
+        "MetadataOptions": {"State": "applied", **_OPTIONS, **(asked.get("MetadataOptions") or {})},
+        "Monitoring": {"State": "enabled" if (asked.get("Monitoring") or {}).get("Enabled") else "disabled"},
+        "PlatformDetails": "Linux/UNIX",
+        "PrivateDnsName": interface.shown["PrivateDnsName"],
+        "PrivateDnsNameOptions": {
+            **subnet.shown["PrivateDnsNameOptionsOnLaunch"],
+            **(asked.get("PrivateDnsNameOptions") or {}),
+        },
+        "PrivateIpAddress": interface.shown["PrivateIpAddress"],
+        "ProductCodes": [],
+        "RootDeviceType": "ebs",
+        "SourceDestCheck": True,
+        "State": state("pending"),
+        "StateTransitionReason": "",
+        "SubnetId": subnet.id,
+        "UsageOperation": "RunInstances",
+        "UsageOperationUpdateTime": world.now,
+        "VirtualizationType": "hvm",
+        "VpcId": subnet.shown["VpcId"],
+        **({"KeyName": asked["KeyName"]} if asked.get("KeyName") else {}),
+        **({"BootMode": "uefi-preferred"} if "2023" in image.system else {}),
+    }
+
+
+def _hidden(asked: Input, type: InstanceType, public: bool) -> dict[str, Any]:
+    """What is remembered of an instance besides."""
+    return {
+        "wanted": "running",
+        "boots": 0,
+        "user_data": asked.get("UserData", ""),
+        "public": public,
+        "door": secrets.token_urlsafe(16),
+        "template": asked.get("template"),
+        "attributes": {
+            "DisableApiTermination": asked.get("DisableApiTermination", False),
+            "DisableApiStop": asked.get("DisableApiStop", False),
+            "InstanceInitiatedShutdownBehavior": asked.get("InstanceInitiatedShutdownBehavior", "stop"),
+            "CpuCredits": (asked.get("CreditSpecification") or {}).get(
+                "CpuCredits", "standard" if type.name.startswith("t2.") else "unlimited"
+            ),
+        },
+    }
 
 
 def check_architecture(type: InstanceType, image: Image) -> None:

@@ -137,36 +137,7 @@ class Buckets(api.Service):
         if input.get("BucketNamespace", "global") != "global":
             raise not_implemented("CreateBucket with BucketNamespace")
         region = _region(call.region, asked.get("LocationConstraint"))
-        ownership = input.get("ObjectOwnership", "BucketOwnerEnforced")
-        if ownership not in ("BucketOwnerEnforced", "BucketOwnerPreferred", "ObjectWriter"):
-            raise AwsError(
-                "InvalidArgument",
-                "Invalid x-amz-object-ownership header: " + ownership,
-                ArgumentName="x-amz-object-ownership",
-            )
-        settings: dict[str, Any] = {
-            "ownership": {"OwnershipControls": {"Rules": [{"ObjectOwnership": ownership}]}},
-            "public_access_block": {
-                "PublicAccessBlockConfiguration": {
-                    "BlockPublicAcls": True,
-                    "IgnorePublicAcls": True,
-                    "BlockPublicPolicy": True,
-                    "RestrictPublicBuckets": True,
-                }
-            },
-        }
-        if input.get("ACL", "private") != "private" or any(member.startswith("Grant") for member in input):
-            if ownership == "BucketOwnerEnforced":
-                raise AwsError(
-                    "InvalidBucketAclWithObjectOwnership",
-                    "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting",
-                )
-            raise AwsError(
-                "InvalidBucketAclWithBlockPublicAccessError",
-                "Bucket cannot have public ACLs set with BlockPublicAccess enabled",
-            )
-        if input.get("ObjectLockEnabledForBucket"):
-            settings["object_lock"] = {"ObjectLockConfiguration": {"ObjectLockEnabled": "Enabled"}}
+        settings = _first_settings(input)
         made = Bucket(
             0,
             call.account,
@@ -180,19 +151,7 @@ class Buckets(api.Service):
 
         def put(tx: Tx) -> None:
             if (known := self.buckets.get(EVERYWHERE, name, tx)) is not None:
-                if known.value.account != call.account:
-                    raise AwsError(
-                        "BucketAlreadyExists",
-                        "The requested bucket name is not available. The bucket namespace is shared by all users of "
-                        "the system. Please select a different name and try again.",
-                        BucketName=name,
-                    )
-                if call.region != "us-east-1" or known.value.region != "us-east-1":
-                    raise AwsError(
-                        "BucketAlreadyOwnedByYou",
-                        "Your previous request to create the named bucket succeeded and you already own it.",
-                        BucketName=name,
-                    )
+                _check_known(call, name, known.value)
                 return
             # A revision is never given twice, so that it makes a good id: rows of a former bucket are never seen again.
             id = self.buckets.put(tx, EVERYWHERE, name, made).revision
@@ -321,6 +280,58 @@ def _is_paid(bucket: Bucket, input: Input) -> bool:
     """Whether somebody else's request says that he pays for it, where the bucket wants that."""
     payer = bucket.settings.get("request_payment", {}).get("Payer", "BucketOwner")
     return payer == "BucketOwner" or input.get("RequestPayer") == "requester"
+
+
+def _first_settings(input: Input) -> dict[str, Any]:
+    """The settings that a new bucket has. Raises for lists of access that they do not allow."""
+    ownership = input.get("ObjectOwnership", "BucketOwnerEnforced")
+    if ownership not in ("BucketOwnerEnforced", "BucketOwnerPreferred", "ObjectWriter"):
+        raise AwsError(
+            "InvalidArgument",
+            "Invalid x-amz-object-ownership header: " + ownership,
+            ArgumentName="x-amz-object-ownership",
+        )
+    settings: dict[str, Any] = {
+        "ownership": {"OwnershipControls": {"Rules": [{"ObjectOwnership": ownership}]}},
+        "public_access_block": {
+            "PublicAccessBlockConfiguration": {
+                "BlockPublicAcls": True,
+                "IgnorePublicAcls": True,
+                "BlockPublicPolicy": True,
+                "RestrictPublicBuckets": True,
+            }
+        },
+    }
+    if input.get("ACL", "private") != "private" or any(member.startswith("Grant") for member in input):
+        if ownership == "BucketOwnerEnforced":
+            raise AwsError(
+                "InvalidBucketAclWithObjectOwnership",
+                "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting",
+            )
+        raise AwsError(
+            "InvalidBucketAclWithBlockPublicAccessError",
+            "Bucket cannot have public ACLs set with BlockPublicAccess enabled",
+        )
+    if input.get("ObjectLockEnabledForBucket"):
+        settings["object_lock"] = {"ObjectLockConfiguration": {"ObjectLockEnabled": "Enabled"}}
+    return settings
+
+
+def _check_known(call: Call, name: str, known: Bucket) -> None:
+    """Whether a bucket that is there may be made again: one's own, in us-east-1."""
+    if known.account != call.account:
+        raise AwsError(
+            "BucketAlreadyExists",
+            "The requested bucket name is not available. The bucket namespace is shared by all users of "
+            "the system. Please select a different name and try again.",
+            BucketName=name,
+        )
+    if call.region != "us-east-1" or known.region != "us-east-1":
+        raise AwsError(
+            "BucketAlreadyOwnedByYou",
+            "Your previous request to create the named bucket succeeded and you already own it.",
+            BucketName=name,
+        )
 
 
 def _check_name(name: str) -> None:
