@@ -17,6 +17,7 @@ _UNSAFE = re.compile(r"[&<>\"\r\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "\r": "&#xD;"}
 
 Read = Callable[["Node"], Any]
+Readers = dict[str, tuple[str, Read]]  # by tag: a member's name, and the reader of its element
 Write = Callable[[list[str], Any], None]
 
 
@@ -134,31 +135,7 @@ class XmlReaders:
         # Registered before its members are, so that a shape may hold itself.
         body: list[Read] = []
         self._made[shape.name] = lambda node: body[0](node)
-        single: dict[str, tuple[str, Read]] = {}
-        repeated: dict[str, tuple[str, Read]] = {}
-        entries: dict[str, tuple[str, Read]] = {}
-        attributes: list[tuple[str, str, Read]] = []
-        # Botocore names a flattened list's elements by its member, other SDKs by the list.
-        aliases: list[tuple[str, str, Read]] = []
-        for name, ref in shape.members.items():
-            if ref.location:
-                continue
-            target = self._shapes[ref.shape]
-            tag = element_name(self._shapes, name, ref)
-            if ref.xml_attribute:
-                attributes.append((tag, name, _scalar(scalars.READERS[target.type])))
-            elif target.type == "list" and flat(ref, target):
-                item = self._item(target)
-                repeated[ref.location_name or name] = (name, item)
-                aliases.append((tag, name, item))
-            elif target.type == "map" and flat(ref, target):
-                entries[tag] = (name, self._entry(target))
-            else:
-                single[tag] = (name, self.of(ref))
-
-        for tag, name, reader in aliases:
-            if tag not in single and tag not in entries:
-                repeated.setdefault(tag, (name, reader))
+        single, repeated, entries, attributes = self._members(shape)
 
         def read(node: Node) -> dict[str, Any]:
             found: dict[str, Any] = {}
@@ -174,7 +151,7 @@ class XmlReaders:
                     name, reader = entries[tag]
                     key, value = reader(child)
                     found.setdefault(name, {})[key] = value
-            for attribute, name, reader in attributes:
+            for attribute, (name, reader) in attributes.items():
                 if attribute in node.attributes:
                     holder = Node(name, {})
                     holder.text = node.attributes[attribute]
@@ -184,6 +161,34 @@ class XmlReaders:
         body.append(read)
         self._made[shape.name] = read
         return read
+
+    def _members(self, shape: Shape) -> tuple[Readers, Readers, Readers, Readers]:
+        """Readers of single elements, of flattened lists' and maps' elements, and of attributes."""
+        single: Readers = {}
+        repeated: Readers = {}
+        entries: Readers = {}
+        attributes: Readers = {}
+        # Botocore names a flattened list's elements by its member, other SDKs by the list.
+        aliases: Readers = {}
+        for name, ref in shape.members.items():
+            if ref.location:
+                continue
+            target = self._shapes[ref.shape]
+            tag = element_name(self._shapes, name, ref)
+            if ref.xml_attribute:
+                attributes[tag] = (name, _scalar(scalars.READERS[target.type]))
+            elif target.type == "list" and flat(ref, target):
+                item = self._item(target)
+                repeated[ref.location_name or name] = (name, item)
+                aliases.setdefault(tag, (name, item))
+            elif target.type == "map" and flat(ref, target):
+                entries[tag] = (name, self._entry(target))
+            else:
+                single[tag] = (name, self.of(ref))
+        for tag, named in aliases.items():
+            if tag not in single and tag not in entries:
+                repeated.setdefault(tag, named)
+        return single, repeated, entries, attributes
 
     def _item(self, shape: Shape) -> Read:
         assert shape.member is not None

@@ -92,21 +92,33 @@ async def prepare(
     headers.setdefault("content-type", context.request.headers.get("content-type", "application/json"))
     url = cloud.endpoint + path + (f"?{urlencode(query, quote_via=quote)}" if query else "")
     method = integration.get("httpMethod", "POST")
-    access_key, secret, token = await _keys(cloud, context, integration)
     headers["host"] = cloud.endpoint.partition("://")[2]
     headers["x-amz-date"] = datetime.fromtimestamp(cloud.clock.now(), UTC).strftime("%Y%m%dT%H%M%SZ")
     headers["x-amz-content-sha256"] = hashlib.sha256(body).hexdigest()
-    if token:
-        headers["x-amz-security-token"] = token
     if context.trace:
         headers[traces.HEADER] = context.trace
     scope = f"{headers['x-amz-date'][:8]}/{found['region']}/{metadata.scope}/aws4_request"
+    _sign(headers, await _keys(cloud, context, integration), scope, method, path, query)
+    return ServiceCall(method, url, headers, body)
+
+
+def _sign(
+    headers: dict[str, str],
+    keys: tuple[str, str, str],
+    scope: str,
+    method: str,
+    path: str,
+    query: list[tuple[str, str]],
+) -> None:
+    """Sign a request with an access key, its secret and the token of its session, if any; all headers are signed."""
+    access_key, secret, token = keys
+    if token:
+        headers["x-amz-security-token"] = token
     signature = _signature(method, path, query, headers, secret, scope)
     headers["authorization"] = (
         f"AWS4-HMAC-SHA256 Credential={access_key}/{scope}, SignedHeaders={';'.join(sorted(headers))}, "
         f"Signature={signature}"
     )
-    return ServiceCall(method, url, headers, body)
 
 
 async def _keys(cloud: Cloud, context: Context, integration: dict[str, Any]) -> tuple[str, str, str]:

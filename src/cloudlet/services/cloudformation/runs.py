@@ -272,19 +272,7 @@ class Run(Removal):
         step = Step(self, row, row.seed, f"{name}-{action}-{row.seed}")
         step.update_policy = desired.update_policy
         try:
-            kind = registry.find(desired.type)
-            if kind is None:
-                raise invalid(f"Cloudlet does not implement the resource type {desired.type}")
-            properties = await dynamic.resolve(desired.properties, step.call)
-            if old is None:
-                physical = await kind.create(step, properties)
-                if desired.creation_policy:
-                    await self.service.await_creation(step, physical, desired.creation_policy)
-            else:
-                before = await dynamic.resolve(old.properties, step.call)
-                if retag:
-                    before, properties = self._tagged(before, self.old_tags), self._tagged(properties, self.model.tags)
-                physical = await kind.update(step, physical_of(old), before, properties)
+            physical = await self._carry_out(step, desired, old, retag)
         except Cancelled:
             return await self._failed(row, verb, f"Resource {'update' if old else 'creation'} cancelled")
         except Exception as error:
@@ -302,6 +290,22 @@ class Run(Removal):
         events.append(self.event(row, row.status, "", desired.properties))
         await self.save(row, events)
         return True
+
+    async def _carry_out(self, step: Step, desired: Desired, old: State | None, retag: bool) -> Physical:
+        """Have the resource's type make it, or change what it is."""
+        kind = registry.find(desired.type)
+        if kind is None:
+            raise invalid(f"Cloudlet does not implement the resource type {desired.type}")
+        properties = await dynamic.resolve(desired.properties, step.call)
+        if old is None:
+            physical = await kind.create(step, properties)
+            if desired.creation_policy:
+                await self.service.await_creation(step, physical, desired.creation_policy)
+            return physical
+        before = await dynamic.resolve(old.properties, step.call)
+        if retag:
+            before, properties = self._tagged(before, self.old_tags), self._tagged(properties, self.model.tags)
+        return await kind.update(step, physical_of(old), before, properties)
 
     def _forbidden(self, row: Resource, action: str) -> str | None:
         """Why the stack's policy does not let this update touch a resource."""

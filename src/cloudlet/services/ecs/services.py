@@ -123,17 +123,7 @@ class Services(Tasks):
                 if "taskDefinition" in input
                 else self.definition(call.scope, identifier)
             )
-        changes = {key: input[key] for key in _AS_GIVEN if key in input}
-        if "deploymentConfiguration" in input:
-            merged = strategies.merged(old.members["deploymentConfiguration"], input["deploymentConfiguration"])
-            changes["deploymentConfiguration"] = strategies.configuration(merged, old.members["schedulingStrategy"])
-        if "capacityProviderStrategy" in input or "platformVersion" in input:
-            ask: Input = {key: input[key] for key in ("capacityProviderStrategy", "platformVersion") if key in input}
-            if "capacityProviderStrategy" not in ask:
-                for key in ("launchType", "capacityProviderStrategy"):
-                    if key in old.members:
-                        ask[key] = old.members[key]
-            changes |= launch_members(self.launch_of(call.scope, cluster, ask))
+        changes = self._changes(call, cluster, old, input)
         if definition is not None:
             members = {**old.members, **changes}
             kind = "FARGATE" if "platformVersion" in members else "EC2"
@@ -165,6 +155,21 @@ class Services(Tasks):
         await self.db.write(work)
         self.look_after(call.scope, f"{cluster}/{name}")
         return {"service": self._described(call.scope, cluster, name, True)}
+
+    def _changes(self, call: Call, cluster: str, old: Service, input: Input) -> dict[str, Any]:
+        """The members that UpdateService changes, as they are to be."""
+        changes = {key: input[key] for key in _AS_GIVEN if key in input}
+        if "deploymentConfiguration" in input:
+            merged = strategies.merged(old.members["deploymentConfiguration"], input["deploymentConfiguration"])
+            changes["deploymentConfiguration"] = strategies.configuration(merged, old.members["schedulingStrategy"])
+        if "capacityProviderStrategy" in input or "platformVersion" in input:
+            ask: Input = {key: input[key] for key in ("capacityProviderStrategy", "platformVersion") if key in input}
+            if "capacityProviderStrategy" not in ask:
+                for key in ("launchType", "capacityProviderStrategy"):
+                    if key in old.members:
+                        ask[key] = old.members[key]
+            changes |= launch_members(self.launch_of(call.scope, cluster, ask))
+        return changes
 
     async def DeleteService(self, call: Call, input: Input) -> Output:
         cluster = self.cluster(call, input)

@@ -33,34 +33,13 @@ class Tasks(Base):
             if input.get(name):
                 raise not_implemented(f"RunTask with {name}")
         cluster = self.cluster(call, input)
-        count = input.get("count", 1)
-        if not 1 <= count <= _MOST:
+        if not 1 <= input.get("count", 1) <= _MOST:
             raise invalid("count must be between 1 and 10.")
         definition = self.usable_definition(call.scope, input["taskDefinition"])
         launch = self.launch_of(call.scope, cluster, input)
         validation.check_fits(definition.members, launch["kind"], input.get("networkConfiguration"))
         await self.check_network(call, input.get("networkConfiguration"))
-        overrides = checked_overrides(definition, input.get("overrides") or {})
-        tags = from_tags(input.get("tags"))
-        if input.get("propagateTags") == "TASK_DEFINITION":
-            tags = {**definition.tags, **tags}
-        if input.get("enableECSManagedTags"):
-            tags["aws:ecs:clusterName"] = cluster
-        members = {
-            **launch["members"],
-            "overrides": overrides,
-            "group": input.get("group") or f"family:{definition.members['family']}",
-            "enableExecuteCommand": input.get("enableExecuteCommand", False),
-            **({"startedBy": input["startedBy"]} if "startedBy" in input else {}),
-            **({"networkConfiguration": input["networkConfiguration"]} if "networkConfiguration" in input else {}),
-        }
-        now = self.clock.now()
-        made = [new_task(definition, cluster, members, now, tags=tags) for _ in range(count)]
-        if token := input.get("clientToken"):
-            made = [
-                msgspec.structs.replace(task, id=_id_of(call.scope, cluster, token, number), asked=_digest(input))
-                for number, task in enumerate(made)
-            ]
+        made = _asked_for(call, input, cluster, definition, launch["members"], self.clock.now())
         names = [f"{cluster}/{task.id}" for task in made]
         constraints, strategy = input.get("placementConstraints") or (), input.get("placementStrategy") or ()
 
@@ -322,6 +301,31 @@ def new_task(
         key=secrets.token_urlsafe(16),
         tags=tags or {},
     )
+
+
+def _asked_for(
+    call: Call, input: Input, cluster: str, definition: TaskDefinition, launch: dict[str, Any], now: float
+) -> list[Task]:
+    """The tasks that RunTask asks for; the same ones for the same client token."""
+    tags = from_tags(input.get("tags"))
+    if input.get("propagateTags") == "TASK_DEFINITION":
+        tags = {**definition.tags, **tags}
+    if input.get("enableECSManagedTags"):
+        tags["aws:ecs:clusterName"] = cluster
+    members: dict[str, Any] = {
+        **launch,
+        "overrides": checked_overrides(definition, input.get("overrides") or {}),
+        "group": input.get("group") or f"family:{definition.members['family']}",
+        "enableExecuteCommand": input.get("enableExecuteCommand", False),
+        **{key: input[key] for key in ("startedBy", "networkConfiguration") if key in input},
+    }
+    made = [new_task(definition, cluster, members, now, tags=tags) for _ in range(input.get("count", 1))]
+    if token := input.get("clientToken"):
+        made = [
+            msgspec.structs.replace(task, id=_id_of(call.scope, cluster, token, number), asked=_digest(input))
+            for number, task in enumerate(made)
+        ]
+    return made
 
 
 def _id_of(scope: str, cluster: str, token: str, number: int) -> str:

@@ -166,22 +166,7 @@ class Listing(Buckets):
         text = _encoder(input)
         output = _head(input, most, found.more, text)
         output.update(KeyMarker=text(marker), VersionIdMarker=version)
-        before = marker if version else None
-        versions: list[dict[str, Any]] = []
-        markers: list[dict[str, Any]] = []
-        for stored in found.rows:
-            latest = stored.key != before
-            before = stored.key
-            entry: dict[str, Any] = {"IsLatest": latest, "VersionId": stored.version}
-            if stored.is_marker:
-                entry.update(Key=text(stored.key), LastModified=stored.modified, Owner=owner(bucket.account))
-                markers.append(entry)
-            else:
-                versions.append({**_described(stored, bucket, text, with_owner=True), **entry})
-        if versions:
-            output["Versions"] = versions
-        if markers:
-            output["DeleteMarkers"] = markers
+        output.update(_versions(found, bucket, text, marker if version else None))
         if found.more and found.entries:
             last = found.entries[-1]
             output["NextKeyMarker"] = text(_last(found))
@@ -242,6 +227,21 @@ def _folded(output: Output, found: Page, text: Callable[[str], str]) -> Output:
     if prefixes := found.prefixes:
         output["CommonPrefixes"] = [{"Prefix": text(prefix)} for prefix in prefixes]
     return output
+
+
+def _versions(found: Page, bucket: Bucket, text: Callable[[str], str], before: str | None) -> Output:
+    """Versions and delete markers of a page; ``before`` is the key that the page before has ended with."""
+    versions: list[dict[str, Any]] = []
+    markers: list[dict[str, Any]] = []
+    for stored in found.rows:
+        entry: dict[str, Any] = {"IsLatest": stored.key != before, "VersionId": stored.version}
+        before = stored.key
+        if stored.is_marker:
+            entry.update(Key=text(stored.key), LastModified=stored.modified, Owner=owner(bucket.account))
+            markers.append(entry)
+        else:
+            versions.append({**_described(stored, bucket, text, with_owner=True), **entry})
+    return {key: entries for key, entries in (("Versions", versions), ("DeleteMarkers", markers)) if entries}
 
 
 def _described(stored: Stored, bucket: Bucket, text: Callable[[str], str], with_owner: bool) -> dict[str, Any]:
