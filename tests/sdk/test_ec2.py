@@ -534,3 +534,20 @@ def test_a_stack_is_a_network(cloud: LocalCloud, ec2: Any) -> None:
     assert ec2.describe_network_interfaces()["NetworkInterfaces"] == []
     assert ec2.describe_addresses()["Addresses"] == []
     assert ec2.describe_key_pairs()["KeyPairs"] == []
+
+
+def test_a_wildcard_of_a_filter_may_be_meant_literally(ec2: Any) -> None:
+    values = ("a value", "a value*", "a value*?", "a\\value")
+    made = {value: ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"] for value in values}
+    for value, vpc in made.items():
+        ec2.create_tags(Resources=[vpc], Tags=[{"Key": "k", "Value": value}])
+
+    def found(pattern: str) -> set[str]:
+        tags = ec2.describe_tags(Filters=[{"Name": "value", "Values": [pattern]}])["Tags"]
+        return {one["Value"] for one in tags}
+
+    assert found("a*") == set(values)
+    assert found(r"*value\*") == {"a value*"}
+    assert found(r"*value\*\?") == {"a value*?"}
+    assert found(r"a\\value") == {"a\\value"}
+    assert found("a?value") == {"a value", "a\\value"}

@@ -1,4 +1,7 @@
-"""Filters of Describe operations: one way for all of them. Values may have the wildcards ``*`` and ``?``."""
+"""Filters of Describe operations: one way for all of them.
+
+Values may have the wildcards ``*`` and ``?``; a backslash before one takes it literally.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +31,16 @@ def _path(name: str, paths: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
 
 
 def _pattern(values: list[str]) -> Any:
-    parts = []
-    for value in values:
-        escaped = re.escape(value)
-        parts.append(escaped.replace(r"\*", ".*").replace(r"\?", "."))
+    parts = [_CHARACTER.sub(_meaning, value) for value in values]
     return re.compile("|".join(parts) if parts else r"(?!)", re.DOTALL).fullmatch
+
+
+_CHARACTER = re.compile(r"\\[*?\\]|.", re.DOTALL)  # of a value, or a wildcard that is taken literally
+_WILDCARDS = {"*": ".*", "?": "."}
+
+
+def _meaning(found: re.Match[str]) -> str:
+    return _WILDCARDS.get(found[0]) or re.escape(found[0][-1])
 
 
 def _texts(value: Any, path: tuple[str, ...]) -> list[str]:

@@ -56,7 +56,7 @@ def not_running(item: Item, verb: str) -> AwsError:
 
 def described_instance(world: World, item: Item) -> dict[str, Any]:
     """An instance with its interfaces, addresses and tags."""
-    shown: dict[str, Any] = {**item.shown, "Tags": shown_tags(item.tags)}
+    shown: dict[str, Any] = {**item.shown, **({"Tags": shown_tags(item.tags)} if item.tags else {})}
     address = str(item.hidden.get("address", "")) if item.hidden["public"] else ""
     is_up = item.shown["State"]["Name"] in ("pending", "running")
     found = [one for id in item.hidden["interfaces"] if (one := world.find(id)) is not None]
