@@ -96,20 +96,12 @@ def arguments(
     info: int,
 ) -> list[str]:
     """Bubblewrap's arguments before the command; ``folder`` is the container's, ``etc`` has the pod's own files."""
-    root = os.geteuid() == 0
     made = ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--clearenv", "--info-fd", str(info)]
     if hostname:
         made += ["--hostname", hostname]
     if not container.init:
         made.append("--as-pid-1")
-    if not root and (run.user or run.group):
-        made += ["--unshare-user", "--uid", str(run.user), "--gid", str(run.group)]
-    if root and not container.privileged:
-        made += ["--cap-drop", "ALL"]
-        kept = () if "ALL" in container.dropped else CAPABILITIES
-        taken = {name.removeprefix("CAP_") for name in container.dropped}
-        for name in dict.fromkeys(one for one in (*kept, *container.capabilities) if one not in taken):
-            made += ["--cap-add", name if name == "ALL" else f"CAP_{name.removeprefix('CAP_')}"]
+    made += _powers(container, run)
     if image.application:
         made += ["--tmpfs", "/", "--dir", "/tmp", "--dir", "/etc"]
         for path in folders.system():
@@ -141,6 +133,21 @@ def arguments(
         made += ["--remount-ro", "/"]
     for name, value in run.environment.items():
         made += ["--setenv", name, value]
+    return made
+
+
+def _powers(container: Container, run: Program) -> list[str]:
+    """Who the program is, and the capabilities that it keeps."""
+    made: list[str] = []
+    root = os.geteuid() == 0
+    if not root and (run.user or run.group):
+        made += ["--unshare-user", "--uid", str(run.user), "--gid", str(run.group)]
+    if root and not container.privileged:
+        made += ["--cap-drop", "ALL"]
+        kept = () if "ALL" in container.dropped else CAPABILITIES
+        taken = {name.removeprefix("CAP_") for name in container.dropped}
+        for name in dict.fromkeys(one for one in (*kept, *container.capabilities) if one not in taken):
+            made += ["--cap-add", name if name == "ALL" else f"CAP_{name.removeprefix('CAP_')}"]
     return made
 
 

@@ -74,21 +74,7 @@ async def container_of(
     members = next(one for one in definition["containerDefinitions"] if one["name"] == name)
     override = override_of(task, name)
     overrides = task.members.get("overrides", {})
-    role = ExecutionRole(cloud, scope, task, definition)
-    environment = _given(scope, task, definition, name, endpoint)
-    environment |= await sidecars.environment(cloud, scope, definition, pod)
-    for file in [*members.get("environmentFiles", ()), *override.get("environmentFiles", ())]:
-        environment.update(await _from_file(role, file["value"]))
-    environment.update({one["name"]: one.get("value", "") for one in members["environment"] if "name" in one})
-    for secret in members.get("secrets", ()):
-        environment[secret["name"]] = await _secret(role, secret["valueFrom"])
-    if firelens.is_routed(members):
-        environment |= {"FLUENT_HOST": "127.0.0.1", "FLUENT_PORT": str(firelens.PORT)}
-    if "firelensConfiguration" in members:
-        for variable, source in firelens.secrets(definition).items():
-            environment[variable] = await _secret(role, source)
-    environment.update({one["name"]: one.get("value", "") for one in override.get("environment", ())})
-    environment |= traces.resource_environment(scope, name, "aws_ecs", environment)
+    environment = await _environment(cloud, scope, task, definition, name, pod, endpoint)
     cpu = overrides.get("cpu") or definition.get("cpu")
     memory = override.get("memory") or members.get("memory") or overrides.get("memory") or definition.get("memory")
     linux = members.get("linuxParameters", {})
@@ -123,6 +109,28 @@ async def container_of(
             **members.get("dockerLabels", {}),
         },
     )
+
+
+async def _environment(
+    cloud: Cloud, scope: str, task: Task, definition: dict[str, Any], name: str, pod: PodState, endpoint: str
+) -> dict[str, str]:
+    """All that a container finds in its environment; what comes later wins. Raises CannotPrepare."""
+    members = next(one for one in definition["containerDefinitions"] if one["name"] == name)
+    override, role = override_of(task, name), ExecutionRole(cloud, scope, task, definition)
+    environment = _given(scope, task, definition, name, endpoint)
+    environment |= await sidecars.environment(cloud, scope, definition, pod)
+    for file in [*members.get("environmentFiles", ()), *override.get("environmentFiles", ())]:
+        environment.update(await _from_file(role, file["value"]))
+    environment.update({one["name"]: one.get("value", "") for one in members["environment"] if "name" in one})
+    for secret in members.get("secrets", ()):
+        environment[secret["name"]] = await _secret(role, secret["valueFrom"])
+    if firelens.is_routed(members):
+        environment |= {"FLUENT_HOST": "127.0.0.1", "FLUENT_PORT": str(firelens.PORT)}
+    if "firelensConfiguration" in members:
+        for variable, source in firelens.secrets(definition).items():
+            environment[variable] = await _secret(role, source)
+    environment.update({one["name"]: one.get("value", "") for one in override.get("environment", ())})
+    return environment | traces.resource_environment(scope, name, "aws_ecs", environment)
 
 
 def container_name(task: Task, name: str) -> str:

@@ -64,9 +64,8 @@ def missing(parameter: str) -> AwsError:
     return AwsError("MissingParameter", f"The request must contain the parameter {parameter}.")
 
 
-def read(queue: Queue, input: dict[str, Any]) -> Draft:
-    """Check a message that is to be sent. Raises AWS's error for what is wrong with it."""
-    body: str = input["MessageBody"]
+def _raw(body: str) -> bytes:
+    """A body's bytes. Raises AWS's error for one that is empty, or holds what is no text."""
     if not body:
         raise missing("MessageBody")
     try:
@@ -77,6 +76,28 @@ def read(queue: Queue, input: dict[str, Any]) -> Draft:
         len(raw) != len(body) and any(bad in raw for bad in _NONCHARACTERS)
     ):
         raise _not_text()
+    return raw
+
+
+def _deduplication_id(queue: Queue, raw: bytes, given: str | None) -> str:
+    """What tells a message of a FIFO queue from others: the id that is given, else its content's hash."""
+    if given is None:
+        if not queue.content_deduplication:
+            raise AwsError(
+                "InvalidParameterValue",
+                "The queue should either have ContentBasedDeduplication enabled or "
+                "MessageDeduplicationId provided explicitly",
+            )
+        return sha256(raw).hexdigest()
+    if _TOKEN.fullmatch(given) is None:
+        raise _bad_token(given, "MessageDeduplicationId")
+    return given
+
+
+def read(queue: Queue, input: dict[str, Any]) -> Draft:
+    """Check a message that is to be sent. Raises AWS's error for what is wrong with it."""
+    body: str = input["MessageBody"]
+    raw = _raw(body)
     size, attributes_md5, trace_md5, extra = len(raw), "", "", None
     if attributes := input.get("MessageAttributes"):
         size += _check_attributes(attributes)
@@ -99,17 +120,7 @@ def read(queue: Queue, input: dict[str, Any]) -> Draft:
             raise missing("MessageGroupId")
         if delay:
             raise _not_for_this_type(delay, "DelaySeconds")
-        if key is None:
-            if not queue.content_deduplication:
-                raise AwsError(
-                    "InvalidParameterValue",
-                    "The queue should either have ContentBasedDeduplication enabled or "
-                    "MessageDeduplicationId provided explicitly",
-                )
-            key = sha256(raw).hexdigest()
-        elif _TOKEN.fullmatch(key) is None:
-            raise _bad_token(key, "MessageDeduplicationId")
-        delay = None
+        key, delay = _deduplication_id(queue, raw, key), None
         extra = extra or Extra()
         extra.deduplication_id = key
     elif key is not None:

@@ -183,6 +183,12 @@ class Logs(logging.Handler):
         sys.stdout.write(text + "\n")
 
 
+TYPE_HEADER = "lambda-runtime-function-error-type: %s\r\n"
+CANNOT_LOAD = (  # what has gone wrong with a function's code, as Lambda calls it; all else by its own name
+    (ImportError, "Runtime.ImportModuleError"),
+    (AttributeError, "Runtime.HandlerNotFound"),
+    (SyntaxError, "Runtime.UserCodeSyntaxError"),
+)
 PLAIN = {*vars(logging.makeLogRecord({})), "message", "asctime"}
 
 
@@ -223,6 +229,42 @@ def default(value):
     raise TypeError("Object of type %s is not JSON serializable" % type(value).__name__)
 
 
+def give_up(api, error):
+    """Tell why the function's code cannot be loaded, and end."""
+    told = failure(error)
+    for kind, name in CANNOT_LOAD:
+        if isinstance(error, kind):
+            told["errorType"] = name
+            break
+    print("[ERROR] %s: %s" % (told["errorType"], told["errorMessage"]), flush=True)
+    api.ask("POST", "/init/error", json.dumps(told).encode(), TYPE_HEADER % told["errorType"])
+    sys.exit(1)
+
+
+def answer(handler, event, headers):
+    """Call the handler: where its result, or its error, goes; that; and further headers."""
+    try:
+        result = handler(json.loads(event), Context(headers))
+        if not isinstance(result, bytes):  # which Lambda gives on as they are
+            result = json.dumps(result, default=default, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        return "response", result, ""
+    except MemoryError:
+        # There is no more memory than the function was given, and Lambda kills what wants more.
+        os.kill(os.getpid(), signal.SIGKILL)
+    except Exception as error:
+        told = {**failure(error), "requestId": headers["lambda-runtime-aws-request-id"]}
+        if isinstance(error, TypeError) and "JSON serializable" in str(error):
+            told["errorType"] = "Runtime.MarshalError"
+            told["errorMessage"] = "Unable to marshal response: " + str(error)
+        print(
+            "[ERROR] %s: %s\nTraceback (most recent call last):\n%s"
+            % (told["errorType"], told["errorMessage"], "".join(told["stackTrace"])),
+            end="",
+            flush=True,
+        )
+        return "error", json.dumps(told).encode(), TYPE_HEADER % told["errorType"]
+
+
 def main():
     task = os.environ.get("LAMBDA_TASK_ROOT", "/var/task")
     sys.path[0] = task
@@ -239,52 +281,14 @@ def main():
     try:
         handler = load()
     except BaseException as error:
-        told = failure(error)
-        kind = "Runtime." + (
-            "ImportModuleError"
-            if isinstance(error, ImportError)
-            else "HandlerNotFound"
-            if isinstance(error, AttributeError)
-            else "UserCodeSyntaxError"
-            if isinstance(error, SyntaxError)
-            else "Unknown"
-        )
-        told["errorType"] = kind if not kind.endswith("Unknown") else type(error).__name__
-        print("[ERROR] %s: %s" % (told["errorType"], told["errorMessage"]), flush=True)
-        api.ask(
-            "POST",
-            "/init/error",
-            json.dumps(told).encode(),
-            "lambda-runtime-function-error-type: %s\r\n" % told["errorType"],
-        )
-        sys.exit(1)
+        give_up(api, error)
     while True:
         headers, event = api.ask("GET", "/invocation/next")
         request = logs.request_id = headers["lambda-runtime-aws-request-id"]
         trace = headers.get("lambda-runtime-trace-id")
         if trace:
             os.environ["_X_AMZN_TRACE_ID"] = trace
-        try:
-            result = handler(json.loads(event), Context(headers))
-            if not isinstance(result, bytes):  # which Lambda gives on as they are
-                result = json.dumps(result, default=default, ensure_ascii=False).encode("utf-8", "surrogatepass")
-            body, path, extra = result, "response", ""
-        except MemoryError:
-            # There is no more memory than the function was given, and Lambda kills what wants more.
-            os.kill(os.getpid(), signal.SIGKILL)
-        except Exception as error:
-            told = {**failure(error), "requestId": request}
-            if isinstance(error, TypeError) and "JSON serializable" in str(error):
-                told["errorType"] = "Runtime.MarshalError"
-                told["errorMessage"] = "Unable to marshal response: " + str(error)
-            print(
-                "[ERROR] %s: %s\nTraceback (most recent call last):\n%s"
-                % (told["errorType"], told["errorMessage"], "".join(told["stackTrace"])),
-                end="",
-                flush=True,
-            )
-            body, path = json.dumps(told).encode(), "error"
-            extra = "lambda-runtime-function-error-type: %s\r\n" % told["errorType"]
+        path, body, extra = answer(handler, event, headers)
         sys.stdout.flush()
         sys.stderr.flush()
         api.ask("POST", "/invocation/%s/%s" % (request, path), body, "content-type: application/json\r\n" + extra)
