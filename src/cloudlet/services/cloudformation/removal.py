@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cloudlet.errors import AwsError
 from cloudlet.services.cloudformation import records
 from cloudlet.services.cloudformation.records import Event, Model, Resource, Stack
+from cloudlet.services.cloudformation.states import physical_of, reason_of, state_of_update
 from cloudlet.services.cloudformation.steps import Cancelled, Step
 from cloudlet.stacks import graph, registry
 from cloudlet.stacks.plan import State
@@ -142,8 +143,6 @@ class Removal:
 
     async def _revert(self, row: Resource) -> bool:
         """Give one resource back its state of before the operation."""
-        from cloudlet.services.cloudformation.runs import physical_of, reason_of, state_of_update
-
         before = row.before
         assert before is not None
         if row.touched == "REPLACED":
@@ -200,8 +199,6 @@ class Removal:
 
         ``gone`` are the rows that end with this; when None, all of them do.
         """
-        from cloudlet.services.cloudformation.runs import reason_of
-
         work = {f"{number}": item for number, item in enumerate(items)}
         users: dict[str, set[str]] = {}
         for key, (_, state) in work.items():
@@ -245,8 +242,6 @@ class Removal:
 
     async def _delete_one(self, row: Resource, state: State, why: str, ends: bool, again: bool) -> None:
         """Delete one state. Raises what stands in the way."""
-        from cloudlet.services.cloudformation.runs import physical_of
-
         if ends and row.status == "DELETE_COMPLETE":
             return
         skip = self._skips(row, state, why, ends)

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from cloudlet.errors import AwsError
 from cloudlet.services.cloudformation import dynamic, policy, records
+from cloudlet.services.cloudformation.notices import notice_of
 from cloudlet.services.cloudformation.records import STACK_TYPE, Event, Model, Resource, Stack, stack_event
 from cloudlet.services.cloudformation.removal import Removal
+from cloudlet.services.cloudformation.states import physical_of, reason_of, state_of
 from cloudlet.services.cloudformation.steps import Cancelled, Step
 from cloudlet.stacks import graph, registry
 from cloudlet.stacks.api import Physical
@@ -453,7 +453,7 @@ class Run(Removal):
             for event in events:
                 for arn in arns:
                     message = {"TopicArn": arn, "Subject": "AWS CloudFormation Notification"}
-                    message["Message"] = "".join(f"{key}='{value}'\n" for key, value in _lines(self.stack, event))
+                    message["Message"] = notice_of(self.stack, event)
                     try:
                         await self.cloud.call(
                             "sns",
@@ -465,46 +465,6 @@ class Run(Removal):
                         )
                     except AwsError as error:
                         log.warning("%s did not take an event of %s: %s", arn, self.stack.name, error)
-
-
-def state_of(desired: Desired, physical: Physical, seed: str) -> State:
-    """A resource as it now is."""
-    return State(
-        desired.type,
-        physical.id,
-        desired.properties,
-        physical.attributes,
-        physical.ref,
-        sorted(desired.depends),
-        desired.deletion_policy,
-        desired.update_replace_policy,
-        desired.metadata,
-        seed,
-    )
-
-
-def state_of_update(state: State, physical: Physical) -> State:
-    """A state after an update that gave back its properties."""
-    return msgspec.structs.replace(state, physical_id=physical.id, attributes=physical.attributes, ref=physical.ref)
-
-
-def physical_of(state: State) -> Physical:
-    """A resource as its type knows it."""
-    return Physical(state.physical_id, state.attributes, state.ref)
-
-
-def reason_of(error: Exception, type: str) -> str:
-    """What a failed step tells the user."""
-    if isinstance(error, AwsError):
-        service = getattr(error, "service", "")
-        where = (
-            f" (Service: {service}, Status Code: {error.status or 400}, Error Code: {error.code})" if service else ""
-        )
-        return f"{error.message}{where}"
-    log.error("a step for %s failed", type, exc_info=error)
-    if isinstance(error, KeyError):
-        return f"Properties validation failed: {type} needs {error}"
-    return f"Cloudlet failed on {type}: {error.__class__.__name__}: {error}; its log says more."
 
 
 def context_of(stack: Stack, model: Model, template: Template, imports: Callable[[str], Any], door: Door) -> Context:
@@ -530,21 +490,3 @@ def _custom_name(row: Resource, desired: Desired, changed: tuple[str, ...]) -> s
         if state.properties.get(name) and replaces is not None and name in replaces:
             return str(state.properties[name])
     return None
-
-
-def _lines(stack: Stack, event: Event) -> list[tuple[str, str]]:
-    stamp = datetime.fromtimestamp(event.time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return [
-        ("StackId", stack.id),
-        ("Timestamp", stamp),
-        ("EventId", event.id),
-        ("LogicalResourceId", event.logical_id),
-        ("Namespace", stack.account),
-        ("PhysicalResourceId", event.physical_id),
-        ("ResourceProperties", event.properties or "null"),
-        ("ResourceStatus", event.status),
-        ("ResourceStatusReason", event.reason),
-        ("ResourceType", event.type),
-        ("StackName", stack.name),
-        ("ClientRequestToken", event.token or "null"),
-    ]

@@ -1,16 +1,15 @@
-"""Expressions of Logs Insights: their words, values, functions and aggregates."""
+"""Expressions of Logs Insights: their words and functions."""
 
 from __future__ import annotations
 
-import json
 import math
 import re
-import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-Value = str | float | bool | None
+from cloudlet.services.logs.values import Row, Value, number_of, text_of
+
 _TOKEN = re.compile(
     r"\s*(?:(?P<text>\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*')|`(?P<quoted>[^`]+)`"
     r"|(?P<number>\d+(?:\.\d+)?(?![\w.]))|(?P<duration>\d+\s?(?:ms|s|m|h|d|w|mo|q|y)\b)"
@@ -18,12 +17,6 @@ _TOKEN = re.compile(
 )
 _REGEX = re.compile(r"\s*/((?:\\.|[^/\\])*)/(i?)")
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
-_REPORT = re.compile(
-    r"REPORT RequestId: (?P<id>\S+)\s+Duration: (?P<duration>[\d.]+) ms\s+Billed Duration: (?P<billed>[\d.]+) ms"
-    r"\s+Memory Size: (?P<size>\d+) MB\s+Max Memory Used: (?P<used>\d+) MB"
-)
-_REQUEST = re.compile(r"(START|END|REPORT) RequestId: (\S+)")
-_MB = 1_000_000
 _DEEPEST = 64
 
 
@@ -31,81 +24,7 @@ class QueryError(Exception):
     """What is wrong with a query."""
 
 
-class Row(dict[str, Any]):
-    """One event or one group. Fields in the message are looked for only when one is asked for."""
-
-    __slots__ = ("_discovered",)
-
-    def find(self, name: str) -> Value:
-        """A field's value, None when there is none."""
-        if name in self:
-            value: Value = self[name]
-            return value
-        if "@message" not in self:
-            return None
-        if not hasattr(self, "_discovered"):
-            self._discovered = _discovered(self["@message"])
-        return self._discovered.get(name)
-
-
 Formula = Callable[[Row], Value]
-
-
-def _discovered(message: str) -> dict[str, Value]:
-    """The fields of a JSON message, and those of the lines that Lambda itself writes."""
-    start = message.find("{")
-    if start >= 0:
-        try:
-            document = json.loads(message[start:])
-        except ValueError:
-            document = None
-        if isinstance(document, dict):
-            return dict(_flat(document, ""))
-    found: dict[str, Value] = {}
-    if (line := _REQUEST.match(message)) is not None:
-        found["@type"], found["@requestId"] = line[1], line[2]
-    if (report := _REPORT.match(message)) is not None:
-        found["@duration"], found["@billedDuration"] = float(report["duration"]), float(report["billed"])
-        found["@memorySize"], found["@maxMemoryUsed"] = float(report["size"]) * _MB, float(report["used"]) * _MB
-    return found
-
-
-def _flat(value: Any, path: str) -> Iterator[tuple[str, Value]]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _flat(inner, f"{path}.{key}" if path else key)
-    elif isinstance(value, list):
-        for number, inner in enumerate(value):
-            yield from _flat(inner, f"{path}.{number}")
-    elif isinstance(value, bool):
-        yield path, "1" if value else "0"
-    elif isinstance(value, int | float):
-        yield path, float(value)
-    elif value is not None:
-        yield path, str(value)
-
-
-def number_of(value: Value) -> float | None:
-    """A value as a number, None when it is not one."""
-    if isinstance(value, bool):
-        return 1.0 if value else 0.0
-    if isinstance(value, float | int):
-        return float(value)
-    if value is None:
-        return None
-    try:
-        return float(value)
-    except ValueError:
-        return None
-
-
-def text_of(value: Value) -> str:
-    """A value as an answer shows it."""
-    if isinstance(value, bool):
-        return "1" if value else "0"
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:.10g}"
-    return str(value)
 
 
 def tokens_of(text: str, regex_anywhere: bool = False) -> list[tuple[str, str, str]]:
@@ -436,95 +355,3 @@ _FUNCTIONS: dict[str, Callable[..., Value]] = {
     "frommillis": lambda value: shown_time(_milliseconds(value)),
     "tomillis": lambda value: _milliseconds(value),
 }
-
-
-class Aggregate:
-    """A number or a text that is made of many rows."""
-
-    def __init__(self, reduce: Callable[[list[Value]], Value], source: Formula) -> None:
-        self._reduce = reduce
-        self._source = source
-        self._values: list[Value] = []
-
-    def add(self, row: Row) -> None:
-        """Take a row in."""
-        if (value := self._source(row)) is not None:
-            self._values.append(value)
-
-    def result(self) -> Value:
-        """What all rows make."""
-        return self._reduce(self._values)
-
-
-class Extreme(Aggregate):
-    """The value in the latest or earliest event."""
-
-    def __init__(self, source: Formula, latest: bool) -> None:
-        super().__init__(lambda values: values[0] if values else None, source)
-        self._latest = latest
-        self._time: float | None = None
-
-    def add(self, row: Row) -> None:
-        time, value = number_of(row.find("@timestamp")), self._source(row)
-        if time is None or value is None:
-            return
-        if self._time is None or (time > self._time if self._latest else time < self._time):
-            self._time, self._values = time, [value]
-
-
-def _of_numbers(reduce: Callable[[list[float]], float]) -> Callable[[list[Value]], Value]:
-    def call(values: list[Value]) -> Value:
-        numbers = [number for value in values if (number := number_of(value)) is not None]
-        return reduce(numbers) if numbers else None
-
-    return call
-
-
-def _percentile(percent: float) -> Callable[[list[float]], float]:
-    def call(numbers: list[float]) -> float:
-        ordered = sorted(numbers)
-        rank = (len(ordered) - 1) * percent / 100
-        low = math.floor(rank)
-        high = min(low + 1, len(ordered) - 1)
-        return ordered[low] + (ordered[high] - ordered[low]) * (rank - low)
-
-    return call
-
-
-_AGGREGATES: dict[str, Callable[[list[Value]], Value]] = {
-    "count": lambda values: float(len(values)),
-    "count_distinct": lambda values: float(len(set(values))),
-    "sum": _of_numbers(math.fsum),
-    "avg": _of_numbers(statistics.fmean),
-    "min": _of_numbers(min),
-    "max": _of_numbers(max),
-    "stddev": _of_numbers(statistics.pstdev),
-    "median": _of_numbers(statistics.median),
-    "sortsfirst": lambda values: min(map(text_of, values), default=None),
-    "sortslast": lambda values: max(map(text_of, values), default=None),
-}
-
-
-def aggregate_of(parser: Parser) -> Callable[[], Aggregate]:
-    """One aggregate of a stats command."""
-    name = parser.name()
-    parser.need("(")
-    source: Formula = lambda row: 1.0  # noqa: E731
-    if name.lower() == "count" and (parser.sign("*") or parser.peek() == ("sign", ")")):
-        parser.need(")")
-        return lambda: Aggregate(_AGGREGATES["count"], source)
-    source = parser.expression()
-    if name.lower() in ("pct", "percentile"):
-        parser.need(",")
-        kind, percent = parser.take()
-        if kind != "number":
-            raise QueryError("pct needs a number")
-        parser.need(")")
-        return lambda: Aggregate(_of_numbers(_percentile(float(percent))), source)
-    parser.need(")")
-    if name.lower() in ("earliest", "latest"):
-        return lambda: Extreme(source, name.lower() == "latest")
-    reduce = _AGGREGATES.get(name.lower())
-    if reduce is None:
-        raise QueryError(f"unknown aggregate {name}")
-    return lambda: Aggregate(reduce, source)

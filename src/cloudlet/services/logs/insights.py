@@ -7,17 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from cloudlet.errors import not_implemented
-from cloudlet.services.logs.formulas import (
-    Aggregate,
-    Formula,
-    Parser,
-    QueryError,
-    Row,
-    Value,
-    aggregate_of,
-    number_of,
-    tokens_of,
-)
+from cloudlet.services.logs.aggregates import Aggregate, aggregate_of
+from cloudlet.services.logs.formulas import Formula, Parser, QueryError, tokens_of
+from cloudlet.services.logs.values import Row, Value, number_of
 
 _DEFAULT_LIMIT = 10_000
 _LIMIT_AT_MOST = 10_000

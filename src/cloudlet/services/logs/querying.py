@@ -14,9 +14,10 @@ from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.logs import records
 from cloudlet.services.logs.base import read_token
 from cloudlet.services.logs.events import Events, event_id
-from cloudlet.services.logs.formulas import QueryError, Row, shown_time, text_of
+from cloudlet.services.logs.formulas import QueryError, shown_time
 from cloudlet.services.logs.insights import Query, compile_query
 from cloudlet.services.logs.records import Event, Group
+from cloudlet.services.logs.values import Row, text_of
 from cloudlet.services.pages import token_of
 from cloudlet.store import Tx
 
