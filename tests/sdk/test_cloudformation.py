@@ -265,6 +265,13 @@ def test_what_cannot_be_is_refused_before_anything_is_made(cloud: LocalCloud, st
     assert message.startswith(
         "Template format error: Unrecognized resource types: [AWS::EKS::Cluster, AWS::Redshift::Cluster]"
     )
+    # What Cloudlet does not have is no hindrance where the template's conditions leave it out.
+    never = {"Never": {"Fn::Equals": ["a", "b"]}}
+    unused = {"Queue": queue(), "A": {**resources["A"], "Condition": "Never"}}
+    create(StackName="without", TemplateBody=json.dumps({"Conditions": never, "Resources": unused}))
+    stacks.settled("without", "CREATE_COMPLETE")
+    assert list(stacks.physical("without")) == ["Queue"]
+    stacks.delete("without")
     role = {"R": {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": TRUST}}}
     assert refused(create, StackName="s", TemplateBody=json.dumps({"Resources": role})) == (
         "InsufficientCapabilitiesException",
@@ -282,7 +289,7 @@ def test_what_cannot_be_is_refused_before_anything_is_made(cloud: LocalCloud, st
     )
     assert refused(create, StackName="s", TemplateBody="a: [")[1].startswith("Template format error: YAML not well-f")
     assert refused(create, StackName="1s", **body({"Q": queue()}, {}))[0] == "ValidationError"
-    assert stacks.client.list_stacks()["StackSummaries"] == []
+    assert [one["StackName"] for one in stacks.client.list_stacks()["StackSummaries"]] == ["without"]
     assert "QueueUrls" not in cloud.client("sqs").list_queues()
 
 

@@ -274,21 +274,23 @@ def _checked(
     return template, context, needed_capabilities(template)[0]
 
 
-def check_types(template: Template, active: list[str] | None = None) -> None:
+def check_types(template: Template, active: list[str]) -> None:
     """Name, all at once, every type that Cloudlet does not have, and every property that is missing or refused.
 
-    ``active`` are the resources that will be there; only those need all their properties. Raises ValidationError.
+    ``active`` are the resources that will be there, by their conditions: only those are looked at. Raises
+    ValidationError.
     """
     problems = []
     for name, hook in (template.document.get("Hooks") or {}).items():
         if isinstance(hook, dict) and hook.get("Type") == "AWS::CodeDeploy::BlueGreen":
             problems.append(f"Template format error: Cloudlet does not implement the hook {name} of {hook['Type']}")
-    if unknown := sorted(type for type in template.types() if registry.find(type) is None):
+    types = {template.resources[name]["Type"] for name in active}
+    if unknown := sorted(type for type in types if registry.find(type) is None):
         problems.append(
             f"Template format error: Unrecognized resource types: [{', '.join(unknown)}] (Cloudlet does not implement "
             "them)"
         )
-    for name in template.resources if active is None else active:
+    for name in active:
         resource = template.resources[name]
         kind = registry.find(resource["Type"])
         if kind is None:

@@ -94,7 +94,7 @@ class Templates:
         template = Template(document)
         if not template.transforms and "Fn::Transform" not in template.document:
             template.check()
-            check_types(template)
+            check_types(template, [name for name, one in template.resources.items() if "Condition" not in one])
         elif not template.resources:
             raise invalid("Template format error: At least one Resources member must be defined.")
         return template
