@@ -12,8 +12,9 @@ from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ecs import hooks, shifting
 from cloudlet.services.ecs.base import client_error, invalid, last, page
 from cloudlet.services.ecs.controller import desired_count, threshold
+from cloudlet.services.ecs.describing import task_counts
 from cloudlet.services.ecs.records import Service, ServiceDeployment, ServiceRevision, Task
-from cloudlet.services.ecs.services import Services, task_counts
+from cloudlet.services.ecs.services import Services
 from cloudlet.store import Tx
 
 _MOST = 20  # ARNs of one request

@@ -1,4 +1,4 @@
-"""Tasks as the API shows them."""
+"""Tasks, and deployments of services, as the API shows them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,18 @@ from typing import Any
 
 from cloudlet.services.ecs import service_connect
 from cloudlet.services.ecs.base import to_tags
-from cloudlet.services.ecs.records import Container, Task
+from cloudlet.services.ecs.controller import wanted
+from cloudlet.services.ecs.records import ON_THE_WAY, Container, Deployment, Service, Task
 
+_SHOWN = (
+    "launchType",
+    "capacityProviderStrategy",
+    "platformVersion",
+    "platformFamily",
+    "networkConfiguration",
+    "serviceConnectConfiguration",
+    "serviceConnectResources",
+)
 Arn = Callable[[str, str], str]  # of a kind and a name
 
 
@@ -158,3 +168,33 @@ def _architecture() -> str:
     import platform
 
     return {"aarch64": "arm64", "arm64": "arm64"}.get(platform.machine(), "x86_64")
+
+
+def described_deployment(service: Service, one: Deployment, tasks: list[Task]) -> dict[str, Any]:
+    """A deployment as its service shows it; ``tasks`` are the service's."""
+    own = [task for task in tasks if task.deployment == one.id]
+    return {
+        "id": one.id,
+        "status": one.status,
+        "taskDefinition": one.task_definition,
+        "desiredCount": wanted(service, one) if service.status == "ACTIVE" else 0,
+        "pendingCount": sum(task.status in ON_THE_WAY for task in own),
+        "runningCount": sum(task.status == "RUNNING" for task in own),
+        "failedTasks": one.failed_tasks,
+        "createdAt": one.created,
+        "updatedAt": one.updated,
+        "rolloutState": one.rollout,
+        "rolloutStateReason": one.reason or f"ECS deployment {one.id} in progress.",
+        **{key: one.settings[key] for key in _SHOWN if key in one.settings},
+    }
+
+
+def task_counts(service: Service, deployment: str, tasks: list[Task]) -> dict[str, int]:
+    """How many tasks a deployment of a service should have, has and gets."""
+    one = service.deployment(deployment)
+    own = [task for task in tasks if task.deployment == deployment]
+    return {
+        "requestedTaskCount": wanted(service, one) if one is not None and service.status == "ACTIVE" else 0,
+        "runningTaskCount": sum(task.status == "RUNNING" for task in own),
+        "pendingTaskCount": sum(task.status in ON_THE_WAY for task in own),
+    }

@@ -11,11 +11,11 @@ from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ecs import strategies, validation
 from cloudlet.services.ecs.base import client_error, from_tags, invalid, last, page, to_tags
 from cloudlet.services.ecs.controller import deploy, desired_count, has_task_sets, new_deployment_id, wanted
+from cloudlet.services.ecs.describing import described_deployment, task_counts
 from cloudlet.services.ecs.records import (
     ON_THE_WAY,
     Deployment,
     Service,
-    Task,
     TaskDefinition,
 )
 from cloudlet.services.ecs.tasks import Tasks
@@ -33,15 +33,6 @@ SETTINGS = (
     "serviceConnectConfiguration",
     "serviceConnectResources",
     "serviceConnectNamespace",  # its name, which certificates are for; never shown
-)
-_SHOWN = (
-    "launchType",
-    "capacityProviderStrategy",
-    "platformVersion",
-    "platformFamily",
-    "networkConfiguration",
-    "serviceConnectConfiguration",
-    "serviceConnectResources",
 )
 _AS_GIVEN = (
     "serviceName",
@@ -349,7 +340,7 @@ class Services(Tasks):
         service = record.value
         tasks = self.tasks_of(scope, cluster, name)
         is_external = has_task_sets(service)
-        shown = [_described_deployment(service, one, tasks) for one in service.deployments] if not is_external else []
+        shown = [described_deployment(service, one, tasks) for one in service.deployments] if not is_external else []
         described = {
             "serviceArn": self.arn(scope, "service", f"{cluster}/{name}"),
             "clusterArn": self.arn(scope, "cluster", cluster),
@@ -438,35 +429,6 @@ def _check_code_deploy(input: Input, scheduling: str) -> None:
         raise invalid("DeploymentCircuitBreaker feature can be configured only with ECS deployment controller.")
     if len(input.get("loadBalancers") or ()) != 1:
         raise invalid("A service with the CODE_DEPLOY deployment controller must have one load balancer.")
-
-
-def _described_deployment(service: Service, one: Deployment, tasks: list[Task]) -> dict[str, Any]:
-    own = [task for task in tasks if task.deployment == one.id]
-    return {
-        "id": one.id,
-        "status": one.status,
-        "taskDefinition": one.task_definition,
-        "desiredCount": wanted(service, one) if service.status == "ACTIVE" else 0,
-        "pendingCount": sum(task.status in ON_THE_WAY for task in own),
-        "runningCount": sum(task.status == "RUNNING" for task in own),
-        "failedTasks": one.failed_tasks,
-        "createdAt": one.created,
-        "updatedAt": one.updated,
-        "rolloutState": one.rollout,
-        "rolloutStateReason": one.reason or f"ECS deployment {one.id} in progress.",
-        **{key: one.settings[key] for key in _SHOWN if key in one.settings},
-    }
-
-
-def task_counts(service: Service, deployment: str, tasks: list[Task]) -> dict[str, int]:
-    """How many tasks a deployment of a service should have, has and gets."""
-    one = service.deployment(deployment)
-    own = [task for task in tasks if task.deployment == deployment]
-    return {
-        "requestedTaskCount": wanted(service, one) if one is not None and service.status == "ACTIVE" else 0,
-        "runningTaskCount": sum(task.status == "RUNNING" for task in own),
-        "pendingTaskCount": sum(task.status in ON_THE_WAY for task in own),
-    }
 
 
 def launch_members(launch: dict[str, Any]) -> dict[str, Any]:
