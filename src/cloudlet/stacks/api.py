@@ -69,7 +69,9 @@ class ResourceType:
 
     type: ClassVar[str]
     required: ClassVar[frozenset[str]] = frozenset()  # properties without which a template is refused
-    replaces: ClassVar[frozenset[str]] = frozenset()  # properties whose change makes a new resource
+    replaces: ClassVar[frozenset[str]] = (
+        frozenset()
+    )  # properties whose change makes a new resource; ``Outer/Inner`` is a member of one
     refuses: ClassVar[frozenset[str]] = (
         frozenset()
     )  # properties that are not implemented: named before anything is made

@@ -74,12 +74,28 @@ def decide(state: State | None, desired: Desired, replaces: frozenset[str] | Non
     )
     if not names:
         return NONE, (), "False"
-    critical = [name for name in names if replaces is None or name in replaces | desired.replaces]
+    critical = [
+        name
+        for name in names
+        if replaces is None or name in desired.replaces or renews(name, old.get(name), new.get(name), replaces)
+    ]
     if not critical:
         return UPDATE, names, "False"
     if all(name in new and not known(new[name]) for name in critical):
         return REPLACE, names, "Conditional"
     return REPLACE, names, "True"
+
+
+def renews(name: str, old: Any, new: Any, replaces: frozenset[str] | None) -> bool:
+    """Whether a property's change makes a new resource: by itself, or by a member that ``replaces`` names."""
+    if replaces is None or name in replaces:
+        return True
+    for outer, _, inner in (path.partition("/") for path in replaces):
+        if outer == name and inner:
+            before, after = (one.get(inner) if isinstance(one, dict) else None for one in (old, new))
+            if new is UNKNOWN or not _same(before, after):
+                return True
+    return False
 
 
 def plan(current: Mapping[str, State], template: Template, context: Context, replaces: Replaces) -> list[Step]:

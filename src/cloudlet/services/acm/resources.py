@@ -18,7 +18,7 @@ class Certificate(ResourceType):
     replaces = frozenset(
         (
             *("DomainName", "SubjectAlternativeNames", "DomainValidationOptions", "ValidationMethod", "KeyAlgorithm"),
-            "CertificateAuthorityArn",
+            *("CertificateAuthorityArn", "CertificateExport"),
         )
     )
 
@@ -57,12 +57,12 @@ class Certificate(ResourceType):
         if made["Status"] != "ISSUED":
             reason = made.get("FailureReason", made["Status"])
             raise AwsError("InvalidRequest", f"The certificate {arn} could not be issued: {reason}")
-        return Physical(arn, {"Id": arn})
+        return Physical(arn, {"CertificateArn": arn, "Id": arn})
 
     async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
         _check(new)
         place = {"CertificateArn": physical.id}
-        if changed(old, new, "CertificateTransparencyLoggingPreference", "CertificateExport"):
+        if changed(old, new, "CertificateTransparencyLoggingPreference"):
             default = {"CertificateTransparencyLoggingPreference": "ENABLED", "Export": "DISABLED"}
             await do.call("acm", "UpdateCertificateOptions", {**place, "Options": default | _options(new)})
         tags = _pairs(do, new)
@@ -82,7 +82,7 @@ class Certificate(ResourceType):
                 raise
 
 
-_KNOWN = Certificate.replaces | {"CertificateTransparencyLoggingPreference", "CertificateExport", "Tags"}
+_KNOWN = Certificate.replaces | {"CertificateTransparencyLoggingPreference", "Tags"}
 
 
 def _check(properties: Properties) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from cloudlet.errors import not_implemented
 from cloudlet.services.apigateway.stacking import Type, as_text, lower
 from cloudlet.stacks.api import Deployment as Deploying
-from cloudlet.stacks.api import Physical, Properties, tags_of
+from cloudlet.stacks.api import Physical, Properties, changed, tags_of
 
 # Settings of a method in a template -> where a patch of a stage has them.
 _METHOD_SETTINGS = {
@@ -47,6 +47,19 @@ def _patches(old: Properties, new: Properties) -> list[dict[str, Any]]:
     return operations + [{"op": "replace", "path": path, "value": as_text(value)} for path, value in values]
 
 
+def _basics(old: Properties, new: Properties) -> list[dict[str, Any]]:
+    """What makes a stage's deployment, description, cache and variables those of a template."""
+    operations = []
+    for key in ("DeploymentId", "Description", "TracingEnabled", "CacheClusterEnabled", "CacheClusterSize"):
+        if old.get(key) != new.get(key) and key in new:
+            operations.append({"op": "replace", "path": f"/{lower(key)}", "value": as_text(new[key])})
+    for name, value in (new.get("Variables") or {}).items():
+        operations.append({"op": "replace", "path": f"/variables/{name}", "value": value})
+    for name in set(old.get("Variables") or {}) - set(new.get("Variables") or {}):
+        operations.append({"op": "remove", "path": f"/variables/{name}"})
+    return operations
+
+
 def _settings_of(setting: Properties) -> str:
     return f"/{setting.get('ResourcePath', '/*').replace('/', '~1')}/{setting.get('HttpMethod', '*')}"
 
@@ -63,13 +76,10 @@ class _Staged(Type):
 class Deployment(_Staged):
     type = "AWS::ApiGateway::Deployment"
     required = frozenset(("RestApiId",))
-    replaces = frozenset(("RestApiId", "DeploymentCanarySettings"))
+    replaces = frozenset(("RestApiId", "DeploymentCanarySettings", "StageName"))
 
     async def create(self, do: Deploying, properties: Properties) -> Physical:
-        description = properties.get("StageDescription") or {}
-        for name in ("ClientCertificateId", "DocumentationVersion"):
-            if name in description:
-                raise not_implemented(f"{self.type} with {name} of StageDescription")
+        description = self._stage(properties)
         canary = properties.get("DeploymentCanarySettings")
         made = await self._call(
             do,
@@ -86,15 +96,27 @@ class Deployment(_Staged):
         )
         await do.initiated(made["id"])
         if stage := properties.get("StageName"):
-            everywhere = {key: description[key] for key in _METHOD_SETTINGS if key in description}
-            settings = [*([everywhere] if everywhere else []), *(description.get("MethodSettings") or [])]
-            wanted = {**description, "MethodSettings": settings}
-            await self._patch(do, stage, properties, _patches({}, wanted))
+            await self._patch(do, stage, properties, _patches({}, description))
             if description.get("Tags"):
                 await self._retag(do, f"restapis/{properties['RestApiId']}/stages/{stage}", description)
         return Physical(made["id"], {"DeploymentId": made["id"]})
 
+    def _stage(self, properties: Properties) -> Properties:
+        """What is said of the stage, with the settings for every method among those of some."""
+        description = properties.get("StageDescription") or {}
+        for name in ("ClientCertificateId", "DocumentationVersion"):
+            if name in description:
+                raise not_implemented(f"{self.type} with {name} of StageDescription")
+        everywhere = {key: description[key] for key in _METHOD_SETTINGS if key in description}
+        settings = [*([everywhere] if everywhere else []), *(description.get("MethodSettings") or [])]
+        return {**description, "MethodSettings": settings}
+
     async def update(self, do: Deploying, physical: Physical, old: Properties, new: Properties) -> Physical:
+        before, after = (self._stage(one) for one in (old, new))
+        if (stage := new.get("StageName")) and before != after:
+            await self._patch(do, stage, new, _basics(before, after) + _patches(before, after))
+            if changed(before, after, "Tags"):
+                await self._retag(do, f"restapis/{new['RestApiId']}/stages/{stage}", after)
         operation = {"op": "replace", "path": "/description", "value": new.get("Description", "")}
         await self._call(
             do, "UpdateDeployment", restApiId=new["RestApiId"], deploymentId=physical.id, patchOperations=[operation]
@@ -111,7 +133,7 @@ class Stage(_Staged):
     type = "AWS::ApiGateway::Stage"
     required = frozenset(("RestApiId",))
     replaces = frozenset(("RestApiId", "StageName"))
-    refuses = frozenset(("ClientCertificateId",))
+    refuses = frozenset(("ClientCertificateId", "DocumentationVersion"))
 
     async def create(self, do: Deploying, properties: Properties) -> Physical:
         name = properties.get("StageName") or do.name(64)
@@ -126,15 +148,7 @@ class Stage(_Staged):
         return Physical(name)
 
     async def update(self, do: Deploying, physical: Physical, old: Properties, new: Properties) -> Physical:
-        operations = []
-        for key in ("DeploymentId", "Description", "TracingEnabled", "CacheClusterEnabled", "CacheClusterSize"):
-            if old.get(key) != new.get(key) and key in new:
-                operations.append({"op": "replace", "path": f"/{lower(key)}", "value": as_text(new[key])})
-        for name, value in (new.get("Variables") or {}).items():
-            operations.append({"op": "replace", "path": f"/variables/{name}", "value": value})
-        for name in set(old.get("Variables") or {}) - set(new.get("Variables") or {}):
-            operations.append({"op": "remove", "path": f"/variables/{name}"})
-        await self._patch(do, physical.id, new, operations + _patches(old, new))
+        await self._patch(do, physical.id, new, _basics(old, new) + _patches(old, new))
         await self._retag(do, f"restapis/{new['RestApiId']}/stages/{physical.id}", new)
         return physical
 

@@ -237,6 +237,7 @@ class GatewayResponse(Type):
 class ApiKey(Type):
     type = "AWS::ApiGateway::ApiKey"
     replaces = frozenset(("Name", "Value", "GenerateDistinctId"))
+    refuses = frozenset(("StageKeys",))
 
     async def create(self, do: Deploying, properties: Properties) -> Physical:
         given = {lower(key): value for key, value in properties.items() if key not in ("Tags", "StageKeys")}

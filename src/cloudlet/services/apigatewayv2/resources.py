@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from cloudlet.errors import AwsError
-from cloudlet.stacks.api import Deployment, Physical, Properties, ResourceType, tags_of
+from cloudlet.stacks.api import Deployment, Physical, Properties, ResourceType, changed, tags_of
 
+_QUICK = ("CredentialsArn", "RouteKey", "Target")  # what makes a first route and its integration
 _FROM_DEFINITION = ("Body", "BodyS3Location", "BasePath", "FailOnWarnings", "DisableSchemaValidation")
 
 
@@ -18,7 +19,9 @@ class Api(ResourceType):
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         if "Body" in properties or "BodyS3Location" in properties:
-            made = await do.call("apigatewayv2", "ImportApi", {"Body": await _body(do, properties)})
+            made = await do.call(
+                "apigatewayv2", "ImportApi", {"Body": await _body(do, properties), **_base_path(properties)}
+            )
             await do.initiated(made["ApiId"])
             await self._set(do, made["ApiId"], properties)
         else:
@@ -27,25 +30,32 @@ class Api(ResourceType):
 
     async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
         if "Body" in new or "BodyS3Location" in new:
-            await do.call("apigatewayv2", "ReimportApi", {"ApiId": physical.id, "Body": await _body(do, new)})
+            await do.call(
+                "apigatewayv2", "ReimportApi", {"ApiId": physical.id, "Body": await _body(do, new), **_base_path(new)}
+            )
         if "CorsConfiguration" in old and "CorsConfiguration" not in new and "Body" not in new:
             await do.call("apigatewayv2", "DeleteCorsConfiguration", {"ApiId": physical.id})
-        await self._set(do, physical.id, new)
+        quick = {name: new[name] for name in _QUICK if name in new and changed(old, new, name)}
+        await self._set(do, physical.id, new, quick)
         return physical
 
     async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
         await _gone(do, "DeleteApi", {"ApiId": physical.id})
 
-    async def _set(self, do: Deployment, api_id: str, properties: Properties) -> None:
+    async def _set(self, do: Deployment, api_id: str, properties: Properties, more: Properties | None = None) -> None:
         """What stands beside a definition counts over it."""
         beside = {
             key: value
             for key, value in properties.items()
-            if key not in (*_FROM_DEFINITION, "ProtocolType", "Tags", "Target", "CredentialsArn", "RouteKey")
-        }
+            if key not in (*_FROM_DEFINITION, *_QUICK, "ProtocolType", "Tags")
+        } | (more or {})
         if beside:
             await do.call("apigatewayv2", "UpdateApi", {"ApiId": api_id, **beside})
         await retag(do, f"arn:aws:apigateway:{do.region}::/apis/{api_id}", tags_of(do, properties))
+
+
+def _base_path(properties: Properties) -> Properties:
+    return {"Basepath": properties["BasePath"]} if "BasePath" in properties else {}
 
 
 def _api(made: dict[str, Any]) -> Physical:
@@ -102,6 +112,7 @@ class RouteResponse(_Part):
     type = "AWS::ApiGatewayV2::RouteResponse"
     required = frozenset(("ApiId", "RouteId", "RouteResponseKey"))
     replaces = frozenset(("ApiId", "RouteId", "RouteResponseKey"))
+    refuses = frozenset(("ModelSelectionExpression", "ResponseModels", "ResponseParameters"))
     kind, key = "RouteResponse", "RouteResponseId"
 
     async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
@@ -115,7 +126,7 @@ class RouteResponse(_Part):
 class Integration(_Part):
     type = "AWS::ApiGatewayV2::Integration"
     required = frozenset(("ApiId", "IntegrationType"))
-    replaces = frozenset(("ApiId", "IntegrationType"))
+    replaces = frozenset(("ApiId",))
     kind, key = "Integration", "IntegrationId"
 
     def _input(self, do: Deployment, properties: Properties) -> Properties:

@@ -27,6 +27,7 @@ class Service(Domains, Parts, api.Service):
         "CreateIntegration": "PassthroughBehavior!=WHEN_NO_MATCH RequestTemplates TemplateSelectionExpression",
         "ImportApi": "Basepath!=ignore",
         "ReimportApi": "Basepath!=ignore",
+        "UpdateApi": "CredentialsArn RouteKey Target",
         "UpdateIntegration": "PassthroughBehavior!=WHEN_NO_MATCH RequestTemplates TemplateSelectionExpression",
     }
 
@@ -94,8 +95,7 @@ class Service(Domains, Parts, api.Service):
     async def UpdateApi(self, call: Call, input: Input) -> Output:
         _check_cors(input.get("CorsConfiguration"))
         current = self.api(call, input["ApiId"]).members
-        changes = {key: value for key, value in input.items() if key not in ("RouteKey", "Target", "CredentialsArn")}
-        members = {**current, **changes}
+        members = {**current, **input}
         await self.db.write(lambda tx: self.apis.put(tx, call.scope, input["ApiId"], Api(members)))
         return members
 

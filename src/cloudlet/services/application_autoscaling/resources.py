@@ -36,6 +36,7 @@ class ScalableTarget(ResourceType):
             input = {**place, **{key: new[key] for key in keys if key in new}}
             await do.call(_SERVICE, "RegisterScalableTarget", input)
         await _schedule(do, place, old, new)
+        await _retag(do, place, tags_of(do, new))
         return physical
 
     async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
@@ -80,6 +81,18 @@ async def _schedule(do: Deployment, place: Properties, old: Properties, new: Pro
     for name, action in after.items():
         if before.get(name) != action:
             await do.call(_SERVICE, "PutScheduledAction", {**place, **action})
+
+
+async def _retag(do: Deployment, place: Properties, wanted: dict[str, str]) -> None:
+    asked = {"ServiceNamespace": place["ServiceNamespace"], "ResourceIds": [place["ResourceId"]]}
+    asked["ScalableDimension"] = place["ScalableDimension"]
+    for one in (await do.call(_SERVICE, "DescribeScalableTargets", asked))["ScalableTargets"]:
+        target = {"ResourceARN": one["ScalableTargetARN"]}
+        there = (await do.call(_SERVICE, "ListTagsForResource", target))["Tags"]
+        if gone := [key for key in there if key not in wanted]:
+            await do.call(_SERVICE, "UntagResource", {**target, "TagKeys": gone})
+        if wanted and wanted != there:
+            await do.call(_SERVICE, "TagResource", {**target, "Tags": wanted})
 
 
 async def _unless_gone(do: Deployment, operation: str, input: Properties) -> None:

@@ -11,7 +11,7 @@ from cloudlet.services.cloudformation.records import Resource
 from cloudlet.stacks import registry
 from cloudlet.stacks.intrinsics import UNKNOWN, text_of
 from cloudlet.stacks.parameters import MASK, hidden
-from cloudlet.stacks.plan import CREATE, DELETE, REPLACE, Step
+from cloudlet.stacks.plan import CREATE, DELETE, REPLACE, Step, renews
 from cloudlet.stacks.template import Template, references
 
 _UNKNOWN = "{{changeSet:KNOWN_AFTER_APPLY}}"
@@ -56,8 +56,8 @@ def _change(step: Step, row: Resource | None, prepared: Prepared, old: Template 
 def _details(name: str, step: Step, prepared: Prepared, old: Template | None) -> list[dict[str, Any]]:
     """Why a property changes: for each cause one detail."""
     replaces = registry.replaces(step.type)
-    critical = replaces is None or name in replaces
     before, after = step.before_properties or {}, step.after_properties or {}
+    critical = renews(name, before.get(name), after.get(name), replaces)
     target: dict[str, Any] = {
         "Attribute": "Tags" if name == "Tags" else "Properties",
         "RequiresRecreation": "Never" if not critical else "Conditionally" if after.get(name) is UNKNOWN else "Always",

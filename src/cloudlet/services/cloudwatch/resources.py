@@ -105,7 +105,10 @@ class AnomalyDetector(ResourceType):
 
     type = "AWS::CloudWatch::AnomalyDetector"
     replaces = frozenset(
-        ("Dimensions", "MetricMathAnomalyDetector", "MetricName", "Namespace", "SingleMetricAnomalyDetector", "Stat")
+        (
+            *("Dimensions", "MetricCharacteristics", "MetricMathAnomalyDetector", "MetricName", "Namespace"),
+            *("SingleMetricAnomalyDetector", "Stat"),
+        )
     )
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:

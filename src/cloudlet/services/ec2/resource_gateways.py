@@ -27,8 +27,8 @@ class TransitGateway(Thing):
         options = picked(properties, *_TRANSIT_OPTIONS, *self.replaces)
         return picked(properties, "Description") | ({"Options": options} if options else {})
 
-    async def settle(self, do: Deployment, id: str, old: Properties, new: Properties) -> None:
-        if not old or not changed(old, new, "Description", *_TRANSIT_OPTIONS):
+    async def change(self, do: Deployment, id: str, old: Properties, new: Properties) -> None:
+        if not changed(old, new, "Description", *_TRANSIT_OPTIONS):
             return
         options = picked(new, *(_TRANSIT_OPTIONS - {"TransitGatewayCidrBlocks"}))
         before, after = (each.get("TransitGatewayCidrBlocks", []) for each in (old, new))
@@ -44,21 +44,31 @@ class TransitGatewayVpcAttachment(Thing):
     kind = kinds.TRANSIT_ATTACHMENT
     noun = "TransitGatewayVpcAttachment"
     required = frozenset(("TransitGatewayId", "VpcId", "SubnetIds"))
-    replaces = frozenset(("TransitGatewayId", "VpcId"))
-    changes = frozenset(("SubnetIds", "AddSubnetIds", "RemoveSubnetIds", "Options", "Tags"))
+    replaces = required
+    changes = frozenset(("AddSubnetIds", "RemoveSubnetIds", "Options", "Tags"))
     asked = frozenset((*required, "Options"))
 
     async def settle(self, do: Deployment, id: str, old: Properties, new: Properties) -> None:
-        before, after = old.get("SubnetIds", []), new["SubnetIds"]
-        more = [*new.get("AddSubnetIds", []), *(one for one in after if one not in before)]
-        less = [*new.get("RemoveSubnetIds", []), *(one for one in before if one not in after)]
-        if old:
-            input = {"TransitGatewayAttachmentId": id, "AddSubnetIds": more, "RemoveSubnetIds": less}
-            await do.call("ec2", "ModifyTransitGatewayVpcAttachment", input | picked(new, "Options"))
+        if changed(old, new, "AddSubnetIds", "RemoveSubnetIds") or changed(old or new, new, "Options"):
+            more = picked(new, "AddSubnetIds", "RemoveSubnetIds", "Options")
+            await do.call("ec2", "ModifyTransitGatewayVpcAttachment", {"TransitGatewayAttachmentId": id, **more})
 
 
 class TransitGatewayAttachment(TransitGatewayVpcAttachment):
-    """The same under its older name."""
+    """The same under its older name, whose subnets are changed in place."""
+
+    replaces = frozenset(("TransitGatewayId", "VpcId"))
+    changes = frozenset(("SubnetIds", "Options", "Tags"))
+
+    async def settle(self, do: Deployment, id: str, old: Properties, new: Properties) -> None:
+        if old and changed(old, new, "SubnetIds", "Options"):
+            before, after = old["SubnetIds"], new["SubnetIds"]
+            input = {
+                "TransitGatewayAttachmentId": id,
+                "AddSubnetIds": [one for one in after if one not in before],
+                "RemoveSubnetIds": [one for one in before if one not in after],
+            }
+            await do.call("ec2", "ModifyTransitGatewayVpcAttachment", input | picked(new, "Options"))
 
 
 class TransitGatewayRouteTable(Thing):
@@ -164,9 +174,7 @@ class VPCEndpointService(Thing):
     asked = changes - {"Tags"}
     gives = ("ServiceId",)
 
-    async def settle(self, do: Deployment, id: str, old: Properties, new: Properties) -> None:
-        if not old:
-            return
+    async def change(self, do: Deployment, id: str, old: Properties, new: Properties) -> None:
         input = {"ServiceId": id, "AcceptanceRequired": is_true(new.get("AcceptanceRequired", True))}
         for name in ("NetworkLoadBalancerArns", "GatewayLoadBalancerArns"):
             before, after = old.get(name, []), new.get(name, [])

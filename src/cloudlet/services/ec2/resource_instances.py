@@ -6,7 +6,7 @@ from typing import Any
 
 from cloudlet.errors import AwsError
 from cloudlet.services.ec2 import kinds
-from cloudlet.services.ec2.stacking import Thing, Type, made, picked, retag, specification, unless
+from cloudlet.services.ec2.stacking import Thing, Type, is_true, made, picked, retag, specification, unless
 from cloudlet.stacks.api import Deployment, Physical, Properties, changed
 
 _SAME = (
@@ -15,6 +15,14 @@ _SAME = (
     *("UserData", "DisableApiTermination", "CpuOptions", "MetadataOptions", "PrivateDnsNameOptions"),
     *("HibernationOptions", "EnclaveOptions", "CreditSpecification"),
 )
+# What the options of an instance's metadata are without a word of them.
+_METADATA: Properties = {
+    "HttpEndpoint": "enabled",
+    "HttpProtocolIpv6": "disabled",
+    "HttpPutResponseHopLimit": 1,
+    "HttpTokens": "optional",
+    "InstanceMetadataTags": "disabled",
+}
 # What ModifyInstanceAttribute changes on a stopped instance.
 _STOPPED = ("InstanceType", "UserData", "EbsOptimized")
 
@@ -26,11 +34,12 @@ class Instance(Type):
         (
             *("AvailabilityZone", "BlockDeviceMappings", "ImageId", "KeyName", "LaunchTemplate", "NetworkInterfaces"),
             *("PrivateIpAddress", "SecurityGroups", "SubnetId", "CpuOptions", "HibernationOptions", "EnclaveOptions"),
-            *("PrivateDnsNameOptions", "MetadataOptions", "CreditSpecification"),
+            *("PrivateDnsNameOptions", "CreditSpecification"),
         )
     )
     changes = frozenset(
         (
+            "MetadataOptions",
             *("DisableApiTermination", "EbsOptimized", "IamInstanceProfile", "InstanceInitiatedShutdownBehavior"),
             *("InstanceType", "Monitoring", "SecurityGroupIds", "SourceDestCheck", "Tags", "UserData"),
         )
@@ -82,6 +91,12 @@ class Instance(Type):
                 await do.call("ec2", "ModifyInstanceAttribute", {**which, name: {"Value": new[name]}})
         if changed(old, new, "SecurityGroupIds") and "SecurityGroupIds" in new:
             await do.call("ec2", "ModifyInstanceAttribute", {**which, "Groups": new["SecurityGroupIds"]})
+        if changed(old, new, "MetadataOptions"):
+            options = _METADATA | new.get("MetadataOptions", {})
+            await do.call("ec2", "ModifyInstanceMetadataOptions", {**which, **options})
+        if changed(old, new, "Monitoring"):
+            operation = "MonitorInstances" if is_true(new.get("Monitoring", False)) else "UnmonitorInstances"
+            await do.call("ec2", operation, {"InstanceIds": [id]})
         if changed(old, new, "IamInstanceProfile"):
             await _set_profile(do, id, new.get("IamInstanceProfile"))
         if changed(old, new, *_STOPPED):
@@ -187,14 +202,13 @@ async def _set_profile(do: Deployment, id: str, name: str | None) -> None:
 class PlacementGroup(Type):
     """A placement group. ``Ref`` is its name."""
 
-    replaces = frozenset(("PartitionCount", "SpreadLevel", "Strategy"))
-    changes = frozenset(("Tags",))
+    replaces = frozenset(("PartitionCount", "SpreadLevel", "Strategy", "Tags"))
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         self.check(properties)
         found = await made(do, "DescribePlacementGroups")
         if found is None:
-            input = picked(properties, *self.replaces) | specification(do, properties, "placement-group")
+            input = picked(properties, *(self.replaces - {"Tags"})) | specification(do, properties, "placement-group")
             found = (await do.call("ec2", "CreatePlacementGroup", {**input, "GroupName": do.name(255)}))[
                 "PlacementGroup"
             ]

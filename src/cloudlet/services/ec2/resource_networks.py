@@ -39,8 +39,9 @@ class VPC(Thing):
         which = {"VpcId": id}
         attributes = {"EnableDnsSupport": True, "EnableDnsHostnames": False}
         await assign(do, "ModifyVpcAttribute", which, new, old, **attributes)
-        if old:
-            await assign(do, "ModifyVpcTenancy", which, new, old, InstanceTenancy="default")
+
+    async def change(self, do: Deployment, id: str, old: Properties, new: Properties) -> None:
+        await assign(do, "ModifyVpcTenancy", {"VpcId": id}, new, old, InstanceTenancy="default")
 
 
 class VPCCidrBlock(Type):
@@ -194,7 +195,12 @@ class GatewayRouteTableAssociation(_RouteTableAssociation):
     """That what comes in through a gateway follows a route table."""
 
     follower = "GatewayId"
-    required = replaces = frozenset(("GatewayId", "RouteTableId"))
+    required = frozenset(("GatewayId", "RouteTableId"))
+    replaces = frozenset(("GatewayId",))
+    changes = frozenset(("RouteTableId",))
+
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        return await self.create(do, new)
 
 
 class InternetGateway(Thing):

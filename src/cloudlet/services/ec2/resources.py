@@ -16,7 +16,12 @@ class VPCEndpoint(Thing):
 
     kind = kinds.ENDPOINT
     required = frozenset(("VpcId", "ServiceName"))
-    replaces = frozenset(("VpcId", "ServiceName", "VpcEndpointType"))
+    replaces = frozenset(
+        (
+            *("VpcId", "ServiceName", "VpcEndpointType"),
+            *("DnsOptions/PrivateDnsPreference", "DnsOptions/PrivateDnsSpecifiedDomains"),
+        )
+    )
     changes = frozenset(
         (
             *("RouteTableIds", "SubnetIds", "SecurityGroupIds", "PolicyDocument", "PrivateDnsEnabled", "Tags"),
@@ -35,9 +40,7 @@ class VPCEndpoint(Thing):
             "DnsEntries": [f"{entry['HostedZoneId']}:{entry['DnsName']}" for entry in found["DnsEntries"]],
         }
 
-    async def settle(self, do: Deployment, id: str, old: Properties, new: Properties) -> None:
-        if not old:
-            return
+    async def change(self, do: Deployment, id: str, old: Properties, new: Properties) -> None:
         input = picked(new, "PrivateDnsEnabled", "IpAddressType", "DnsOptions")
         if changed(old, new, "PolicyDocument"):
             is_set = "PolicyDocument" in new
@@ -78,9 +81,12 @@ class NetworkInterface(Thing):
     async def settle(self, do: Deployment, id: str, old: Properties, new: Properties) -> None:
         operation, which = "ModifyNetworkInterfaceAttribute", {"NetworkInterfaceId": id}
         await assign(do, operation, which, new, old, SourceDestCheck=True)
-        if old and changed(old, new, "Description"):
+
+    async def change(self, do: Deployment, id: str, old: Properties, new: Properties) -> None:
+        operation, which = "ModifyNetworkInterfaceAttribute", {"NetworkInterfaceId": id}
+        if changed(old, new, "Description"):
             await do.call("ec2", operation, {**which, "Description": {"Value": new.get("Description", "")}})
-        if old and changed(old, new, "GroupSet"):
+        if changed(old, new, "GroupSet"):
             await do.call("ec2", operation, {**which, "Groups": new.get("GroupSet", [])})
 
 
@@ -114,8 +120,7 @@ class VPCDHCPOptionsAssociation(Type):
     """Which DHCP options a VPC has."""
 
     required = frozenset(("VpcId", "DhcpOptionsId"))
-    replaces = frozenset(("VpcId",))
-    changes = frozenset(("DhcpOptionsId",))
+    replaces = frozenset(("VpcId", "DhcpOptionsId"))
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         self.check(properties)
@@ -123,10 +128,14 @@ class VPCDHCPOptionsAssociation(Type):
         return Physical(f"{properties['DhcpOptionsId']}|{properties['VpcId']}")
 
     async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
-        return await self.create(do, new)
+        return physical
 
     async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
-        await unless(do, "AssociateDhcpOptions", {"VpcId": properties["VpcId"], "DhcpOptionsId": "default"})
+        by_id = {"Filters": [{"Name": "vpc-id", "Values": [properties["VpcId"]]}]}
+        for vpc in (await do.call("ec2", "DescribeVpcs", by_id))["Vpcs"]:
+            # Where it was replaced, the VPC has others by now.
+            if vpc["DhcpOptionsId"] == properties["DhcpOptionsId"]:
+                await unless(do, "AssociateDhcpOptions", {"VpcId": vpc["VpcId"], "DhcpOptionsId": "default"})
 
 
 class PrefixList(Thing):

@@ -54,6 +54,7 @@ class Thing(Type):
 
     async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
         self.check(new)
+        await self.change(do, physical.id, old, new)
         await self.settle(do, physical.id, old, new)
         if "Tags" in self.changes:
             await retag(do, physical.id, new)
@@ -65,6 +66,9 @@ class Thing(Type):
     def input(self, do: Deployment, properties: Properties) -> Properties:
         """What the Create operation is asked, without tags."""
         return picked(properties, *(self.replaces if self.asked is None else self.asked))
+
+    async def change(self, do: Deployment, id: str, old: Properties, new: Properties) -> None:
+        """Bring about in place what it was made with."""
 
     async def settle(self, do: Deployment, id: str, old: Properties, new: Properties) -> None:
         """Bring about what is set after its making; without ``old`` it is new."""

@@ -50,7 +50,8 @@ class CapacityProvider(ResourceType):
     """A capacity provider. ``Ref`` is its name."""
 
     type = "AWS::ECS::CapacityProvider"
-    replaces = frozenset(("Name",))
+    replaces = frozenset(("AutoScalingGroupProvider/AutoScalingGroupArn", "Name"))
+    refuses = frozenset(("ClusterName", "ManagedInstancesProvider"))
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         name = properties.get("Name") or do.name(255)

@@ -49,8 +49,11 @@ class LoadBalancer(ResourceType):
         if changed(old, new, "Subnets", "SubnetMappings"):
             given: Properties = {key: new[key] for key in ("Subnets", "SubnetMappings") if key in new}
             await do.call("elbv2", "SetSubnets", {**where, **given})
-        if changed(old, new, "SecurityGroups"):
-            await do.call("elbv2", "SetSecurityGroups", {**where, "SecurityGroups": new.get("SecurityGroups", [])})
+        if changed(old, new, "SecurityGroups", _INBOUND):
+            groups = {"SecurityGroups": new.get("SecurityGroups", [])}
+            if _INBOUND in new or _INBOUND in old:
+                groups[_INBOUND] = new.get(_INBOUND, "on")
+            await do.call("elbv2", "SetSecurityGroups", {**where, **groups})
         if changed(old, new, "IpAddressType"):
             kind = new.get("IpAddressType", "ipv4")
             await do.call("elbv2", "SetIpAddressType", {**where, "IpAddressType": kind})
@@ -63,8 +66,9 @@ class LoadBalancer(ResourceType):
         await _unless_gone(do, "DeleteLoadBalancer", {"LoadBalancerArn": physical.id})
 
 
+_INBOUND = "EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic"
 _LOAD_BALANCER = (
-    "EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic",
+    _INBOUND,
     "IpAddressType",
     "Scheme",
     "SecurityGroups",

@@ -15,7 +15,6 @@ class Key(ResourceType):
     """A key. ``Ref`` is its id."""
 
     type = "AWS::KMS::Key"
-    replaces = frozenset(("KeySpec", "KeyUsage", "MultiRegion", "Origin"))
     ignored = frozenset(("BypassPolicyLockoutSafetyCheck",))
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
@@ -58,6 +57,11 @@ class Key(ResourceType):
 
     async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
         _check(new)
+        made = (await do.call("kms", "DescribeKey", {"KeyId": physical.id}))["KeyMetadata"]
+        if any(_fixed(made, name) != _fixed(new, name) for name in _FIXED):
+            # No replacement, as with AWS: what the key has encrypted would be lost with it.
+            words = f"Resource of type '{self.type}' with identifier '{physical.id}' is not updatable with parameters"
+            raise AwsError("NotUpdatable", f"{words} provided.")
         key = {"KeyId": physical.id}
         # Little can be done with a disabled key: it is enabled first, and disabled last.
         disabled = _false(new.get("Enabled", True))
@@ -97,6 +101,18 @@ class Key(ResourceType):
             return
         period = {name: new[name] for name in ("RotationPeriodInDays",) if name in new}
         await do.call("kms", "EnableKeyRotation", {"KeyId": id, **period})
+
+
+_FIXED = {
+    "KeySpec": "SYMMETRIC_DEFAULT",
+    "KeyUsage": "ENCRYPT_DECRYPT",
+    "MultiRegion": "false",
+    "Origin": "AWS_KMS",
+}
+
+
+def _fixed(properties: Properties, name: str) -> str:
+    return str(properties.get(name, _FIXED[name])).lower()
 
 
 _KNOWN = frozenset(

@@ -11,6 +11,7 @@ Locations = dict[str, set[str]]  # blocks of addresses by the location's name
 
 _ZONE = frozenset(("HostedZoneConfig", "HostedZoneTags", "Name", "QueryLoggingConfig", "VPCs"))
 _CHECK = frozenset(("HealthCheckConfig", "HealthCheckTags"))
+_FIXED = ("Type", "RequestInterval", "MeasureLatency")  # of a health check
 _OURS = frozenset(("Comment", "HostedZoneId", "HostedZoneName"))  # of a record, and not for its record set
 _RECORD = _OURS | {
     *(
@@ -59,7 +60,8 @@ class HostedZone(ResourceType):
     async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
         _refuse_others(self.type, new, _ZONE)
         before, after = old.get("VPCs") or [], new.get("VPCs") or []
-        if bool(before) != bool(after):
+        found = (await _call(do, "GetHostedZone", {"Id": physical.id}))["HostedZone"]
+        if found["Config"]["PrivateZone"] != bool(after):
             raise AwsError("InvalidInput", "A public hosted zone cannot become a private one, nor the reverse.")
         if changed(old, new, "HostedZoneConfig"):
             comment = new.get("HostedZoneConfig", {}).get("Comment", "")
@@ -149,6 +151,7 @@ class HealthCheck(ResourceType):
 
     type = "AWS::Route53::HealthCheck"
     required = frozenset(("HealthCheckConfig",))
+    replaces = frozenset(f"HealthCheckConfig/{name}" for name in _FIXED)
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         _refuse_others(self.type, properties, _CHECK)
@@ -159,12 +162,10 @@ class HealthCheck(ResourceType):
         return Physical(id, {"HealthCheckId": id})
 
     async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        _refuse_others(self.type, new, _CHECK)
         before, after = old["HealthCheckConfig"], new["HealthCheckConfig"]
-        fixed = ("Type", "RequestInterval", "MeasureLatency")
-        if changed(before, after, *fixed):
-            raise not_implemented(f"an update of AWS::Route53::HealthCheck that changes one of {', '.join(fixed)}")
         if before != after:
-            given = {name: value for name, value in after.items() if name not in fixed}
+            given = {name: value for name, value in after.items() if name not in _FIXED}
             await _call(do, "UpdateHealthCheck", {"HealthCheckId": physical.id, **given})
         await _retag(do, "healthcheck", physical.id, _check_tags(do, new))
         return physical

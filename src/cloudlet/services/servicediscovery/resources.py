@@ -14,7 +14,7 @@ class _Namespace(ResourceType):
     kind = ""  # as its operations are called
     members: tuple[str, ...] = ("Name", "Description")
     required = frozenset(("Name",))
-    replaces = frozenset(("Name", "Vpc"))
+    replaces = frozenset(("Name",))
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         given = _given(self.type, properties, self.members)
@@ -63,6 +63,7 @@ class PrivateDnsNamespace(_Namespace):
     kind = "PrivateDns"
     members = ("Name", "Description", "Vpc", "Properties")
     required = frozenset(("Name", "Vpc"))
+    replaces = frozenset(("Name", "Vpc"))
 
 
 class PublicDnsNamespace(_Namespace):
@@ -102,6 +103,10 @@ class Service(ResourceType):
         if changed(old, new, "Description", "DnsConfig", "HealthCheckConfig"):
             change: Properties = {"Description": new.get("Description", "")}
             if "DnsConfig" in new:
+                made = (await _call(do, "GetService", {"Id": physical.id}))["Service"]
+                policy = made.get("DnsConfig", {}).get("RoutingPolicy")
+                if new["DnsConfig"].get("RoutingPolicy", policy) != policy:
+                    raise not_implemented(f"an update of {self.type} that changes RoutingPolicy")
                 change["DnsConfig"] = {"DnsRecords": new["DnsConfig"]["DnsRecords"]}
             if "HealthCheckConfig" in new:
                 change["HealthCheckConfig"] = new["HealthCheckConfig"]

@@ -33,6 +33,7 @@ class Topic(ResourceType):
 
     type = "AWS::SNS::Topic"
     replaces = frozenset(("TopicName", "FifoTopic"))
+    refuses = frozenset(("MaximumMessageSize",))
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         _refuse(properties)

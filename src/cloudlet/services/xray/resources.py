@@ -45,6 +45,8 @@ class SamplingRule(ResourceType):
 
     type = "AWS::XRay::SamplingRule"
     required = frozenset(("SamplingRule",))
+    replaces = frozenset(("SamplingRule/Version",))
+    refuses = frozenset(("SamplingRuleRecord", "SamplingRuleUpdate"))
     ignored = frozenset(("RuleName",))  # kept for old templates: the rule itself has it
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
