@@ -502,3 +502,47 @@ def test_early_success_is_checked_as_on_aws(cloud: LocalCloud, root: str) -> Non
     assert "healthyPercent is required" in create(earlySuccessCriteria={"enable": True})
     assert "greater than or equal to minimumHealthyPercent" in create(earlySuccessCriteria=early)
     assert "strategy is ROLLING" in create(earlySuccessCriteria=early, strategy="BLUE_GREEN", minimumHealthyPercent=50)
+
+
+def test_services_are_checked_as_on_aws(cloud: LocalCloud) -> None:
+    ecs = cloud.client("ecs")
+    ecs.create_cluster(clusterName="c")
+    app = {"name": "app", "image": "i", "memory": 64}
+    ecs.register_task_definition(family="f", containerDefinitions=[app])
+    fargate = {"requiresCompatibilities": ["FARGATE"], "networkMode": "awsvpc", "cpu": "256", "memory": "512"}
+    ecs.register_task_definition(family="g", containerDefinitions=[app], **fargate)
+    spread, binpack = {"type": "spread", "field": "instanceId"}, {"type": "binpack", "field": "color"}
+    on_fargate: dict[str, Any] = {
+        "taskDefinition": "g",
+        "launchType": "FARGATE",
+        "networkConfiguration": network(cloud),
+    }
+    daemon: dict[str, Any] = {"desiredCount": None, "schedulingStrategy": "DAEMON"}
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"desiredCount": -1}, "DesiredCount can not be lesser than 0"),
+        ({"clientToken": "x" * 37}, "idempotency token longer than 36."),
+        ({"placementStrategy": [binpack]}, "binpack field 'color' is invalid"),
+        ({"healthCheckGracePeriodSeconds": 5}, "only valid for services configured to use load balancers"),
+        ({**daemon, "placementStrategy": [spread]}, "strategy does not support placement strategies"),
+        ({**daemon, "deploymentConfiguration": {"maximumPercent": 150}}, "values above 100 for maximumPercent"),
+        ({**daemon, "desiredCount": 1}, "does not support a desired count for services"),
+        ({**on_fargate, **daemon}, "does not support the FARGATE launch type"),
+        ({**on_fargate, "placementStrategy": [spread]}, "Placement strategies are not supported with FARGATE"),
+        (
+            {**on_fargate, "placementConstraints": [{"type": "distinctInstance"}]},
+            "Placement constraints are not supported with FARGATE launch type.",
+        ),
+        ({"launchType": "EC2", "platformVersion": "1.4.0"}, "The platform version must be null when specifying an EC2"),
+        (
+            {"launchType": "EC2", "capacityProviderStrategy": [{"capacityProvider": "FARGATE"}]},
+            "Specifying both a launch type and capacity provider strategy is not supported. Remove one and try again.",
+        ),
+    ]
+    for more, words in cases:
+        asked = {"cluster": "c", "serviceName": "s", "taskDefinition": "f", "desiredCount": 0, **more}
+        with pytest.raises(ecs.exceptions.InvalidParameterException, match=words):
+            ecs.create_service(**{key: value for key, value in asked.items() if value is not None})
+    assert ecs.list_services(cluster="c")["serviceArns"] == []
+    ecs.create_service(cluster="c", serviceName="s", taskDefinition="f", desiredCount=0)
+    with pytest.raises(ecs.exceptions.InvalidParameterException, match="DesiredCount can not be lesser than 0"):
+        ecs.update_service(cluster="c", service="s", desiredCount=-1)

@@ -8,8 +8,8 @@ import msgspec
 
 from cloudlet.errors import not_implemented
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.ecs import strategies, validation
-from cloudlet.services.ecs.base import client_error, from_tags, invalid, last, page, to_tags
+from cloudlet.services.ecs import admission, strategies, validation
+from cloudlet.services.ecs.base import from_tags, invalid, last, page, to_tags
 from cloudlet.services.ecs.controller import deploy, desired_count, has_task_sets, new_deployment_id, wanted
 from cloudlet.services.ecs.describing import described_deployment, task_counts
 from cloudlet.services.ecs.records import (
@@ -46,10 +46,6 @@ _AS_GIVEN = (
     "enableECSManagedTags",
     "propagateTags",
     "availabilityZoneRebalancing",
-)
-_NO_COUNT = (
-    "The daemon scheduling strategy does not support a desired count for services. "
-    "Remove the desired count value and try again"
 )
 _WHOLE = 100.0  # per cent of the desired count
 _NOT_HERE = ("vpcLatticeConfigurations", "gatewayConnectors", "volumeConfigurations", "monitoring")
@@ -101,9 +97,10 @@ class Services(Tasks):
             raise not_implemented("UpdateService with another deploymentController")
         is_external = has_task_sets(old)
         if is_external:
-            _check_update(controller["type"], input)
-        if old.members["schedulingStrategy"] == "DAEMON" and "desiredCount" in input:
-            raise invalid(_NO_COUNT)
+            admission.check_update(controller["type"], input)
+        kind = "FARGATE" if "platformVersion" in old.members else "EC2"
+        balancers = input.get("loadBalancers", old.members["loadBalancers"])
+        admission.check({**input, "loadBalancers": balancers}, kind, old.members["schedulingStrategy"])
         definition = None
         if not is_external:
             primary = old.primary
@@ -119,7 +116,7 @@ class Services(Tasks):
             members = {**old.members, **changes}
             kind = "FARGATE" if "platformVersion" in members else "EC2"
             validation.check_fits(definition.members, kind, members.get("networkConfiguration"))
-            check_containers(definition, members)
+            admission.check_containers(definition, members)
             changes |= await self.connect_members(call, cluster, name, input, definition.members)
         await self._check_traffic(call, changes, {**old.members, **changes}, definition)
         now = self.clock.now()
@@ -244,15 +241,9 @@ class Services(Tasks):
         """The task definition of a new service; None for one whose task sets have theirs. Raises for what cannot be."""
         controller = (input.get("deploymentController") or {}).get("type", "ECS")
         strategy = input.get("schedulingStrategy", "REPLICA")
-        if strategy == "DAEMON" and launch == "FARGATE":
-            raise invalid(
-                "The daemon scheduling strategy does not support the FARGATE launch type. Change the launch type and "
-                "try again"
-            )
-        if strategy == "DAEMON" and "desiredCount" in input:
-            raise invalid(_NO_COUNT)
+        admission.check(input, launch, strategy)
         if controller == "CODE_DEPLOY":
-            _check_code_deploy(input, strategy)
+            admission.check_code_deploy(input, strategy)
         if strategy == "REPLICA" and "desiredCount" not in input and controller != "EXTERNAL":
             raise invalid("Desired count can not be empty for services with the REPLICA scheduling strategy.")
         if controller == "EXTERNAL":
@@ -263,7 +254,7 @@ class Services(Tasks):
             raise invalid("TaskDefinition can not be blank.")
         definition = self.usable_definition(call.scope, input["taskDefinition"])
         validation.check_fits(definition.members, launch, input.get("networkConfiguration"))
-        check_containers(definition, input)
+        admission.check_containers(definition, input)
         return definition
 
     async def _new_members(
@@ -399,38 +390,6 @@ class Services(Tasks):
         }
 
 
-def _check_update(controller: str, input: Input) -> None:
-    """That nothing is asked of a service that only its deployment controller may do."""
-    if controller == "EXTERNAL":
-        if "taskDefinition" in input:
-            raise invalid("Unable to update task definition on services with an EXTERNAL deployment controller.")
-        return
-    parts = {
-        "taskDefinition": "task definition",
-        "networkConfiguration": "network parameters",
-        "platformVersion": "platform version",
-        "loadBalancers": "load balancers",
-        "serviceRegistries": "service registries",
-        "capacityProviderStrategy": "capacity provider strategy",
-    }
-    words = "on services with a CODE_DEPLOY deployment controller. Use AWS CodeDeploy to trigger a new deployment."
-    for member, part in parts.items():
-        if member in input:
-            raise invalid(f"Unable to update {part} {words}")
-    if input.get("forceNewDeployment"):
-        raise invalid(f"Cannot force a new deployment {words}")
-
-
-def _check_code_deploy(input: Input, scheduling: str) -> None:
-    """That a service is one that CodeDeploy can deploy."""
-    if scheduling == "DAEMON":
-        raise invalid("The DAEMON scheduling strategy is not supported with the CODE_DEPLOY deployment controller.")
-    if (input.get("deploymentConfiguration") or {}).get("deploymentCircuitBreaker", {}).get("enable"):
-        raise invalid("DeploymentCircuitBreaker feature can be configured only with ECS deployment controller.")
-    if len(input.get("loadBalancers") or ()) != 1:
-        raise invalid("A service with the CODE_DEPLOY deployment controller must have one load balancer.")
-
-
 def launch_members(launch: dict[str, Any]) -> dict[str, Any]:
     members = dict(launch["members"])
     members.pop("capacityProviderName", None)
@@ -438,25 +397,6 @@ def launch_members(launch: dict[str, Any]) -> dict[str, Any]:
         members.pop("launchType", None)
         members["capacityProviderStrategy"] = launch["strategy"]
     return members
-
-
-def check_containers(definition: TaskDefinition, members: dict[str, Any]) -> None:
-    """That load balancers and registries name containers and ports that are there."""
-    ports = {one["name"]: {port["containerPort"] for port in one["portMappings"]} for one in definition.containers}
-    for balancer in members.get("loadBalancers") or ():
-        container, port = balancer.get("containerName"), balancer.get("containerPort")
-        if "targetGroupArn" not in balancer:
-            raise invalid("loadBalancers must have a targetGroupArn.")
-        if container not in ports:
-            raise invalid(f"The container {container} does not exist in the task definition.")
-        if port not in ports[container]:
-            raise invalid(f"The container {container} did not have a container port {port} defined.")
-    for registry in members.get("serviceRegistries") or ():
-        container = registry.get("containerName")
-        if container is not None and container not in ports:
-            raise invalid(f"The container {container} does not exist in the task definition.")
-    if (members.get("loadBalancers") or ()) and len(members["loadBalancers"]) > 5:
-        raise client_error("load balancers can have at most 5 items.")
 
 
 def _moments(service: Service) -> dict[str, Any]:

@@ -10,11 +10,12 @@ import msgspec
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ecs import validation
+from cloudlet.services.ecs.admission import check_containers
 from cloudlet.services.ecs.base import from_tags, invalid, last, to_tags
 from cloudlet.services.ecs.controller import new_deployment_id
 from cloudlet.services.ecs.deployments import Deployments
 from cloudlet.services.ecs.records import Deployment, Service
-from cloudlet.services.ecs.services import check_containers, launch_members
+from cloudlet.services.ecs.services import launch_members
 from cloudlet.store import Tx
 
 _MOST = 5  # task sets of a service

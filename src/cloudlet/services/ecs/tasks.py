@@ -13,7 +13,7 @@ import msgspec
 
 from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.ecs import describing, validation
+from cloudlet.services.ecs import admission, describing, validation
 from cloudlet.services.ecs.base import Base, from_tags, invalid, last, new_id, page
 from cloudlet.services.ecs.placement import Lack
 from cloudlet.services.ecs.records import Container, Task, TaskDefinition
@@ -38,6 +38,7 @@ class Tasks(Base):
         definition = self.usable_definition(call.scope, input["taskDefinition"])
         launch = self.launch_of(call.scope, cluster, input)
         validation.check_fits(definition.members, launch["kind"], input.get("networkConfiguration"))
+        admission.check_placement(input, launch["kind"])
         await self.check_network(call, input.get("networkConfiguration"))
         made = _asked_for(call, input, cluster, definition, launch["members"], self.clock.now())
         names = [f"{cluster}/{task.id}" for task in made]

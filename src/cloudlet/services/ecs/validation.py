@@ -189,6 +189,12 @@ def _container(container: dict[str, Any], members: dict[str, Any]) -> dict[str, 
         raise client_error(
             "When you are specifying container secrets, you must also specify a value for 'executionRoleArn'."
         )
+    plain = {one["name"] for one in container.get("environment", ())}
+    if twice := next((one["name"] for one in container.get("secrets", ()) if one["name"] in plain), None):
+        raise client_error(
+            "The secret name must be unique and not shared with any new or existing environment variables set on the "
+            f"container, such as '{twice}'."
+        )
     for word in ("start", "stop"):
         if container.get(f"{word}Timeout", 2) < 2:
             raise client_error(f"Granular {word} timeout on container '{name}' must be at least 2 seconds.")
@@ -283,9 +289,13 @@ def _check_together(members: dict[str, Any]) -> None:
             raise client_error("Invalid 'memoryReservation' settings: their sum is greater than for the task.")
     if "cpu" in members and sum(one["cpu"] for one in containers) > int(members["cpu"]):
         raise client_error("The sum of all container 'cpu' values cannot be greater than the value of the task 'cpu'.")
-    named = [port["name"] for one in containers for port in one["portMappings"] if "name" in port]
-    if twice := next((name for name in named if named.count(name) > 1), None):
-        raise client_error(f"The port mapping name is already used: {twice}")
+    ports = [port for one in containers for port in one["portMappings"]]
+    taken = [(port["hostPort"], port["protocol"]) for port in ports if port["hostPort"]]
+    if twice := next((one for one in taken if taken.count(one) > 1), None):
+        raise client_error(f"The host port {twice[0]} is used multiple times in task.")
+    named = [port["name"] for port in ports if "name" in port]
+    if again := next((name for name in named if named.count(name) > 1), None):
+        raise client_error(f"The port mapping name is already used: {again}")
 
 
 def _check_cycles(needs: dict[str, list[str]]) -> None:
