@@ -27,7 +27,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cloudlet.engines.functions.isolation import bubblewrap
-from cloudlet.testing.local import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 
 class Zone:
@@ -432,10 +432,7 @@ def test_an_alias_leads_to_a_load_balancer_while_that_is_well(
     assert zone.ask("www.shop.example", "A") == ["10.0.0.2"]  # nothing is behind it yet
 
     def becomes(test: Callable[[list[str]], bool]) -> None:
-        deadline = time.monotonic() + 20
-        while not test(zone.ask("www.shop.example", "A")):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        eventually(lambda: test(zone.ask("www.shop.example", "A")))
 
     balancing.register_targets(TargetGroupArn=group, Targets=[{"Id": "127.0.0.1", "Port": endpoint.port}])
     becomes(lambda found: found != ["10.0.0.2"])

@@ -8,7 +8,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from cloudlet.testing import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 TEMPLATE = """
 Transform: AWS::Serverless-2016-10-31
@@ -73,7 +73,4 @@ def test_the_map_of_an_application(cloud: LocalCloud, tmp_path: Path) -> None:
     [stack] = cloud.client("cloudformation").describe_stacks(StackName="shop")["Stacks"]
     url = next(one["OutputValue"] for one in stack["Outputs"] if one["OutputKey"] == "Url")
     assert urllib.request.urlopen(url, timeout=20).read() == b"ok"
-    end = time.monotonic() + 20
-    while (found := edges(cloud)) != MAP:
-        assert time.monotonic() < end, found
-        time.sleep(0.05)
+    eventually(lambda: edges(cloud) == MAP)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
-import time
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 from test_apigatewayv2 import HANDLER, ask, function
 
-from cloudlet.testing import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 
 def deployed(cloud: LocalCloud, api: Any, api_id: str, stage: str = "prod") -> str:
@@ -378,12 +377,8 @@ def test_rates_quotas_canaries_and_logs(cloud: LocalCloud) -> None:
         patchOperations=[{"op": "replace", "path": "/canarySettings/percentTraffic", "value": "0.0"}],
     )
     assert ask(url, "PUT")[0] == 403
-    for _ in range(100):
-        lines = [event["message"] for event in logs.filter_log_events(logGroupName="access")["events"]]
-        if len(lines) == 2:
-            break
-        time.sleep(0.05)
-    assert lines == ["PUT 200", "PUT 403"]
+    lines = eventually(lambda: len(told := logs.filter_log_events(logGroupName="access")["events"]) == 2 and told)
+    assert [event["message"] for event in lines] == ["PUT 200", "PUT 403"]
 
 
 def numbered(api: Any, path: str = "orders", **integration: Any) -> tuple[str, str]:
@@ -545,13 +540,9 @@ def test_a_stage_logs_what_becomes_of_requests(cloud: LocalCloud) -> None:
     change_stage(api, api_id, **{"/*/*/logging/loglevel": "INFO", "/*/*/logging/dataTrace": "true"})
     assert ask(f"{url}/orders/7", authorization="Bearer secret-token")[0] == 200
     group = f"API-Gateway-Execution-Logs_{api_id}/prod"
-    lines: list[str] = []
-    for _ in range(100):
-        if logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]:
-            lines = [event["message"] for event in logs.filter_log_events(logGroupName=group)["events"]]
-        if lines:
-            break
-        time.sleep(0.05)
+    eventually(lambda: logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"])
+    events = eventually(lambda: logs.filter_log_events(logGroupName=group)["events"])
+    lines = [event["message"] for event in events]
     assert lines[-1].endswith("Method completed with status: 200")
     assert any("HTTP Method: GET, Resource Path: /orders/{id}" in line for line in lines)
     assert len([line for line in lines if "Starting execution" in line]) == 1

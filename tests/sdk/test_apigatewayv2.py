@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from cloudlet.testing import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 
 def ask(url: str, method: str = "GET", body: bytes | None = None, **headers: str) -> tuple[int, dict[str, str], bytes]:
@@ -388,11 +388,7 @@ def handler(event, context):
     assert json.loads(ask(f"{door}/n", **{"x-key": "b"})[2]) == {"n": 2}
     cloud.advance(61)
     assert json.loads(ask(f"{door}/n", **{"x-key": "a"})[2]) == {"n": 3}
-    for _ in range(100):
-        events = logs.filter_log_events(logGroupName="access")["events"]
-        if len(events) == 4:
-            break
-        time.sleep(0.05)
+    events = eventually(lambda: len(told := logs.filter_log_events(logGroupName="access")["events"]) == 4 and told)
     assert sorted(json.loads(event["message"])["n"] for event in events) == ["1", "1", "2", "3"]
     assert json.loads(events[0]["message"])["route"] == "GET /n"
 

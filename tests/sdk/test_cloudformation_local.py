@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import urllib.error
 import urllib.request
 import zipfile
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cloudlet.testing.local import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 TEMPLATE = """
 Transform: AWS::Serverless-2016-10-31
@@ -66,13 +65,6 @@ def invoke(cloud: LocalCloud, name: str) -> Any:
     return json.loads(cloud.client("lambda").invoke(FunctionName=name)["Payload"].read())
 
 
-def eventually(ask: Any, wanted: Any, seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while (found := ask()) != wanted:
-        assert time.monotonic() < end, found
-        time.sleep(0.05)
-
-
 def test_code_is_served_from_where_it_lies(cloud: LocalCloud, tmp_path: Path) -> None:
     template = write(tmp_path / "template.yaml", TEMPLATE)
     write(tmp_path / "nested" / "template.yaml", NESTED)
@@ -91,7 +83,7 @@ def test_code_is_served_from_where_it_lies(cloud: LocalCloud, tmp_path: Path) ->
     assert given["DelaySeconds"] == "4"
     assert (invoke(cloud, "fn"), invoke(cloud, "plain")) == (1, 1)
     app.write_text("def handler(event, context):\n    return 2\n")
-    eventually(lambda: (invoke(cloud, "fn"), invoke(cloud, "plain")), (2, 2))
+    eventually(lambda: (invoke(cloud, "fn"), invoke(cloud, "plain")) == (2, 2))
     (done,) = deploy(cloud, template)
     assert done["unchanged"]
     assert cloud.control("plan", {"template": str(template), "stack": "app"})["changes"] == []
@@ -127,11 +119,11 @@ def test_sources_over_their_dependencies(cloud: LocalCloud, tmp_path: Path) -> N
     assert invoke(cloud, "fn") == 41
     app.write_text("import dep, more\ndef handler(event, context):\n    return dep.VALUE + more.VALUE\n")
     write(tmp_path / "src" / "more.py", "VALUE = 2\n")
-    eventually(lambda: invoke(cloud, "fn"), 42)
+    eventually(lambda: invoke(cloud, "fn") == 42)
     cloud.kill()
     write(tmp_path / "src" / "more.py", "VALUE = 300\n")
     cloud.start()
-    eventually(lambda: invoke(cloud, "fn"), 340)
+    eventually(lambda: invoke(cloud, "fn") == 340)
     (done,) = deploy(cloud, template)
     assert done["unchanged"]
 

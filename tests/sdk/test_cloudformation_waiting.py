@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from test_cloudformation import BAD, Stacks, queue
 
-from cloudlet.testing.local import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 ROLE = "arn:aws:iam::000000000000:role/any"
 # A custom resource that keeps a log of its requests in a queue.
@@ -100,10 +100,8 @@ def test_a_custom_resource_that_does_not_answer(cloud: LocalCloud, stacks: Stack
     # Its deletion, which nobody answers either, would be waited for too.
     template["Resources"]["Thing"]["DeletionPolicy"] = "Retain"
     stacks.client.create_stack(StackName="s", TemplateBody=json.dumps(template))
-    end = time.monotonic() + 10
-    while "Thing" not in [one for one, _, _ in stacks.events("s")] and time.monotonic() < end:
-        time.sleep(0.05)
-    time.sleep(0.3)
+    eventually(lambda: "Thing" in [one for one, _, _ in stacks.events("s")])
+    time.sleep(0.3)  # its function is invoked meanwhile, and stays silent
     cloud.advance(61)
     stacks.settled("s", "ROLLBACK_COMPLETE")
     reason = stacks.reason("s", "Thing", "CREATE_FAILED")
@@ -129,12 +127,8 @@ def waiting(timeout: int = 60, count: int = 2) -> dict[str, Any]:
 
 
 def handle(stacks: Stacks, name: str) -> str:
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
-        if ("Wait", "CREATE_IN_PROGRESS", "Resource creation Initiated") in stacks.events(name):
-            return stacks.physical(name)["Handle"]
-        time.sleep(0.02)
-    raise AssertionError(stacks.events(name))
+    eventually(lambda: ("Wait", "CREATE_IN_PROGRESS", "Resource creation Initiated") in stacks.events(name))
+    return stacks.physical(name)["Handle"]
 
 
 def test_wait_conditions_over_a_kill(cloud: LocalCloud, stacks: Stacks) -> None:
@@ -172,10 +166,7 @@ def test_signals_and_cancelling(cloud: LocalCloud, stacks: Stacks) -> None:
         "CreationPolicy": {"ResourceSignal": {"Count": 1, "Timeout": "PT10M"}},
     }
     client.create_stack(StackName="s", TemplateBody=json.dumps({"Resources": {"Wait": signalled}}))
-    handle_is_there = time.monotonic() + 10
-    while ("Wait", "CREATE_IN_PROGRESS", "Resource creation Initiated") not in stacks.events("s"):
-        assert time.monotonic() < handle_is_there
-        time.sleep(0.02)
+    eventually(lambda: ("Wait", "CREATE_IN_PROGRESS", "Resource creation Initiated") in stacks.events("s"))
     client.signal_resource(StackName="s", LogicalResourceId="Wait", UniqueId="1", Status="SUCCESS")
     stacks.settled("s", "CREATE_COMPLETE")
 

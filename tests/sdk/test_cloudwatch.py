@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.model import ServiceModel
 
-from cloudlet.testing.local import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 ACCOUNT = "000000000000"
 HOUR = 3600
@@ -60,14 +59,6 @@ def math_of(cloudwatch: Any, start: float, end: float, *queries: dict[str, Any])
         MetricDataQueries=list(queries), StartTime=start, EndTime=end, ScanBy="TimestampAscending"
     )
     return {one["Id"]: one["Values"] for one in answer["MetricDataResults"]}
-
-
-def until(check: Callable[[], bool]) -> None:
-    for _ in range(100):
-        if check():
-            return
-        time.sleep(0.05)
-    raise AssertionError("it did not happen")
 
 
 def test_statistics(cloud: LocalCloud, cloudwatch: Any) -> None:
@@ -316,7 +307,7 @@ def test_points_grow_coarser_and_end(cloud: LocalCloud, cloudwatch: Any) -> None
 
     for days, finest, coarser in ((0.25, 10, 60), (16, 60, 300), (64, 300, 3600)):
         cloud.advance(days * 86_400)
-        until(lambda period=finest: folded(period))  # type: ignore[misc]
+        eventually(lambda period=finest: folded(period))  # type: ignore[misc]
         answer = cloudwatch.get_metric_statistics(
             Namespace="app",
             MetricName="load",
@@ -329,7 +320,7 @@ def test_points_grow_coarser_and_end(cloud: LocalCloud, cloudwatch: Any) -> None
         assert sum(one["Sum"] for one in answer) == 6
         assert max(one["ExtendedStatistics"]["p100"] for one in answer) == 3
     cloud.advance(456 * 86_400)
-    until(lambda: folded(3600))
+    eventually(lambda: folded(3600))
 
 
 def alarm_on(cloudwatch: Any, name: str = "high", **settings: Any) -> None:
@@ -355,7 +346,7 @@ def state_of(cloudwatch: Any, name: str = "high") -> str:
 
 
 def becomes(cloudwatch: Any, state: str, name: str = "high") -> None:
-    until(lambda: state_of(cloudwatch, name) == state)
+    eventually(lambda: state_of(cloudwatch, name) == state)
 
 
 def test_an_alarm_follows_its_metric(cloud: LocalCloud, cloudwatch: Any) -> None:
@@ -403,7 +394,7 @@ def test_an_alarm_follows_its_metric(cloud: LocalCloud, cloudwatch: Any) -> None
         f"Successfully executed action {topic}",
         "Alarm updated from OK to INSUFFICIENT_DATA",
     }
-    until(lambda: set(summaries()) == expected)
+    eventually(lambda: set(summaries()) == expected)
     updates = cloudwatch.describe_alarm_history(HistoryItemType="StateUpdate", MaxRecords=2)
     assert [item["HistorySummary"].rpartition(" ")[2] for item in updates["AlarmHistoryItems"]] == [
         "INSUFFICIENT_DATA",
@@ -543,7 +534,7 @@ def test_other_services_report(cloud: LocalCloud, cloudwatch: Any) -> None:
     events = [{"timestamp": now, "message": text} for text in ("ERROR a", "fine", "ERROR b")]
     logs.put_log_events(logGroupName="app", logStreamName="one", logEvents=events)
     start, end = now_of(cloud) - 600, now_of(cloud) + 60
-    until(lambda: [one["Sum"] for one in statistics(cloudwatch, "Sum", start=start, end=end, period=600)] == [2])
+    eventually(lambda: [one["Sum"] for one in statistics(cloudwatch, "Sum", start=start, end=end, period=600)] == [2])
 
 
 def test_a_change_of_state_is_an_event(cloud: LocalCloud, cloudwatch: Any) -> None:

@@ -19,7 +19,7 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 
-from cloudlet.testing import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 ROLE = "arn:aws:iam::000000000000:role/anyone"
 RUNTIME = """#!/bin/sh
@@ -111,10 +111,7 @@ def test_a_folder_is_an_image(engine_cloud: LocalCloud, image: str) -> None:
     assert found["ImageUri"] == image
     # As all code of this machine it is run as it is now.
     (Path(image) / "bootstrap").write_text(RUNTIME.replace("$1", "changed"))
-    limit = time.monotonic() + 10
-    while invoke(functions, "f", 1)[1].get("arg") != "changed":
-        assert time.monotonic() < limit
-        time.sleep(0.1)
+    eventually(lambda: invoke(functions, "f", 1)[1].get("arg") == "changed")
 
 
 def test_a_killed_cloud_leaves_no_sandbox(engine_cloud: LocalCloud, image: str) -> None:
@@ -130,10 +127,7 @@ def test_a_killed_cloud_leaves_no_sandbox(engine_cloud: LocalCloud, image: str) 
     assert invoke(functions, "f", 1)[1]["n"] == 0
     assert len(bootstraps(image)) == 1
     functions.delete_function(FunctionName="f")
-    limit = time.monotonic() + 5
-    while bootstraps(image):
-        assert time.monotonic() < limit
-        time.sleep(0.05)
+    eventually(lambda: not bootstraps(image))
 
 
 def bootstraps(image: str) -> list[int]:

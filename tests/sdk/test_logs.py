@@ -15,7 +15,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from cloudlet.testing.local import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 DAY = 86_400
 
@@ -352,11 +352,7 @@ def asked(logs: Any, query: str, start: float = 0, end: float | None = None, **m
         more["logGroupName"] = "app"
     end = end if end is not None else time.time() + DAY
     id = logs.start_query(startTime=int(start), endTime=int(end), queryString=query, **more)["queryId"]
-    for _ in range(100):
-        answer = logs.get_query_results(queryId=id)
-        if answer["status"] != "Running":
-            break
-        time.sleep(0.02)
+    answer = eventually(lambda: (told := logs.get_query_results(queryId=id))["status"] != "Running" and told)
     assert answer["status"] == "Complete"
     return [{cell["field"]: cell["value"] for cell in row if cell["field"] != "@ptr"} for row in answer["results"]]
 
@@ -420,11 +416,8 @@ def test_queries(cloud: LocalCloud, logs: Any) -> None:
     cloud.kill()
     cloud.start()
     logs = cloud.client("logs")
-    for _ in range(100):
-        found = logs.get_query_results(queryId=answer["queryId"])
-        if found["status"] == "Complete":
-            break
-        time.sleep(0.02)
+    id = answer["queryId"]
+    found = eventually(lambda: (told := logs.get_query_results(queryId=id))["status"] == "Complete" and told)
     assert found["statistics"]["recordsScanned"] == 5
     (pointer,) = (cell["value"] for cell in found["results"][0] if cell["field"] == "@ptr")
     assert logs.get_log_record(logRecordPointer=pointer)["logRecord"]["@message"].startswith("plain")
@@ -524,13 +517,9 @@ def test_a_subscription_invokes_a_function(cloud: LocalCloud, logs: Any) -> None
     subscription = {"logGroupName": "app", "filterName": "errors", "filterPattern": "ERROR"}
     logs.put_subscription_filter(**subscription, destinationArn=made["FunctionArn"])
     put(logs, "ERROR a", "fine", "ERROR b")
-    heard: list[str] = []
-    for _ in range(200):
-        if logs.describe_log_groups(logGroupNamePrefix="/aws/lambda/hearer")["logGroups"]:
-            events = logs.filter_log_events(logGroupName="/aws/lambda/hearer", filterPattern="HEARD")["events"]
-            if heard := [event["message"].strip() for event in events]:
-                break
-        time.sleep(0.05)
+    eventually(lambda: logs.describe_log_groups(logGroupNamePrefix="/aws/lambda/hearer")["logGroups"])
+    asked = {"logGroupName": "/aws/lambda/hearer", "filterPattern": "HEARD"}
+    heard = [event["message"].strip() for event in eventually(lambda: logs.filter_log_events(**asked)["events"])]
     assert heard == ["HEARD app errors ['ERROR a', 'ERROR b']"]
     logs.delete_subscription_filter(logGroupName="app", filterName="errors")
     gone = "arn:aws:lambda:us-east-1:000000000000:function:nobody"
@@ -551,12 +540,13 @@ def test_a_group_is_exported_to_a_bucket(cloud: LocalCloud) -> None:
         logs.create_export_task(**asked)
     s3.create_bucket(Bucket="exports")
     task = logs.create_export_task(**asked, destinationPrefix="logs")["taskId"]
-    for _ in range(200):
+
+    def over() -> str | None:
         (shown,) = logs.describe_export_tasks(taskId=task)["exportTasks"]
-        if shown["status"]["code"] not in ("PENDING", "RUNNING"):
-            break
-        time.sleep(0.02)
-    assert shown["status"]["code"] == "COMPLETED"
+        code = str(shown["status"]["code"])
+        return None if code in ("PENDING", "RUNNING") else code
+
+    assert eventually(over) == "COMPLETED"
     assert s3.get_object(Bucket="exports", Key="aws-logs-write-test")["Body"].read() == b"Permission Check Successful"
     body = s3.get_object(Bucket="exports", Key=f"logs/{task}/one-stream/000000.gz")["Body"].read()
     written = gzip.decompress(body).decode().splitlines()

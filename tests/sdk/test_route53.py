@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import pytest
 from refusals import refused
 
-from cloudlet.testing.local import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 Change = tuple[str, dict[str, Any]]
 
@@ -289,17 +288,9 @@ def test_a_health_check_of_an_alarm(cloud: LocalCloud, route53: Any) -> None:
 
     assert answered() == "10.0.0.1"
     alarms.set_alarm_state(AlarmName="load", StateValue="ALARM", StateReason="a test")
-    for _ in range(50):
-        if answered() == "10.0.0.2":
-            break
-        time.sleep(0.02)
-    assert answered() == "10.0.0.2"
+    eventually(lambda: answered() == "10.0.0.2")
     alarms.delete_alarms(AlarmNames=["load"])
-    for _ in range(50):
-        if answered() == "10.0.0.1":
-            break
-        time.sleep(0.02)
-    assert answered() == "10.0.0.1"
+    eventually(lambda: answered() == "10.0.0.1")
 
 
 def test_tags_and_delegation_sets(route53: Any) -> None:

@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 from refusals import refused
 
-from cloudlet.testing.local import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 DAY = 86_400
 
@@ -148,15 +148,14 @@ def test_functions(cloud: LocalCloud, s3: Any) -> None:
         },
     )
     s3.put_object(Bucket="bucket", Key="for you", Body=b"1")
-    for _ in range(100):
+
+    def lines() -> list[dict[str, Any]]:
         try:
-            lines = logs.filter_log_events(logGroupName="/aws/lambda/told", filterPattern="got")["events"]
+            return list(logs.filter_log_events(logGroupName="/aws/lambda/told", filterPattern="got")["events"])
         except ClientError:
-            lines = []
-        if lines:
-            break
-        time.sleep(0.1)
-    assert [line["message"].strip() for line in lines] == ["got for+you"]
+            return []
+
+    assert [line["message"].strip() for line in eventually(lines)] == ["got for+you"]
 
 
 def test_event_bridge(cloud: LocalCloud, s3: Any) -> None:
@@ -191,11 +190,7 @@ def test_lifecycle(cloud: LocalCloud, s3: Any) -> None:
         return [one["Key"] for one in s3.list_objects_v2(**this).get("Contents", [])]
 
     def until(wanted: list[str]) -> None:
-        for _ in range(100):
-            if keys() == wanted:
-                return
-            time.sleep(0.05)
-        raise AssertionError(keys())
+        eventually(lambda: keys() == wanted)
 
     def put(*rules: dict[str, Any]) -> None:
         s3.put_bucket_lifecycle_configuration(**this, LifecycleConfiguration={"Rules": list(rules)})
@@ -217,11 +212,7 @@ def test_lifecycle(cloud: LocalCloud, s3: Any) -> None:
     s3.create_multipart_upload(**this, Key="never")
     cloud.advance(2 * DAY)
     until(["keep", "t/1", "t/2"])
-    for _ in range(100):
-        if "Uploads" not in s3.list_multipart_uploads(**this):
-            break
-        time.sleep(0.05)
-    assert "Uploads" not in s3.list_multipart_uploads(**this)
+    eventually(lambda: "Uploads" not in s3.list_multipart_uploads(**this))
     cloud.kill()
     cloud.start()
     cloud.advance(2 * DAY)
@@ -239,12 +230,7 @@ def test_lifecycle(cloud: LocalCloud, s3: Any) -> None:
     assert len(s3.list_object_versions(**this)["DeleteMarkers"]) == 3
     cloud.advance(2 * DAY)
     cloud.advance(DAY)
-    for _ in range(100):
-        left = s3.list_object_versions(**this)
-        if "Versions" not in left and "DeleteMarkers" not in left:
-            break
-        time.sleep(0.05)
-    assert ("Versions" in left, "DeleteMarkers" in left) == (False, False)
+    eventually(lambda: not s3.list_object_versions(**this).keys() & {"Versions", "DeleteMarkers"})
 
     put({"ID": "a", "Status": "Enabled", "Filter": {"Prefix": ""}, "Transitions": [
         {"Days": 1, "StorageClass": "STANDARD_IA"}, {"Days": 3, "StorageClass": "GLACIER"}]})  # fmt: skip
@@ -252,12 +238,7 @@ def test_lifecycle(cloud: LocalCloud, s3: Any) -> None:
     s3.put_object(**this, Key="small", Body=b"x")
 
     def classes(wanted: list[str]) -> None:
-        for _ in range(100):
-            found = [one["StorageClass"] for one in s3.list_objects_v2(**this)["Contents"]]
-            if found == wanted:
-                return
-            time.sleep(0.05)
-        raise AssertionError(found)
+        eventually(lambda: [one["StorageClass"] for one in s3.list_objects_v2(**this)["Contents"]] == wanted)
 
     cloud.advance(2 * DAY)
     classes(["STANDARD_IA", "STANDARD"])

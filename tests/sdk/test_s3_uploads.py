@@ -18,7 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from refusals import refused
 
-from cloudlet.testing.local import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 MB = 1024 * 1024
 DAY = 86_400
@@ -36,8 +36,7 @@ def noise(size: int) -> bytes:
 
 
 def files(cloud: LocalCloud) -> int:
-    """How many files hold objects, once what was let go is deleted."""
-    time.sleep(0.2)
+    """How many files hold objects; what was let go is deleted a moment later."""
     return sum(1 for path in (cloud.data_dir / "s3").rglob("*") if path.is_file())
 
 
@@ -48,7 +47,7 @@ def test_large_objects(cloud: LocalCloud, s3: Any) -> None:
     assert etag.strip('"') == hashlib.md5(data).hexdigest()
     assert s3.get_object(**this)["Body"].read() == data
     assert s3.get_object(**this, Range=f"bytes={MB - 1}-{2 * MB}")["Body"].read() == data[MB - 1 : 2 * MB + 1]
-    assert files(cloud) == 1
+    eventually(lambda: files(cloud) == 1)
     s3.copy_object(Bucket="bucket", Key="copy", CopySource="bucket/large")
     # A reader that has begun ends with the bytes that it began with.
     reader = s3.get_object(**this)["Body"]
@@ -59,13 +58,13 @@ def test_large_objects(cloud: LocalCloud, s3: Any) -> None:
     cloud.kill()
     cloud.start()
     assert s3.get_object(Bucket="bucket", Key="copy")["Body"].read() == data
-    assert files(cloud) == 1
+    eventually(lambda: files(cloud) == 1)
     s3.delete_object(Bucket="bucket", Key="copy")
-    assert files(cloud) == 0
+    eventually(lambda: files(cloud) == 0)
     # What is wrong leaves nothing.
     wrong = {"ChecksumSHA256": "A" * 43 + "="}
     assert refused(s3.put_object, **this, Body=data, **wrong)[0] == "BadDigest"
-    assert files(cloud) == 0
+    eventually(lambda: files(cloud) == 0)
 
 
 def test_memory(cloud: LocalCloud, s3: Any) -> None:
@@ -166,7 +165,7 @@ def test_parts(cloud: LocalCloud, s3: Any) -> None:
     assert refused(s3.list_parts, **ids)[0] == "NoSuchUpload"
     for key in ("parts", "full", "whole"):
         s3.delete_object(Bucket="bucket", Key=key)
-    assert files(cloud) == 0
+    eventually(lambda: files(cloud) == 0)
 
 
 def test_transfers(cloud: LocalCloud, s3: Any) -> None:
@@ -214,6 +213,6 @@ def test_kill_during_uploads(cloud: LocalCloud, s3: Any) -> None:
         found = s3.get_object(Bucket="bucket", Key=key)
         body = found["Body"].read()
         assert found["ETag"].strip('"') == hashlib.md5(body).hexdigest()
-    assert files(cloud) == len(listed)
+    eventually(lambda: files(cloud) == len(listed))
     # The last that was acknowledged, or the next that was under way.
     assert all(len(s3.get_object(Bucket="bucket", Key=key)["Body"].read()) >= len(data) for key, data in done.items())

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-import time
 import zipfile
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from refusals import refused
 
-from cloudlet.testing.local import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 DAY = 86_400
 
@@ -29,14 +27,6 @@ def value(secrets: Any, id: str, **which: Any) -> Any:
 
 def stages(secrets: Any, id: str) -> dict[str, list[str]]:
     return dict(secrets.describe_secret(SecretId=id).get("VersionIdsToStages", {}))
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    for _ in range(200):
-        if found := condition():
-            return found
-        time.sleep(0.05)
-    raise AssertionError("it did not happen")
 
 
 def test_versions_survive_a_kill(cloud: LocalCloud, secrets: Any) -> None:
@@ -258,21 +248,21 @@ def test_rotation(cloud: LocalCloud, secrets: Any) -> None:
     function = make_function(cloud)
     rules = {"AutomaticallyAfterDays": 10}
     rotated = secrets.rotate_secret(SecretId="s", RotationLambdaARN=function, RotationRules=rules)
-    until(lambda: value(secrets, "s") == "one+")
-    until(lambda: "LastRotatedDate" in secrets.describe_secret(SecretId="s"))
+    eventually(lambda: value(secrets, "s") == "one+")
+    eventually(lambda: "LastRotatedDate" in secrets.describe_secret(SecretId="s"))
     assert stages(secrets, "s") == {made["VersionId"]: ["AWSPREVIOUS"], rotated["VersionId"]: ["AWSCURRENT"]}
     described = secrets.describe_secret(SecretId="s")
     assert (described["RotationEnabled"], described["RotationRules"]) == (True, rules)
     cloud.kill()
     cloud.start()
     cloud.advance(10 * DAY + 1)
-    until(lambda: value(secrets, "s") == "one++")
+    eventually(lambda: value(secrets, "s") == "one++")
 
     secrets.create_secret(Name="other", SecretString="bad")
     secrets.rotate_secret(
         SecretId="other", RotationLambdaARN=function, RotationRules={"ScheduleExpression": "rate(4 hours)"}
     )
-    until(lambda: "the database does not want it" in cloud.log)
+    eventually(lambda: "the database does not want it" in cloud.log)
     assert value(secrets, "other") == "bad"
     assert "A previous rotation isn't complete." in refused(secrets.rotate_secret, SecretId="other")[1]
     secrets.cancel_rotate_secret(SecretId="other")

@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 from refusals import refused
 
-from cloudlet.testing.local import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 
 @pytest.fixture
@@ -350,11 +350,8 @@ def test_long_polling(cloud: LocalCloud, sqs: Any) -> None:
         return thread
 
     def answered(count: int) -> list[list[str]]:
-        for _ in range(100):
-            if len(found) == count:
-                return found
-            time.sleep(0.05)
-        raise AssertionError(found)
+        eventually(lambda: len(found) == count)
+        return found
 
     # Woken by a send, and only one by one message.
     poll()
@@ -440,12 +437,12 @@ def test_dead_letters(cloud: LocalCloud, sqs: Any) -> None:
 
 def _tasks(sqs: Any, status: str) -> list[dict[str, Any]]:
     """The dead-letter queue's last task, once it has this status."""
-    for _ in range(50):
+
+    def look() -> list[dict[str, Any]]:
         found = sqs.list_message_move_tasks(SourceArn=arn("dead"))["Results"]
-        if found[0]["Status"] == status:
-            return list(found)
-        time.sleep(0.05)
-    raise AssertionError(found)
+        return list(found) if found[0]["Status"] == status else []
+
+    return eventually(look)
 
 
 def test_move_tasks(cloud: LocalCloud, sqs: Any) -> None:

@@ -13,7 +13,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from cloudlet.testing import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 ROLE = "arn:aws:iam::000000000000:role/states"
 
@@ -38,12 +38,8 @@ def start(states: Any, machine: str, input: Any = None, **more: Any) -> str:
 
 def ended(states: Any, execution: str) -> dict[str, Any]:
     """The execution once it has ended."""
-    for _ in range(300):
-        found = states.describe_execution(executionArn=execution)
-        if found["status"] != "RUNNING":
-            return dict(found)
-        time.sleep(0.02)
-    raise AssertionError(history(states, execution))
+    describe = states.describe_execution
+    return eventually(lambda: (found := describe(executionArn=execution))["status"] != "RUNNING" and dict(found))
 
 
 def output(states: Any, execution: str) -> Any:
@@ -69,11 +65,7 @@ def history(states: Any, execution: str) -> list[str]:
 
 def until(states: Any, execution: str, type: str, count: int = 1) -> None:
     """Wait until the history has such events."""
-    for _ in range(300):
-        if history(states, execution).count(type) >= count:
-            return
-        time.sleep(0.02)
-    raise AssertionError(history(states, execution))
+    eventually(lambda: history(states, execution).count(type) >= count)
 
 
 def refused(operation: Any, **input: Any) -> tuple[str, str]:
@@ -423,11 +415,8 @@ def test_express_and_logging(cloud: LocalCloud, states: Any) -> None:
     assert (answer["status"], answer["error"]) == ("FAILED", "States.ParameterPathFailure")
     background = states.start_execution(stateMachineArn=machine, input='{"a": 2}')["executionArn"]
     assert refused(states.describe_execution, executionArn=background)[0] == "InvalidArn"
-    for _ in range(100):
-        lines = [json.loads(event["message"]) for event in logs.filter_log_events(logGroupName="states")["events"]]
-        if len(lines) == 11:
-            break
-        time.sleep(0.05)
+    events = eventually(lambda: len(told := logs.filter_log_events(logGroupName="states")["events"]) == 11 and told)
+    lines = [json.loads(event["message"]) for event in events]
     mine = [line for line in lines if line["execution_arn"] == background]
     assert [line["type"] for line in mine] == [
         "ExecutionStarted",
@@ -662,10 +651,7 @@ def test_a_distributed_map(cloud: LocalCloud, states: Any) -> None:
     (map_run,) = states.list_map_runs(executionArn=execution)["mapRuns"]
     arn = map_run["mapRunArn"]
     states.send_task_success(taskToken=asked["a"], output='"A"')
-    for _ in range(100):
-        if states.describe_map_run(mapRunArn=arn)["itemCounts"]["succeeded"]:
-            break
-        time.sleep(0.02)
+    eventually(lambda: states.describe_map_run(mapRunArn=arn)["itemCounts"]["succeeded"])
     cloud.kill()
     cloud.start()
     states.send_task_success(taskToken=asked["b"], output='"B"')
