@@ -33,7 +33,7 @@ def tasks(image: str, version: str) -> dict[str, Any]:
         "Name": "web",
         "Image": image,
         "Command": ["httpd", "-f", "-p", "8080", "-h", f"/{version}"],
-        "StopTimeout": 1,
+        "StopTimeout": 2,
         "PortMappings": [{"ContainerPort": 8080}],
     }
     members = {
