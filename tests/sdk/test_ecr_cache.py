@@ -176,6 +176,42 @@ def test_a_copy_has_its_template_s_settings(cloud: LocalCloud, ecr: Any) -> None
     assert west.describe_repositories()["repositories"][0]["imageTagMutability"] == "IMMUTABLE"
 
 
+def test_deletions_are_replicated_where_a_rule_says_so(cloud: LocalCloud, ecr: Any) -> None:
+    west, north = cloud.client("ecr", region="us-west-2"), cloud.client("ecr", region="eu-north-1")
+
+    def rule(region: str, enabled: bool) -> dict[str, Any]:
+        destination = {"region": region, "registryId": "000000000000"}
+        return {"destinations": [destination], "deleteReplication": {"enabled": enabled}}
+
+    rules = [rule("us-west-2", True), rule("eu-north-1", False)]
+    ecr.put_replication_configuration(replicationConfiguration={"rules": rules})
+    assert ecr.describe_registry()["replicationConfiguration"]["rules"] == rules
+    ecr.create_repository(repositoryName="app")
+    registry = Registry(cloud)
+    for tag in ("one", "two", "three"):
+        registry.push_image("app", tag, tag.encode())
+    manifest = registry.ask("GET", "/v2/app/manifests/one").body
+    registry.ask("PUT", "/v2/app/manifests/also", manifest, Content_Type=IMAGE)
+    every = ["also", "one", "three", "two"]
+
+    def there(client: Any, tags: list[str]) -> bool:
+        known = [one["repositoryName"] for one in client.describe_repositories()["repositories"]]
+        return "app" in known and _tags(cloud, client, "app") == tags
+
+    for client in (west, north):
+        eventually(lambda client=client: there(client, every))
+    # A tag that means another image over there is that image's.
+    other = Registry(cloud, "000000000000.dkr.ecr.us-west-2.localhost:4566")
+    other.push_image("app", "three", b"another")
+    ecr.batch_delete_image(repositoryName="app", imageIds=[{"imageTag": "also"}, {"imageTag": "two"}])
+    registry.ask("DELETE", "/v2/app/manifests/three")
+    cloud.kill()
+    cloud.start()
+    assert there(ecr, ["", "one"])
+    eventually(lambda: there(west, ["", "one", "three"]))
+    assert there(north, every)
+
+
 def test_account_settings(cloud: LocalCloud, ecr: Any) -> None:
     assert ecr.get_account_setting(name="REGISTRY_POLICY_SCOPE")["value"] == "V2"
     with pytest.raises(ecr.exceptions.InvalidParameterException):

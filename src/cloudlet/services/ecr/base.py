@@ -145,6 +145,17 @@ class Base(api.Service):
             records.set_tag(tx, number, tag, manifest.digest)
         return True
 
+    def drop(self, tx: Tx, scope: str, repository: Repository, digest: str) -> list[str]:
+        """Delete an image; the layers that no other image has, whose files are to be deleted after the transaction."""
+        return records.drop_image(tx, repository.number, digest)
+
+    def untag(self, tx: Tx, scope: str, repository: Repository, tag: str) -> None:
+        """Take a tag off."""
+        records.drop_tag(tx, repository.number, tag)
+
+    def dropped(self) -> None:
+        """Images or tags have been deleted, and the transaction is done."""
+
     def pushed(self, scope: str, repository: Repository, manifest: Manifest, tag: str) -> None:
         """An image has been pushed, and its transaction is done."""
         self.stored()

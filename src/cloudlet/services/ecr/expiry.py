@@ -58,7 +58,7 @@ class Expiry(Base):
             done = _Done(evaluated.value, [], [])
             rules = lifecycle.read(record.value.lifecycle)
             for seen, rule in lifecycle.due(rules, records.seen(tx, number), now):
-                _carry_out(tx, number, seen.image.digest, rule.action, now, done)
+                self._carry_out(tx, scope, seen.image.digest, rule.action, now, done)
             return done
 
         done = await self.db.write(expire, long=True)
@@ -69,15 +69,16 @@ class Expiry(Base):
             for tag in tags or [""]:
                 self.announce_image(scope, repository, "DELETE", digest, tag)
         await self.delete_files(done.repository, done.layers)
+        self.dropped()
 
-
-def _carry_out(tx: Tx, number: int, digest: str, action: str, now: float, done: _Done) -> None:
-    """Expire or archive an image, and what is attached to it."""
-    attached = [image.digest for image, _ in records.attached(tx, number, digest)]
-    if action == "expire":
-        done.expired.append((digest, records.tags_of(tx, number, digest)))
-        done.layers.extend(records.drop_image(tx, number, digest))
-    else:
-        records.archive(tx, number, digest, now)
-    for other in attached:
-        _carry_out(tx, number, other, action, now, done)
+    def _carry_out(self, tx: Tx, scope: str, digest: str, action: str, now: float, done: _Done) -> None:
+        """Expire or archive an image, and what is attached to it."""
+        number = done.repository.number
+        attached = [image.digest for image, _ in records.attached(tx, number, digest)]
+        if action == "expire":
+            done.expired.append((digest, records.tags_of(tx, number, digest)))
+            done.layers.extend(self.drop(tx, scope, done.repository, digest))
+        else:
+            records.archive(tx, number, digest, now)
+        for other in attached:
+            self._carry_out(tx, scope, other, action, now, done)

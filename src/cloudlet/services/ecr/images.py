@@ -137,7 +137,7 @@ class Images(Base):
         return await self.db.scan(look)
 
     async def BatchDeleteImage(self, call: Call, input: Input) -> Output:
-        repository = self.named(call, input)
+        repository, scope = self.named(call, input), scope_of(call, input)
 
         def delete(tx: Tx) -> tuple[list[Output], list[Output], list[str]]:
             deleted: list[Output] = []
@@ -150,14 +150,14 @@ class Images(Base):
                 tags = records.tags_of(tx, repository.number, image.digest)
                 # An image goes with its last tag.
                 if "imageTag" in id and tags != [id["imageTag"]]:
-                    records.drop_tag(tx, repository.number, id["imageTag"])
+                    self.untag(tx, scope, repository, id["imageTag"])
                     deleted.append({"imageDigest": image.digest, "imageTag": id["imageTag"]})
                     continue
                 if lists := records.parents(tx, repository.number, image.digest):
                     reason = f"Requested image referenced by manifest list: [{', '.join(lists)}]"
                     failures.append(_failure(id, "ImageReferencedByManifestList", reason))
                     continue
-                layers += records.drop_image(tx, repository.number, image.digest)
+                layers += self.drop(tx, scope, repository, image.digest)
                 deleted += [{"imageDigest": image.digest, "imageTag": tag} for tag in tags] or [
                     {"imageDigest": image.digest}
                 ]
@@ -165,7 +165,7 @@ class Images(Base):
 
         deleted, failures, layers = await self.db.write(delete, long=True)
         await self.delete_files(repository, layers)
-        scope = scope_of(call, input)
+        self.dropped()
         for id in deleted:
             self.announce_image(scope, repository, "DELETE", id["imageDigest"], id.get("imageTag", ""))
         return {"imageIds": deleted, "failures": failures}

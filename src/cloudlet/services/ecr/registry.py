@@ -284,13 +284,14 @@ class Registry(Templates, Settings, Tokens):
 
         def delete(tx: Tx) -> list[str]:
             if tag:
-                records.drop_tag(tx, repository.number, tag)
+                self.untag(tx, place.scope, repository, tag)
                 return []
             if records.parents(tx, repository.number, digest):
                 raise _Refusal(403, "DENIED", "Requested image referenced by manifest list")
-            return records.drop_image(tx, repository.number, digest)
+            return self.drop(tx, place.scope, repository, digest)
 
         await self.delete_files(repository, await self.db.write(delete))
+        self.dropped()
         self.announce_image(place.scope, repository, "DELETE", digest, tag)
         return Response(202)
 

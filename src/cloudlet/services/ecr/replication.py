@@ -1,7 +1,8 @@
 """Replication: what is pushed is copied to the registries of other regions and accounts that the rules name.
 
-A copy is ordered in the transaction of its push (an outbox), so that it is made whatever happens in between. Only what
-is pushed after a rule was put is copied, as on AWS; a repository that is not there is made.
+A copy is ordered in the transaction of its push (an outbox), so that it is made whatever happens in between; so is the
+deletion of a copy, where a rule says so. Only what is pushed after a rule was put is copied, as on AWS; a repository
+that is not there is made.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import json
 import msgspec
 
 from cloudlet.control.outbox import Delivery, Outbox, Undeliverable
-from cloudlet.errors import not_implemented
 from cloudlet.services.api import Call, Input, Output
 from cloudlet.services.ecr import manifests, records
 from cloudlet.services.ecr.base import Base, invalid, scope_of
@@ -33,6 +33,7 @@ class _Copy(msgspec.Struct):
     name: str
     digest: str
     tag: str
+    is_deletion: bool = False  # of the tag, or where there is none of the image
 
 
 class Replication(Templates):
@@ -53,8 +54,6 @@ class Replication(Templates):
     async def PutReplicationConfiguration(self, call: Call, input: Input) -> Output:
         rules = input["replicationConfiguration"]["rules"]
         for rule in rules:
-            if rule.get("deleteReplication", {}).get("enabled"):
-                raise not_implemented("ECR PutReplicationConfiguration with deleteReplication")
             for destination in rule["destinations"]:
                 if f"{destination['registryId']}/{destination['region']}" == call.scope:
                     raise invalid(
@@ -90,6 +89,23 @@ class Replication(Templates):
             self.copies.add(tx, f"{target}/{repository.name}", msgspec.msgpack.encode(copy))
         return pushed
 
+    def drop(self, tx: Tx, scope: str, repository: Repository, digest: str) -> list[str]:
+        self._order_deletion(tx, scope, repository, digest, "")
+        return super().drop(tx, scope, repository, digest)
+
+    def untag(self, tx: Tx, scope: str, repository: Repository, tag: str) -> None:
+        self._order_deletion(tx, scope, repository, records.tagged(tx, repository.number, tag) or "", tag)
+        super().untag(tx, scope, repository, tag)
+
+    def dropped(self) -> None:
+        super().dropped()
+        self.copies.wake()
+
+    def _order_deletion(self, tx: Tx, scope: str, repository: Repository, digest: str, tag: str) -> None:
+        for target in self._targets(scope, repository.name, are_deleted=True):
+            copy = _Copy(scope, target, repository.name, digest, tag, True)
+            self.copies.add(tx, f"{target}/{repository.name}", msgspec.msgpack.encode(copy))
+
     def stored(self) -> None:
         super().stored()
         self.copies.wake()
@@ -104,10 +120,12 @@ class Replication(Templates):
         record = self.registries.get(scope, "default")
         return record.value.replication if record is not None else []
 
-    def _targets(self, scope: str, name: str) -> list[str]:
-        """The registries, as scopes, that a repository is copied to."""
+    def _targets(self, scope: str, name: str, are_deleted: bool = False) -> list[str]:
+        """The registries, as scopes, that a repository is copied to; or only those whose copies are deleted too."""
         found = []
         for rule in self._rules(scope):
+            if are_deleted and not rule.get("deleteReplication", {}).get("enabled"):
+                continue
             filters = [one["filter"] for one in rule.get("repositoryFilters") or ()]
             if not filters or any(name.startswith(prefix) for prefix in filters):
                 found += [f"{one['registryId']}/{one['region']}" for one in rule["destinations"]]
@@ -133,6 +151,9 @@ class Replication(Templates):
     async def _copy(self, delivery: Delivery) -> None:
         """Copy one image. Raises AwsError where something of it is not there yet."""
         copy = msgspec.msgpack.decode(delivery.payload, type=_Copy)
+        if copy.is_deletion:
+            await self._delete(copy)
+            return
         source = self.repositories.get(copy.source, copy.name)
         if source is None or not self._may_copy(copy.source, copy.target):
             raise Undeliverable
@@ -162,6 +183,24 @@ class Replication(Templates):
         }
         tagged = {"image-tag": copy.tag} if copy.tag else {}
         self.announce(copy.target, "ECR Replication Action", detail | tagged, copy.name)
+
+    async def _delete(self, copy: _Copy) -> None:
+        """Delete one copy, or its tag, unless that is another image's by now."""
+        record = self.repositories.get(copy.target, copy.name)
+        if record is None or not self._may_copy(copy.source, copy.target):
+            raise Undeliverable
+        target = record.value
+
+        def delete(tx: Tx) -> list[str]:
+            if copy.tag:
+                if records.tagged(tx, target.number, copy.tag) == copy.digest:
+                    records.drop_tag(tx, target.number, copy.tag)
+                return []
+            if records.parents(tx, target.number, copy.digest):
+                return []  # an index that is only there needs it
+            return records.drop_image(tx, target.number, copy.digest)
+
+        await self.delete_files(target, await self.db.write(delete))
 
 
 def _retries(attempt: int, delivery: Delivery) -> float | None:
