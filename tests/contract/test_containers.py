@@ -211,7 +211,7 @@ async def test_stop_asks_then_kills(desk: Desk) -> None:
     assert (await desk.end("other")).exit_code == 4
     started = time.perf_counter()
     await desk.engine.stop("deaf", 1)
-    assert 0.9 < time.perf_counter() - started < 4
+    assert 0.9 < time.perf_counter() - started < 9, "engines wait for 10 seconds by themselves"
     end = await desk.end("deaf")
     assert (end.exit_code, end.reason) == (137, "")
     await desk.engine.stop("deaf", 1)

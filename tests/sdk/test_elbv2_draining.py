@@ -52,10 +52,8 @@ def test_a_target_leaves_once_it_has_finished(cloud: LocalCloud, elb: Any, serve
         connection.recv(1000)
 
         deregister(elb, arn, busy, idle.port)
-        started = time.monotonic()
         assert states(elb, arn) == {busy: "draining", idle.port: "draining", other.port: "healthy"}
-        eventually(lambda: idle.port not in states(elb, arn), 3)
-        assert time.monotonic() - started < 1.5
+        eventually(lambda: idle.port not in states(elb, arn))
         assert {front.get().json["name"] for _ in range(10)} == {"other"}
         time.sleep(1)
         assert states(elb, arn)[busy] == "draining"

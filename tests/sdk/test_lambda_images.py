@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import time
 import urllib.request
 from importlib.util import find_spec
 from pathlib import Path
@@ -98,14 +97,13 @@ def test_a_folder_is_an_image(engine_cloud: LocalCloud, image: str) -> None:
     functions.publish_version(FunctionName="f")
     assert invoke(functions, "f:1", 1)[1]["arg"] == "two"
     logs = engine_cloud.client("logs")
-    limit = time.monotonic() + 5
-    while True:
-        events = logs.filter_log_events(logGroupName="/aws/lambda/f")["events"]
-        lines = [event["message"].strip() for event in events]
-        if "starts with test as one in /work" in lines and not any("wrote" in line for line in lines):
-            break
-        assert time.monotonic() < limit, lines
-        time.sleep(0.05)
+
+    def lines() -> list[str]:
+        return [event["message"].strip() for event in logs.filter_log_events(logGroupName="/aws/lambda/f")["events"]]
+
+    eventually(
+        lambda: "starts with test as one in /work" in (told := lines()) and not any("wrote" in one for one in told)
+    )
     found = functions.get_function(FunctionName="f")["Code"]
     assert found["RepositoryType"] == "ECR"
     assert found["ImageUri"] == image

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from cloudlet.testing.local import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 TEMPLATE: dict[str, Any] = {
     "Resources": {
@@ -83,15 +82,15 @@ TEMPLATE: dict[str, Any] = {
 def until(cloud: LocalCloud, *wanted: str) -> dict[str, Any]:
     """The stack once it has one of these states."""
     stacks = cloud.client("cloudformation")
-    for _ in range(200):
+
+    def look() -> dict[str, Any]:
         try:
             (stack,) = stacks.describe_stacks(StackName="files")["Stacks"]
         except ClientError:
-            return {}
-        if stack["StackStatus"] in wanted:
-            return dict(stack)
-        time.sleep(0.05)
-    raise AssertionError((stack, cloud.log))
+            return {"StackStatus": "GONE"}
+        return dict(stack) if stack["StackStatus"] in wanted else {}
+
+    return eventually(look)
 
 
 def test_stack(cloud: LocalCloud) -> None:

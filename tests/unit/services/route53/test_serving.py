@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from pathlib import Path
 
 import dns.asyncquery
@@ -98,12 +97,11 @@ async def test_forwarding(tmp_path: Path) -> None:
         assert len(upstream.asked) == 4
 
         upstream.silent = True
-        began = time.monotonic()
         # Our own names are answered while others wait.
         waiting = asyncio.ensure_future(ask(server, "slow.example"))
         assert values(await ask(server, "a.localhost")) == ["127.0.0.1"]
+        assert not waiting.done()
         assert (await waiting).rcode() == dns.rcode.SERVFAIL
-        assert time.monotonic() - began < 2
     finally:
         server.close()
         upstream.transport.close()
