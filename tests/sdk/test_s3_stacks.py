@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from refusals import refused
 
 from cloudlet.testing import LocalCloud, eventually
 
@@ -154,13 +155,12 @@ def test_stack(cloud: LocalCloud) -> None:
 
 
 def test_refusals(cloud: LocalCloud) -> None:
-    """A name that is taken, and a property that is not there, fail a stack by name."""
+    """A name that is taken and a property that is refused fail a stack by name; one that no bucket has makes none."""
     stacks, s3 = cloud.client("cloudformation"), cloud.client("s3")
     s3.create_bucket(Bucket="taken")
     for properties, words in (
         ({"BucketName": "taken"}, "with identifier 'taken' already exists"),
         ({"ReplicationConfiguration": {"Role": "r", "Rules": []}}, "ReplicationConfiguration"),
-        ({"Nonsense": 1}, "Nonsense"),
     ):
         template = {"Resources": {"Files": {"Type": "AWS::S3::Bucket", "Properties": properties}}}
         stacks.create_stack(StackName="files", TemplateBody=json.dumps(template))
@@ -169,4 +169,10 @@ def test_refusals(cloud: LocalCloud) -> None:
         assert any(words in event.get("ResourceStatusReason", "") for event in events), events
         stacks.delete_stack(StackName="files")
         until(cloud, "DELETE_COMPLETE")
+    template = {"Resources": {"Files": {"Type": "AWS::S3::Bucket", "Properties": {"Nonsense": 1}}}}
+    words = (
+        "Properties validation failed for resource Files with message: #: extraneous key [Nonsense] is not permitted"
+    )
+    told = refused(stacks.create_stack, StackName="files", TemplateBody=json.dumps(template))
+    assert told == ("ValidationError", f"Properties validation failed for resource Files with message: {words}")
     assert [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]] == ["taken"]

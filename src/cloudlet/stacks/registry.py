@@ -31,7 +31,7 @@ def find(type: str) -> ResourceType | None:
     words = type.split("::")
     if len(words) != 3 or words[0] != "AWS":
         return None
-    return _types_of(_FOLDERS.get(words[1], words[1].lower())).get(type)
+    return types_of(_FOLDERS.get(words[1], words[1].lower())).get(type)
 
 
 def replaces(type: str) -> frozenset[str] | None:
@@ -43,8 +43,10 @@ def replaces(type: str) -> frozenset[str] | None:
 
 
 @functools.cache
-def _types_of(folder: str) -> dict[str, ResourceType]:
-    if not folder.isidentifier() or importlib.util.find_spec(f"cloudlet.services.{folder}") is None:
+def types_of(folder: str) -> dict[str, ResourceType]:
+    """The types of a service, by the name of its folder."""
+    spec = importlib.util.find_spec(f"cloudlet.services.{folder}") if folder.isidentifier() else None
+    if spec is None or spec.submodule_search_locations is None:
         return {}
     name = f"cloudlet.services.{folder}.resources"
     if importlib.util.find_spec(name) is None:

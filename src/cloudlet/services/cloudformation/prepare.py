@@ -17,6 +17,7 @@ from cloudlet.stacks.errors import invalid
 from cloudlet.stacks.intrinsics import UNKNOWN, Context, Resolver, pseudo_parameters
 from cloudlet.stacks.parse import document as parse_document
 from cloudlet.stacks.parse import parse
+from cloudlet.stacks.properties import faults
 from cloudlet.stacks.template import Template, transforms_of
 
 _INCLUDE = "AWS::Include"
@@ -298,6 +299,7 @@ def check_types(template: Template, active: list[str]) -> None:
         given = resource.get("Properties", {})
         words = [f"#: required key [{key}] not found" for key in sorted(kind.required - given.keys())]
         words += [f"#: Cloudlet does not implement the property [{key}]" for key in sorted(kind.refuses & given.keys())]
+        words += faults(resource["Type"], given)
         if words:
             problems.append(f"Properties validation failed for resource {name} with message: {', '.join(words)}")
     if problems:

@@ -10,14 +10,12 @@ from cloudlet.services.ec2.stacking import Thing, Type, is_true, picked, unless
 from cloudlet.stacks.api import Deployment, Physical, Properties
 
 _PORTS = ("IpProtocol", "FromPort", "ToPort")
-_RULE = frozenset(
-    (
-        *_PORTS,
-        *("CidrIp", "CidrIpv6", "Description", "SourceSecurityGroupId", "SourceSecurityGroupName"),
-        *("SourceSecurityGroupOwnerId", "SourcePrefixListId", "DestinationSecurityGroupId"),
-        "DestinationPrefixListId",
-    )
-)
+_BOTH = frozenset((*_PORTS, "CidrIp", "CidrIpv6", "Description"))
+_IN = _BOTH | {
+    *("SourceSecurityGroupId", "SourceSecurityGroupName", "SourceSecurityGroupOwnerId", "SourcePrefixListId"),
+}
+_OUTWARD = _BOTH | {"DestinationSecurityGroupId", "DestinationPrefixListId"}
+_RULE = _IN | _OUTWARD
 _OUT = {"IpProtocol": "-1", "CidrIp": "0.0.0.0/0"}
 _GROUP_RULES = {"SecurityGroupIngress": "Ingress", "SecurityGroupEgress": "Egress"}
 
@@ -56,7 +54,6 @@ class _Rule(Type):
     """One rule of a group. ``Ref`` is its id."""
 
     way = ""
-    replaces = _RULE | {"GroupId", "GroupName"}
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         self.check(properties)
@@ -75,6 +72,7 @@ class SecurityGroupIngress(_Rule):
     """A rule of what a group lets in."""
 
     required = frozenset(("IpProtocol",))
+    replaces = _IN | {"GroupId", "GroupName"}
     way = "Ingress"
 
 
@@ -82,6 +80,7 @@ class SecurityGroupEgress(_Rule):
     """A rule of what a group lets out."""
 
     required = frozenset(("IpProtocol", "GroupId"))
+    replaces = _OUTWARD | {"GroupId"}
     way = "Egress"
 
 
