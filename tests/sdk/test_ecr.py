@@ -709,6 +709,91 @@ def test_images_are_scanned_by_trivy(tmp_path: Path, monkeypatch: pytest.MonkeyP
         eventually(lambda: _status(ecr, failed) == ("FAILED", "trivy has failed: no database"))
 
 
+def test_enhanced_scans_look_at_everything_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trivy = tmp_path / "trivy"
+    trivy.write_text(_TRIVY)
+    trivy.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    leak = {
+        "VulnerabilityID": "CVE-9",
+        "PkgName": "left-pad",
+        "PkgPath": "app/package.json",
+        "InstalledVersion": "1.0.0",
+        "FixedVersion": "1.0.1",
+        "Severity": "CRITICAL",
+        "SeveritySource": "ghsa",
+        "References": ["https://example.com/CVE-9"],
+        "CVSS": {"nvd": {"V3Score": 9.8, "V3Vector": "CVSS:3.1/AV:N", "V2Score": 7.5, "V2Vector": "AV:N"}},
+    }
+    vague = {"VulnerabilityID": "CVE-8", "PkgName": "x", "InstalledVersion": "1", "Severity": "UNKNOWN"}
+    library = {"Class": "lang-pkgs", "Type": "npm", "Vulnerabilities": [leak, vague]}
+    report = json.dumps({"Metadata": {}, "Results": [library]}).encode()
+    key: dict[str, Any] = {"repositoryName": "prod/app", "imageId": {"imageTag": "one"}}
+    with LocalCloud() as cloud:
+        ecr, registry = cloud.client("ecr"), Registry(cloud)
+        events, sqs = cloud.client("events"), cloud.client("sqs")
+        told = sqs.create_queue(QueueName="told")["QueueUrl"]
+        events.put_rule(Name="scans", EventPattern=json.dumps({"source": ["aws.inspector2"]}))
+        events.put_targets(Rule="scans", Targets=[{"Id": "1", "Arn": "arn:aws:sqs:us-east-1:000000000000:told"}])
+        filters = [{"filter": "prod*", "filterType": "WILDCARD"}]
+        rules = [{"scanFrequency": "CONTINUOUS_SCAN", "repositoryFilters": filters}]
+        assert refused(ecr.put_registry_scanning_configuration, scanType="BASIC", rules=rules)[0] == (
+            "InvalidParameterException"
+        )
+        ecr.put_registry_scanning_configuration(scanType="ENHANCED", rules=rules)
+        assert ecr.get_registry_scanning_configuration()["scanningConfiguration"]["scanType"] == "ENHANCED"
+        for name in ("prod/app", "dev/app"):
+            ecr.create_repository(repositoryName=name, imageScanningConfiguration={"scanOnPush": True})
+        found = ecr.batch_get_repository_scanning_configuration(repositoryNames=["prod/app", "dev/app"])
+        assert [one["scanFrequency"] for one in found["scanningConfigurations"]] == ["CONTINUOUS_SCAN", "MANUAL"]
+        image = registry.push_image("prod/app", "one", report)
+        registry.push_image("dev/app", "one", report)
+
+        def status() -> str:
+            return str(ecr.describe_image_scan_findings(**key)["imageScanStatus"]["status"])
+
+        eventually(lambda: status() == "ACTIVE")
+        findings = ecr.describe_image_scan_findings(**key)["imageScanFindings"]
+        assert findings["findingSeverityCounts"] == {"CRITICAL": 1, "UNTRIAGED": 1}
+        first, second = findings["enhancedFindings"]
+        assert (first["title"], first["severity"], first["score"]) == ("CVE-9 - left-pad", "CRITICAL", 9.8)
+        assert (first["fixAvailable"], second["fixAvailable"]) == ("YES", "NO")
+        details = first["packageVulnerabilityDetails"]
+        assert details["vulnerablePackages"] == [
+            {
+                "name": "left-pad",
+                "version": "1.0.0",
+                "packageManager": "NPM",
+                "filePath": "app/package.json",
+                "fixedInVersion": "1.0.1",
+            }
+        ]
+        assert [one["version"] for one in details["cvss"]] == ["2.0", "3.1"]
+        container = first["resources"][0]["details"]["awsEcrContainerImage"]
+        assert (container["imageHash"], container["imageTags"]) == (image, ["one"])
+        event = json.loads(sqs.receive_message(QueueUrl=told, WaitTimeSeconds=10)["Messages"][0]["Body"])
+        assert (event["detail-type"], event["detail"]["scan-status"]) == ("Inspector2 Scan", "INITIAL_SCAN_COMPLETE")
+        assert event["detail"]["finding-severity-counts"] == {"CRITICAL": 1, "UNTRIAGED": 1, "TOTAL": 2}
+        assert refused(ecr.start_image_scan, **key) == ("ValidationException", "This feature is disabled")
+        dev = {**key, "repositoryName": "dev/app"}
+        assert refused(ecr.describe_image_scan_findings, **dev)[0] == "ScanNotFoundException"
+
+        # What is not known today is known tomorrow, also when nobody was there at midnight.
+        library["Vulnerabilities"] = [vague]
+        (tmp_path / "report").write_text(json.dumps({"Results": [library]}))
+        trivy.write_text(f"#!/bin/sh\ncat {tmp_path}/report\n")
+        cloud.kill()
+        cloud.start()
+        ecr = cloud.client("ecr")
+        assert ecr.describe_image_scan_findings(**key)["imageScanFindings"]["findingSeverityCounts"]["CRITICAL"] == 1
+        cloud.advance(DAY + 60)
+
+        def counts() -> Any:
+            return ecr.describe_image_scan_findings(**key).get("imageScanFindings", {}).get("findingSeverityCounts")
+
+        eventually(lambda: counts() == {"UNTRIAGED": 1})
+
+
 def test_without_a_scanner_scans_fail_and_say_so(cloud: LocalCloud, ecr: Any) -> None:
     if shutil.which("trivy"):
         pytest.skip("trivy is installed")

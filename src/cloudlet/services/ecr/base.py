@@ -179,11 +179,11 @@ class Base(api.Service):
     async def _note_pull(self, number: int, digest: str, now: float) -> None:
         await self.db.write(lambda tx: records.note_pull(tx, number, digest, now))
 
-    def announce(self, scope: str, kind: str, detail: Output, name: str = "") -> None:
+    def announce(self, scope: str, kind: str, detail: Output, name: str = "", source: str = "ecr") -> None:
         """Tell EventBridge of something, perhaps about a repository."""
         account, region = scope.split("/")
         resource = f"arn:aws:ecr:{region}:{account}:repository/{name}" if name else ""
-        self.cloud.spawn(telling.tell(self.cloud, scope, "ecr", kind, detail, resource), f"ecr tells of {kind}")
+        self.cloud.spawn(telling.tell(self.cloud, scope, source, kind, detail, resource), f"ecr tells of {kind}")
 
     def announce_image(self, scope: str, repository: Repository, action: str, digest: str, tag: str) -> None:
         """Tell EventBridge what has been done with an image."""

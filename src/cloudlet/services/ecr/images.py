@@ -9,7 +9,7 @@ import msgspec
 
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.ecr import manifests, records
+from cloudlet.services.ecr import enhanced, manifests, records
 from cloudlet.services.ecr.base import Base, invalid, place_of, scope_of
 from cloudlet.services.ecr.records import Image, Repository, Scan
 from cloudlet.services.ecr.repositories import read_token, token_of
@@ -304,5 +304,6 @@ def status_of(scan: Scan) -> Output:
 
 def summary_of(scan: Scan) -> Output:
     """An image's ``imageScanFindingsSummary``."""
-    counts = Counter(one["severity"] for one in msgspec.json.decode(scan.findings))
+    severities = [one["severity"] for one in msgspec.json.decode(scan.findings)]
+    counts = Counter(map(enhanced.severity, severities) if scan.enhanced else severities)
     return {"imageScanCompletedAt": scan.completed, "findingSeverityCounts": dict(counts)}

@@ -48,6 +48,7 @@ MIGRATIONS = [
     ALTER TABLE image ADD COLUMN activated REAL NOT NULL DEFAULT 0;
     """,
     "ALTER TABLE tag ADD COLUMN checked REAL NOT NULL DEFAULT 0;",
+    "ALTER TABLE scan ADD COLUMN enhanced INTEGER NOT NULL DEFAULT 0;",
 ]
 
 
@@ -76,6 +77,7 @@ class Registry(msgspec.Struct, frozen=True, omit_defaults=True):
     replication: list[dict[str, Any]] = []  # its rules, as the API has them
     scanning: list[dict[str, Any]] = []  # likewise
     settings: dict[str, str] = {}
+    scan_type: str = "BASIC"
 
 
 class Template(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -127,6 +129,7 @@ class Scan(NamedTuple):
     description: str = ""
     completed: float = 0.0
     findings: bytes = b"[]"  # JSON, ``engines.scanners.Finding``
+    enhanced: int = 0  # whether everything is looked at
 
 
 class Seen(NamedTuple):
@@ -325,7 +328,7 @@ def seen(tx: Tx, number: int) -> list[Seen]:
     ]
 
 
-_SCAN = "SELECT digest, asked, status, description, completed, findings FROM scan"
+_SCAN = "SELECT digest, asked, status, description, completed, findings, enhanced FROM scan"
 
 
 def scan(tx: Tx, number: int, digest: str) -> Scan | None:
@@ -337,14 +340,14 @@ def scan(tx: Tx, number: int, digest: str) -> Scan | None:
 def next_scan(tx: Tx) -> tuple[int, Scan] | None:
     """The number of a repository and the scan that is to be made next, or None."""
     row = tx.execute(
-        "SELECT repository, digest, asked FROM scan WHERE status = 'IN_PROGRESS' ORDER BY asked LIMIT 1"
+        "SELECT repository, digest, asked, enhanced FROM scan WHERE status = 'IN_PROGRESS' ORDER BY asked LIMIT 1"
     ).fetchone()
-    return None if row is None else (row[0], Scan(row[1], row[2]))
+    return None if row is None else (row[0], Scan(row[1], row[2], enhanced=row[3]))
 
 
 def put_scan(tx: Tx, number: int, new: Scan) -> None:
     """Order a scan of an image, in the place of its last one."""
-    tx.execute("INSERT OR REPLACE INTO scan VALUES (?, ?, ?, ?, ?, ?, ?)", (number, *new))
+    tx.execute("INSERT OR REPLACE INTO scan VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (number, *new))
 
 
 def end_scan(tx: Tx, number: int, done: Scan) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -16,10 +17,11 @@ from typing import Any
 
 import msgspec
 
-from cloudlet.errors import AwsError, not_implemented
+from cloudlet.control.clock import Timer
+from cloudlet.errors import AwsError
 from cloudlet.services import api
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.ecr import records
+from cloudlet.services.ecr import enhanced, records
 from cloudlet.services.ecr.base import Base, invalid, place_of, scope_of
 from cloudlet.services.ecr.images import find, no_such_image, status_of, summary_of
 from cloudlet.services.ecr.manifests import Manifest
@@ -31,6 +33,9 @@ _DAY = 86_400.0
 _PAGE = 100
 _DONE = "The scan was completed successfully."
 _LISTS = ("image.index", "manifest.list")
+_ENHANCED, _CONTINUOUS = "ENHANCED", "CONTINUOUS_SCAN"
+_WATCHED = {"status": "ACTIVE", "description": "Continuous scan is selected for image."}
+_EVERY = 2**31
 
 
 class Scanning(Base):
@@ -38,11 +43,19 @@ class Scanning(Base):
 
     _scans: asyncio.Task[None] | None = None
     _ordered = False  # whether a scan may have been ordered since the table was read
+    _rescan: Timer | None = None  # while anything is scanned continuously
 
     async def start(self) -> None:
         await super().start()
         if await self.db.read(records.next_scan) is not None:
             self._wake()
+        if any(self._continuous()):
+            self.cloud.spawn(self._scan_again(), "ecr scans once more")
+
+    async def stop(self) -> None:
+        if self._rescan is not None:
+            self._rescan.cancel()
+        await super().stop()
 
     async def PutImageScanningConfiguration(self, call: Call, input: Input) -> Output:
         scan = input["imageScanningConfiguration"].get("scanOnPush", False)
@@ -57,30 +70,27 @@ class Scanning(Base):
                 code = "REPOSITORY_NOT_FOUND"
                 failures.append({"repositoryName": name, "failureCode": code, "failureReason": code})
                 continue
-            filters = self._filters(call.scope, name)
-            scan = record.value.scan_on_push or bool(filters)
             found.append(
                 {
                     "repositoryArn": api.arn("ecr", call, f"repository/{name}"),
                     "repositoryName": name,
                     "scanOnPush": record.value.scan_on_push,
-                    "scanFrequency": "SCAN_ON_PUSH" if scan else "MANUAL",
-                    "appliedScanFilters": filters,
+                    "scanFrequency": self._frequency(call.scope, record.value),
+                    "appliedScanFilters": self._filters(call.scope, name),
                 }
             )
         return {"scanningConfigurations": found, "failures": failures}
 
     async def GetRegistryScanningConfiguration(self, call: Call, input: Input) -> Output:
-        shown = {"scanType": "BASIC", "rules": self._scan_rules(call.scope)}
+        shown = {"scanType": self._scan_type(call.scope), "rules": self._scan_rules(call.scope)}
         return {"registryId": call.account, "scanningConfiguration": shown}
 
     async def PutRegistryScanningConfiguration(self, call: Call, input: Input) -> Output:
         kind, rules = input.get("scanType", "BASIC"), input.get("rules", [])
-        if kind != "BASIC":
-            raise not_implemented(f"ECR PutRegistryScanningConfiguration with scanType {kind}")
-        if any(rule["scanFrequency"] == "CONTINUOUS_SCAN" for rule in rules):
+        if kind == "BASIC" and any(rule["scanFrequency"] == _CONTINUOUS for rule in rules):
             raise invalid("rules", "CONTINUOUS_SCAN is not supported with the scan type BASIC")
-        await self.edit_registry(call.scope, scanning=rules)
+        await self.edit_registry(call.scope, scanning=rules, scan_type=kind)
+        self._plan_rescan()
         return {"registryScanningConfiguration": {"scanType": kind, "rules": rules}}
 
     async def StartImageScan(self, call: Call, input: Input) -> Output:
@@ -89,6 +99,8 @@ class Scanning(Base):
             raise AwsError("UnsupportedImageTypeException", f"The image type {image.media_type} cannot be scanned.")
         if image.status == "ARCHIVED":
             raise AwsError("ImageArchivedException", "The specified image is archived and cannot be scanned.")
+        if self._scan_type(scope_of(call, input)) == _ENHANCED:
+            raise AwsError("ValidationException", "This feature is disabled")
         now = self.clock.now()
 
         def begin(tx: Tx) -> None:
@@ -114,7 +126,10 @@ class Scanning(Base):
                 f"repository with name '{input['repositoryName']}' in the registry with id "
                 f"'{scope_of(call, input).split('/')[0]}'",
             )
-        output = self._head(call, input, image) | {"imageScanStatus": status_of(scan)}
+        scope = scope_of(call, input)
+        is_watched = bool(scan.enhanced) and self._frequency(scope, repository) == _CONTINUOUS
+        status = _WATCHED if is_watched and scan.status == "COMPLETE" else status_of(scan)
+        output = self._head(call, input, image) | {"imageScanStatus": status}
         if scan.status != "COMPLETE":
             return output
         first, limit = (
@@ -124,17 +139,22 @@ class Scanning(Base):
         every = msgspec.json.decode(scan.findings)
         if len(every) > first + limit:
             output["nextToken"] = token_of(str(first + limit))
-        findings = [_shown(one) for one in every[first : first + limit]]
-        return output | {"imageScanFindings": {**summary_of(scan), "findings": findings}}
+        page = every[first : first + limit]
+        if not scan.enhanced:
+            return output | {"imageScanFindings": {**summary_of(scan), "findings": [_shown(one) for one in page]}}
+        tags = await self.db.read(lambda tx: records.tags_of(tx, repository.number, image.digest))
+        findings = [enhanced.shown(one, scope, repository.name, image, tags, scan) for one in page]
+        return output | {"imageScanFindings": {**summary_of(scan), "enhancedFindings": findings}}
 
     # The scanning
 
     def push(self, tx: Tx, scope: str, repository: Repository, manifest: Manifest, tag: str, now: float) -> bool:
         is_new = records.image(tx, repository.number, manifest.digest) is None
         pushed = super().push(tx, scope, repository, manifest, tag, now)
-        wanted = repository.scan_on_push or bool(self._filters(scope, repository.name))
+        wanted = self._frequency(scope, repository) != "MANUAL"
         if pushed and is_new and wanted and not manifest.images:
-            records.put_scan(tx, repository.number, Scan(manifest.digest, now))
+            is_enhanced = self._scan_type(scope) == _ENHANCED
+            records.put_scan(tx, repository.number, Scan(manifest.digest, now, enhanced=int(is_enhanced)))
         return pushed
 
     def stored(self) -> None:
@@ -159,14 +179,24 @@ class Scanning(Base):
         """Tell EventBridge of a scan that has ended."""
         found = [record for record in self.repositories.all() if record.value.number == number]
         for record in found:
+            counts: Output = summary_of(done)["findingSeverityCounts"]
             detail = {
                 "scan-status": done.status,
                 "repository-name": record.name,
-                "finding-severity-counts": summary_of(done)["findingSeverityCounts"],
+                "finding-severity-counts": counts,
                 "image-digest": done.digest,
                 "image-tags": await self.db.read(lambda tx: records.tags_of(tx, number, done.digest)),
             }
-            self.announce(record.scope, "ECR Image Scan", detail, record.name)
+            if not done.enhanced:
+                self.announce(record.scope, "ECR Image Scan", detail, record.name)
+            elif done.status == "COMPLETE":  # it is Inspector that tells of it
+                account, region = record.scope.split("/")
+                detail |= {
+                    "scan-status": "INITIAL_SCAN_COMPLETE",
+                    "repository-name": f"arn:aws:ecr:{region}:{account}:repository/{record.name}",
+                    "finding-severity-counts": {**counts, "TOTAL": sum(counts.values())},
+                }
+                self.announce(record.scope, "Inspector2 Scan", detail, record.name, "inspector2")
 
     async def _scan(self, number: int, begun: Scan) -> Scan:
         from cloudlet.engines.scanners import CannotScan, scan
@@ -175,7 +205,7 @@ class Scanning(Base):
         try:
             manifest = await self.db.read(lambda tx: records.manifest(tx, number, begun.digest)) or b""
             await asyncio.to_thread(self._lay_out, layout, number, manifest, begun.digest)
-            every = msgspec.json.encode(await scan(layout))
+            every = msgspec.json.encode(await scan(layout, bool(begun.enhanced)))
         except (CannotScan, OSError, ValueError) as error:
             return begun._replace(status="FAILED", description=str(error))
         finally:
@@ -196,7 +226,51 @@ class Scanning(Base):
         entry = {"mediaType": kind, "digest": digest, "size": len(manifest)}
         (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
 
+    # Continuous scans: everything is scanned again a day later, as what is known of packages changes
+
+    def _plan_rescan(self) -> None:
+        if self._rescan is None and any(self._continuous()):
+            self._rescan = self.clock.call_later(
+                _DAY, lambda: self.cloud.spawn(self._scan_again(), "ecr scans once more")
+            )
+
+    async def _scan_again(self) -> None:
+        self._rescan = None
+        now = self.clock.now()
+
+        continuous = list(self._continuous())
+
+        def order(tx: Tx) -> None:
+            for repository in continuous:
+                for image in records.images(tx, repository.number, "", _EVERY):
+                    last = records.scan(tx, repository.number, image.digest)
+                    if last is not None and last.enhanced and image.status == "ACTIVE" and last.asked <= now - _DAY:
+                        again = last._replace(asked=now, status="IN_PROGRESS")
+                        records.put_scan(tx, repository.number, again)
+
+        await self.db.write(order, long=True)
+        self._plan_rescan()
+        self._wake()
+
+    def _continuous(self) -> Iterator[Repository]:
+        """The repositories that are scanned continuously."""
+        for record in self.repositories.all():
+            if self._frequency(record.scope, record.value) == _CONTINUOUS:
+                yield record.value
+
     # Parts
+
+    def _scan_type(self, scope: str) -> str:
+        record = self.registries.get(scope, "default")
+        return record.value.scan_type if record is not None else "BASIC"
+
+    def _frequency(self, scope: str, repository: Repository) -> str:
+        """How often a repository's images are scanned; with ENHANCED the registry's rules alone say so."""
+        found = {rule["scanFrequency"] for rule in self._scan_rules(scope) if _means(rule, repository.name)}
+        if _CONTINUOUS in found:
+            return _CONTINUOUS
+        is_own = repository.scan_on_push and self._scan_type(scope) == "BASIC"
+        return "SCAN_ON_PUSH" if is_own or "SCAN_ON_PUSH" in found else "MANUAL"
 
     def _scan_rules(self, scope: str) -> list[dict[str, Any]]:
         record = self.registries.get(scope, "default")
@@ -207,7 +281,7 @@ class Scanning(Base):
         return [
             one
             for rule in self._scan_rules(scope)
-            if rule["scanFrequency"] == "SCAN_ON_PUSH"
+            if rule["scanFrequency"] in ("SCAN_ON_PUSH", _CONTINUOUS)
             for one in rule["repositoryFilters"]
             if _fits(name, one["filter"])
         ]
@@ -222,6 +296,10 @@ class Scanning(Base):
         if image is None:
             raise no_such_image(scope, repository, input["imageId"])
         return image, repository
+
+
+def _means(rule: dict[str, Any], name: str) -> bool:
+    return any(_fits(name, one["filter"]) for one in rule["repositoryFilters"])
 
 
 def _fits(name: str, pattern: str) -> bool:
