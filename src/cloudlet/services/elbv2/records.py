@@ -11,14 +11,14 @@ from typing import Any
 
 import msgspec
 
+from cloudlet.services.placed import Placed
+
 Document = dict[str, Any]
 
 
-class LoadBalancer(msgspec.Struct, frozen=True, omit_defaults=True):
+class LoadBalancer(Placed, frozen=True, omit_defaults=True):
     """A load balancer. ``address`` is the loopback address that is its own."""
 
-    account: str
-    region: str
     name: str
     id: str
     type: str
@@ -33,11 +33,6 @@ class LoadBalancer(msgspec.Struct, frozen=True, omit_defaults=True):
     attributes: dict[str, str] = {}
     tags: dict[str, str] = {}
     inbound_rules: str = ""
-
-    @property
-    def scope(self) -> str:
-        """Whose world it is in."""
-        return f"{self.account}/{self.region}"
 
     @property
     def path(self) -> str:
@@ -84,11 +79,9 @@ class Rule(msgspec.Struct, frozen=True, omit_defaults=True):
     transforms: list[Document] = []
 
 
-class TargetGroup(msgspec.Struct, frozen=True, omit_defaults=True):
+class TargetGroup(Placed, frozen=True, omit_defaults=True):
     """A target group. Of a Lambda target group only the health check's settings have a meaning."""
 
-    account: str
-    region: str
     name: str
     id: str
     type: str
@@ -109,11 +102,6 @@ class TargetGroup(msgspec.Struct, frozen=True, omit_defaults=True):
     matcher: str = ""
     attributes: dict[str, str] = {}
     tags: dict[str, str] = {}
-
-    @property
-    def scope(self) -> str:
-        """Whose world it is in."""
-        return f"{self.account}/{self.region}"
 
     @property
     def path(self) -> str:
@@ -146,11 +134,9 @@ class Revocation(msgspec.Struct, frozen=True):
     entries: int
 
 
-class TrustStore(msgspec.Struct, frozen=True, omit_defaults=True):
+class TrustStore(Placed, frozen=True, omit_defaults=True):
     """The authorities (PEM) by which listeners judge their clients' certificates. Named in the store by its name."""
 
-    account: str
-    region: str
     name: str
     id: str
     bundle: str

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from cloudlet.control.outbox import Outbox
+from cloudlet.services.placed import Placed
 from cloudlet.store import Tx
 
 DEFAULT = "default"
@@ -32,11 +33,9 @@ MIGRATIONS = [
 _EXPIRE_AT_ONCE = 4
 
 
-class Bus(msgspec.Struct, frozen=True, omit_defaults=True):
+class Bus(Placed, frozen=True, omit_defaults=True):
     """An event bus. ``settings`` are the members of CreateEventBus that are only recorded."""
 
-    account: str
-    region: str
     name: str
     created: float = 0.0
     modified: float = 0.0
@@ -45,21 +44,14 @@ class Bus(msgspec.Struct, frozen=True, omit_defaults=True):
     tags: dict[str, str] = {}
 
     @property
-    def scope(self) -> str:
-        """Whose world it is in."""
-        return f"{self.account}/{self.region}"
-
-    @property
     def arn(self) -> str:
         """Its Amazon Resource Name."""
         return f"arn:aws:events:{self.region}:{self.account}:event-bus/{self.name}"
 
 
-class Rule(msgspec.Struct, frozen=True, omit_defaults=True):
+class Rule(Placed, frozen=True, omit_defaults=True):
     """A rule and its targets, as PutTargets takes them, by their ids. Its name in the store is ``<bus>:<name>``."""
 
-    account: str
-    region: str
     bus: str
     name: str
     state: str = "ENABLED"
@@ -70,11 +62,6 @@ class Rule(msgspec.Struct, frozen=True, omit_defaults=True):
     role: str = ""
     targets: dict[str, dict[str, Any]] = {}
     tags: dict[str, str] = {}
-
-    @property
-    def scope(self) -> str:
-        """Whose world it is in."""
-        return f"{self.account}/{self.region}"
 
     @property
     def place(self) -> str:
@@ -93,11 +80,9 @@ class Rule(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.state != "DISABLED"
 
 
-class Archive(msgspec.Struct, frozen=True, omit_defaults=True):
+class Archive(Placed, frozen=True, omit_defaults=True):
     """An archive of a bus's events. ``number`` is its events' and never given again."""
 
-    account: str
-    region: str
     name: str
     number: str
     source: str  # the bus's ARN
@@ -108,21 +93,14 @@ class Archive(msgspec.Struct, frozen=True, omit_defaults=True):
     kms_key: str = ""
 
     @property
-    def scope(self) -> str:
-        """Whose world it is in."""
-        return f"{self.account}/{self.region}"
-
-    @property
     def arn(self) -> str:
         """Its Amazon Resource Name."""
         return f"arn:aws:events:{self.region}:{self.account}:archive/{self.name}"
 
 
-class Replay(msgspec.Struct, frozen=True, omit_defaults=True):
+class Replay(Placed, frozen=True, omit_defaults=True):
     """A replay of an archive's events; ``at`` and ``id`` are those of the last event that was sent again."""
 
-    account: str
-    region: str
     name: str
     archive: str  # the archive's ARN
     number: str
@@ -137,21 +115,14 @@ class Replay(msgspec.Struct, frozen=True, omit_defaults=True):
     ended: float = 0.0
 
     @property
-    def scope(self) -> str:
-        """Whose world it is in."""
-        return f"{self.account}/{self.region}"
-
-    @property
     def arn(self) -> str:
         """Its Amazon Resource Name."""
         return f"arn:aws:events:{self.region}:{self.account}:replay/{self.name}"
 
 
-class Connection(msgspec.Struct, frozen=True, omit_defaults=True):
+class Connection(Placed, frozen=True, omit_defaults=True):
     """How API destinations authorize themselves; ``auth`` is AuthParameters with its secrets."""
 
-    account: str
-    region: str
     name: str
     identity: str
     created: float
@@ -170,11 +141,9 @@ class Connection(msgspec.Struct, frozen=True, omit_defaults=True):
         return f"arn:aws:events:{self.region}:{self.account}:connection/{self.name}/{self.identity}"
 
 
-class ApiDestination(msgspec.Struct, frozen=True, omit_defaults=True):
+class ApiDestination(Placed, frozen=True, omit_defaults=True):
     """An HTTP endpoint as a target; ``rate`` is in requests per second."""
 
-    account: str
-    region: str
     name: str
     identity: str
     created: float

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import msgspec
-
+from cloudlet.services.placed import Placed
 from cloudlet.services.resource_groups.queries import Query
 
 
-class Group(msgspec.Struct, frozen=True, omit_defaults=True):
+class Group(Placed, frozen=True, omit_defaults=True):
     """A group, named by its name. ``settings`` are those members of its that have no part in who is in it."""
 
-    account: str
-    region: str
     name: str
     query: Query
     settings: dict[str, str | int] = {}

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from cloudlet.control.outbox import Outbox
+from cloudlet.services.placed import Placed
 from cloudlet.store import Tx
 
 DEFAULT = "default"
@@ -21,11 +22,9 @@ MIGRATIONS = [
 ]
 
 
-class Group(msgspec.Struct, frozen=True, omit_defaults=True):
+class Group(Placed, frozen=True, omit_defaults=True):
     """A group of schedules."""
 
-    account: str
-    region: str
     name: str
     created: float = 0.0
     token: str = ""
@@ -37,11 +36,9 @@ class Group(msgspec.Struct, frozen=True, omit_defaults=True):
         return f"arn:aws:scheduler:{self.region}:{self.account}:schedule-group/{self.name}"
 
 
-class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
+class Schedule(Placed, frozen=True, omit_defaults=True):
     """A schedule. Its name in the store is ``<group>/<name>``; ``settings`` are CreateSchedule's members."""
 
-    account: str
-    region: str
     group: str
     name: str
     created: float
@@ -49,11 +46,6 @@ class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
     anchor: float  # from when a rate counts that has no StartDate
     settings: dict[str, Any]
     token: str = ""
-
-    @property
-    def scope(self) -> str:
-        """Whose world it is in."""
-        return f"{self.account}/{self.region}"
 
     @property
     def place(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from cloudlet.control.outbox import Outbox
+from cloudlet.services.placed import Placed
 from cloudlet.store import Tx
 
 MIGRATIONS = [
@@ -32,21 +33,14 @@ _DEDUPLICATION = 300.0
 _FORGET_AT_ONCE = 4
 
 
-class Topic(msgspec.Struct, frozen=True, omit_defaults=True):
+class Topic(Placed, frozen=True, omit_defaults=True):
     """A topic. ``attributes`` are those that were set, by their API names."""
 
-    account: str
-    region: str
     name: str
     identity: str  # another for a topic that was deleted and created again
     attributes: dict[str, str] = {}
     tags: dict[str, str] = {}
     deleted: int = 0  # subscriptions that there were
-
-    @property
-    def scope(self) -> str:
-        """Whose world it is in."""
-        return f"{self.account}/{self.region}"
 
     @property
     def arn(self) -> str:

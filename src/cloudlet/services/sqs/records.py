@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from cloudlet.errors import AwsError
+from cloudlet.services.placed import Placed
 from cloudlet.store import Tx
 
 MIGRATIONS = [
@@ -51,11 +52,9 @@ MIGRATIONS = [
 ]
 
 
-class Queue(msgspec.Struct, frozen=True, omit_defaults=True):
+class Queue(Placed, frozen=True, omit_defaults=True):
     """A queue. ``identity`` is its own for ever; ``number`` is its messages' and changes when they are purged."""
 
-    account: str
-    region: str
     name: str
     identity: int
     number: int
@@ -80,11 +79,6 @@ class Queue(msgspec.Struct, frozen=True, omit_defaults=True):
     managed_sse: bool = True
     tags: dict[str, str] = {}
     purged_at: float = 0.0
-
-    @property
-    def scope(self) -> str:
-        """Whose world it is in."""
-        return f"{self.account}/{self.region}"
 
     @property
     def arn(self) -> str:
