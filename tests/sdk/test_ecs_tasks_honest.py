@@ -92,8 +92,9 @@ def test_what_tasks_use_is_counted(engine_cloud: LocalCloud, busybox: str) -> No
 def test_a_stack_whose_service_never_becomes_stable_rolls_back(engine_cloud: LocalCloud, busybox: str) -> None:
     cloud, stacks, ecs = engine_cloud, engine_cloud.client("cloudformation"), engine_cloud.client("ecs")
 
-    def resources(breaker: bool) -> dict[str, Any]:
-        container = {"Name": "app", "Image": busybox if breaker else "localhost:9/none:1", "Command": ["false"]}
+    def resources(breaker: bool, **members: Any) -> dict[str, Any]:
+        image = busybox if breaker or members else "localhost:9/none:1"
+        container = {"Name": "app", "Image": image, "Command": ["false"], **members}
         definition = {
             "Family": "web",
             "RequiresCompatibilities": ["FARGATE"],
@@ -115,6 +116,9 @@ def test_a_stack_whose_service_never_becomes_stable_rolls_back(engine_cloud: Loc
             "Definition": {"Type": "AWS::ECS::TaskDefinition", "Properties": definition},
             "Service": {"Type": "AWS::ECS::Service", "Properties": service},
         }
+
+    def cluster_is_there() -> bool:
+        return [one["status"] for one in ecs.describe_clusters(clusters=["c"])["clusters"]] == ["ACTIVE"]
 
     subnets = network(cloud)["awsvpcConfiguration"]["subnets"]
     for breaker in (True, False):
@@ -142,3 +146,12 @@ def test_a_stack_whose_service_never_becomes_stable_rolls_back(engine_cloud: Loc
             assert subprocess.run(mine, capture_output=True, text=True, check=True).stdout == ""
         stacks.delete_stack(StackName="s")
         stacks.get_waiter("stack_delete_complete").wait(StackName="s", WaiterConfig={"Delay": 1})
+
+    # Nobody waits for what a user has called off.
+    check = {"Command": ["CMD", "false"], "StartPeriod": 300}
+    never = resources(False, Command=["sleep", "600"], StopTimeout=2, HealthCheck=check)
+    stack = stacks.create_stack(StackName="s", TemplateBody=json.dumps({"Resources": never}))["StackId"]
+    eventually(lambda: ecs.list_tasks(cluster="c")["taskArns"] if cluster_is_there() else [])
+    stacks.delete_stack(StackName="s")
+    stacks.get_waiter("stack_delete_complete").wait(StackName=stack, WaiterConfig={"Delay": 1, "MaxAttempts": 20})
+    assert ecs.list_clusters()["clusterArns"] == []

@@ -320,7 +320,7 @@ async def _stable(do: Deployment, service: Properties) -> None:
             return
         if now is not None and now["failedTasks"] >= 3 and not now["runningCount"]:
             raise AwsError("NotStabilized", f"Service {name} is unable to start tasks: {await _why(do, one)}")
-        await news
+        await do.wait(news)
 
 
 async def _failure(do: Deployment, service: Properties) -> str:
