@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from cloudlet.engines.containers import (
-    archives,
     cgroups,
     find,
     folders,
@@ -210,18 +209,6 @@ def test_a_folder_is_a_root_or_an_application(tmp_path: Path) -> None:
     (tmp_path / "etc/passwd").write_text("")
     assert not folders.is_application(tmp_path)
     assert folders.fingerprint(tmp_path) != before
-
-
-def test_a_builder_is_not_given_what_is_ignored(tmp_path: Path) -> None:
-    (tmp_path / ".dockerignore").write_text("node_modules\n*.log\n!keep.log\n# comment\n")
-    for name in ("Dockerfile", "a.log", "keep.log", "node_modules/x", "src/y"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("")
-    made = io.BytesIO()
-    archives.context_archive(made, tmp_path)
-    made.seek(0)
-    with tarfile.open(fileobj=made) as archive:
-        assert sorted(archive.getnames()) == [".dockerignore", "Dockerfile", "keep.log", "src", "src/y"]
 
 
 def test_users_are_found_in_the_image(tmp_path: Path) -> None:

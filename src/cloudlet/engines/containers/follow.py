@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import os
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-_IN_MODIFY = 2
-_EVENT = struct.Struct("iIII")
+from cloudlet.engines.inotify import Watcher
+
 _PIECE = 256 * 1024
 _LONGEST_LINE = 1024 * 1024
 _GIVE_BACK = 16 * 1024 * 1024  # bytes told before their disk space is given back
@@ -33,22 +31,17 @@ class _File:
 
 
 class Follower:
-    """Tells the lines of any number of growing files, as they come. Nothing is polled: inotify(7)."""
+    """Tells the lines of any number of growing files, as they come. Nothing is polled."""
 
     def __init__(self) -> None:
-        self._descriptor = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-        if self._descriptor < 0:
-            raise OSError(ctypes.get_errno(), "inotify")
         self._files: dict[int, _File] = {}
-        asyncio.get_running_loop().add_reader(self._descriptor, self._changed)
+        self._watcher = Watcher(self._changed)
 
     def add(self, path: Path, line: Callable[[bytes], object]) -> None:
         """Follow a file, which is made where it is not there, from where it was told last. Raises OSError."""
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         place = os.open(path.with_suffix(".place"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        watch = _libc.inotify_add_watch(self._descriptor, os.fsencode(path), _IN_MODIFY)
-        if watch < 0:
-            raise OSError(ctypes.get_errno(), f"cannot follow {path}")
+        watch = self._watcher.add(path)
         file = self._files[watch] = _File(path, descriptor, place, line, watch)
         file.offset = int(os.pread(place, 32, 0) or 0)
         self._read(file)
@@ -65,24 +58,13 @@ class Follower:
 
     def close(self) -> None:
         """Let everything go; another goes on from here."""
-        asyncio.get_running_loop().remove_reader(self._descriptor)
         for file in list(self._files.values()):
             self._close(file)
-        os.close(self._descriptor)
+        self._watcher.close()
 
-    def _changed(self) -> None:
-        try:
-            events = os.read(self._descriptor, 65536)
-        except BlockingIOError:
-            return
-        start, changed = 0, set()
-        while start < len(events):
-            watch, _, _, length = _EVENT.unpack_from(events, start)
-            changed.add(watch)
-            start += _EVENT.size + length
-        for watch in changed:
-            if (file := self._files.get(watch)) is not None:
-                self._read(file)
+    def _changed(self, watch: int) -> None:
+        if (file := self._files.get(watch)) is not None:
+            self._read(file)
 
     def _read(self, file: _File) -> None:
         while piece := os.pread(file.descriptor, _PIECE, file.offset + len(file.rest)):
@@ -103,6 +85,6 @@ class Follower:
 
     def _close(self, file: _File) -> None:
         del self._files[file.watch]
-        _libc.inotify_rm_watch(self._descriptor, file.watch)
+        self._watcher.remove(file.watch)
         os.close(file.descriptor)
         os.close(file.place)

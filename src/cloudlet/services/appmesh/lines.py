@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import ctypes
 import os
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
-_IN_MODIFY = 0x2
-_IN_NONBLOCK = 0x800
-_EVENT = struct.Struct("iIII")  # watch, mask, cookie, length of a name
+from cloudlet.engines.inotify import Watcher
+
 _LARGE = 4 * 1024 * 1024  # bytes after which a file is begun anew
 
 
@@ -43,22 +39,19 @@ class Lines:
     """Follows any number of files with one inotify instance, of which Linux gives a user few. Nothing polls."""
 
     def __init__(self) -> None:
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self._watching = -1
+        self._watcher: Watcher | None = None
         self._files: dict[int, _File] = {}
 
     def follow(self, path: Path, take: Callable[[bytes], None]) -> Callable[[], None]:
         """Give ``take`` each line that is written from now on. What is returned takes what is left and ends it."""
-        if self._watching < 0:
-            self._watching = self._checked(self._libc.inotify_init1(_IN_NONBLOCK), path)
-            asyncio.get_running_loop().add_reader(self._watching, self._grown)
+        watcher = self._watcher = self._watcher or Watcher(self._grown)
         file = _File(path, take)
-        watch = self._checked(self._libc.inotify_add_watch(self._watching, bytes(path), _IN_MODIFY), path)
+        watch = watcher.add(path)
         self._files[watch] = file
 
         def end() -> None:
             if self._files.pop(watch, None) is not None:
-                self._libc.inotify_rm_watch(self._watching, watch)
+                watcher.remove(watch)
                 file.read()
                 file.close()
 
@@ -70,25 +63,10 @@ class Lines:
             file.read()
             file.close()
         self._files.clear()
-        if self._watching >= 0:
-            asyncio.get_running_loop().remove_reader(self._watching)
-            os.close(self._watching)
-            self._watching = -1
+        if self._watcher is not None:
+            self._watcher.close()
+            self._watcher = None
 
-    def _grown(self) -> None:
-        try:
-            events = os.read(self._watching, 65536)
-        except BlockingIOError:
-            return
-        position, grown = 0, set()
-        while position < len(events):
-            watch, _, _, length = _EVENT.unpack_from(events, position)
-            grown.add(watch)
-            position += _EVENT.size + length
-        for watch in grown & self._files.keys():
-            self._files[watch].read()
-
-    def _checked(self, answer: int, path: Path) -> int:
-        if answer < 0:
-            raise OSError(ctypes.get_errno(), f"cannot watch {path}")
-        return answer
+    def _grown(self, watch: int) -> None:
+        if (file := self._files.get(watch)) is not None:
+            file.read()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from cloudlet.errors import not_implemented
 from cloudlet.services.logs.aggregates import Aggregate, aggregate_of
@@ -15,6 +15,7 @@ _DEFAULT_LIMIT = 10_000
 _LIMIT_AT_MOST = 10_000
 _NOT_THERE = ("anomaly", "diff", "filterIndex", "join", "lookup", "pattern", "source", "subquery", "unmask", "unnest")
 
+T = TypeVar("T")
 Step = Callable[[Iterator[Row]], Iterator[Row]]
 
 
@@ -113,16 +114,22 @@ def _begins_regex(before: str) -> bool:
 def _named_list(text: str) -> list[tuple[str, Formula]]:
     """Expressions with commas between them, each under its own text or the name after ``as``."""
     parser = Parser(tokens_of(text))
+    found = _named(parser, parser.expression)
+    parser.end()
+    return found
+
+
+def _named(parser: Parser, one: Callable[[], T]) -> list[tuple[str, T]]:
+    """What comes next, with commas between, each under its own text or the name after ``as``."""
     found = []
     while True:
         start = parser.place
-        formula = parser.expression()
+        made = one()
         name = parser.text(start)
         if parser.word("as"):
             name = parser.name()
-        found.append((name, formula))
+        found.append((name, made))
         if not parser.sign(","):
-            parser.end()
             return found
 
 
@@ -183,27 +190,8 @@ def _parse(text: str) -> tuple[Step, list[str]]:
 def _stats(text: str) -> tuple[Step, list[str]]:
     """``stats count(*) as n, avg(x) by bin(5m), y``."""
     parser = Parser(tokens_of(text))
-    made: list[tuple[str, Callable[[], Aggregate]]] = []
-    while True:
-        start = parser.place
-        make = aggregate_of(parser)
-        name = parser.text(start)
-        if parser.word("as"):
-            name = parser.name()
-        made.append((name, make))
-        if not parser.sign(","):
-            break
-    groups: list[tuple[str, Formula]] = []
-    if parser.word("by"):
-        while True:
-            start = parser.place
-            formula = parser.expression()
-            name = parser.text(start)
-            if parser.word("as"):
-                name = parser.name()
-            groups.append((name, formula))
-            if not parser.sign(","):
-                break
+    made = _named(parser, lambda: aggregate_of(parser))
+    groups = _named(parser, parser.expression) if parser.word("by") else []
     parser.end()
 
     def step(rows: Iterator[Row]) -> Iterator[Row]:
