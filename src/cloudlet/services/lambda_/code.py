@@ -67,6 +67,34 @@ class Archive:
         return target
 
 
+def _unpack_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, root: Path, left: int) -> int:
+    """Unpack one entry; the bytes that it takes. Raises for what would be elsewhere, or take more than is ``left``."""
+    place = (root / entry.filename).resolve()
+    if not place.is_relative_to(root):
+        raise invalid(f"Could not unzip uploaded file: {entry.filename} is outside of the archive.")
+    mode = entry.external_attr >> 16
+    if entry.is_dir():
+        place.mkdir(parents=True, exist_ok=True)
+        return 0
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if stat.S_ISLNK(mode):
+        link = archive.read(entry).decode()
+        if not (place.parent / link).resolve().is_relative_to(root):
+            raise invalid(f"Could not unzip uploaded file: {entry.filename} links out of the archive.")
+        place.symlink_to(link)
+        return 0
+    taken = 0
+    with archive.open(entry) as source, place.open("wb") as file:
+        # The sizes in the directory may lie: what counts is what comes out.
+        while chunk := source.read(1 << 20):
+            taken += len(chunk)
+            if taken > left:
+                raise invalid(f"Unzipped size must be smaller than {_LARGEST} bytes")
+            file.write(chunk)
+    place.chmod((mode & 0o777) | 0o444 if mode else 0o644)
+    return taken
+
+
 def _unpack(data: bytes, target: Path) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -74,31 +102,9 @@ def _unpack(data: bytes, target: Path) -> None:
             if sum(entry.file_size for entry in entries) > _LARGEST:
                 raise invalid(f"Unzipped size must be smaller than {_LARGEST} bytes")
             target.mkdir(parents=True)
-            root = target.resolve()
-            left = _LARGEST
+            root, left = target.resolve(), _LARGEST
             for entry in entries:
-                place = (root / entry.filename).resolve()
-                if not place.is_relative_to(root):
-                    raise invalid(f"Could not unzip uploaded file: {entry.filename} is outside of the archive.")
-                mode = entry.external_attr >> 16
-                if entry.is_dir():
-                    place.mkdir(parents=True, exist_ok=True)
-                    continue
-                place.parent.mkdir(parents=True, exist_ok=True)
-                if stat.S_ISLNK(mode):
-                    link = archive.read(entry).decode()
-                    if not (place.parent / link).resolve().is_relative_to(root):
-                        raise invalid(f"Could not unzip uploaded file: {entry.filename} links out of the archive.")
-                    place.symlink_to(link)
-                    continue
-                with archive.open(entry) as source, place.open("wb") as file:
-                    # The sizes in the directory may lie: what counts is what comes out.
-                    while chunk := source.read(1 << 20):
-                        left -= len(chunk)
-                        if left < 0:
-                            raise invalid(f"Unzipped size must be smaller than {_LARGEST} bytes")
-                        file.write(chunk)
-                place.chmod((mode & 0o777) | 0o444 if mode else 0o644)
+                left -= _unpack_entry(archive, entry, root, left)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, UnicodeDecodeError, ValueError):
         raise invalid("Could not unzip uploaded file. Please check your file, then try to upload again.") from None
 
