@@ -366,10 +366,15 @@ def test_resource_policies_of_rest_apis_hold_for_everybody(enforcing: LocalCloud
 
     def change(text: str) -> None:
         operation = {"op": "replace", "path": "/policy", "value": text}
+        before = ask("GET"), ask("POST")
         api.update_rest_api(restApiId=made["id"], patchOperations=[operation])
+        assert (ask("GET"), ask("POST")) == before  # it counts with the next deployment
+        api.create_deployment(restApiId=made["id"], stageName="prod")
 
     assert (ask("GET"), ask("POST")) == (200, 200)
     change(policy("Allow", "192.0.2.0/24"))
     assert (ask("GET"), ask("POST")) == (403, 403)
+    change(policy("Allow", "127.0.0.0/8"))
+    assert (ask("GET"), ask("POST")) == (200, 200)
     change(policy("Deny", "127.0.0.0/8"))
     assert (ask("GET"), ask("POST")) == (403, 403)

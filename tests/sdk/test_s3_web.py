@@ -251,6 +251,29 @@ def test_strangers() -> None:
         s3.put_bucket_policy(Bucket="bucket", Policy=json.dumps(both))
         assert ask(strict, "GET", "/bucket/open/k")[0] == 200
         assert ask(strict, "GET", "/bucket/open/k", Referer="http://thief/page")[0] == 403
+        # The bucket's own list says who may list it, an object's who may read it; a policy's denial counts more.
+        s3.delete_bucket_policy(Bucket="bucket")
+        s3.put_bucket_ownership_controls(
+            Bucket="bucket", OwnershipControls={"Rules": [{"ObjectOwnership": "ObjectWriter"}]}
+        )
+        s3.put_bucket_acl(Bucket="bucket", ACL="public-read")
+        assert [ask(strict, "GET", path)[0] for path in ("/bucket?list-type=2", "/bucket?acl", "/bucket/k")] == [
+            200,
+            403,
+            403,
+        ]
+        s3.put_object_acl(Bucket="bucket", Key="k", ACL="public-read")
+        assert ask(strict, "GET", "/bucket/k")[0] == 200
+        deny = {
+            **there,
+            "Effect": "Deny",
+            "Action": "s3:*",
+            "Resource": ["arn:aws:s3:::bucket", "arn:aws:s3:::bucket/*"],
+        }
+        deny["Condition"] = {"IpAddress": {"aws:SourceIp": "127.0.0.0/8"}, "Null": {"aws:PrincipalArn": "true"}}
+        s3.put_bucket_policy(Bucket="bucket", Policy=json.dumps({**policy, "Statement": [deny]}))
+        assert [ask(strict, "GET", path)[0] for path in ("/bucket?list-type=2", "/bucket/k")] == [403, 403]
+        s3.delete_bucket_policy(Bucket="bucket")
         # Signed uploads: chunks with trailers, presigned URLs and forms are verified.
         url = s3.generate_presigned_url("put_object", {"Bucket": "bucket", "Key": "signed"})
         assert ask(strict, "PUT", path_of(url), b"3")[0] == 200

@@ -150,3 +150,28 @@ def test_a_deployment_changes_the_stage_that_it_describes(cloud: LocalCloud) -> 
     deployed["Properties"]["StageName"] = "beta"
     deploy(cloud, resources)
     assert [one["stageName"] for one in rest.get_stages(restApiId=id)["item"]] == ["beta"]
+
+
+def test_a_vpn_connection_is_what_its_template_says(cloud: LocalCloud) -> None:
+    gateway = {"Type": "AWS::EC2::CustomerGateway", "Properties": {"Type": "ipsec.1", "IpAddress": "192.0.2.7"}}
+    tunnel = {"DPDTimeoutSeconds": 40, "IKEVersions": [{"Value": "ikev2"}], "TunnelInsideCidr": "169.254.9.0/30"}
+    asked: dict[str, Any] = {
+        "Type": "ipsec.1",
+        "CustomerGatewayId": {"Ref": "Theirs"},
+        "VpnGatewayId": {"Fn::GetAtt": ["Ours", "VPNGatewayId"]},
+        "LocalIpv4NetworkCidr": "10.1.0.0/16",
+        "VpnTunnelOptionsSpecifications": [tunnel],
+    }
+    resources: Resources = {
+        "Theirs": gateway,
+        "Ours": {"Type": "AWS::EC2::VPNGateway", "Properties": {"Type": "ipsec.1"}},
+        "Line": {"Type": "AWS::EC2::VPNConnection", "Properties": asked},
+    }
+    first = deploy(cloud, resources, "create")
+    (line,) = cloud.client("ec2").describe_vpn_connections()["VpnConnections"]
+    assert line["VpnGatewayId"] == first["Ours"]
+    assert line["Options"]["LocalIpv4NetworkCidr"] == "10.1.0.0/16"
+    shown = line["Options"]["TunnelOptions"][0]
+    assert (shown["DpdTimeoutSeconds"], shown["IkeVersions"]) == (40, [{"Value": "ikev2"}])
+    asked["LocalIpv4NetworkCidr"] = "10.2.0.0/16"
+    assert deploy(cloud, resources)["Line"] != first["Line"]

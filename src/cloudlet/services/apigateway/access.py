@@ -22,7 +22,7 @@ _REMEMBERED = 300  # seconds, where an authorizer does not say
 async def authorize(cloud: Cloud, context: Context, published: Published, decisions: Decisions) -> None:
     """Ask the method's authorizer and keep what it says of the caller. Raises Refused."""
     assert context.method is not None
-    kind, policy = context.method.get("authorizationType", "NONE"), _policy(published.api, context)
+    kind, policy = context.method.get("authorizationType", "NONE"), _policy(published.policy, context)
     if kind == "AWS_IAM":
         try:
             context.caller = await signed.caller(
@@ -51,9 +51,8 @@ async def authorize(cloud: Cloud, context: Context, published: Published, decisi
     context.authorizer, context.usage_key = {**said, "integrationLatency": 0}, decision.get("usageIdentifierKey")
 
 
-def _policy(api: dict[str, Any], context: Context) -> str | None:
-    """The API's resource policy, where resources may be given as ``execute-api:/stage/verb/path``."""
-    text: str | None = api.get("policy")
+def _policy(text: str, context: Context) -> str | None:
+    """An API's resource policy, where resources may be given as ``execute-api:/stage/verb/path``."""
     return None if not text else text.replace('"execute-api:/', f'"{context.method_arn.split("/", 1)[0]}/')
 
 

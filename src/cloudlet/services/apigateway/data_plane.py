@@ -41,6 +41,7 @@ class Published:
     models: dict[str, str]
     validators: dict[str, dict[str, Any]]
     responses: dict[str, dict[str, Any]]
+    policy: str
 
 
 class DataPlane:
@@ -224,6 +225,7 @@ class DataPlane:
             members = {**members, "variables": variables, "deploymentId": chosen}
         deployment = self._service.deployments.get(record.scope, f"{record.name}/{members['deploymentId']}")
         snapshot = deployment.value.snapshot if deployment is not None else {}
+        kept = deployment.value.policy if deployment is not None else None
         return Published(
             record.value.members,
             members,
@@ -232,6 +234,7 @@ class DataPlane:
             {model["name"]: model.get("schema", "{}") for model in snapshot.get("models", [])},
             {validator["id"]: validator for validator in snapshot.get("validators", [])},
             {response["responseType"]: response for response in snapshot.get("responses", [])},
+            kept if kept is not None else record.value.members.get("policy") or "",
         )
 
 

@@ -30,6 +30,7 @@ class Deployment(msgspec.Struct, frozen=True):
 
     members: dict[str, Any]
     snapshot: dict[str, list[dict[str, Any]]] = {}
+    policy: str | None = None  # the API's at that time, or ""; None of one that was made before it was kept
 
 
 class Authorizer(msgspec.Struct, frozen=True):

@@ -41,7 +41,7 @@ class Stages(Shared):
 
     async def CreateDeployment(self, call: Call, input: Input) -> Output:
         api_id = input["restApiId"]
-        self.api(call, api_id)
+        found = self.api(call, api_id)
         resources = [record.value.members for record in self.tree.list(call.scope, f"{api_id}/")]
         methods = [method for resource in resources for method in (resource.get("resourceMethods") or {}).values()]
         if not methods:
@@ -66,8 +66,10 @@ class Stages(Shared):
             },
         }
 
+        policy = found.get("policy") or ""
+
         def work(tx: Tx) -> None:
-            self.deployments.put(tx, call.scope, f"{api_id}/{members['id']}", Deployment(members, snapshot))
+            self.deployments.put(tx, call.scope, f"{api_id}/{members['id']}", Deployment(members, snapshot, policy))
             if name := input.get("stageName"):
                 current = self.stages.get(call.scope, f"{api_id}/{name}", tx)
                 stage = current.value.members if current else self._new_stage(name)
@@ -107,7 +109,7 @@ class Stages(Shared):
         name = f"{input['restApiId']}/{input['deploymentId']}"
         record = self.deployments.get(call.scope, name)
         assert record is not None
-        changed = Deployment(members, record.value.snapshot)
+        changed = Deployment(members, record.value.snapshot, record.value.policy)
         await self.db.write(lambda tx: self.deployments.put(tx, call.scope, name, changed))
         return members
 

@@ -15,6 +15,14 @@ _TRANSIT_OPTIONS = frozenset(
 )
 
 
+_VPN_CONNECTION = ("CustomerGatewayId", "Type", "VpnGatewayId", "TransitGatewayId")
+_VPN_OPTIONS = (
+    *("EnableAcceleration", "LocalIpv4NetworkCidr", "LocalIpv6NetworkCidr", "OutsideIpAddressType"),
+    *("RemoteIpv4NetworkCidr", "RemoteIpv6NetworkCidr", "StaticRoutesOnly", "TunnelBandwidth"),
+    *("TransportTransitGatewayAttachmentId", "TunnelInsideIpVersion"),
+)
+
+
 class TransitGateway(Thing):
     """A transit gateway. ``Ref`` is its id."""
 
@@ -122,7 +130,9 @@ class VPNGateway(Thing):
     required = frozenset(("Type",))
     replaces = frozenset(("AmazonSideAsn", "Type"))
     changes = _TAGS
-    gives = ("VpnGatewayId",)
+
+    async def attributes(self, do: Deployment, found: Properties) -> Properties:
+        return {"VPNGatewayId": found["VpnGatewayId"]}
 
 
 class VPNConnection(Thing):
@@ -130,13 +140,15 @@ class VPNConnection(Thing):
 
     kind = kinds.VPN_CONNECTION
     required = frozenset(("CustomerGatewayId", "Type"))
-    replaces = frozenset(("CustomerGatewayId", "Type", "VpnGatewayId", "TransitGatewayId", "StaticRoutesOnly"))
+    replaces = frozenset((*_VPN_CONNECTION, *_VPN_OPTIONS, "VpnTunnelOptionsSpecifications"))
     changes = _TAGS
     gives = ("VpnConnectionId",)
 
     def input(self, do: Deployment, properties: Properties) -> Properties:
-        input = picked(properties, *(self.replaces - {"StaticRoutesOnly"}))
-        return input | {"Options": {"StaticRoutesOnly": is_true(properties.get("StaticRoutesOnly", False))}}
+        options = {"StaticRoutesOnly": False, **picked(properties, *_VPN_OPTIONS)}
+        if "VpnTunnelOptionsSpecifications" in properties:
+            options["TunnelOptions"] = properties["VpnTunnelOptionsSpecifications"]
+        return picked(properties, *_VPN_CONNECTION) | {"Options": options}
 
 
 class VPNConnectionRoute(Joint):

@@ -22,6 +22,11 @@ from cloudlet.services.ec2.operations import creates, deletes, describes, refuse
 from cloudlet.services.ec2.records import Item
 from cloudlet.services.ec2.world import Members, World, invalid, missing, shown_tags
 
+_SPELLED = {
+    "DPDTimeoutAction": "DpdTimeoutAction",
+    "DPDTimeoutSeconds": "DpdTimeoutSeconds",
+    "IKEVersions": "IkeVersions",
+}
 _TUNNEL = {  # what AWS uses where a tunnel's options say nothing
     "Phase1LifetimeSeconds": 28800,
     "Phase2LifetimeSeconds": 3600,
@@ -213,12 +218,13 @@ def _connection(world: World, input: Input) -> Members:
     options = input.get("Options", {})
     tunnels = [_tunnel(world, given) for given in (*options.get("TunnelOptions", ()), {}, {})][:2]
     shown["Options"] = {
-        "EnableAcceleration": options.get("EnableAcceleration", False),
-        "LocalIpv4NetworkCidr": options.get("LocalIpv4NetworkCidr", "0.0.0.0/0"),
-        "OutsideIpAddressType": options.get("OutsideIpAddressType", "PublicIpv4"),
-        "RemoteIpv4NetworkCidr": options.get("RemoteIpv4NetworkCidr", "0.0.0.0/0"),
-        "StaticRoutesOnly": options.get("StaticRoutesOnly", False),
-        "TunnelInsideIpVersion": options.get("TunnelInsideIpVersion", "ipv4"),
+        "EnableAcceleration": False,
+        "LocalIpv4NetworkCidr": "0.0.0.0/0",
+        "OutsideIpAddressType": "PublicIpv4",
+        "RemoteIpv4NetworkCidr": "0.0.0.0/0",
+        "StaticRoutesOnly": False,
+        "TunnelInsideIpVersion": "ipv4",
+        **options,
         "TunnelOptions": tunnels,
     }
     down = {"AcceptedRouteCount": 0, "LastStatusChange": world.now, "Status": "DOWN", "StatusMessage": ""}
@@ -232,7 +238,9 @@ def _tunnel(world: World, given: Members) -> Members:
     inside = given.get("TunnelInsideCidr", f"169.254.{6 + secrets.randbelow(240)}.{4 * secrets.randbelow(64)}/30")
     secret = given.get("PreSharedKey") or secrets.token_urlsafe(24).replace("-", "_").lstrip("0")
     fixed = {"OutsideIpAddress": free_address(set()), "TunnelInsideCidr": inside, "PreSharedKey": secret}
-    return {**_TUNNEL, **given, **fixed}
+    # Answers spell these three in another way than requests.
+    spelled = {_SPELLED.get(name, name): value for name, value in given.items()}
+    return {**_TUNNEL, **spelled, **fixed}
 
 
 def _configuration(shown: Members, customer: Item, tunnels: list[Members]) -> str:

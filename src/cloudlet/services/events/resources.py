@@ -22,7 +22,8 @@ class Rule(ResourceType):
         if entries := _targets(properties):
             await do.call("events", "PutTargets", {"Rule": name, **bus, "Targets": entries})
         short = bus.get("EventBusName", "default").rpartition("/")[2]
-        return Physical(name if short == "default" else f"{short}|{name}", {"Arn": made["RuleArn"]})
+        shown = {"Arn": made["RuleArn"], "RuleName": name}
+        return Physical(name if short == "default" else f"{short}|{name}", shown)
 
     async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
         name, bus = physical.id.rpartition("|")[2], _bus_of(new)
@@ -217,7 +218,9 @@ class Connection(ResourceType):
             if error.code != "ResourceAlreadyExistsException" or "Name" in properties:
                 raise
             made = await do.call("events", "UpdateConnection", {**properties, "Name": name})
-        return Physical(name, {"Arn": made["ConnectionArn"]})
+        found = await do.call("events", "DescribeConnection", {"Name": name})
+        secret = {"SecretArn": found["SecretArn"]} if "SecretArn" in found else {}
+        return Physical(name, {**_arns(made["ConnectionArn"]), **secret})
 
     async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
         await do.call("events", "UpdateConnection", {"Description": "", **new, "Name": physical.id})
@@ -242,7 +245,7 @@ class ApiDestination(ResourceType):
             if error.code != "ResourceAlreadyExistsException" or "Name" in properties:
                 raise
             made = await do.call("events", "UpdateApiDestination", {**properties, "Name": name})
-        return Physical(name, {"Arn": made["ApiDestinationArn"]})
+        return Physical(name, _arns(made["ApiDestinationArn"]))
 
     async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
         defaults = {"Description": "", "InvocationRateLimitPerSecond": 300}
@@ -251,6 +254,11 @@ class ApiDestination(ResourceType):
 
     async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
         await _unless_gone(do, "DeleteApiDestination", physical.id)
+
+
+def _arns(arn: str) -> dict[str, str]:
+    """An ARN and, as policies name it, the same without the id at its end."""
+    return {"Arn": arn, "ArnForPolicy": arn.rpartition("/")[0]}
 
 
 async def _unless_gone(do: Deployment, operation: str, name: str) -> None:

@@ -28,6 +28,13 @@ _CANNED: dict[str, list[tuple[str, str]]] = {
     "bucket-owner-full-control": [],
     "aws-exec-read": [],
 }
+# What a permission in a bucket's list lets its grantee do: the actions that policies call it by.
+GIVEN_BY = {
+    "s3:GetBucketAcl": "READ_ACP",
+    "s3:ListBucket": "READ",
+    "s3:ListBucketMultipartUploads": "READ",
+    "s3:ListBucketVersions": "READ",
+}
 _HEADERS = {
     "GrantFullControl": "FULL_CONTROL",
     "GrantRead": "READ",

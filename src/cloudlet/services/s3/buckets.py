@@ -92,12 +92,23 @@ class Buckets(api.Service):
             raise access_denied()
         return bucket
 
-    def _is_public(self, call: Call, bucket: Bucket, name: str, action: str, input: Input) -> bool:
-        """Whether anyone may do this."""
+    def _is_public(
+        self, call: Call, bucket: Bucket, name: str, action: str, input: Input, grants: list[Any] | None = None
+    ) -> bool:
+        """Whether anyone may do this: by the policy or, where it is silent, by an object's list or the bucket's."""
+        from cloudlet.services.s3 import acl  # which knows this room
+
         if action == JUDGED_LATER:
             return True
         key = f"/{input['Key']}" if "Key" in input else ""
-        return policy.allows_anyone(bucket, action, f"arn:aws:s3:::{name}{key}", call.request)
+        said = policy.said_of_anyone(bucket, action, f"arn:aws:s3:::{name}{key}", call.request)
+        if said is not None:
+            return said
+        if policy.blocks(bucket, "IgnorePublicAcls") or acl.enforced(bucket):
+            return False
+        if grants is None:
+            return acl.public(bucket.settings.get("acl") or [], acl.GIVEN_BY.get(action, "FULL_CONTROL"))
+        return acl.public(grants, "READ")
 
     def still(self, tx: Tx, name: str, bucket: Bucket) -> Bucket:
         """The bucket as a transaction finds it. Raises NoSuchBucket when it was deleted in the meantime."""

@@ -62,13 +62,11 @@ def is_public(text: str) -> bool:
     )
 
 
-def allows_anyone(bucket: Bucket, action: str, resource: str, request: Request | None) -> bool:
-    """Whether a caller without credentials may do something here by the bucket's policy."""
+def said_of_anyone(bucket: Bucket, action: str, resource: str, request: Request | None) -> bool | None:
+    """Whether a caller without credentials may do something here by the bucket's policy; None where it is silent."""
     if "policy" not in bucket.settings or not action:
-        return False
+        return None
     text = bucket.settings["policy"]["Policy"]
-    if blocks(bucket, "RestrictPublicBuckets") and is_public(text):
-        return False
     asked = evaluation.Request(action, (resource,), lambda key: _known_of(request, key), _ANYBODY)
     fitting = [
         said.allows
@@ -77,7 +75,9 @@ def allows_anyone(bucket: Bucket, action: str, resource: str, request: Request |
         and said.applies(asked)
         and (said.allows or not _about_transport(statement))
     ]
-    return True in fitting and False not in fitting
+    if not fitting or (all(fitting) and blocks(bucket, "RestrictPublicBuckets") and is_public(text)):
+        return None
+    return all(fitting)
 
 
 def _known_of(request: Request | None, key: str) -> list[str] | None:

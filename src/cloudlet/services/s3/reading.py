@@ -9,7 +9,7 @@ import msgspec
 
 from cloudlet.errors import AwsError
 from cloudlet.services.api import Call, Input, Output
-from cloudlet.services.s3 import acl, checksums, conditions, encryption, lifecycle_rules, locks, policy, records
+from cloudlet.services.s3 import checksums, conditions, encryption, lifecycle_rules, locks, records
 from cloudlet.services.s3.buckets import JUDGED_LATER, Buckets, access_denied
 from cloudlet.services.s3.conditions import Span
 from cloudlet.services.s3.keys import check_version, method_not_allowed, no_such_key, no_such_version
@@ -91,11 +91,9 @@ class Reading(Buckets):
 
     def _check_public(self, call: Call, bucket: Bucket, input: Input, stored: Stored) -> None:
         """A caller without credentials reads what a policy or the object's own list gives to everyone."""
-        if self._is_public(call, bucket, input["Bucket"], "s3:GetObject", input):
-            return
-        if stored.acl and not policy.blocks(bucket, "IgnorePublicAcls") and acl.public(_decode(stored.acl), "READ"):
-            return
-        raise access_denied()
+        grants = _decode(stored.acl) if stored.acl else []
+        if not self._is_public(call, bucket, input["Bucket"], "s3:GetObject", input, grants):
+            raise access_denied()
 
     def describe(self, call: Call, bucket: Bucket, input: Input, stored: Stored) -> tuple[Output, Span | None]:
         """What an answer says of an object, and the bytes that it is about. Raises what the conditions demand."""
