@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import configparser
-import contextlib
 import hashlib
 import http.client
 import io
@@ -23,6 +21,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from botocore.exceptions import ClientError
+from callers import Strict
 from test_ecs import ROLE, network, register, run, stopped
 
 from cloudlet.engines.containers import platforms
@@ -190,20 +189,6 @@ def test_a_tag_is_asked_at_each_start_where_versions_need_not_agree(engine_cloud
     eventually(lambda: words(cloud) == ["first", "second"])
 
 
-class Strict(LocalCloud):
-    """One whose clients are its root."""
-
-    def client(self, service: str, *arguments: Any, **settings: Any) -> Any:
-        file = configparser.ConfigParser()
-        if not file.read(self.data_dir / "credentials"):
-            with contextlib.suppress(ClientError):  # IAM writes them when it is asked for the first time
-                super().client("sts", access_key="AKIAIOSFODNN7EXAMPLE").get_caller_identity()
-            file.read(self.data_dir / "credentials")
-        given = file["default"]
-        root = {"access_key": given["aws_access_key_id"], "secret_key": given["aws_secret_access_key"]}
-        return super().client(service, *arguments, **root, **settings)
-
-
 @pytest.fixture(params=["podman", "processes"])
 def strict(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalCloud]:
     """A cloud that enforces policies, on each engine."""
@@ -212,7 +197,7 @@ def strict(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     if request.param == "processes" and shutil.which("bwrap") is None:
         pytest.skip("needs bwrap")
     monkeypatch.setenv("CLOUDLET_ENGINE", request.param)
-    with Strict("--auth", "enforce") as running:
+    with Strict() as running:
         yield running
         print(running.log)
 

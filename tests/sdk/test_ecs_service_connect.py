@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
-import contextlib
 import json
 import os
 import shutil
@@ -17,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 from botocore.exceptions import ClientError
+from callers import Strict
 from cryptography import x509
 from test_acm_pca import root
 from test_ecs import network, register
@@ -450,25 +449,11 @@ def test_grpc_and_then_tls_of_a_private_authority(engine_cloud: LocalCloud, tmp_
     eventually(lambda: not secrets.list_secrets()["SecretList"])
 
 
-class _Strict(LocalCloud):
-    """One that enforces policies, whose clients are its root."""
-
-    def client(self, service: str, *arguments: Any, **settings: Any) -> Any:
-        file = configparser.ConfigParser()
-        if not file.read(self.data_dir / "credentials"):
-            with contextlib.suppress(ClientError):  # IAM writes them when it is asked for the first time
-                super().client("sts", access_key="AKIAIOSFODNN7EXAMPLE").get_caller_identity()
-            file.read(self.data_dir / "credentials")
-        given = file["default"]
-        root = {"access_key": given["aws_access_key_id"], "secret_key": given["aws_secret_access_key"]}
-        return super().client(service, *arguments, **root, **settings)
-
-
 def test_a_secret_is_of_the_role_s_making_and_goes_with_tls(busybox: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if shutil.which("bwrap") is None:
         pytest.skip("needs bwrap")
     monkeypatch.setenv("CLOUDLET_ENGINE", "processes")
-    with _Strict("--auth", "enforce") as cloud:
+    with Strict() as cloud:
         ecs, iam, secrets = cloud.client("ecs"), cloud.client("iam"), cloud.client("secretsmanager")
         authority = root(cloud.client("acm-pca"), curve=True)
         key = cloud.client("kms").create_key()["KeyMetadata"]["Arn"]
