@@ -103,13 +103,9 @@ def logged(**more: Any) -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def no_images_left(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
-    if shutil.which("podman"):
-        listed = subprocess.run(
-            ["podman", "images", "-q", "--digests", "--filter", "reference=*/*.dkr.ecr.*/again"],
-            capture_output=True,
-            text=True,
-        )
-        for one in listed.stdout.split():
+    for name in ("*/*.dkr.ecr.*/again", "*/team/app") if shutil.which("podman") else ():
+        listing = ["podman", "images", "-q", "--digests", "--filter", f"reference={name}"]
+        for one in subprocess.run(listing, capture_output=True, text=True).stdout.split():
             subprocess.run(["podman", "rmi", "-f", one], capture_output=True)
 
 
