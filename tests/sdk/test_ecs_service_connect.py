@@ -174,6 +174,28 @@ def test_what_service_connect_refuses(engine_cloud: LocalCloud, busybox: str) ->
         _service(engine_cloud, "web", web, services=[{"portName": "web", "tls": tls}])
 
 
+def test_a_service_that_is_refused_leaves_no_name_in_cloud_map(engine_cloud: LocalCloud, busybox: str) -> None:
+    ecs, balancing = engine_cloud.client("ecs"), engine_cloud.client("elbv2")
+    ecs.create_cluster(clusterName="c", serviceConnectDefaults={"namespace": "shop"})
+    port = [{"containerPort": 8080, "name": "web"}]
+    web = register(ecs, busybox, "sleep", "60", family="web", container={"portMappings": port})
+    vpc = engine_cloud.client("ec2").describe_vpcs()["Vpcs"][0]["VpcId"]
+    group = balancing.create_target_group(Name="web", Protocol="HTTP", Port=80, VpcId=vpc, TargetType="ip")
+    arn = group["TargetGroups"][0]["TargetGroupArn"]
+    with pytest.raises(ClientError, match="does not have an associated load balancer"):
+        ecs.create_service(
+            cluster="c",
+            serviceName="web",
+            taskDefinition=web,
+            desiredCount=1,
+            launchType="FARGATE",
+            networkConfiguration=network(engine_cloud),
+            loadBalancers=[{"targetGroupArn": arn, "containerName": "app", "containerPort": 8080}],
+            serviceConnectConfiguration={"enabled": True, "services": [{"portName": "web"}]},
+        )
+    assert engine_cloud.client("servicediscovery").list_services()["Services"] == []
+
+
 def test_a_stack_connects_its_service(engine_cloud: LocalCloud, busybox: str) -> None:
     port = {"ContainerPort": 8080, "Name": "web", "AppProtocol": "http"}
     container = {

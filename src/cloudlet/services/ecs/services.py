@@ -60,8 +60,10 @@ class Services(Tasks):
         cluster = self.cluster(call, input)
         launch = self.launch_of(call.scope, cluster, input)
         definition = self._definition_to_create(call, input, launch["kind"])
-        members = await self._new_members(call, cluster, name, input, launch, definition)
+        members = self._new_members(call, input, launch)
         await self._check_traffic(call, members, members, definition)
+        if definition is not None:
+            members |= await self.connect_members(call, cluster, name, input, definition.members)
         now = self.clock.now()
         made = Service(members, now, input.get("desiredCount", 0), tags=from_tags(input.get("tags")))
         if definition is not None and has_task_sets(made):
@@ -117,8 +119,9 @@ class Services(Tasks):
             kind = "FARGATE" if "platformVersion" in members else "EC2"
             validation.check_fits(definition.members, kind, members.get("networkConfiguration"))
             admission.check_containers(definition, members)
-            changes |= await self.connect_members(call, cluster, name, input, definition.members)
         await self._check_traffic(call, changes, {**old.members, **changes}, definition)
+        if definition is not None:
+            changes |= await self.connect_members(call, cluster, name, input, definition.members)
         now = self.clock.now()
 
         def work(tx: Tx) -> None:
@@ -257,15 +260,7 @@ class Services(Tasks):
         admission.check_containers(definition, input)
         return definition
 
-    async def _new_members(
-        self,
-        call: Call,
-        cluster: str,
-        name: str,
-        input: Input,
-        launch: dict[str, Any],
-        definition: TaskDefinition | None,
-    ) -> dict[str, Any]:
+    def _new_members(self, call: Call, input: Input, launch: dict[str, Any]) -> dict[str, Any]:
         """What a new service keeps of what was asked for, with AWS's defaults."""
         scheduling = input.get("schedulingStrategy", "REPLICA")
         members = {
@@ -287,8 +282,6 @@ class Services(Tasks):
         }
         if role := input.get("role"):
             members["roleArn"] = role if role.startswith("arn:") else f"arn:aws:iam::{call.account}:role/{role}"
-        if definition is not None:
-            members |= await self.connect_members(call, cluster, name, input, definition.members)
         return members
 
     async def _check_traffic(
