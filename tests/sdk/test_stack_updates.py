@@ -175,3 +175,64 @@ def test_a_vpn_connection_is_what_its_template_says(cloud: LocalCloud) -> None:
     assert (shown["DpdTimeoutSeconds"], shown["IkeVersions"]) == (40, [{"Value": "ikev2"}])
     asked["LocalIpv4NetworkCidr"] = "10.2.0.0/16"
     assert deploy(cloud, resources)["Line"] != first["Line"]
+
+
+def test_what_joins_things_is_moved_without_losing_what_it_keeps(cloud: LocalCloud) -> None:
+    ec2 = cloud.client("ec2")
+    vpc = {"VpcId": {"Ref": "Vpc"}}
+    rule: dict[str, Any] = {"GroupId": {"Ref": "Group"}, "IpProtocol": "tcp", "FromPort": 80, "ToPort": 80}
+    rule |= {"CidrIp": "10.0.0.0/8", "Description": "one"}
+    joined: dict[str, Any] = {**vpc, "InternetGatewayId": {"Ref": "A"}}
+    told: dict[str, Any] = {"RouteTableIds": [{"Ref": "T"}], "VpnGatewayId": {"Ref": "Vpn"}}
+    resources: Resources = {
+        "Vpc": {"Type": "AWS::EC2::VPC", "Properties": {"CidrBlock": "10.0.0.0/16"}},
+        "Group": {"Type": "AWS::EC2::SecurityGroup", "Properties": {**vpc, "GroupDescription": "g"}},
+        "Rule": {"Type": "AWS::EC2::SecurityGroupIngress", "Properties": rule},
+        "A": {"Type": "AWS::EC2::InternetGateway"},
+        "B": {"Type": "AWS::EC2::InternetGateway"},
+        "Joined": {"Type": "AWS::EC2::VPCGatewayAttachment", "Properties": joined},
+        "Vpn": {"Type": "AWS::EC2::VPNGateway", "Properties": {"Type": "ipsec.1"}},
+        "VpnJoined": {"Type": "AWS::EC2::VPCGatewayAttachment", "Properties": {**vpc, "VpnGatewayId": {"Ref": "Vpn"}}},
+        "T": {"Type": "AWS::EC2::RouteTable", "Properties": vpc},
+        "U": {"Type": "AWS::EC2::RouteTable", "Properties": vpc},
+        "Told": {
+            "Type": "AWS::EC2::VPNGatewayRoutePropagation",
+            "Properties": told,
+            "DependsOn": "VpnJoined",
+        },
+    }
+    first = deploy(cloud, resources, "create")
+    rule["Description"] = "two"
+    joined["InternetGatewayId"] = {"Ref": "B"}
+    told["RouteTableIds"] = [{"Ref": "T"}, {"Ref": "U"}]
+    second = deploy(cloud, resources)
+    assert second["Rule"] == first["Rule"]
+    (shown,) = ec2.describe_security_group_rules(SecurityGroupRuleIds=[first["Rule"]])["SecurityGroupRules"]
+    assert shown["Description"] == "two"
+    attached = {
+        one["InternetGatewayId"]: one["Attachments"] for one in ec2.describe_internet_gateways()["InternetGateways"]
+    }
+    assert attached[first["A"]] == []
+    assert attached[first["B"]][0]["VpcId"] == first["Vpc"]
+    tables = ec2.describe_route_tables(RouteTableIds=[first["T"], first["U"]])["RouteTables"]
+    assert [one["PropagatingVgws"] for one in tables] == [[{"GatewayId": first["Vpn"]}]] * 2
+
+
+def test_a_domain_and_its_paths_change_in_place(cloud: LocalCloud) -> None:
+    domain: dict[str, Any] = {"DomainName": "api.shop.example", "EndpointConfiguration": {"Types": ["REGIONAL"]}}
+    mapping: dict[str, Any] = {"DomainName": {"Ref": "Domain"}, "RestApiId": {"Ref": "A"}, "BasePath": "v1"}
+    resources: Resources = {
+        "A": {"Type": "AWS::ApiGateway::RestApi", "Properties": {"Name": "a"}},
+        "B": {"Type": "AWS::ApiGateway::RestApi", "Properties": {"Name": "b"}},
+        "Domain": {"Type": "AWS::ApiGateway::DomainName", "Properties": domain},
+        "Mapping": {"Type": "AWS::ApiGateway::BasePathMapping", "Properties": mapping},
+    }
+    first = deploy(cloud, resources, "create")
+    mapping["RestApiId"] = {"Ref": "B"}
+    domain |= {"SecurityPolicy": "TLS_1_0", "Tags": [{"Key": "team", "Value": "a"}]}
+    assert deploy(cloud, resources) == first
+    rest = cloud.client("apigateway")
+    (found,) = rest.get_base_path_mappings(domainName="api.shop.example")["items"]
+    assert (found["basePath"], found["restApiId"]) == ("v1", first["B"])
+    shown = rest.get_domain_name(domainName="api.shop.example")
+    assert (shown["securityPolicy"], shown["tags"]["team"]) == ("TLS_1_0", "a")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from cloudlet.errors import AwsError, not_implemented
+from cloudlet.errors import AwsError
 from cloudlet.services.apigateway.resource_stages import Deployment, Stage
 from cloudlet.services.apigateway.stacking import Type, as_text, lower
 from cloudlet.stacks.api import Deployment as Deploying
@@ -318,7 +318,8 @@ class UsagePlanKey(Type):
         except AwsError as error:
             if error.code != "ConflictException":
                 raise
-        return Physical(f"{properties['KeyId']}:{properties['UsagePlanId']}")
+        id = f"{properties['KeyId']}:{properties['UsagePlanId']}"
+        return Physical(id, {"Id": id})
 
     async def delete(self, do: Deploying, physical: Physical, properties: Properties) -> None:
         where = {"usagePlanId": properties["UsagePlanId"], "keyId": properties["KeyId"]}
@@ -329,6 +330,7 @@ class DomainName(Type):
     type = "AWS::ApiGateway::DomainName"
     required = frozenset(("DomainName",))
     replaces = frozenset(("DomainName",))
+    refuses = frozenset(("MutualTlsAuthentication",))
 
     async def create(self, do: Deploying, properties: Properties) -> Physical:
         given = {lower(key): value for key, value in properties.items() if key != "Tags"}
@@ -336,27 +338,59 @@ class DomainName(Type):
             given["endpointConfiguration"] = _lowered(given["endpointConfiguration"])
         made = await self._call(do, "CreateDomainName", **given, tags=tags_of(do, properties))
         attributes = {
+            "DomainNameArn": f"arn:aws:apigateway:{do.region}::/domainnames/{made['domainName']}",
             "RegionalDomainName": made.get("regionalDomainName", ""),
             "RegionalHostedZoneId": made.get("regionalHostedZoneId", ""),
         }
         return Physical(made["domainName"], attributes)
 
     async def update(self, do: Deploying, physical: Physical, old: Properties, new: Properties) -> Physical:
-        raise not_implemented("AWS::ApiGateway::DomainName with changed properties")
+        operations = [
+            {"op": "replace", "path": f"/{lower(key)}", "value": new[key]}
+            for key in _OF_DOMAIN
+            if key in new and old.get(key) != new[key]
+        ]
+        operations += [
+            {"op": "remove", "path": f"/{lower(key)}"} for key in _OF_DOMAIN if key in old and key not in new
+        ]
+        before, after = ((one.get("EndpointConfiguration") or {}).get("Types") or ["EDGE"] for one in (old, new))
+        if before != after:
+            path = f"/endpointConfiguration/types/{before[0]}"
+            operations.append({"op": "replace", "path": path, "value": after[0]})
+        if operations:
+            await self._call(do, "UpdateDomainName", domainName=physical.id, patchOperations=operations)
+        await self._retag(do, f"domainnames/{physical.id}", new)
+        return physical
 
     async def delete(self, do: Deploying, physical: Physical, properties: Properties) -> None:
         await self._gone(do, "DeleteDomainName", domainName=physical.id)
 
 
+_OF_DOMAIN = ("CertificateArn", "OwnershipVerificationCertificateArn", "RegionalCertificateArn", "SecurityPolicy")
+
+
 class BasePathMapping(Type):
     type = "AWS::ApiGateway::BasePathMapping"
     required = frozenset(("DomainName",))
-    replaces = frozenset(("DomainName", "BasePath", "RestApiId", "Stage"))
+    replaces = frozenset(("DomainName", "BasePath"))
 
     async def create(self, do: Deploying, properties: Properties) -> Physical:
         given = {lower(key): value for key, value in properties.items() if key != "Id"}
         await self._call(do, "CreateBasePathMapping", **given)
         return Physical(f"{properties['DomainName']}|{properties.get('BasePath') or '(none)'}")
+
+    async def update(self, do: Deploying, physical: Physical, old: Properties, new: Properties) -> Physical:
+        path = new.get("BasePath") or "(none)"
+        operations = [
+            {"op": "replace", "path": f"/{lower(key)}", "value": new[key]}
+            for key in ("RestApiId", "Stage")
+            if key in new and old.get(key) != new[key]
+        ]
+        if "Stage" in old and "Stage" not in new:
+            operations.append({"op": "remove", "path": "/stage"})
+        where = {"domainName": new["DomainName"], "basePath": path}
+        await self._call(do, "UpdateBasePathMapping", **where, patchOperations=operations)
+        return physical
 
     async def delete(self, do: Deploying, physical: Physical, properties: Properties) -> None:
         path = properties.get("BasePath") or "(none)"

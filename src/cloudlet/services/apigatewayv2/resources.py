@@ -26,7 +26,7 @@ class Api(ResourceType):
             await self._set(do, made["ApiId"], properties)
         else:
             made = await do.call("apigatewayv2", "CreateApi", {**properties, "Tags": tags_of(do, properties)})
-        return _api(made)
+        return _api(do, made)
 
     async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
         if "Body" in new or "BodyS3Location" in new:
@@ -58,8 +58,10 @@ def _base_path(properties: Properties) -> Properties:
     return {"Basepath": properties["BasePath"]} if "BasePath" in properties else {}
 
 
-def _api(made: dict[str, Any]) -> Physical:
-    return Physical(made["ApiId"], {"ApiId": made["ApiId"], "ApiEndpoint": made["ApiEndpoint"]})
+def _api(do: Deployment, made: dict[str, Any]) -> Physical:
+    id = made["ApiId"]
+    execute = f"arn:aws:execute-api:{do.region}:{do.account}:{id}"
+    return Physical(id, {"ApiId": id, "ApiEndpoint": made["ApiEndpoint"], "ExecuteApiArn": execute})
 
 
 async def _body(do: Deployment, properties: Properties) -> str:
@@ -206,18 +208,19 @@ class DomainName(ResourceType):
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         input = {**properties, "Tags": tags_of(do, properties)}
-        return self._physical(await do.call("apigatewayv2", "CreateDomainName", input))
+        return self._physical(do, await do.call("apigatewayv2", "CreateDomainName", input))
 
     async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
         made = await do.call("apigatewayv2", "UpdateDomainName", {k: v for k, v in new.items() if k != "Tags"})
         arn = f"arn:aws:apigateway:{do.region}::/domainnames/{physical.id}"
         await retag(do, arn, tags_of(do, new))
-        return self._physical(made)
+        return self._physical(do, made)
 
-    def _physical(self, made: dict[str, Any]) -> Physical:
+    def _physical(self, do: Deployment, made: dict[str, Any]) -> Physical:
         configuration = (made.get("DomainNameConfigurations") or [{}])[0]
         attributes = {
             "DomainName": made["DomainName"],
+            "DomainNameArn": f"arn:aws:apigateway:{do.region}::/domainnames/{made['DomainName']}",
             "RegionalDomainName": configuration.get("ApiGatewayDomainName", ""),
             "RegionalHostedZoneId": configuration.get("HostedZoneId", ""),
         }

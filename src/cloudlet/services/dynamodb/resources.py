@@ -53,8 +53,9 @@ class Table(ResourceType):
 
     def _refuse(self, properties: Properties) -> None:
         _refuse_insights(properties)
-        if (properties.get("StreamSpecification") or {}).get("ResourcePolicy"):
-            raise not_implemented(f"{self.type} with ResourcePolicy of StreamSpecification")
+        for name in ("ResourcePolicy", "Tags"):
+            if (properties.get("StreamSpecification") or {}).get(name):
+                raise not_implemented(f"{self.type} with {name} of StreamSpecification")
         for name in properties:
             if name not in _OWN and name != "ContributorInsightsSpecification":
                 raise not_implemented(f"{self.type} with {name}")

@@ -161,14 +161,20 @@ class VPNConnectionRoute(Joint):
 class VPNGatewayRoutePropagation(Type):
     """That the routes of a virtual private gateway are known to route tables."""
 
-    required = replaces = frozenset(("RouteTableIds", "VpnGatewayId"))
+    required = changes = frozenset(("RouteTableIds", "VpnGatewayId"))
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
-        self.check(properties)
-        for table in properties["RouteTableIds"]:
-            input = {"RouteTableId": table, "GatewayId": properties["VpnGatewayId"]}
+        return await self.update(do, Physical(do.name(255)), {}, properties)
+
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        self.check(new)
+        kept = new["RouteTableIds"] if old.get("VpnGatewayId") == new["VpnGatewayId"] else []
+        gone = [table for table in old.get("RouteTableIds", []) if table not in kept]
+        await self.delete(do, physical, {**old, "RouteTableIds": gone})
+        for table in new["RouteTableIds"]:
+            input = {"RouteTableId": table, "GatewayId": new["VpnGatewayId"]}
             await do.call("ec2", "EnableVgwRoutePropagation", input)
-        return Physical(f"{properties['VpnGatewayId']}|{'|'.join(properties['RouteTableIds'])}")
+        return Physical(physical.id, {"Id": physical.id})
 
     async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
         for table in properties["RouteTableIds"]:

@@ -215,7 +215,8 @@ class VPCGatewayAttachment(Type):
     """That an internet gateway, or a virtual private one, serves a VPC."""
 
     required = frozenset(("VpcId",))
-    replaces = frozenset(("VpcId", "InternetGatewayId", "VpnGatewayId"))
+    replaces = frozenset(("VpcId",))
+    changes = frozenset(("InternetGatewayId", "VpnGatewayId"))
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         self.check(properties)
@@ -227,6 +228,11 @@ class VPCGatewayAttachment(Type):
         if all(gateway["InternetGatewayId"] != properties.get("InternetGatewayId") for gateway in there):
             await do.call("ec2", "AttachInternetGateway", dict(properties))
         return Physical(f"IGW|{properties['VpcId']}", {"AttachmentType": "IGW"})
+
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        self.check(new)
+        await self.delete(do, physical, old)
+        return await self.create(do, new)
 
     async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
         operation = "DetachVpnGateway" if "VpnGatewayId" in properties else "DetachInternetGateway"
@@ -300,12 +306,12 @@ class EIP(Type):
 class EIPAssociation(Type):
     """That an elastic IP address is an interface's. ``Ref`` is the association's id."""
 
-    required = frozenset(("AllocationId",))
-    replaces = frozenset(("AllocationId", "NetworkInterfaceId", "PrivateIpAddress", "InstanceId"))
+    replaces = frozenset(("AllocationId", "EIP", "NetworkInterfaceId", "PrivateIpAddress", "InstanceId"))
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         self.check(properties)
-        id = (await do.call("ec2", "AssociateAddress", dict(properties)))["AssociationId"]
+        input = {("PublicIp" if name == "EIP" else name): value for name, value in properties.items()}
+        id = (await do.call("ec2", "AssociateAddress", input))["AssociationId"]
         return Physical(id, {"Id": id})
 
     async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:

@@ -54,6 +54,7 @@ class _Rule(Type):
     """One rule of a group. ``Ref`` is its id."""
 
     way = ""
+    changes = frozenset(("Description",))
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         self.check(properties)
@@ -62,6 +63,13 @@ class _Rule(Type):
         rule = picked(properties, *_RULE)
         id = await _authorize(do, self.way, properties["GroupId"], rule)
         return Physical(id, {"Id": id})
+
+    async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
+        self.check(new)
+        said = {"SecurityGroupRuleId": physical.id, "Description": new.get("Description", "")}
+        input = {"GroupId": new["GroupId"], "SecurityGroupRuleDescriptions": [said]}
+        await do.call("ec2", f"UpdateSecurityGroupRuleDescriptions{self.way}", input)
+        return physical
 
     async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
         input = {"GroupId": properties.get("GroupId"), "SecurityGroupRuleIds": [physical.id]}
@@ -72,7 +80,7 @@ class SecurityGroupIngress(_Rule):
     """A rule of what a group lets in."""
 
     required = frozenset(("IpProtocol",))
-    replaces = _IN | {"GroupId", "GroupName"}
+    replaces = (_IN - {"Description"}) | {"GroupId", "GroupName"}
     way = "Ingress"
 
 
@@ -80,7 +88,7 @@ class SecurityGroupEgress(_Rule):
     """A rule of what a group lets out."""
 
     required = frozenset(("IpProtocol", "GroupId"))
-    replaces = _OUTWARD | {"GroupId"}
+    replaces = (_OUTWARD - {"Description"}) | {"GroupId"}
     way = "Egress"
 
 

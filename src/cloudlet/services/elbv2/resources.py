@@ -261,7 +261,7 @@ class ListenerCertificate(ResourceType):
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         await do.call("elbv2", "AddListenerCertificates", properties)
-        return Physical(do.name(), {})
+        return Physical(do.name(), {"Id": do.name()})
 
     async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
         where = {"ListenerArn": new["ListenerArn"]}

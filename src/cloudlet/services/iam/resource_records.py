@@ -16,7 +16,8 @@ class AccessKey(ResourceType):
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         input = {name: value for name, value in properties.items() if name not in ("Serial", "Status")}
         key = (await do.call("iam", "CreateAccessKey", input))["AccessKey"]
-        made = Physical(key["AccessKeyId"], {"SecretAccessKey": key["SecretAccessKey"]})
+        id = key["AccessKeyId"]
+        made = Physical(id, {"Id": id, "SecretAccessKey": key["SecretAccessKey"]})
         if properties.get("Status", "Active") != "Active":
             await self.update(do, made, {}, properties)
         return made

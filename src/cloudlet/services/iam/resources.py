@@ -329,7 +329,8 @@ class ManagedPolicy(ResourceType):
     async def _physical(self, do: Deployment, arn: str) -> Physical:
         made: dict[str, Any] = (await do.call("iam", "GetPolicy", {"PolicyArn": arn}))["Policy"]
         shown = ("AttachmentCount", "DefaultVersionId", "IsAttachable", "PermissionsBoundaryUsageCount", "PolicyId")
-        return Physical(arn, {"PolicyArn": arn, **{name: made[name] for name in shown}})
+        times = {name: str(made[name]) for name in ("CreateDate", "UpdateDate")}
+        return Physical(arn, {"PolicyArn": arn, **times, **{name: made[name] for name in shown}})
 
     async def _ours(self, do: Deployment, arn: str) -> bool:
         try:

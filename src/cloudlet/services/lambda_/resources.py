@@ -126,7 +126,8 @@ class Version(ResourceType):
 
     type = "AWS::Lambda::Version"
     required = frozenset(("FunctionName",))
-    replaces = frozenset(("FunctionName", "CodeSha256", "Description", "RuntimePolicy"))
+    replaces = frozenset(("FunctionName", "CodeSha256", "Description", "ProvisionedConcurrencyConfig", "RuntimePolicy"))
+    refuses = frozenset(("FunctionScalingConfig",))
 
     async def create(self, do: Deployment, properties: Properties) -> Physical:
         given = {key: value for key, value in properties.items() if key != "ProvisionedConcurrencyConfig"}
@@ -135,7 +136,6 @@ class Version(ResourceType):
         return Physical(made["FunctionArn"], {"Version": made["Version"], "FunctionArn": made["FunctionArn"]})
 
     async def update(self, do: Deployment, physical: Physical, old: Properties, new: Properties) -> Physical:
-        await _provision(do, physical.id, old, new)
         return physical
 
     async def delete(self, do: Deployment, physical: Physical, properties: Properties) -> None:
