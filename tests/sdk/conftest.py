@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
+from pulled import cloud_with_engine
 
 from cloudlet.testing import LocalCloud
 
@@ -40,9 +41,8 @@ def podman_cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalCloud]:
     if shutil.which("podman") is None or os.geteuid() != 0:
         pytest.skip("needs podman and root")
     monkeypatch.setenv("CLOUDLET_ENGINE", "podman")
-    with LocalCloud() as running:
+    with cloud_with_engine(LocalCloud()) as running:
         yield running
-        print(running.log)
 
 
 @pytest.fixture(params=["podman", "processes"])
@@ -53,6 +53,5 @@ def engine_cloud(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     if request.param == "processes" and shutil.which("bwrap") is None:
         pytest.skip("needs bwrap")
     monkeypatch.setenv("CLOUDLET_ENGINE", request.param)
-    with LocalCloud() as running:
+    with cloud_with_engine(LocalCloud()) as running:
         yield running
-        print(running.log)

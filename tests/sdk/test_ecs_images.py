@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import pulled
 import pytest
 from botocore.exceptions import ClientError
 from callers import Strict
@@ -98,15 +98,6 @@ def logged(**more: Any) -> dict[str, Any]:
     """A container that says its word in the log group /words."""
     options = {"awslogs-group": "/words", "awslogs-region": "us-east-1", "awslogs-stream-prefix": "x"}
     return {"logConfiguration": {"logDriver": "awslogs", "options": options}, **more}
-
-
-@pytest.fixture(autouse=True)
-def no_images_left(request: pytest.FixtureRequest) -> Iterator[None]:
-    yield
-    for name in ("*/*.dkr.ecr.*/again", "*/team/app") if shutil.which("podman") else ():
-        listing = ["podman", "images", "-q", "--digests", "--filter", f"reference={name}"]
-        for one in subprocess.run(listing, capture_output=True, text=True).stdout.split():
-            subprocess.run(["podman", "rmi", "-f", one], capture_output=True)
 
 
 def test_a_tag_that_was_pushed_again_is_pulled_by_the_next_deployment(engine_cloud: LocalCloud, busybox: str) -> None:
@@ -290,6 +281,7 @@ def private() -> Iterator[Private]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.shutdown()
+        pulled.forget(f"127.0.0.1:{server.server_port}")
 
 
 def test_a_private_registry_gets_the_name_and_password_of_a_secret(
@@ -322,8 +314,6 @@ def test_a_private_registry_gets_the_name_and_password_of_a_secret(
     private.login = ""
     arn = run(cloud, register(ecs, uri, container=of(good)))
     eventually(lambda: ecs.describe_tasks(cluster="c", tasks=[arn])["tasks"][0]["lastStatus"] == "RUNNING")
-    if shutil.which("podman"):
-        subprocess.run(["podman", "rmi", "-f", uri], capture_output=True)
 
 
 def test_images_of_several_architectures(engine_cloud: LocalCloud, busybox: str, private: Private) -> None:
@@ -370,8 +360,6 @@ def test_images_of_several_architectures(engine_cloud: LocalCloud, busybox: str,
     with pytest.raises(ClientError, match="operatingSystemFamily WINDOWS_SERVER_2022_CORE"):
         register(ecs, uri, runtimePlatform={"operatingSystemFamily": "WINDOWS_SERVER_2022_CORE"})
     ecs.delete_service(cluster="c", service="web", force=True)
-    if shutil.which("podman"):
-        subprocess.run(["podman", "rmi", "-f", f"{uri}:both"], capture_output=True)
 
 
 def test_what_answers_need_not_be_a_registry(engine_cloud: LocalCloud) -> None:
