@@ -22,6 +22,7 @@ import pulled
 import pytest
 from botocore.exceptions import ClientError
 from callers import Strict
+from pulled import cloud_with_engine
 from test_ecs import ROLE, network, register, run, stopped
 
 from cloudlet.engines.containers import platforms
@@ -184,9 +185,8 @@ def strict(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     if request.param == "processes" and shutil.which("bwrap") is None:
         pytest.skip("needs bwrap")
     monkeypatch.setenv("CLOUDLET_ENGINE", request.param)
-    with Strict() as running:
+    with cloud_with_engine(Strict()) as running:
         yield running
-        print(running.log)
 
 
 def test_the_execution_role_pulls(strict: LocalCloud, busybox: str) -> None:
