@@ -147,7 +147,11 @@ def test_a_deployment_changes_the_stage_that_it_describes(cloud: LocalCloud) -> 
     assert (stage["description"], stage["variables"]) == ("two", {"b": "2"})
     assert stage["methodSettings"]["*/*"]["loggingLevel"] == "INFO"
 
-    deployed["Properties"]["StageName"] = "beta"
+    # As the Serverless Framework does: another deployment takes the stage over, and the first one goes.
+    resources["Again"] = {**resources.pop("Deployed"), "Properties": {**api, "StageName": "prod"}}
+    again = deploy(cloud, resources)["Again"]
+    assert rest.get_stage(restApiId=id, stageName="prod")["deploymentId"] == again
+    resources["Again"]["Properties"]["StageName"] = "beta"
     deploy(cloud, resources)
     assert [one["stageName"] for one in rest.get_stages(restApiId=id)["item"]] == ["beta"]
 

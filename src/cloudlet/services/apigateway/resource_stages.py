@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cloudlet.errors import not_implemented
+from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.apigateway.stacking import Type, as_text, lower
 from cloudlet.stacks.api import Deployment as Deploying
 from cloudlet.stacks.api import Physical, Properties, changed, tags_of
@@ -124,8 +124,16 @@ class Deployment(_Staged):
         return physical
 
     async def delete(self, do: Deploying, physical: Physical, properties: Properties) -> None:
-        if name := properties.get("StageName"):
-            await self._gone(do, "DeleteStage", restApiId=properties["RestApiId"], stageName=name)
+        # A stage that a later deployment has taken over is that one's.
+        where = {"restApiId": properties["RestApiId"], "deploymentId": physical.id}
+        try:
+            stages = (await self._call(do, "GetStages", **where))["item"]
+        except AwsError as error:
+            if error.code != "NotFoundException":
+                raise
+            return
+        if properties.get("StageName") in [one["stageName"] for one in stages]:
+            await self._gone(do, "DeleteStage", restApiId=where["restApiId"], stageName=properties["StageName"])
         await self._gone(do, "DeleteDeployment", restApiId=properties["RestApiId"], deploymentId=physical.id)
 
 

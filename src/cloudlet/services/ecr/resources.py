@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from cloudlet.errors import AwsError
+from cloudlet.errors import AwsError, not_implemented
 from cloudlet.stacks.api import Deployment, Physical, Properties, ResourceType, changed, tags_of
 
 
@@ -66,6 +66,8 @@ class Repository(ResourceType):
                 await _unless_gone(do, "DeleteRepositoryPolicy", place)
         before, after = old.get("LifecyclePolicy", {}), new.get("LifecyclePolicy", {})
         if before != after:
+            if after.get("RegistryId", do.account) != do.account:
+                raise not_implemented(f"{self.type} with a LifecyclePolicy in another account's registry")
             if text := after.get("LifecyclePolicyText"):
                 await do.call("ecr", "PutLifecyclePolicy", {**place, "lifecyclePolicyText": _text(text)})
             else:
