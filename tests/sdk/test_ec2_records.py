@@ -83,3 +83,13 @@ def test_an_interface_is_attached_to_nothing_else(cloud: LocalCloud) -> None:
     with pytest.raises(ClientError, match="device index 0 and networkCard index 0 cannot be detached"):
         ec2.detach_network_interface(AttachmentId=own["Attachment"]["AttachmentId"])
     ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])
+
+
+def test_types_have_the_sizes_that_aws_has(cloud: LocalCloud) -> None:
+    ec2 = cloud.client("ec2")
+    (big,) = ec2.describe_instance_types(InstanceTypes=["c5.9xlarge"])["InstanceTypes"]
+    assert (big["VCpuInfo"]["DefaultVCpus"], big["MemoryInfo"]["SizeInMiB"]) == (36, 72 * 1024)
+    (small,) = ec2.describe_instance_types(InstanceTypes=["c5.2xlarge"])["InstanceTypes"]
+    assert (small["Hypervisor"], small["VCpuInfo"]["DefaultVCpus"]) == ("nitro", 8)
+    with pytest.raises(ClientError, match="InvalidInstanceType"):
+        ec2.describe_instance_types(InstanceTypes=["c5.8xlarge"])

@@ -14,6 +14,11 @@ from cloudlet.services.ec2.base import Base, page
 _GB = 1024
 # size -> virtual CPUs, in most families
 _CPUS = {"large": 2, "xlarge": 4, "2xlarge": 8, "4xlarge": 16, "8xlarge": 32, "12xlarge": 48, "16xlarge": 64}
+# Families that have other big sizes than most.
+_BIG = {
+    "c5": {"9xlarge": 36, "12xlarge": 48, "18xlarge": 72, "24xlarge": 96},
+    "m4": {"10xlarge": 40, "16xlarge": 64},
+}
 # family -> GiB for each virtual CPU, architecture, Hypervisor
 _FAMILIES = {
     "m4": (4, "x86_64", "xen"),
@@ -60,7 +65,6 @@ _OTHERS = {
     "i3.large": (2, 15616),
     "i3.xlarge": (4, 31232),
     "i3.2xlarge": (8, 62464),
-    "c5.2xlarge": (8, 16 * _GB),
 }
 _BURSTING = {"nano": 0.5, "micro": 1, "small": 2, "medium": 4, "large": 8, "xlarge": 16, "2xlarge": 32}
 _PATHS = {
@@ -100,11 +104,17 @@ class InstanceType:
         return 1 if self.architecture == "arm64" or self.cpus == 1 or self.name.startswith("t2.") else 2
 
 
+def _sizes(family: str) -> list[tuple[str, int]]:
+    """A family's sizes with their virtual CPUs."""
+    small = [(size, cpus) for size, cpus in _CPUS.items() if family not in _BIG or cpus <= 16]
+    return small + list(_BIG.get(family, {}).items())
+
+
 def _table() -> dict[str, InstanceType]:
     made = [
         InstanceType(f"{family}.{size}", cpus, cpus * each * _GB, architecture, hypervisor)
         for family, (each, architecture, hypervisor) in _FAMILIES.items()
-        for size, cpus in ([("medium", 1)] if architecture == "arm64" else []) + list(_CPUS.items())
+        for size, cpus in ([("medium", 1)] if architecture == "arm64" else []) + _sizes(family)
     ]
     made += [
         InstanceType(f"{family}.{size}", 2 if gib <= 8 else int(gib) // 4, int(gib * _GB), architecture)
