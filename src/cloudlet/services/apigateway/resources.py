@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from cloudlet.errors import AwsError
+from cloudlet.errors import AwsError, not_implemented
 from cloudlet.services.apigateway.resource_stages import Deployment, Stage
 from cloudlet.services.apigateway.stacking import Type, as_text, lower
 from cloudlet.stacks.api import Deployment as Deploying
@@ -16,8 +16,10 @@ _DEFINITION = ("Body", "BodyS3Location", "Parameters", "Mode", "FailOnWarnings")
 
 class RestApi(Type):
     type = "AWS::ApiGateway::RestApi"
+    refuses = frozenset(("CloneFrom",))
 
     async def create(self, do: Deploying, properties: Properties) -> Physical:
+        _check_access(self.type, properties)
         body = await _body(do, properties)
         if body is not None:
             parameters = properties.get("Parameters")
@@ -38,6 +40,7 @@ class RestApi(Type):
         return Physical(made["id"], {"RestApiId": made["id"], "RootResourceId": made["rootResourceId"]})
 
     async def update(self, do: Deploying, physical: Physical, old: Properties, new: Properties) -> Physical:
+        _check_access(self.type, new)
         body = await _body(do, new)
         if body is not None:
             mode = new.get("Mode", "overwrite")
@@ -63,7 +66,7 @@ class RestApi(Type):
     async def _set(self, do: Deploying, api_id: str, properties: Properties) -> None:
         """What stands beside a definition counts over it."""
         operations = []
-        for key in ("Name", "Description", "ApiKeySourceType", "DisableExecuteApiEndpoint", "MinimumCompressionSize"):
+        for key in _BESIDE:
             if key in properties:
                 path = "apiKeySource" if key == "ApiKeySourceType" else lower(key)
                 operations.append({"op": "replace", "path": f"/{path}", "value": as_text(properties[key])})
@@ -78,6 +81,18 @@ class RestApi(Type):
             operations.append({"op": "replace", "path": "/endpointConfiguration/types/EDGE", "value": kind})
         if operations:
             await self._call(do, "UpdateRestApi", restApiId=api_id, patchOperations=operations)
+
+
+_BESIDE = (
+    *("Name", "Description", "ApiKeySourceType", "DisableExecuteApiEndpoint", "MinimumCompressionSize"),
+    "SecurityPolicy",
+)
+
+
+def _check_access(type: str, properties: Properties) -> None:
+    for key, default in (("EndpointAccessMode", "BASIC"), ("RoutingMode", "BASE_PATH_MAPPING_ONLY")):
+        if properties.get(key, default) != default:
+            raise not_implemented(f"{type} with {key} {properties[key]}")
 
 
 class Resource(Type):
@@ -345,6 +360,7 @@ class DomainName(Type):
         return Physical(made["domainName"], attributes)
 
     async def update(self, do: Deploying, physical: Physical, old: Properties, new: Properties) -> Physical:
+        _check_access(self.type, new)
         operations = [
             {"op": "replace", "path": f"/{lower(key)}", "value": new[key]}
             for key in _OF_DOMAIN

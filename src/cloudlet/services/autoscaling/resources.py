@@ -62,7 +62,7 @@ class AutoScalingGroup(ResourceType):
         (
             *("InstanceId", "LoadBalancerNames", "MaxInstanceLifetime", "PlacementGroup", "InstanceMaintenancePolicy"),
             *("AvailabilityZoneDistribution", "AvailabilityZoneImpairmentPolicy", "CapacityReservationSpecification"),
-            *("DeletionProtection", "InstanceLifecyclePolicy"),
+            *("AvailabilityZoneIds", "DeletionProtection", "InstanceLifecyclePolicy"),
         )
     )
     ignored = frozenset(("SkipZonalShiftValidation",))
