@@ -13,17 +13,20 @@ from typing import Any
 
 import msgspec
 
+_ANY_CASE = "AWS::AppMesh::"  # members may begin with a small letter, and in AWS's own examples some do
 _FOUND = {dict: "JSONObject", list: "JSONArray", str: "String", bool: "Boolean", int: "Integer", float: "Double"}
 
 
 def faults(type: str, given: dict[str, Any]) -> list[str]:
     """What is wrong with a resource's properties, in CloudFormation's words. What a function makes is not looked at."""
     wanted = known(type)
+    if type.startswith(_ANY_CASE):
+        given = _capitalized(given)
     return [] if wanted is None else list(_faults(wanted, given, "#"))
 
 
 def known(type: str) -> dict[str, Any] | None:
-    """A type's properties as AWS has them, but for those that only AWS sets; None for a type that is open."""
+    """A type's properties as AWS has them, but for those that only AWS sets; None for a type that takes any."""
     return _types().get(type)
 
 
@@ -31,6 +34,12 @@ def known(type: str) -> dict[str, Any] | None:
 def _types() -> dict[str, Any]:
     text = Path(__file__).with_suffix(".json").read_bytes()
     return msgspec.json.decode(text)  # type: ignore[no-any-return]
+
+
+def _capitalized(given: Any) -> Any:
+    if isinstance(given, dict):
+        return {f"{name[:1].upper()}{name[1:]}": _capitalized(one) for name, one in given.items()}
+    return [_capitalized(one) for one in given] if isinstance(given, list) else given
 
 
 def _faults(wanted: Any, given: Any, path: str) -> Iterator[str]:

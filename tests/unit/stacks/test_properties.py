@@ -15,8 +15,10 @@ TYPES = [kind for folder in pkgutil.iter_modules(cloudlet.services.__path__) for
 
 def test_every_type_is_known_and_speaks_of_its_own_properties_only() -> None:
     # A new type: see scripts/resource-properties.
-    assert [kind.type for kind in TYPES if known(kind.type) is None] == []
+    assert [kind.type for kind in TYPES if known(kind.type) is None] == ["AWS::CloudFormation::CustomResource"]
     for kind in TYPES:
+        if known(kind.type) is None:
+            continue
         spoken_of = kind.required | kind.replaces | kind.refuses | kind.ignored
         members = known(kind.type)
         assert members is not None
@@ -45,3 +47,12 @@ def test_a_fault_is_told_in_cloudformations_words(given: dict[str, object], word
 
 def test_what_has_no_schema_is_not_judged() -> None:
     assert faults("Custom::Anything", {"Whatever": [1]}) == []
+    assert faults("AWS::CloudFormation::CustomResource", {"ServiceToken": "arn", "Whatever": [1]}) == []
+
+
+def test_members_of_app_mesh_may_begin_with_a_small_letter() -> None:
+    detection = {"outlierDetection": {"maxServerErrors": 5, "most": 2}}
+    given = {"MeshName": "m", "Spec": {"listeners": [detection]}}
+    assert faults("AWS::AppMesh::VirtualNode", given) == [
+        "#/Spec/Listeners/0/OutlierDetection: extraneous key [Most] is not permitted"
+    ]
