@@ -110,6 +110,8 @@ def test_envoys_trace(engine_cloud: LocalCloud, busybox: str) -> None:
         return found["TraceSummaries"]  # type: ignore[no-any-return]
 
     began = time.time() - 5
+    unsampled = f"Root=1-{int(began):08x}-{os.urandom(12).hex()};Sampled=0"
+    eventually(lambda: ask(f"http://{address}:8080/", unsampled) == b"hello")  # it listens
     header = f"Root=1-{int(began):08x}-{os.urandom(12).hex()};Parent={os.urandom(8).hex()};Sampled=1"
     assert eventually(lambda: ask(f"http://{address}:8080/", header)) == b"hello"
     [one] = eventually(lambda: traced(began))

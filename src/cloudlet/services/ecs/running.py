@@ -24,6 +24,7 @@ from cloudlet.services.ecs.tasks import stopping
 if TYPE_CHECKING:
     from cloudlet.engines.containers.api import Engine
     from cloudlet.services.ecs.keeping import Keeping
+    from cloudlet.store import Tx
 
 log = logging.getLogger("cloudlet.ecs")
 
@@ -349,14 +350,20 @@ class Runner:
             self._healths.pop(name, None)
             if await self._restart(members, state):
                 continue
-            await self._change_container(
-                name, status="STOPPED", exit_code=state.exit_code, reason=state.reason, started=True
-            )
-            if members["essential"] and self.task.desired == "RUNNING":
-                is_early = self.task.status in ("PROVISIONING", "PENDING")
-                reason = state.reason if "OutOfMemory" in state.reason else _ESSENTIAL
-                code = "EssentialContainerExited"
-                await self._fail(code, reason if not is_early else _ESSENTIAL if not state.reason else state.reason)
+            await self._note_exit(name, state, members["essential"])
+
+    async def _note_exit(self, name: str, state: ContainerState, is_essential: bool) -> None:
+        is_early = self.task.status in ("PROVISIONING", "PENDING")
+        reason = state.reason if state.reason and (is_early or "OutOfMemory" in state.reason) else _ESSENTIAL
+        ended = {"status": "STOPPED", "exit_code": state.exit_code, "reason": state.reason, "started": True}
+
+        def note(tx: Tx) -> None:
+            self._keeper.change_container_in(tx, self._scope, self.task, name, **ended)
+            if is_essential:  # at once: killed in between, nobody would know any more that the task has to end
+                self._stop_in(tx, "EssentialContainerExited", reason)
+
+        await self._keeper.db.write(note)
+        self._keeper.task_changed(self._scope, self.task)
 
     async def _restart(self, members: dict[str, Any], state: ContainerState) -> bool:
         """Start a container again whose restart policy says so; whether it does."""
@@ -461,7 +468,7 @@ class Runner:
         """The task ends by itself; if somebody has stopped it before, that is the reason."""
         await self._keeper.db.write(lambda tx: self._stop_in(tx, code, reason))
 
-    def _stop_in(self, tx: Any, code: str, reason: str) -> None:
+    def _stop_in(self, tx: Tx, code: str, reason: str) -> None:
         record = self._keeper.tasks.get(self._scope, self._key, tx)
         if record is not None and record.value.is_active:
             made = stopping(record.value, code, reason, self._keeper.clock.now())

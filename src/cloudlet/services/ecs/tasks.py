@@ -215,21 +215,18 @@ class Tasks(Base):
 
     async def change_container(self, scope: str, task: Task, name: str, **changes: Any) -> None:
         """Change one container of a task, whatever happens to the others meanwhile."""
+        await self.db.write(lambda tx: self.change_container_in(tx, scope, task, name, **changes))
 
-        def work(tx: Tx) -> None:
-            record = self.tasks.get(scope, f"{task.cluster}/{task.id}", tx)
-            if record is not None:
-                containers = tuple(
-                    msgspec.structs.replace(one, **changes) if one.name == name else one
-                    for one in record.value.containers
-                )
-                if containers != record.value.containers:
-                    made = msgspec.structs.replace(
-                        record.value, containers=containers, version=record.value.version + 1
-                    )
-                    self.put_task(tx, scope, made)
-
-        await self.db.write(work)
+    def change_container_in(self, tx: Tx, scope: str, task: Task, name: str, **changes: Any) -> None:
+        """The same in a transaction, with what else belongs to it."""
+        record = self.tasks.get(scope, f"{task.cluster}/{task.id}", tx)
+        if record is not None:
+            containers = tuple(
+                msgspec.structs.replace(one, **changes) if one.name == name else one for one in record.value.containers
+            )
+            if containers != record.value.containers:
+                made = msgspec.structs.replace(record.value, containers=containers, version=record.value.version + 1)
+                self.put_task(tx, scope, made)
 
     def _task(self, call: Call, cluster: str, identifier: str) -> Task:
         record = self.tasks.get(call.scope, f"{cluster}/{last(identifier)}")
