@@ -10,9 +10,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
-from cloudlet.testing import LocalCloud
+from cloudlet.testing import LocalCloud, eventually
 
 
 @pytest.fixture(params=["podman", "processes"])
@@ -46,3 +47,42 @@ def test_instances_that_are_just_being_launched_go_with_their_cloud(cloud: Local
         cloud.control("reset", {})
     assert [left_of(id) for id in ids] == [[]] * len(ids)
     assert "ERROR" not in cloud.log
+
+
+def test_tasks_that_are_just_being_stopped_go_with_their_cloud(cloud: LocalCloud, tmp_path: Path) -> None:
+    program = shutil.which("busybox")
+    if program is None or b"dynamically" in subprocess.run(["file", "-L", program], capture_output=True).stdout:
+        pytest.skip("needs a static busybox: apt-get install busybox-static")
+    (tmp_path / "bin").mkdir()
+    shutil.copy(program, tmp_path / "bin/sleep")
+    mark = str(100_000 + os.getpid())  # the first process of a container, which a stop signal does not end
+    ecs = cloud.client("ecs")
+    ecs.create_cluster(clusterName="c")
+    container = {"name": "app", "image": str(tmp_path), "command": ["sleep", mark], "stopTimeout": 20}
+    ecs.register_task_definition(
+        family="app",
+        requiresCompatibilities=["FARGATE"],
+        networkMode="awsvpc",
+        cpu="256",
+        memory="512",
+        containerDefinitions=[container],
+    )
+    subnets = [cloud.client("ec2").describe_subnets()["Subnets"][0]["SubnetId"]]
+    network = {"awsvpcConfiguration": {"subnets": subnets}}
+    started = ecs.run_task(cluster="c", taskDefinition="app", launchType="FARGATE", networkConfiguration=network)
+    arn = started["tasks"][0]["taskArn"]
+
+    def state() -> str:
+        return str(ecs.describe_tasks(cluster="c", tasks=[arn])["tasks"][0]["lastStatus"])
+
+    eventually(lambda: state() == "RUNNING")
+    assert processes(mark) != []
+    ecs.stop_task(cluster="c", task=arn)
+    eventually(lambda: state() in ("DEACTIVATING", "STOPPING"))
+    time.sleep(0.3)  # the engine is at it
+    cloud.stop()
+    assert processes(mark) == []
+
+
+def processes(mark: str) -> list[int]:
+    return [one.pid for one in psutil.process_iter(["cmdline"]) if (one.info["cmdline"] or [])[-1:] == [mark]]

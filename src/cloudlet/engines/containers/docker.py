@@ -137,6 +137,9 @@ class Docker(DockerImages):
             await one.tail.stop()
             one.ended.set()
         for document in await self._ours():
+            # One that is being stopped is removed without its processes, if they are not killed first.
+            with contextlib.suppress(DaemonError):
+                await self._daemon.call("POST", f"/containers/{document['Id']}/kill")
             await self._delete(document["Id"])
         self._pods.clear()
         filters = json.dumps({"label": [f"{translate.CLOUD}={self._cloud}"]})
